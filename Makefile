@@ -1,0 +1,36 @@
+# Every target works on a fresh machine: the virtual environment is made on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install lint types test test-integration quickstart clean
+
+install: $(STAMP)
+
+$(STAMP): setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip setuptools wheel
+	@# CPU torch first where there is no GPU: otherwise pip takes the CUDA build (several GB).
+	command -v nvidia-smi >/dev/null || $(BIN)/pip install torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[hf,dev]'
+	touch $@
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy cannot see through the editable install's import hook, so it is shown the same layout as links.
+types: install
+	rm -rf build/typing && mkdir -p build/typing/convbert
+	for room in models data_pipeline pretrain cluster ds_configs; do ln -s ../../../$$room build/typing/convbert/$$room; done
+	cd build/typing && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p convbert
+
+test: install
+	$(BIN)/python -m pytest -m "not slow and not integration"
+
+test-integration: install
+	$(BIN)/python -m pytest -m "integration or slow"
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""SLURM: job scripts, submission, status and node checks."""

@@ -1,0 +1,1 @@
+"""DeepSpeed JSON configurations, one per ZeRO stage."""

@@ -1,0 +1,1 @@
+"""ConvBERT, its baselines and ablations, their counts and their checkpoint formats."""

