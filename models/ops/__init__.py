@@ -1,0 +1,1 @@
+"""Operators of the local branch: one interface, several backends."""
