@@ -1,1 +1,5 @@
-"""Operators of the local branch: one interface, several backends."""
+"""Operators of the encoder that plain PyTorch runs badly.
+
+``convolution`` holds the local mixers (span-based dynamic and depthwise convolution) behind one
+interface with three backends; ``masked_lm`` the loss and sampling over a large vocabulary.
+"""
