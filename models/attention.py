@@ -1,0 +1,67 @@
+"""The mixed-attention block, one class for ConvBERT, its ablations and its baselines.
+
+Shapes: B rows, L positions, D hidden size, N heads, H head width, C = N * H bottleneck width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convbert.models.config import EncoderConfig
+from convbert.models.local import LOCAL_OPERATORS
+
+
+class MixedAttention(nn.Module):
+    """Self-attention on N heads beside a local operator, projected back, added and normalised.
+
+    ConvBERT (Jiang et al. 2020), section 3.3. Query, key and value, and the local operator's own
+    value where it has one, come out of one matrix product. The attention heads are concatenated
+    first, the local heads second. With ``local_op`` none or attention there is no second half.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        operator = LOCAL_OPERATORS.get(config.local_op)
+        self.local = None if operator is None else operator(config)
+        self.projections = 4 if operator is not None and operator.has_own_value else 3
+        self.head_dim = config.head_dim
+        self.attention_dropout = config.attention_dropout
+        self.in_proj = nn.Linear(config.hidden_size, self.projections * config.bottleneck)
+        self.out_proj = nn.Linear(config.concat_width, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(
+        self,
+        hidden_BLD: Tensor,
+        attention_bias: Tensor | None = None,
+        document_ids_BL: Tensor | None = None,
+    ) -> Tensor:
+        """Return [B, L, D].
+
+        ``attention_bias`` is added to the scores and broadcasts to [B, N, L, L];
+        ``document_ids_BL`` confines the local operator, None lets it see the whole row.
+        """
+        projected = self.in_proj(hidden_BLD).chunk(self.projections, dim=-1)
+        query_BLC, key_BLC, value_BLC = projected[:3]
+        heads = self._attend(query_BLC, key_BLC, value_BLC, attention_bias)
+        if self.local is not None:
+            local = self.local(hidden_BLD, query_BLC, projected[-1], document_ids_BL)
+            heads = torch.cat([heads, local], dim=-1)
+        return self.norm(hidden_BLD + self.dropout(self.out_proj(heads)))
+
+    def _attend(
+        self, query_BLC: Tensor, key_BLC: Tensor, value_BLC: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        batch, length, _ = query_BLC.shape
+        query, key, value = (
+            part.view(batch, length, -1, self.head_dim).transpose(1, 2)
+            for part in (query_BLC, key_BLC, value_BLC)
+        )
+        dropout = self.attention_dropout if self.training else 0.0
+        heads_BNLH = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias, dropout_p=dropout
+        )
+        return heads_BNLH.transpose(1, 2).flatten(-2)

@@ -1,0 +1,152 @@
+"""What an encoder and a pretraining pair are made of, checked before anything is built."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+LocalOp = Literal["sdconv", "dynamic", "lightweight", "conv", "none", "attention"]
+HeadRule = Literal["original", "hf"]
+Initialisation = Literal["original", "hf"]
+Objective = Literal["rtd", "mlm"]
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+# These keep the block's second half empty: nothing is concatenated to the attention heads.
+_WITHOUT_LOCAL_HALF = frozenset({"none", "attention"})
+
+
+class EncoderConfig(BaseModel):
+    """Shape and behaviour of one encoder.
+
+    ``num_heads`` is the unreduced number of heads A. Mixed attention (ConvBERT, Jiang et al. 2020,
+    section 3.3) keeps N = A // head_ratio of them for attention and gives the local operator as
+    many. ``local_op`` names that operator; ``attention`` is the plain block of BERT and ELECTRA,
+    for which ``head_ratio``, ``head_rule`` and ``conv_kernel_size`` mean nothing.
+
+    ``head_rule`` says how wide a head is: ``original`` keeps d / A as the authors' code does,
+    ``hf`` splits d over the 2N heads as transformers does. The two agree when A >= head_ratio = 2
+    and head_ratio divides A.
+
+    ``mask_conv_padding`` keeps the local operator inside a document: padding and neighbouring
+    documents read as zeros. Switched off, padding leaks into the last (K - 1) / 2 tokens of a row,
+    as it does in the released weights: use off for those, on for everything pretrained here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vocab_size: PositiveInt
+    hidden_size: PositiveInt
+    embedding_size: PositiveInt
+    num_layers: PositiveInt
+    num_heads: PositiveInt
+    intermediate_size: PositiveInt
+    local_op: LocalOp = "sdconv"
+    head_ratio: PositiveInt = 2
+    conv_kernel_size: PositiveInt = 9
+    num_groups: PositiveInt = 1
+    head_rule: HeadRule = "original"
+    max_positions: PositiveInt = 512
+    type_vocab_size: PositiveInt = 2
+    hidden_dropout: Probability = 0.1
+    attention_dropout: Probability = 0.1
+    layer_norm_eps: float = Field(default=1e-12, gt=0.0)
+    initializer_range: float = Field(default=0.02, gt=0.0)
+    init: Initialisation = "original"
+    mask_conv_padding: bool = True
+    pad_token_id: int = Field(default=0, ge=0)
+
+    @property
+    def local_heads(self) -> int:
+        """N: the attention heads that are left, and as many for the local operator."""
+        if self.local_op == "attention":
+            return self.num_heads
+        return max(1, self.num_heads // self.head_ratio)
+
+    @property
+    def head_dim(self) -> int:
+        """H: the width of one head."""
+        if self.local_op != "attention" and self.head_rule == "hf":
+            return self.hidden_size // self.local_heads // 2
+        return self.hidden_size // self.num_heads
+
+    @property
+    def bottleneck(self) -> int:
+        """The width N * H of the query, key and value of either half."""
+        return self.local_heads * self.head_dim
+
+    @property
+    def concat_width(self) -> int:
+        """The input width of the block's output projection."""
+        halves = 1 if self.local_op in _WITHOUT_LOCAL_HALF else 2
+        return halves * self.bottleneck
+
+    @model_validator(mode="after")
+    def _refuse_nonsense(self) -> Self:
+        if self.conv_kernel_size % 2 == 0:
+            raise ValueError(
+                f"conv_kernel_size={self.conv_kernel_size} is even and has no centre: "
+                f"use {self.conv_kernel_size - 1} or {self.conv_kernel_size + 1}"
+            )
+        self._refuse_remainder("hidden_size", "num_groups", self.num_groups)
+        self._refuse_remainder("intermediate_size", "num_groups", self.num_groups)
+        if self.local_op == "attention" or self.head_rule == "original":
+            self._refuse_remainder("hidden_size", "num_heads", self.num_heads)
+        else:
+            self._refuse_remainder(
+                "hidden_size", "twice the reduced number of heads", 2 * self.local_heads
+            )
+        if self.pad_token_id >= self.vocab_size:
+            raise ValueError(
+                f"pad_token_id={self.pad_token_id} lies outside the vocabulary: "
+                f"use an id below vocab_size={self.vocab_size}"
+            )
+        return self
+
+    def _refuse_remainder(self, key: str, divisor_name: str, divisor: int) -> None:
+        value = getattr(self, key)
+        if value % divisor:
+            raise ValueError(
+                f"{key}={value} is not divisible by {divisor_name}={divisor}: "
+                f"use a multiple of {divisor} such as {(value // divisor + 1) * divisor}"
+            )
+
+
+class PretrainingConfig(BaseModel):
+    """The networks of one pretraining run.
+
+    ``rtd`` trains a generator and a discriminator on replaced tokens (ELECTRA, Clark et al. 2020);
+    ``mlm`` trains one encoder as BERT does. ``discriminator`` is the encoder that is kept, for
+    either objective. With ``tie_embeddings`` the generator reads the discriminator's whole
+    embedding block, layer norm included.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    objective: Objective = "rtd"
+    discriminator: EncoderConfig
+    generator: EncoderConfig | None = None
+    tie_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _refuse_mismatched_networks(self) -> Self:
+        if self.objective == "mlm":
+            if self.generator is not None:
+                raise ValueError("objective=mlm trains one encoder: leave generator out")
+            return self
+        if self.generator is None:
+            raise ValueError("objective=rtd needs a generator: give one, or use objective=mlm")
+        self._refuse_difference(self.generator, "vocab_size", "")
+        self._refuse_difference(self.generator, "pad_token_id", "")
+        if self.tie_embeddings:
+            for key in ("embedding_size", "max_positions", "type_vocab_size", "layer_norm_eps"):
+                self._refuse_difference(self.generator, key, ", or set tie_embeddings=false")
+        return self
+
+    def _refuse_difference(self, generator: EncoderConfig, key: str, otherwise: str) -> None:
+        kept, given = getattr(self.discriminator, key), getattr(generator, key)
+        if kept != given:
+            raise ValueError(
+                f"generator.{key}={given} differs from discriminator.{key}={kept}: "
+                f"make them equal{otherwise}"
+            )

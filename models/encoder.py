@@ -1,0 +1,99 @@
+"""The encoder: embeddings and a stack of mixed-attention and feed-forward blocks.
+
+Shapes: B rows, L positions, D hidden size.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from convbert.models.attention import MixedAttention
+from convbert.models.config import EncoderConfig
+from convbert.models.embeddings import Embeddings
+from convbert.models.errors import UserError
+from convbert.models.feedforward import FeedForward
+from convbert.models.init import initialise
+from convbert.models.masking import document_bias, padding_bias
+
+
+class EncoderLayer(nn.Module):
+    """One mixed-attention block and one feed-forward block, both normalised after the sum."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.attention = MixedAttention(config)
+        self.feedforward = FeedForward(config)
+
+    def forward(
+        self,
+        hidden_BLD: Tensor,
+        attention_bias: Tensor | None = None,
+        document_ids_BL: Tensor | None = None,
+    ) -> Tensor:
+        """Return [B, L, D]; the arguments are those of ``MixedAttention``."""
+        return self.feedforward(self.attention(hidden_BLD, attention_bias, document_ids_BL))
+
+
+class Encoder(nn.Module):
+    """ConvBERT's encoder (Jiang et al. 2020), or ELECTRA's and BERT's with ``local_op=attention``.
+
+    ``embeddings`` shares another encoder's embedding block; it is then left as it is and only the
+    parameters that belong to this encoder are initialised. Setting ``gradient_checkpointing``
+    recomputes each layer in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(self, config: EncoderConfig, embeddings: Embeddings | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self.project: nn.Module = nn.Identity()
+        if config.embedding_size != config.hidden_size:
+            self.project = nn.Linear(config.embedding_size, config.hidden_size)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
+        initialise(self, config)
+        self.embeddings = self._own_embeddings() if embeddings is None else embeddings
+        if self.embeddings.word.embedding_dim != config.embedding_size:
+            raise UserError(
+                f"embedding_size={config.embedding_size} does not fit the shared embeddings: "
+                f"use {self.embeddings.word.embedding_dim}"
+            )
+
+    def _own_embeddings(self) -> Embeddings:
+        embeddings = Embeddings(self.config)
+        initialise(embeddings, self.config)
+        return embeddings
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Return the last hidden states [B, L, D] of the ids [B, L].
+
+        ``attention_mask`` is 1 at real tokens. ``document_ids`` (0 at padding, documents from 1)
+        keeps attention inside a document and restarts positions at each. With neither there is
+        no padding anywhere. Hidden states at padding are finite but mean nothing.
+        """
+        if document_ids is not None and attention_mask is not None:
+            document_ids = document_ids * (attention_mask != 0)
+        hidden: Tensor = self.project(self.embeddings(input_ids, token_type_ids, document_ids))
+        bias, local_documents = None, None
+        if document_ids is not None:
+            bias, local_documents = document_bias(document_ids, hidden.dtype), document_ids
+        elif attention_mask is not None:
+            bias, local_documents = (
+                padding_bias(attention_mask, hidden.dtype),
+                attention_mask.long(),
+            )
+        if not self.config.mask_conv_padding:
+            local_documents = None
+        for layer in self.layers:
+            if self.gradient_checkpointing and self.training:
+                hidden = checkpoint(layer, hidden, bias, local_documents, use_reentrant=False)
+            else:
+                hidden = layer(hidden, bias, local_documents)
+        return hidden

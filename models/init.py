@@ -1,0 +1,61 @@
+"""How parameters start: as in the original code, or as in transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from convbert.models.config import EncoderConfig
+
+Initialiser = Callable[[Tensor], object]
+
+
+def _truncated_normal(sigma: float) -> Initialiser:
+    """Cut at two sigma, like TensorFlow's initialiser of the same name."""
+    return lambda tensor: nn.init.trunc_normal_(tensor, std=sigma, a=-2 * sigma, b=2 * sigma)
+
+
+def _normal(sigma: float) -> Initialiser:
+    return lambda tensor: nn.init.normal_(tensor, std=sigma)
+
+
+@dataclass(frozen=True)
+class _Scheme:
+    """The default for weights, and the exceptions by the end of the parameter's name."""
+
+    weight: Initialiser
+    exceptions: dict[str, Initialiser]
+
+    def initialiser(self, name: str) -> Initialiser:
+        if name.endswith("bias"):
+            return nn.init.zeros_
+        if name.endswith("norm.weight"):
+            return nn.init.ones_
+        for suffix, initialiser in self.exceptions.items():
+            if name.endswith(suffix):
+                return initialiser
+        return self.weight
+
+
+def _scheme(config: EncoderConfig) -> _Scheme:
+    sigma = config.initializer_range
+    if config.init == "hf":
+        return _Scheme(_normal(sigma), {})
+    return _Scheme(
+        _truncated_normal(sigma),
+        {
+            "span_depthwise": _truncated_normal(1 / config.conv_kernel_size),
+            # The layers to which the original code gives no initialiser get TensorFlow's default.
+            "project.weight": nn.init.xavier_uniform_,
+            "prediction.weight": nn.init.xavier_uniform_,
+        },
+    )
+
+
+def initialise(module: nn.Module, config: EncoderConfig) -> None:
+    """Fill every parameter of ``module`` in place, by the scheme ``config.init``."""
+    scheme = _scheme(config)
+    for name, parameter in module.named_parameters():
+        scheme.initialiser(name)(parameter)
