@@ -1,0 +1,201 @@
+"""``metrics.jsonl``: what a run measured, one JSON object a line, written before anything else.
+
+Three kinds of line share the file, so that one position in it says how much was delivered:
+
+``{"step": 50, "time": 1763900000.1, "flops": 3.1e15, "values": {"loss": 9.2}}``
+    training: optimizer step, Unix seconds, cumulative training FLOPs, scalars;
+``{"curve": "rotten_tomatoes/accuracy", "time": ..., "flops": 3.1e15, "value": 0.71, "extra": {}}``
+    one point of an accuracy-against-FLOPs curve;
+``{"artifact": "report/curve.png", "time": ...}``
+    a file of the run directory that belongs on the tracking server.
+
+NaN and infinities are not JSON; they are written as the strings ``"nan"``, ``"inf"``, ``"-inf"``.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.models.errors import UserError
+
+FILE_NAME = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """Scalars of one optimizer step; ``time`` in Unix seconds, ``flops`` cumulative."""
+
+    step: int
+    time: float
+    flops: float
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One measurement after ``flops`` training FLOPs; ``extra`` holds spread, seeds, ..."""
+
+    curve: str
+    time: float
+    flops: float
+    value: float
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ArtifactRecord:
+    """A file to publish; ``artifact`` is its path, relative to the run directory if inside."""
+
+    artifact: str
+    time: float
+
+
+Record = StepRecord | CurvePoint | ArtifactRecord
+KINDS: dict[str, type[Record]] = {
+    "step": StepRecord,
+    "curve": CurvePoint,
+    "artifact": ArtifactRecord,
+}
+
+
+class MetricsLog:
+    """Append-only writer of one ``metrics.jsonl``; each record is one ``write`` system call.
+
+    A killed process therefore loses at most the line it was writing, which the next opening
+    drops. ``sync`` makes the file survive a power failure too.
+    """
+
+    def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
+        """Open ``path`` for appending; with ``resume_step`` forget what came after that step."""
+        self.path = path
+        repair(path)
+        if resume_step is not None:
+            rewind(path, resume_step)
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
+
+    def append(self, record: Record) -> None:
+        """Write one record."""
+        self._file.write(encode(record))
+
+    def sync(self) -> None:
+        """Force what was written to the disk; to be called before a checkpoint is committed."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file; nothing can be appended afterwards."""
+        self._file.close()
+
+
+def now() -> float:
+    """Unix seconds, rounded to the millisecond that tracking servers keep."""
+    return round(time.time(), 3)
+
+
+def encode(record: Record) -> bytes:
+    """Return the record's line, newline included."""
+    return json.dumps(_strict(asdict(record)), separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> Record:
+    """Return the record of one line; raises ``ValueError`` where the line is not one."""
+    entry = json.loads(line)
+    if not isinstance(entry, dict):
+        raise ValueError("not a JSON object")
+    kind = next((KINDS[key] for key in KINDS if key in entry), None)
+    if kind is None:
+        raise ValueError(f"none of the keys {', '.join(KINDS)}")
+    if kind is StepRecord:
+        entry["values"] = {name: float(value) for name, value in entry["values"].items()}
+    if kind is CurvePoint:
+        entry["value"] = float(entry["value"])
+    try:
+        return kind(**entry)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Yield the records of ``path`` in order, without a torn last line.
+
+    Raises ``UserError`` naming file and line where a line in the middle is damaged.
+    """
+    lines = _complete_lines(path)
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield decode(line)
+        except ValueError as error:
+            raise UserError(
+                f"{path}:{number}: not a metrics record ({error}); remove that line"
+            ) from error
+
+
+def repair(path: Path) -> int:
+    """Cut off what a crash left half-written at the end; return the number of bytes dropped.
+
+    A killed writer leaves a line without its newline, a power failure may leave whole blocks
+    of zeros: trailing lines are dropped until one can be read.
+    """
+    if not path.exists():
+        return 0
+    lines = _complete_lines(path)
+    while lines and not _readable(lines[-1]):
+        lines.pop()
+    kept = sum(map(len, lines))
+    dropped = path.stat().st_size - kept
+    if dropped:
+        os.truncate(path, kept)
+    return dropped
+
+
+def rewind(path: Path, step: int) -> int:
+    """Forget everything after optimizer step ``step``; return the number of records dropped.
+
+    Curve points have no step: those beyond the FLOPs of the last kept step go, because the
+    training that produced their weights will be repeated.
+    """
+    if not path.exists():
+        return 0
+    records = list(read_records(path))
+    reached = max(
+        (r.flops for r in records if isinstance(r, StepRecord) and r.step <= step), default=0.0
+    )
+    kept = [r for r in records if _is_before(r, step, reached)]
+    if len(kept) < len(records):
+        with atomic_write(path) as file:
+            file.write(b"".join(map(encode, kept)))
+    return len(records) - len(kept)
+
+
+def _is_before(record: Record, step: int, flops: float) -> bool:
+    if isinstance(record, StepRecord):
+        return record.step <= step
+    return isinstance(record, ArtifactRecord) or record.flops <= flops
+
+
+def _complete_lines(path: Path) -> list[bytes]:
+    lines = path.read_bytes().splitlines(keepends=True)
+    return lines[:-1] if lines and not lines[-1].endswith(b"\n") else lines
+
+
+def _readable(line: bytes) -> bool:
+    try:
+        decode(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _strict(entry: Any) -> Any:
+    if isinstance(entry, dict):
+        return {key: _strict(value) for key, value in entry.items()}
+    if isinstance(entry, list | tuple):
+        return [_strict(value) for value in entry]
+    if isinstance(entry, float) and not math.isfinite(entry):
+        return str(entry)
+    return entry

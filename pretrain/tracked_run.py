@@ -1,0 +1,134 @@
+"""A run directory's side of MLflow: its identity in ``mlflow.json``, and who may write to it."""
+
+import fcntl
+import os
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.models.errors import UserError
+
+RUN_FILE = "mlflow.json"
+LOCK_FILE = ".tracking.lock"
+PARAM_CHARACTERS = 6000  # the longest parameter value that MLflow takes
+
+
+class RunState(BaseModel):
+    """Contents of ``mlflow.json``: what the run is called and where it is tracked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tracking_uri: str
+    experiment: str
+    run_name: str
+    key: str
+    run_id: str | None = None
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    status: str = "RUNNING"
+    ended_ms: int | None = None
+
+
+class TrackedRun:
+    """The MLflow side of a run directory, stored in ``mlflow.json`` at every change.
+
+    The training thread ends the run while the delivering thread learns its id, hence the lock.
+    """
+
+    def __init__(self, path: Path, state: RunState) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self.state = state
+
+    @classmethod
+    def open(
+        cls,
+        run_dir: Path,
+        tracking_uri: str,
+        experiment: str,
+        run_name: str,
+        params: dict[str, Any],
+        tags: dict[str, str],
+    ) -> "TrackedRun":
+        """Describe a run that starts or resumes; a resumed one keeps its key and first params."""
+        path = run_dir / RUN_FILE
+        before = _read_state(path) if path.exists() else None
+        state = RunState(
+            tracking_uri=tracking_uri,
+            experiment=experiment,
+            run_name=run_name,
+            key=before.key if before else uuid.uuid4().hex,
+            run_id=before.run_id if before else None,
+            params=flatten(params) | (before.params if before else {}),
+            tags=(before.tags if before else {}) | tags,
+        )
+        run = cls(path, state)
+        run.update()
+        return run
+
+    @classmethod
+    def load(cls, run_dir: Path, tracking_uri: str | None = None) -> "TrackedRun":
+        """Read the run of ``run_dir``; raises ``UserError`` where it was never tracked."""
+        path = run_dir / RUN_FILE
+        if not path.exists():
+            raise UserError(f"{path}: no such file; was this run started with MLflow tracking?")
+        run = cls(path, _read_state(path))
+        if tracking_uri is not None:
+            run.update(tracking_uri=tracking_uri)
+        return run
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the state and store it."""
+        with self._lock:
+            self.state = self.state.model_copy(update=changes)
+            with atomic_write(self._path) as file:
+                file.write(self.state.model_dump_json(indent=2).encode() + b"\n")
+
+    def end(self, status: str) -> None:
+        """Note how and when the run ended."""
+        self.update(status=status, ended_ms=int(time.time() * 1000))
+
+
+def exclusive(run_dir: Path) -> int:
+    """Lock ``run_dir`` for one tracking process; return what ``release`` takes.
+
+    The system releases it when the process dies. Raises ``UserError`` where it is taken.
+    """
+    descriptor = os.open(run_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UserError(f"{run_dir}: tracked by a running process; wait until it ends") from error
+    return descriptor
+
+
+def release(lock: int) -> None:
+    """Give the run directory free, also where forked processes still hold the descriptor."""
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    os.close(lock)
+
+
+def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Turn nested parameters into MLflow's flat strings, with dotted names."""
+    flat: dict[str, str] = {}
+    for key, value in params.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)[:PARAM_CHARACTERS]
+    return flat
+
+
+def _read_state(path: Path) -> RunState:
+    try:
+        return RunState.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise UserError(
+            f"{path}: not the description of a tracked run; remove it to start a new MLflow run"
+        ) from error
