@@ -1,0 +1,54 @@
+"""What can be refused before a process is started: configuration against shards and processes."""
+
+from dataclasses import dataclass
+
+from convbert.data_pipeline.manifest import Manifest
+from convbert.models.config import PretrainingConfig
+from convbert.models.errors import UserError
+from convbert.pretrain.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a global batch is divided: ``world`` processes, ``accumulation`` micro-batches each."""
+
+    global_batch: int
+    micro_batch: int
+    accumulation: int
+    world: int
+
+    @classmethod
+    def of(cls, global_batch: int, micro_batch: int | None, world: int) -> "Split":
+        """Derive the division; raises ``UserError`` if the global batch cannot be divided."""
+        if global_batch % world:
+            raise UserError(
+                f"global_batch={global_batch} cannot be divided over {world} processes; use a "
+                "multiple"
+            )
+        share = global_batch // world
+        micro = min(micro_batch or share, share)
+        if share % micro:
+            raise UserError(
+                f"micro_batch={micro} does not divide the {share} sequences of each process; use "
+                "a divisor"
+            )
+        return cls(global_batch, micro, share // micro, world)
+
+
+def check(config: RunConfig, manifest: Manifest, world: int) -> PretrainingConfig:
+    """Refuse what cannot train before any process is started; raises ``UserError``."""
+    networks = config.model.build(manifest.vocab_size)
+    positions = networks.discriminator.max_positions
+    if manifest.seq_len > positions:
+        raise UserError(
+            f"{config.data.manifest}: sequences of {manifest.seq_len} tokens exceed the model's "
+            f"{positions} positions; build shorter shards or set "
+            f"model.overrides.max_positions={manifest.seq_len}"
+        )
+    if manifest.num_sequences < config.global_batch:
+        raise UserError(
+            f"{config.data.manifest}: {manifest.num_sequences} sequences are fewer than one "
+            f"global batch ({config.global_batch}); add text or lower global_batch"
+        )
+    Split.of(config.global_batch, config.micro_batch, world)
+    return networks

@@ -1,0 +1,204 @@
+"""The configuration of a run: defaults, recipe, overrides, and the resolved file.
+
+A recipe is a short YAML difference against the defaults below; ``key=value`` overrides are dotted
+paths with YAML values. Unknown keys are refused. What results is saved as ``config.yaml`` in the
+run directory and is enough to repeat the run.
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from convbert.models.config import PretrainingConfig
+from convbert.models.errors import UserError
+from convbert.models.presets import preset
+from convbert.pretrain.objective_config import ObjectiveConfig
+from convbert.pretrain.schedule import ScheduleConfig
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(_Section):
+    """Which networks are trained; the vocabulary size always comes from the shards."""
+
+    preset: str = Field("small", description="size: tiny, small, medium-small, base, large, ...")
+    overrides: dict[str, Any] = Field(
+        default_factory=dict, description="fields of EncoderConfig, generator_size, objective"
+    )
+
+    def build(self, vocab_size: int) -> PretrainingConfig:
+        """Return the networks for a vocabulary of ``vocab_size``."""
+        try:
+            return preset(self.preset, vocab_size=vocab_size, **self.overrides)
+        except ValidationError as error:
+            raise UserError(f"model.overrides: {_first(error)}") from None
+
+
+class DataConfig(_Section):
+    """Where the training sequences come from."""
+
+    manifest: Path = Field(Path("shards/manifest.json"), description="of the training shards")
+    tokenizer: Path = Field(Path("tokenizer"), description="checked against the shards, exported")
+
+
+class OptimizerConfig(_Section):
+    """AdamW as in ELECTRA: no bias correction, epsilon outside the root."""
+
+    learning_rate: float = Field(3e-4, gt=0, description="peak")
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-6, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    bias_correction: bool = False
+    clip: float = Field(1.0, gt=0, description="global gradient norm")
+
+
+class CheckpointConfig(_Section):
+    """When checkpoints are written and which are kept."""
+
+    every: int = Field(1000, gt=0, description="updates between checkpoints")
+    keep_last: int = Field(2, gt=0)
+    keep_every: int | None = Field(None, gt=0, description="multiples of this step are permanent")
+
+
+class TrackingConfig(_Section):
+    """MLflow; metrics.jsonl in the run directory is always written first."""
+
+    uri: str | None = Field(
+        None, description="MLflow server or sqlite:///file; 'off' for none; default mlflow.db"
+    )
+    experiment: str = "convbert-pretraining"
+    log_every: int = Field(10, gt=0, description="updates per line on the terminal")
+
+
+class RunConfig(_Section):
+    """Everything that decides a run."""
+
+    seed: int = Field(0, ge=0)
+    steps: int = Field(1_000_000, gt=0, description="updates in total")
+    global_batch: int = Field(128, gt=0, description="sequences per update, over all processes")
+    micro_batch: int | None = Field(
+        None, gt=0, description="sequences per process and forward pass; default: all at once"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    deepspeed: str = Field("zero1", description="name in ds_configs, or path of a JSON file")
+    threads: int | None = Field(None, gt=0, description="CPU threads per process")
+    compile: bool = Field(False, description="torch.compile the objective")
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        if self.schedule.warmup_steps > self.steps:
+            raise ValueError(
+                f"schedule.warmup_steps={self.schedule.warmup_steps} exceeds steps={self.steps}: "
+                "lower it"
+            )
+        return self
+
+
+# These change how a run is executed, not what it computes, so a resumed run may alter them.
+EXECUTION_KEYS = ("micro_batch", "deepspeed", "threads", "compile", "checkpoint", "tracking")
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    where = ".".join(str(part) for part in detail["loc"])
+    value = "" if isinstance(detail["input"], dict) else f" (got {detail['input']!r})"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        message = "unknown key; check the spelling, `convbert plan --help` lists the sections"
+    return f"{where}: {message}{value}" if where else message
+
+
+def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in change.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if nested else value
+    return merged
+
+
+def _override(text: str) -> dict[str, Any]:
+    path, separator, value = text.partition("=")
+    if not separator or not path:
+        raise UserError(f"override '{text}': write it as key=value, e.g. optimizer.clip=0.5")
+    parsed: Any = yaml.safe_load(value)
+    for key in reversed(path.split(".")):
+        parsed = {key: parsed}
+    return parsed
+
+
+def recipe_names() -> list[str]:
+    """List the recipes that ship with the package."""
+    folder = resources.files("convbert.pretrain") / "recipes"
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def read_recipe(recipe: str) -> dict[str, Any]:
+    """Read a recipe by its shipped name or by the path of a YAML file."""
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml"):
+        if recipe not in recipe_names():
+            raise UserError(
+                f"recipe '{recipe}' is unknown; choose one of {', '.join(recipe_names())} or "
+                "give the path of a .yaml file"
+            )
+        path = Path(str(resources.files("convbert.pretrain") / "recipes" / f"{recipe}.yaml"))
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError:
+        raise UserError(f"recipe {path}: the file does not exist") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"recipe {path}: expected keys and values, found {type(content).__name__}")
+    return content
+
+
+def resolve(recipe: str, overrides: list[str] | None = None) -> RunConfig:
+    """Combine defaults, a recipe and ``key=value`` overrides; raises ``UserError``."""
+    content = read_recipe(recipe)
+    for text in overrides or []:
+        content = _merge(content, _override(text))
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"recipe '{recipe}': {_first(error)}") from None
+
+
+def dump(config: RunConfig) -> str:
+    """Return the resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def load(path: Path) -> RunConfig:
+    """Read a resolved configuration."""
+    return resolve(str(path))
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """List ``key: old -> new`` for keys that decide results, dotted and sorted."""
+    left, right = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    return [
+        f"{key}: {left.get(key)} -> {right.get(key)}"
+        for key in sorted(left.keys() | right.keys())
+        if left.get(key) != right.get(key) and key.split(".")[0] not in EXECUTION_KEYS
+    ]
+
+
+def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        flat |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat

@@ -1,0 +1,93 @@
+"""A run is one directory: the resolved configuration, its environment, metrics and checkpoints."""
+
+import json
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.models.errors import UserError
+from convbert.pretrain.config import RunConfig, differences, dump, load
+
+_PACKAGES = ("convbert-pretrain", "torch", "deepspeed", "numpy", "sentencepiece", "mlflow")
+
+
+class RunDirectory:
+    """Paths inside a run directory, and its creation."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """The run's name: that of its directory."""
+        return self.path.resolve().name
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Parent of all checkpoint directories."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """Plots and pages about the run."""
+        return self.path / "report"
+
+    def prepare(self, config: RunConfig) -> None:
+        """Create the directory, or check that it continues the same run.
+
+        Raises ``UserError`` when the directory holds a run whose results ``config`` would change.
+        Keys that only change the execution (micro-batch, ZeRO stage, threads) may differ.
+        """
+        if self.config_file.exists():
+            changed = differences(load(self.config_file), config)
+            if changed:
+                raise UserError(
+                    f"{self.config_file}: this run was started with other settings "
+                    f"({'; '.join(changed[:5])}); choose another --run-dir or restore them"
+                )
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.config_file) as file:
+            file.write(dump(config).encode())
+        with atomic_write(self.path / "environment.json") as file:
+            file.write((json.dumps(environment(), indent=1) + "\n").encode())
+
+    def open(self) -> RunConfig:
+        """Read the configuration of an existing run; raises ``UserError`` if there is none."""
+        if not self.config_file.is_file():
+            raise UserError(f"{self.path}: not a run directory (no config.yaml in it)")
+        return load(self.config_file)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def code_version() -> str:
+    """Return the git commit of an editable checkout, else the installed version."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or _version("convbert-pretrain") or "unknown"
+
+
+def environment() -> dict[str, Any]:
+    """Describe what a run executes on: versions, command and host."""
+    return {
+        "code": code_version(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "command": sys.argv,
+        "host": platform.node(),
+        "platform": platform.platform(),
+    }

@@ -1,0 +1,89 @@
+"""One training process: ``python -m convbert.pretrain.worker RUN_DIR``.
+
+Rank and world size come from the environment variables every launcher sets (RANK, WORLD_SIZE,
+LOCAL_RANK, MASTER_ADDR, MASTER_PORT). Exit codes: 0 finished, 2 a user error, 75 stopped by a
+signal with a checkpoint, so that starting again continues.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from convbert.models.errors import UserError
+from convbert.pretrain.run_directory import RunDirectory, code_version
+
+STOPPED = 75
+
+
+def train(path: Path) -> bool:
+    """Run this process's part of the run at ``path``; return False if it was asked to stop."""
+    import torch
+
+    from convbert.data_pipeline.loader import ShardLoader
+    from convbert.data_pipeline.manifest import Manifest
+    from convbert.data_pipeline.tokenizer import Tokenizer
+    from convbert.pretrain.engine import init_distributed
+    from convbert.pretrain.progress import Progress
+    from convbert.pretrain.tracking import open_tracker
+    from convbert.pretrain.trainer import Trainer
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    run = RunDirectory(path)
+    config = run.open()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    init_distributed()
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    manifest = Manifest.load(config.data.manifest)
+    trainer = Trainer(run, config, Tokenizer.load(config.data.tokenizer), manifest)
+    start = trainer.resume()
+    tracker = open_tracker(
+        run.path,
+        enabled=rank == 0,
+        experiment=config.tracking.experiment,
+        run_name=run.name,
+        tracking_uri=config.tracking.uri,
+        params={"run": config.model_dump(mode="json"), "networks": trainer.networks.model_dump()},
+        tags={
+            "code": code_version(),
+            "manifest": manifest.digest,
+            "tokenizer": manifest.tokenizer_digest,
+            "recipe": config.model.preset,
+            "world_size": str(world),
+        },
+        resume_step=start,
+    )
+    loader = ShardLoader(
+        config.data.manifest,
+        global_batch=config.global_batch,
+        rank=rank,
+        world_size=world,
+        seed=config.seed,
+    )
+    status: str = "FAILED"
+    try:
+        with Progress(config.steps, start, enabled=rank == 0) as progress:
+            finished = trainer.fit(loader, tracker, progress)
+        status = "FINISHED" if finished else "KILLED"
+    finally:
+        loader.close()
+        tracker.close(status)  # type: ignore[arg-type]
+    torch.distributed.destroy_process_group()
+    return finished
+
+
+def main() -> int:
+    """Train and translate the outcome into an exit code."""
+    try:
+        return 0 if train(Path(sys.argv[1])) else STOPPED
+    except UserError as error:
+        rank = os.environ.get("RANK", "0")
+        prefix = "" if rank == "0" else f"[rank {rank}] "
+        print(f"error: {prefix}{error}", file=sys.stderr, flush=True)
+        # The other processes may wait in a collective: leave without tearing the group down.
+        os._exit(2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
