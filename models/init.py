@@ -21,6 +21,16 @@ def _normal(sigma: float) -> Initialiser:
     return lambda tensor: nn.init.normal_(tensor, std=sigma)
 
 
+def _normal_without_padding(sigma: float, pad_token_id: int) -> Initialiser:
+    """transformers starts the padding row of the word table at zero."""
+
+    def fill(table_VE: Tensor) -> None:
+        nn.init.normal_(table_VE, std=sigma)
+        nn.init.zeros_(table_VE[pad_token_id])
+
+    return fill
+
+
 @dataclass(frozen=True)
 class _Scheme:
     """The default for weights, and the exceptions by the end of the parameter's name."""
@@ -42,7 +52,8 @@ class _Scheme:
 def _scheme(config: EncoderConfig) -> _Scheme:
     sigma = config.initializer_range
     if config.init == "hf":
-        return _Scheme(_normal(sigma), {})
+        word = _normal_without_padding(sigma, config.pad_token_id)
+        return _Scheme(_normal(sigma), {"word.weight": word})
     return _Scheme(
         _truncated_normal(sigma),
         {
