@@ -1,0 +1,130 @@
+"""Many fine-tunings at once: several starting points and seeds in parallel processes."""
+
+import functools
+import multiprocessing
+import os
+import pickle
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file, save_file
+
+from convbert.models.config import EncoderConfig
+from convbert.models.encoder import Encoder
+from convbert.pretrain.finetune.data import TaskData
+from convbert.pretrain.finetune.loop import FinetuneResult, check_fit, finetune_prepared
+
+Start = Encoder | EncoderConfig
+"""What fine-tuning starts from: trained weights, or a shape initialised anew for each seed."""
+
+
+class Spread(BaseModel):
+    """The deciding measure over several seeds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    median: float
+    low: float
+    high: float
+    scores: list[float]
+
+    @classmethod
+    def of(cls, results: Sequence[FinetuneResult]) -> "Spread":
+        """Summarise the results of one starting point, ordered by seed."""
+        scores = [r.score for r in sorted(results, key=lambda r: r.seed)]
+        return cls(
+            median=statistics.median(scores), low=min(scores), high=max(scores), scores=scores
+        )
+
+
+class _Job(BaseModel):
+    """One fine-tuning as a worker gets it; without ``weights`` it starts from random ones."""
+
+    label: str
+    config: EncoderConfig
+    data: Path
+    weights: Path | None
+    seed: int
+
+
+def finetune_all(
+    starts: Mapping[str, Start],
+    data: TaskData,
+    *,
+    seeds: Sequence[int],
+    workers: int | None = None,
+    on_result: Callable[[str, FinetuneResult], None] = lambda label, result: None,
+) -> dict[str, list[FinetuneResult]]:
+    """Fine-tune every start with every seed; return the results by label, ordered by seed.
+
+    Each runs in one of ``workers`` processes (default: one per available core) on one thread, so
+    that the results do not depend on how many there are. ``on_result`` is called in this process
+    as each one ends.
+    """
+    for start in starts.values():
+        if isinstance(start, Encoder):
+            check_fit(start, data)
+    count = min(workers or len(os.sched_getaffinity(0)), len(starts) * len(seeds))
+    results: dict[str, list[FinetuneResult]] = {label: [] for label in starts}
+    with (
+        tempfile.TemporaryDirectory(prefix="finetune-") as folder,
+        ProcessPoolExecutor(
+            count,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=torch.set_num_threads,
+            initargs=(1,),
+        ) as pool,
+    ):
+        jobs = _jobs(starts, data, seeds, Path(folder))
+        futures = {pool.submit(_work, job): job.label for job in jobs}
+        try:
+            for future in as_completed(futures):
+                label, result = futures[future], future.result()
+                results[label].append(result)
+                on_result(label, result)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {label: sorted(found, key=lambda r: r.seed) for label, found in results.items()}
+
+
+def _jobs(
+    starts: Mapping[str, Start], data: TaskData, seeds: Sequence[int], folder: Path
+) -> list[_Job]:
+    """Write what the workers need into ``folder`` and describe their work."""
+    task = folder / "task.pickle"
+    task.write_bytes(pickle.dumps(data))
+    jobs = []
+    for number, (label, start) in enumerate(starts.items()):
+        weights = None
+        if isinstance(start, Encoder):
+            weights = folder / f"{number}.safetensors"
+            tensors = {k: v.detach().cpu().contiguous() for k, v in start.state_dict().items()}
+            save_file(tensors, weights)
+        config = start.config if isinstance(start, Encoder) else start
+        jobs += [
+            _Job(label=label, config=config, data=task, weights=weights, seed=seed)
+            for seed in seeds
+        ]
+    return jobs
+
+
+@functools.cache
+def _load(path: Path) -> TaskData:
+    """Read the task once per worker process."""
+    data: TaskData = pickle.loads(path.read_bytes())
+    return data
+
+
+def _work(job: _Job) -> FinetuneResult:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        encoder = Encoder(job.config)
+    if job.weights is not None:
+        encoder.load_state_dict(load_file(job.weights))
+    return finetune_prepared(encoder, _load(job.data), seed=job.seed)
