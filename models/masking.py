@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 # BERT's additive penalty: exp(-10000) is exactly zero in every precision, and unlike minus
 # infinity it leaves a row of nothing but padding finite.
@@ -31,10 +32,13 @@ def document_bias(document_ids_BL: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def restarting_positions(document_ids_BL: Tensor) -> Tensor:
-    """Return each token's position within its run of equal document ids, [B, L] int64."""
+    """Return each token's position within its document, [B, L] int64.
+
+    Padding counts on from the document before it, as it does in a row of one document.
+    """
     length = document_ids_BL.shape[1]
     index_L = torch.arange(length, device=document_ids_BL.device)
-    begins = torch.ones_like(document_ids_BL, dtype=torch.bool)
-    begins[:, 1:] = document_ids_BL[:, 1:] != document_ids_BL[:, :-1]
-    start_BL = torch.cummax(index_L * begins, dim=1).values
+    before_BL = F.pad(document_ids_BL[:, :-1], (1, 0))
+    begins_BL = (document_ids_BL != before_BL) & (document_ids_BL != 0)
+    start_BL = torch.cummax(index_L * begins_BL, dim=1).values
     return index_L - start_BL
