@@ -50,13 +50,14 @@ class Spool:
         while not self._closing.wait(pause):
             delivered = self._attempt()
             pause = self._interval if delivered else min(2 * pause + 1, self._longest_pause)
-        if self._attempt():
-            self._delivery.finish()
+        self._attempt(last=True)
 
-    def _attempt(self) -> bool:
+    def _attempt(self, *, last: bool = False) -> bool:
         """Deliver once; report the first failure of a series and its end."""
         try:
             self._delivery.deliver()
+            if last:
+                self._delivery.finish()
         except Exception as error:
             if self._reached:
                 uri = self._delivery.run.state.tracking_uri

@@ -132,11 +132,15 @@ def open_tracker(
     run_dir.mkdir(parents=True, exist_ok=True)
     uri = resolve_uri(run_dir, tracking_uri)
     lock = exclusive(run_dir)
-    spool = None
-    if uri != OFF:
-        run = TrackedRun.open(run_dir, uri, experiment, run_name, params, tags)
-        spool = Spool(Delivery(run_dir, run, rewound=resume_step is not None))
-    log = MetricsLog(run_dir / FILE_NAME, resume_step=resume_step)
+    try:
+        spool = None
+        if uri != OFF:
+            run = TrackedRun.open(run_dir, uri, experiment, run_name, params, tags)
+            spool = Spool(Delivery(run_dir, run, rewound=resume_step is not None))
+        log = MetricsLog(run_dir / FILE_NAME, resume_step=resume_step)
+    except Exception:
+        release(lock)
+        raise
     if spool is not None:
         spool.start()
     return RunTracker(run_dir, log, lock, spool)
