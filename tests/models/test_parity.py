@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.heads import DiscriminatorHead, MaskedLMHead
+from convbert.models.presets import preset
 
 TOLERANCE = 1e-10
 VOCABULARY = 40
@@ -86,10 +87,10 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
 
 
-def randomise(module: nn.Module) -> None:
+def randomise(module: nn.Module, std: float = 0.3) -> None:
     """Leave no parameter at a value, such as a zero bias, that could hide a mistake."""
     for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.3)
+        nn.init.normal_(parameter, std=std)
 
 
 def transformers_config(
@@ -197,10 +198,12 @@ def load(module: nn.Module, tensors: Tensors) -> nn.Module:
     return module
 
 
-def check_encoder(config: EncoderConfig, batch: dict[str, Tensor], theirs: nn.Module) -> None:
+def check_encoder(
+    config: EncoderConfig, batch: dict[str, Tensor], theirs: nn.Module, std: float = 0.3
+) -> None:
     """Compare real positions, and the gradients of a random projection of them."""
     ours = Encoder(config).double().eval()
-    randomise(ours)
+    randomise(ours, std)
     load(theirs, encoder_tensors(parameters(ours), config.num_layers))
     expected = theirs(**batch).last_hidden_state
     actual = ours(**batch)
@@ -216,6 +219,16 @@ def check_encoder(config: EncoderConfig, batch: dict[str, Tensor], theirs: nn.Mo
 @given(config=convbert_shapes(), batch=rows())
 def test_convbert(config: EncoderConfig, batch: dict[str, Tensor]) -> None:
     check_encoder(config, batch, transformers.ConvBertModel(convbert_config(config)))
+
+
+@pytest.mark.parametrize("name", ["small", "medium-small"])
+def test_convbert_as_published(name: str) -> None:
+    """All twelve layers, at the sizes and the weight scale of the released models."""
+    config = preset(name, vocab_size=200, mask_conv_padding=False).discriminator
+    ids = torch.randint(1, 200, (2, 20))
+    mask = (torch.arange(20) < torch.tensor([20, 13])[:, None]).long()
+    batch = {"input_ids": ids, "token_type_ids": (ids > 100).long(), "attention_mask": mask}
+    check_encoder(config, batch, transformers.ConvBertModel(convbert_config(config)), std=0.05)
 
 
 @settings(max_examples=30, deadline=None)
