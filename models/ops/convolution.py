@@ -1,37 +1,45 @@
 """The local mixers of ConvBERT: one interface, several backends.
 
+The backend is the argument of the call, else what ``use_backend`` says, else the environment
+variable ``CONVBERT_OPS_BACKEND``, else the fastest that the device runs. A compiled model keeps the
+backend it was traced with.
+
 Shape suffixes: B batch, L length, D channels, N heads, H head width, K taps (odd).
 """
 
-import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, Protocol, cast
+from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
 
-BackendName = Literal["auto", "reference"]
+from convbert.models.errors import UserError
+from convbert.models.ops import compiled, reference, slices
+
+BackendName = Literal["auto", "reference", "eager", "compiled"]
 
 BACKEND_VARIABLE = "CONVBERT_OPS_BACKEND"
 
-_MODULES = {"reference": "convbert.models.ops.reference"}
-_override: ContextVar[str | None] = ContextVar("convbert_ops_backend", default=None)
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of both operators; the arguments are those of the public functions."""
+
+    span_dynamic_conv: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    depthwise_conv: Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-class Backend(Protocol):
-    """What a backend module provides."""
+BACKENDS = {
+    "reference": Backend(reference.span_dynamic_conv, reference.depthwise_conv),
+    "eager": Backend(slices.span_dynamic_conv, slices.depthwise_conv),
+    "compiled": Backend(compiled.span_dynamic_conv, compiled.depthwise_conv),
+}
 
-    def span_dynamic_conv(
-        self, value_BLNH: Tensor, logits_BLNK: Tensor, document_ids_BL: Tensor | None
-    ) -> Tensor:
-        """See ``convolution.span_dynamic_conv``."""
-
-    def depthwise_conv(
-        self, x_BLD: Tensor, weight_D1K: Tensor, document_ids_BL: Tensor | None
-    ) -> Tensor:
-        """See ``convolution.depthwise_conv``."""
+_override: ContextVar[str] = ContextVar("convbert_ops_backend", default="auto")
 
 
 def span_dynamic_conv(
@@ -44,14 +52,15 @@ def span_dynamic_conv(
     """Mix each position with its neighbours by weights that the position itself produced.
 
     ``out[b, t, n] = sum_j softmax(logits[b, t, n])[j] * value[b, t + j - (K - 1) / 2, n]`` with
-    zeros outside the row and outside the document of ``t``; the weights are not renormalised
-    there. Sums are taken in at least float32; the result has the dtype of the value.
-    Span-based dynamic convolution, ConvBERT (Jiang et al. 2020), section 3.2.
+    zeros outside the row and outside the document of ``t`` (id 0 is padding, no document); the
+    weights are not renormalised there. Sums are taken in at least float32 and the result has the
+    dtype of the value. Span-based dynamic convolution, ConvBERT (Jiang et al. 2020), section 3.2.
 
     Raises ValueError when K is even: such a window has no centre.
     """
     _require_odd(logits_BLNK.shape[-1])
-    return _backend(backend, value_BLNH).span_dynamic_conv(value_BLNH, logits_BLNK, document_ids_BL)
+    chosen = BACKENDS[selected_backend(backend, value_BLNH.device.type)]
+    return chosen.span_dynamic_conv(value_BLNH, logits_BLNK, document_ids_BL)
 
 
 def depthwise_conv(
@@ -64,17 +73,19 @@ def depthwise_conv(
     """Cross-correlate each channel with its own K taps, without bias.
 
     Zeros stand in for positions outside the row and outside the document of the centre. It is the
-    depthwise half of the span key in ConvBERT (Jiang et al. 2020), section 3.2.
+    depthwise half of the span key in ConvBERT (Jiang et al. 2020), section 3.2. Sums are taken in
+    at least float32 and the result has the dtype of the input.
 
     Raises ValueError when K is even.
     """
     _require_odd(weight_D1K.shape[-1])
-    return _backend(backend, x_BLD).depthwise_conv(x_BLD, weight_D1K, document_ids_BL)
+    chosen = BACKENDS[selected_backend(backend, x_BLD.device.type)]
+    return chosen.depthwise_conv(x_BLD, weight_D1K, document_ids_BL)
 
 
 @contextmanager
 def use_backend(name: BackendName) -> Iterator[None]:
-    """Run the enclosed calls that say ``auto`` on the named backend."""
+    """Run the enclosed calls that leave the choice open on the named backend."""
     token = _override.set(name)
     try:
         yield
@@ -82,12 +93,25 @@ def use_backend(name: BackendName) -> Iterator[None]:
         _override.reset(token)
 
 
+@torch.compiler.assume_constant_result
+def selected_backend(requested: str, device_type: str) -> str:
+    """Return the name of the backend that a call runs on.
+
+    On the CPU the slices run as they are: a caller that compiles its model fuses them, and one
+    that does not is spared the compiler.
+    Raises UserError when the name is none of the backends.
+    """
+    named = (requested, _override.get(), os.environ.get(BACKEND_VARIABLE, "auto"))
+    name = next((name for name in named if name != "auto"), None)
+    if name is None:
+        return "eager"
+    if name not in BACKENDS:
+        raise UserError(
+            f"{BACKEND_VARIABLE}: no operator backend {name!r}, use one of {', '.join(BACKENDS)}"
+        )
+    return name
+
+
 def _require_odd(taps: int) -> None:
     if taps % 2 == 0:
         raise ValueError(f"the convolution kernel has {taps} taps, an odd number is needed")
-
-
-def _backend(name: str, x: Tensor) -> Backend:
-    if name == "auto":
-        name = _override.get() or os.environ.get(BACKEND_VARIABLE, "auto")
-    return cast(Backend, importlib.import_module(_MODULES.get(name, _MODULES["reference"])))
