@@ -14,6 +14,7 @@ from convbert.models.presets import preset
 from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel, build_model
 
 VOCABULARY = 60
+LOCAL_OPS = ["sdconv", "dynamic", "lightweight", "conv", "none", "attention"]
 TINY = {"hidden_size": 64, "embedding_size": 48, "num_layers": 2, "max_positions": 32}
 
 
@@ -168,7 +169,7 @@ def test_recomputation_changes_no_gradient(variant: str) -> None:
 
 
 @pytest.mark.parametrize("inputs", ["plain", "attention_mask", "document_ids"])
-@pytest.mark.parametrize("local_op", ["conv", "none", "attention"])
+@pytest.mark.parametrize("local_op", LOCAL_OPS)
 def test_the_encoder_is_one_graph(local_op: str, inputs: str) -> None:
     """``fullgraph`` refuses whatever would send compiled code back to Python."""
     torch._dynamo.reset()
