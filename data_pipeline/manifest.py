@@ -1,0 +1,123 @@
+"""The manifest: what a set of shards contains, and the digests that prove it."""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.models.errors import UserError
+
+FORMAT = 1
+Packing = Literal["electra", "full"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Member(_Record):
+    """One block of sequences in a tar: where its ``.npy`` bytes lie and what they must be."""
+
+    name: str
+    offset: int
+    size: int
+    crc32: int
+    sequences: int
+
+
+class ShardIndex(_Record):
+    """The file beside a shard that makes its members addressable."""
+
+    shard: str
+    members: list[Member]
+
+
+class Shard(_Record):
+    """One tar file of the corpus."""
+
+    name: str
+    bytes: int
+    sequences: int
+    sha256: str
+    index_sha256: str
+
+
+class Manifest(_Record):
+    """All that is known of a corpus of packed sequences."""
+
+    format: int = FORMAT
+    tool: str
+    tokenizer_digest: str
+    vocab_size: int
+    pad_id: int
+    cls_id: int
+    sep_id: int
+    seq_len: int
+    packing: Packing
+    num_documents: int
+    num_sequences: int
+    num_tokens: int
+    build: dict[str, Any]
+    shards: list[Shard]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON: names the corpus, its order and everything in it."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def fill(self) -> float:
+        """Share of the stored tokens that are not padding."""
+        return self.num_tokens / (self.num_sequences * self.seq_len)
+
+    @classmethod
+    def load(cls, path: Path) -> "Manifest":
+        """Read a manifest, or the one in a directory; raises ``UserError``."""
+        path = manifest_path(path)
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise UserError(
+                f"{path}: no manifest; build shards with `convbert shards build`"
+            ) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "file"
+            raise UserError(
+                f"{path}: not a shard manifest ({where}: {first['msg']}); build the shards again"
+            ) from None
+
+    def save(self, path: Path) -> None:
+        """Write the manifest atomically."""
+        with atomic_write(path) as file:
+            file.write(self.model_dump_json(indent=1).encode() + b"\n")
+
+
+def manifest_path(path: Path) -> Path:
+    """Return the manifest file for a path that may name its directory."""
+    return path / "manifest.json" if path.is_dir() else path
+
+
+def load_index(folder: Path, shard: Shard) -> ShardIndex:
+    """Read the index beside a shard and check that it is the manifest's; raises ``UserError``."""
+    path = folder / index_name(shard.name)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; copy it again or rebuild the shards") from None
+    if hashlib.sha256(content).hexdigest() != shard.index_sha256:
+        raise UserError(
+            f"{path}: is not the index this manifest was built with; copy shard, index and "
+            "manifest of one build"
+        )
+    return ShardIndex.model_validate_json(content)
+
+
+def index_name(shard: str) -> str:
+    """Return the file name of a shard's index."""
+    return shard.removesuffix(".tar") + ".index.json"
