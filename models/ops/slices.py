@@ -7,6 +7,7 @@ forward and the backward pass. Softmax and sums are taken in at least float32.
 Shape suffixes: B batch, L length, D channels, N heads, H head width, K taps (odd).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,12 +21,12 @@ def span_dynamic_conv(
     value_BLNH: Tensor, logits_BLNK: Tensor, document_ids_BL: Tensor | None
 ) -> Tensor:
     """See ``convolution.span_dynamic_conv``."""
-    return _SpanDynamicConv.apply(value_BLNH, logits_BLNK, document_ids_BL)
+    return _apply_span(value_BLNH, logits_BLNK, document_ids_BL)
 
 
 def depthwise_conv(x_BLD: Tensor, weight_D1K: Tensor, document_ids_BL: Tensor | None) -> Tensor:
     """See ``convolution.depthwise_conv``."""
-    return _DepthwiseConv.apply(x_BLD, weight_D1K, document_ids_BL)
+    return _apply_depthwise(x_BLD, weight_D1K, document_ids_BL)
 
 
 class _SpanDynamicConv(torch.autograd.Function):
@@ -97,6 +98,10 @@ class _DepthwiseConv(torch.autograd.Function):
         )
         grad_weight_D1K = grad_weight_BDK.sum(dim=0)[:, None]
         return grad_x_BLD.to(x_BLD.dtype), grad_weight_D1K.to(weight_D1K.dtype), None
+
+
+_apply_span: Callable[..., Tensor] = _SpanDynamicConv.apply
+_apply_depthwise: Callable[..., Tensor] = _DepthwiseConv.apply
 
 
 class _Shifted:

@@ -1,0 +1,200 @@
+"""Loss and sampling over a large vocabulary, a few rows of logits at a time.
+
+The logits of all masked positions, [M, V], are the largest tensor of a pretraining step. Here they
+exist for one chunk of rows only: the forward pass keeps one number per row, and the backward pass
+multiplies the chunk out again (a third more work in this product, under two per cent of a step).
+Loss, softmax and cumulative sums are taken in at least float32.
+
+Shape suffixes: M masked positions, C rows of one chunk, V vocabulary, D width of the word table.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DEFAULT_CHUNK = 512
+
+
+def masked_lm(
+    hidden_MD: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor,
+    targets_M: Tensor,
+    uniform_M: Tensor,
+    temperature: float = 1.0,
+    *,
+    chunk: int = DEFAULT_CHUNK,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return loss, a sample and whether the argmax is right, from one pass over the logits.
+
+    The generator of replaced-token detection (ELECTRA, Clark et al. 2020, section 2) needs all
+    three. Returns ``loss_M`` as ``chunked_cross_entropy``, ``sampled_M`` as ``sample_tokens`` and
+    ``correct_M`` (bool); only the loss carries a gradient.
+    """
+    _check_temperature(temperature)
+    hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
+    return _apply(hidden_MD, weight_VD, bias_V, targets_M, uniform_M, temperature, chunk)
+
+
+def chunked_cross_entropy(
+    hidden_MD: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor,
+    targets_M: Tensor,
+    *,
+    chunk: int = DEFAULT_CHUNK,
+) -> Tensor:
+    """Return ``-log softmax(hidden @ weight.T + bias)`` at the targets, one loss per row."""
+    hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
+    loss_M, _, _ = _apply(hidden_MD, weight_VD, bias_V, targets_M, None, 1.0, chunk)
+    return loss_M
+
+
+@torch.no_grad()
+def sample_tokens(
+    hidden_MD: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor,
+    uniform_M: Tensor,
+    *,
+    temperature: float = 1.0,
+    chunk: int = DEFAULT_CHUNK,
+) -> Tensor:
+    """Draw one id per row from ``softmax(logits / temperature)`` by inverting its distribution.
+
+    ``uniform_M`` holds one number in [0, 1) per row, so the draw is a function of its inputs: the
+    smallest id whose cumulative probability exceeds the number.
+    """
+    _check_temperature(temperature)
+    hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
+    rows = zip(hidden_MD.split(chunk), uniform_M.split(chunk), strict=True)
+    sampled = []
+    for hidden_CD, uniform_C in rows:
+        logits_CV = _logits(hidden_CD, weight_VD, bias_V)
+        top_C1 = logits_CV.amax(dim=1, keepdim=True)
+        sampled.append(_invert(_tempered(logits_CV, top_C1, temperature), uniform_C))
+    return torch.cat(sampled)
+
+
+class _MaskedLM(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_MD: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor,
+        targets_M: Tensor,
+        uniform_M: Tensor | None,
+        temperature: float,
+        chunk: int,
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        normalisers, losses, samples, correct = [], [], [], []
+        for start in range(0, hidden_MD.shape[0], chunk):
+            rows = slice(start, start + chunk)
+            logits_CV = _logits(hidden_MD[rows], weight_VD, bias_V)
+            targets_C1 = targets_M[rows, None]
+            top_C1, best_C1 = logits_CV.max(dim=1, keepdim=True)
+            wanted_C1 = logits_CV.gather(1, targets_C1)
+            if uniform_M is not None and temperature != 1.0:
+                samples.append(_invert(_tempered(logits_CV, top_C1, temperature), uniform_M[rows]))
+            mass_CV = logits_CV.sub_(top_C1).exp_()
+            if uniform_M is not None and temperature == 1.0:
+                samples.append(_invert(mass_CV, uniform_M[rows]))
+            normaliser_C1 = top_C1 + mass_CV.sum(dim=1, keepdim=True).log()
+            normalisers.append(normaliser_C1)
+            losses.append((normaliser_C1 - wanted_C1)[:, 0])
+            correct.append((best_C1 == targets_C1)[:, 0])
+        sampled_M = torch.cat(samples) if samples else None
+        correct_M = torch.cat(correct)
+        ctx.save_for_backward(hidden_MD, weight_VD, bias_V, targets_M, torch.cat(normalisers))
+        ctx.chunk = chunk
+        ctx.mark_non_differentiable(correct_M, *([] if sampled_M is None else [sampled_M]))
+        return torch.cat(losses), sampled_M, correct_M
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_MD, weight_VD, bias_V, targets_M, normaliser_M1 = ctx.saved_tensors
+        grad_loss_M = grads[0]
+        wide = normaliser_M1.dtype
+        grad_hidden_MD = torch.empty_like(hidden_MD)
+        grad_weight_VD = torch.zeros_like(weight_VD, dtype=wide)
+        grad_bias_V = torch.zeros_like(bias_V, dtype=wide)
+        for start in range(0, hidden_MD.shape[0], ctx.chunk):
+            rows = slice(start, start + ctx.chunk)
+            logits_CV = _logits(hidden_MD[rows], weight_VD, bias_V)
+            # d loss / d logits = softmax - one-hot.
+            grad_CV = logits_CV.sub_(normaliser_M1[rows]).exp_()
+            grad_CV.scatter_add_(1, targets_M[rows, None], -torch.ones_like(normaliser_M1[rows]))
+            grad_CV.mul_(grad_loss_M[rows, None])
+            grad_bias_V += grad_CV.sum(dim=0)
+            grad_CV = grad_CV.to(weight_VD.dtype)
+            grad_hidden_MD[rows] = grad_CV @ weight_VD
+            grad_weight_VD += grad_CV.T @ hidden_MD[rows]
+        return (
+            grad_hidden_MD,
+            grad_weight_VD.to(weight_VD.dtype),
+            grad_bias_V.to(bias_V.dtype),
+            *(None,) * 4,
+        )
+
+
+_apply: Callable[..., tuple[Tensor, Tensor, Tensor]] = _MaskedLM.apply
+
+
+def _logits(hidden_CD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
+    wide = torch.promote_types(hidden_CD.dtype, torch.float32)
+    return (hidden_CD @ weight_VD.T).to(wide).add_(bias_V)
+
+
+def _tempered(logits_CV: Tensor, top_C1: Tensor, temperature: float) -> Tensor:
+    return ((logits_CV - top_C1) / temperature).exp_()
+
+
+def _invert(mass_CV: Tensor, uniform_C: Tensor) -> Tensor:
+    """Return the smallest id whose share of the cumulative mass exceeds the uniform number.
+
+    Searched in two steps, first a block of about sqrt(V) ids, then the id in it: sums over blocks
+    cost one pass over the row where a cumulative sum of the whole row costs several.
+    """
+    vocabulary = mass_CV.shape[1]
+    width = math.isqrt(vocabulary - 1) + 1
+    whole = vocabulary // width * width
+    block_mass_CX = mass_CV[:, :whole].unflatten(1, (-1, width)).sum(dim=2)
+    rest_C1 = mass_CV[:, whole:].sum(dim=1, keepdim=True)
+    reached_CX = torch.cat([block_mass_CX, rest_C1], dim=1).cumsum(dim=1)
+    wanted_C1 = uniform_C[:, None].to(mass_CV.dtype) * reached_CX[:, -1:]
+    block_C1 = _first_above(reached_CX, wanted_C1)
+
+    before_CX = F.pad(reached_CX, (1, 0))
+    wanted_C1 = (wanted_C1 - before_CX.gather(1, block_C1)).clamp_(min=0.0)
+    ids_CX = block_C1 * width + torch.arange(width, device=mass_CV.device)
+    inside_CX = mass_CV.gather(1, ids_CX.clamp(max=vocabulary - 1)) * (ids_CX < vocabulary)
+    return (block_C1 * width + _first_above(inside_CX.cumsum(dim=1), wanted_C1))[:, 0]
+
+
+def _first_above(reached_CX: Tensor, wanted_C1: Tensor) -> Tensor:
+    """Return the first index whose value exceeds the wanted one, which rounding may put too high.
+
+    Kept below the last value, the search always ends at an entry that has mass of its own.
+    """
+    last_C1 = reached_CX[:, -1:]
+    wanted_C1 = torch.minimum(wanted_C1, torch.nextafter(last_C1, torch.zeros_like(last_C1)))
+    return torch.searchsorted(reached_CX, wanted_C1, right=True)
+
+
+def _to_compute_dtype(hidden_MD: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring both factors to the weight's dtype, or to autocast's where that is on."""
+    device = hidden_MD.device.type
+    dtype = (
+        torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
+    )
+    return hidden_MD.to(dtype), weight_VD.to(dtype)
+
+
+def _check_temperature(temperature: float) -> None:
+    if temperature <= 0:
+        raise ValueError(f"temperature={temperature}: it divides the logits and must be positive")

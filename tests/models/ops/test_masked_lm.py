@@ -1,0 +1,123 @@
+"""Chunked loss and sampling equal the full softmax, at any chunk size."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from convbert.models.ops.masked_lm import chunked_cross_entropy, masked_lm, sample_tokens
+
+
+def inputs(rows: int, vocabulary: int, width: int, dtype: torch.dtype, seed: int = 0):
+    """Hidden states, table, bias, targets and uniform numbers."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(size, generator=generator, dtype=torch.float64).to(dtype)
+
+    hidden, weight, bias = normal(rows, width), normal(vocabulary, width), normal(vocabulary)
+    targets = torch.randint(0, vocabulary, (rows,), generator=generator)
+    uniform = torch.rand(rows, generator=generator)
+    return hidden, weight, bias, targets, uniform
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(1, 9),
+    vocabulary=st.integers(1, 50),
+    chunk=st.integers(1, 10),
+    temperature=st.sampled_from([0.5, 1.0, 2.0]),
+    seed=st.integers(0, 999),
+)
+def test_everything_equals_the_full_softmax(rows, vocabulary, chunk, temperature, seed):
+    hidden, weight, bias, targets, uniform = inputs(rows, vocabulary, 4, torch.float64, seed)
+    loss, sampled, correct = masked_lm(
+        hidden, weight, bias, targets, uniform, temperature, chunk=chunk
+    )
+    logits = hidden @ weight.T + bias
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    torch.testing.assert_close(loss, expected)
+    assert torch.equal(correct, logits.argmax(1) == targets)
+    cumulative = (logits / temperature).softmax(1).cumsum(1)
+    for row, token in enumerate(sampled.tolist()):
+        below = cumulative[row, token - 1].item() if token else 0.0
+        assert below - 1e-9 <= uniform[row].item() <= cumulative[row, token].item() + 1e-9
+
+    alone = chunked_cross_entropy(hidden, weight, bias, targets, chunk=chunk)
+    torch.testing.assert_close(alone, loss)
+    drawn = sample_tokens(hidden, weight, bias, uniform, temperature=temperature, chunk=chunk)
+    assert torch.equal(drawn, sampled)
+
+
+def test_gradients_are_those_of_the_loss():
+    hidden, weight, bias, targets, uniform = inputs(5, 11, 3, torch.float64)
+    leaves = [x.requires_grad_() for x in (hidden, weight, bias)]
+    assert torch.autograd.gradcheck(
+        lambda h, w, b: masked_lm(h, w, b, targets, uniform, chunk=2)[0], leaves
+    )
+
+
+def test_bfloat16_losses_are_taken_in_float32():
+    hidden, weight, bias, targets, uniform = inputs(6, 300, 16, torch.bfloat16)
+    hidden.requires_grad_()
+    weight.requires_grad_()
+    loss, _, _ = masked_lm(hidden, weight, bias, targets, uniform, chunk=4)
+    assert loss.dtype == torch.float32
+    exact = chunked_cross_entropy(hidden.double(), weight.double(), bias.double(), targets)
+    torch.testing.assert_close(loss, exact.float(), atol=0.1, rtol=0)
+    grads = torch.autograd.grad(loss.sum(), (hidden, weight), retain_graph=True)
+    exact_grads = torch.autograd.grad(exact.sum(), (hidden, weight))
+    for grad, exact_grad in zip(grads, exact_grads, strict=True):
+        assert grad.dtype == torch.bfloat16
+        error = (grad - exact_grad).norm() / exact_grad.norm()
+        assert error < 0.02
+
+
+def test_samples_follow_the_distribution():
+    rows, vocabulary = 20_000, 37
+    _, weight, bias, _, _ = inputs(1, vocabulary, 4, torch.float32)
+    hidden = inputs(1, 1, 4, torch.float32, seed=5)[0].expand(rows, 4)
+    uniform = torch.rand(rows, generator=torch.Generator().manual_seed(7))
+    sampled = sample_tokens(hidden, weight, bias, uniform, temperature=2.0)
+    expected = ((hidden[0] @ weight.T + bias) / 2.0).softmax(0) * rows
+    counts = torch.bincount(sampled, minlength=vocabulary)
+    chi_squared = ((counts - expected) ** 2 / expected).sum().item()
+    assert chi_squared < vocabulary - 1 + 4 * math.sqrt(2 * (vocabulary - 1))
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1.0 - 2**-24])
+def test_impossible_tokens_are_never_drawn(uniform):
+    # All the mass lies on ids 3 and 30; the extremes of the uniform must find them.
+    bias = torch.full((41,), -math.inf)
+    bias[[3, 30]] = 0.0
+    hidden, weight = torch.zeros(2, 4), torch.zeros(41, 4)
+    drawn = sample_tokens(hidden, weight, bias, torch.full((2,), uniform))
+    assert drawn.tolist() == [3 if uniform == 0.0 else 30] * 2
+
+
+def test_autocast_multiplies_in_its_own_dtype():
+    hidden, weight, bias, targets, uniform = inputs(4, 64, 8, torch.float32)
+    hidden.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _, _ = masked_lm(hidden, weight, bias, targets, uniform)
+    half = masked_lm(hidden.bfloat16(), weight.bfloat16(), bias, targets, uniform)[0]
+    assert torch.equal(loss, half)
+    (grad,) = torch.autograd.grad(loss.sum(), hidden)
+    assert grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0])
+def test_a_temperature_that_is_not_positive_is_refused(temperature):
+    hidden, weight, bias, targets, uniform = inputs(2, 5, 3, torch.float32)
+    with pytest.raises(ValueError, match="temperature"):
+        masked_lm(hidden, weight, bias, targets, uniform, temperature)
+
+
+def test_a_compiled_caller_needs_no_graph_break():
+    tensors = inputs(5, 40, 4, torch.float32)
+    compiled = torch.compile(masked_lm, fullgraph=True, backend="aot_eager")
+    for actual, expected in zip(compiled(*tensors, chunk=2), masked_lm(*tensors), strict=True):
+        torch.testing.assert_close(actual, expected)
