@@ -67,17 +67,17 @@ class TensorBundle:
 
     def __init__(self, prefix: str | Path) -> None:
         self.prefix = Path(prefix)
-        self._index = self.prefix.with_name(self.prefix.name + ".index")
-        if not self._index.is_file():
+        self.path = self.prefix.with_name(self.prefix.name + ".index")
+        if not self.path.is_file():
             raise UserError(
-                f"{self._index}: no such checkpoint index: give the path of a TensorFlow "
+                f"{self.path}: no such checkpoint index: give the path of a TensorFlow "
                 "checkpoint without its suffix, such as DIR/model.ckpt-1000000"
             )
-        records = dict(self._undamaged(lambda: list(read_table(self._index.read_bytes()))))
+        records = dict(self._undamaged(lambda: list(read_table(self.path.read_bytes()))))
         self._header = self._undamaged(lambda: _parse_header(records.pop(_HEADER_KEY)))
         if self._header.endianness == _BIG_ENDIAN:
             raise UserError(
-                f"{self._index}: written on a big-endian machine: save it again on another one"
+                f"{self.path}: written on a big-endian machine: save it again on another one"
             )
         self.entries: dict[str, TensorEntry] = self._undamaged(
             lambda: {
@@ -92,7 +92,7 @@ class TensorBundle:
             return parse()
         except (IndexError, KeyError, ValueError, TypeError, struct.error) as error:
             raise UserError(
-                f"{self._index}: damaged checkpoint index ({error}): copy it from its source again"
+                f"{self.path}: damaged checkpoint index ({error}): copy it from its source again"
             ) from error
 
     def __contains__(self, name: str) -> bool:
@@ -108,16 +108,16 @@ class TensorBundle:
         type, cut short or altered.
         """
         if name not in self.entries:
-            raise UserError(f"{self._index}: no tensor named {name!r} in this checkpoint")
+            raise UserError(f"{self.path}: no tensor named {name!r} in this checkpoint")
         entry = self.entries[name]
         path = self._data_file(entry)
         if entry.dtype not in _DTYPES or entry.sliced:
             what = "is partitioned" if entry.sliced else f"has TensorFlow type {entry.dtype}"
-            raise UserError(f"{self._index}: tensor {name!r} {what}, which no model weight is here")
+            raise UserError(f"{self.path}: tensor {name!r} {what}, which no model weight is here")
         dtype = _DTYPES[entry.dtype]
         if entry.size != math.prod(entry.shape) * dtype.itemsize:
             raise UserError(
-                f"{self._index}: tensor {name!r} of shape {entry.shape} cannot have "
+                f"{self.path}: tensor {name!r} of shape {entry.shape} cannot have "
                 f"{entry.size} bytes: the index is damaged, copy it from its source again"
             )
         content = self._content(path, entry)

@@ -1,0 +1,274 @@
+"""Models to and from Hugging Face directories, without transformers and without running code.
+
+The main directory holds the encoder that is fine-tuned; the generator of replaced-token detection
+lies beside it in ``generator/``, as a masked language model of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convbert.models.config import EncoderConfig, PretrainingConfig
+from convbert.models.encoder import Encoder
+from convbert.models.errors import UserError
+from convbert.models.interop.hf_config import (
+    BERT,
+    CONFIG_FILE,
+    CONVBERT,
+    ELECTRA,
+    Family,
+    read_config,
+    refusal,
+    to_transformers,
+)
+from convbert.models.interop.hf_files import (
+    SAFETENSORS_FILE,
+    read_safetensors,
+    read_weights,
+    write_safetensors,
+    write_text,
+)
+from convbert.models.interop.links import (
+    LoadedTensors,
+    export_tensors,
+    import_tensors,
+    refuse_unused,
+)
+from convbert.models.interop.model_card import render_card
+from convbert.models.interop.naming import (
+    TRANSFORMERS,
+    discriminator_head_links,
+    encoder_links,
+    masked_lm_head_links,
+)
+from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel
+
+GENERATOR_DIRECTORY = "generator"
+# transformers has no ConvBERT class with a discriminator's head, so it gets a file of its own.
+DISCRIMINATOR_HEAD_FILE = "discriminator_head.safetensors"
+_DISCRIMINATOR_HEAD_LINKS = discriminator_head_links(TRANSFORMERS, last="dense_prediction")
+# Tables that older files carry although they can be derived.
+_DERIVED = ("embeddings.position_ids", "embeddings.token_type_ids")
+
+PretrainingModel = ReplacedTokenModel | MaskedLanguageModel
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written: the transformers class of the main directory, and the generator's.
+
+    ``generator`` is None when there is no generator, or when transformers cannot hold it;
+    ``generator_refusal`` then says why.
+    """
+
+    directory: Path
+    architecture: str
+    generator: str | None = None
+    generator_refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One directory in the making."""
+
+    config: EncoderConfig
+    family: Family
+    architecture: str
+    tensors: Mapping[str, Tensor]
+    head: Mapping[str, Tensor] | None = None
+
+    def write(self, directory: Path) -> None:
+        fields = to_transformers(self.config, self.family, self.architecture)
+        write_safetensors(directory / SAFETENSORS_FILE, self.tensors)
+        if self.head is not None:
+            write_safetensors(directory / DISCRIMINATOR_HEAD_FILE, self.head)
+        write_text(directory / CONFIG_FILE, json.dumps(fields, indent=2) + "\n")
+
+
+def save_pretrained(
+    model: Encoder | PretrainingModel,
+    directory: str | Path,
+    *,
+    model_card: Mapping[str, object] | None = None,
+) -> Export:
+    """Write ``model`` as transformers' models read it: weights, configuration and model card.
+
+    ``model_card`` holds facts about the training for the card. The main directory becomes
+
+    - ConvBERT: a ``ConvBertModel``, the discriminator's head in a file beside it;
+    - ELECTRA: an ``ElectraForPreTraining``, or an ``ElectraModel`` from an encoder alone;
+    - masked language models: a ``BertForMaskedLM``, ``ElectraForMaskedLM`` (embeddings narrower
+      than the hidden size) or ``ConvBertForMaskedLM``.
+
+    Raises ``UserError`` when transformers cannot hold the encoder. A generator it cannot hold is
+    left out and reported.
+    """
+    directory = Path(directory)
+    part, generator = _PARTS[type(model)](model)
+    export = Export(directory, part.architecture)
+    if isinstance(generator, str):
+        export = replace(export, generator_refusal=generator)
+    elif generator is not None:
+        export = replace(export, generator=generator.architecture)
+        generator.write(directory / GENERATOR_DIRECTORY)
+    part.write(directory)
+    card = render_card(
+        part.config,
+        part.architecture,
+        model_card or {},
+        generator=export.generator,
+        generator_refusal=export.generator_refusal,
+    )
+    write_text(directory / "README.md", card)
+    return export
+
+
+def load_pretrained(directory: str | Path) -> Encoder:
+    """Return the encoder in a Hugging Face directory of ConvBERT, ELECTRA or BERT, in eval mode.
+
+    Task models and files with or without the model's prefix are read alike, heads are left
+    behind. Weights that other software wrote get ``mask_conv_padding`` off, which is how
+    transformers computes. Raises ``UserError`` naming file and tensor or key when something is
+    missing, damaged, or does not fit.
+    """
+    directory = Path(directory)
+    config, family, _ = read_config(directory)
+    encoder = Encoder(config)
+    _fill_encoder(encoder, read_weights(directory), family)
+    return encoder.eval()
+
+
+def load_pretraining_model(directory: str | Path) -> PretrainingModel:
+    """Return all networks of a directory that ``save_pretrained`` wrote, to go on pretraining.
+
+    Raises ``UserError`` as ``load_pretrained`` does, and when generator or heads are not there.
+    """
+    directory = Path(directory)
+    config, family, architecture = read_config(directory)
+    source = read_weights(directory)
+    if architecture == family.masked_lm_class:
+        model = MaskedLanguageModel(PretrainingConfig(objective="mlm", discriminator=config))
+        _fill_encoder(model.encoder, source, family)
+        import_tensors(
+            masked_lm_head_links(TRANSFORMERS, family.masked_lm_head), model.head, source
+        )
+        return model
+    return _load_replaced_token_model(directory, config, family, source)
+
+
+def _load_replaced_token_model(
+    directory: Path, config: EncoderConfig, family: Family, source: LoadedTensors
+) -> ReplacedTokenModel:
+    beside = directory / GENERATOR_DIRECTORY
+    if not (beside / CONFIG_FILE).is_file():
+        raise UserError(
+            f"{beside}: no generator there, so pretraining cannot go on from {directory}: "
+            "load its encoder alone"
+        )
+    generator_config, generator_family, _ = read_config(beside)
+    generator_source = read_weights(beside)
+    head_source = source
+    if family is CONVBERT:
+        head_source = read_safetensors(directory / DISCRIMINATOR_HEAD_FILE)
+    model = ReplacedTokenModel(
+        PretrainingConfig(
+            discriminator=config,
+            generator=generator_config,
+            tie_embeddings=_same_word_table(source, family, generator_source, generator_family),
+        )
+    )
+    _fill_encoder(model.discriminator, source, family)
+    import_tensors(_DISCRIMINATOR_HEAD_LINKS, model.discriminator_head, head_source)
+    _fill_encoder(model.generator, generator_source, generator_family)
+    head_links = masked_lm_head_links(TRANSFORMERS, generator_family.masked_lm_head)
+    import_tensors(head_links, model.generator_head, generator_source)
+    return model
+
+
+def _same_word_table(
+    one: LoadedTensors, one_family: Family, other: LoadedTensors, other_family: Family
+) -> bool:
+    """Tell whether two models share their embeddings, which their files hold twice."""
+    tables = (
+        source.read(TRANSFORMERS.path(_scope(source, family), "embeddings/word_embeddings/weight"))
+        for source, family in ((one, one_family), (other, other_family))
+    )
+    return torch.equal(*tables)
+
+
+def _fill_encoder(encoder: Encoder, source: LoadedTensors, family: Family) -> None:
+    scope = _scope(source, family)
+    links = encoder_links(TRANSFORMERS, encoder.config, scope)
+    body = tuple(TRANSFORMERS.path(scope, part) for part in ("embeddings", "encoder."))
+    refuse_unused(links, source, lambda name: name.startswith(body) and not name.endswith(_DERIVED))
+    import_tensors(links, encoder, source)
+
+
+def _scope(source: LoadedTensors, family: Family) -> str:
+    """Return the prefix of the encoder's tensors: the model's name in files of task models."""
+    for scope in (family.model_type, ""):
+        if TRANSFORMERS.path(scope, "embeddings/word_embeddings/weight") in source:
+            return scope
+    raise UserError(
+        f"{source.path}: no tensor 'embeddings.word_embeddings.weight', with or without the "
+        f"prefix '{family.model_type}.': the file does not hold a {family.model_type} encoder"
+    )
+
+
+def _encoder_part(encoder: Encoder) -> tuple[_Part, None]:
+    _require_expressible(encoder.config)
+    family = CONVBERT if encoder.config.local_op == "sdconv" else ELECTRA
+    tensors = export_tensors(encoder_links(TRANSFORMERS, encoder.config), encoder)
+    return _Part(encoder.config, family, family.encoder_class, tensors), None
+
+
+def _masked_lm_part(encoder: Encoder, head: nn.Module, family: Family) -> _Part:
+    links = encoder_links(TRANSFORMERS, encoder.config, family.model_type)
+    head_links = masked_lm_head_links(TRANSFORMERS, family.masked_lm_head)
+    tensors = export_tensors(links, encoder) | export_tensors(head_links, head)
+    return _Part(encoder.config, family, family.masked_lm_class, tensors)
+
+
+def _masked_language_parts(model: MaskedLanguageModel) -> tuple[_Part, None]:
+    config = model.encoder.config
+    _require_expressible(config)
+    plain = BERT if config.embedding_size == config.hidden_size else ELECTRA
+    family = CONVBERT if config.local_op == "sdconv" else plain
+    return _masked_lm_part(model.encoder, model.head, family), None
+
+
+def _replaced_token_parts(model: ReplacedTokenModel) -> tuple[_Part, _Part | str]:
+    """Return the discriminator's directory, and the generator's or why there is none."""
+    config = model.discriminator.config
+    _require_expressible(config)
+    head = export_tensors(_DISCRIMINATOR_HEAD_LINKS, model.discriminator_head)
+    if config.local_op == "sdconv":
+        part = replace(_encoder_part(model.discriminator)[0], head=head)
+    else:
+        links = encoder_links(TRANSFORMERS, config, ELECTRA.model_type)
+        tensors = export_tensors(links, model.discriminator) | head
+        part = _Part(config, ELECTRA, "ElectraForPreTraining", tensors)
+    reason = refusal(model.generator.config)
+    if reason is not None:
+        return part, reason
+    return part, _masked_lm_part(model.generator, model.generator_head, part.family)
+
+
+def _require_expressible(config: EncoderConfig) -> None:
+    reason = refusal(config)
+    if reason is not None:
+        raise UserError(f"cannot be exported to Hugging Face: {reason}")
+
+
+_PARTS: dict[type[nn.Module], Callable[[Any], tuple[_Part, _Part | str | None]]] = {
+    Encoder: _encoder_part,
+    ReplacedTokenModel: _replaced_token_parts,
+    MaskedLanguageModel: _masked_language_parts,
+}

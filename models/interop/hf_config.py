@@ -1,0 +1,197 @@
+"""Our configuration as a transformers ``config.json``, and back.
+
+Three of transformers' families are these models: ConvBERT, ELECTRA (no reduction of heads) and
+BERT (ELECTRA without a map from the embedding to the hidden size).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from convbert.models.config import EncoderConfig, LocalOp
+from convbert.models.errors import UserError
+from convbert.models.interop.naming import MaskedLMNames
+
+CONFIG_FILE = "config.json"
+# What transformers has no key for; it keeps unknown keys and hands them back.
+_OWN_KEY = "convbert_pretrain"
+_OWN_FIELDS = ("head_rule", "init", "mask_conv_padding")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One of transformers' model families, as far as its files show it."""
+
+    model_type: str
+    local_op: LocalOp
+    encoder_class: str
+    masked_lm_class: str
+    masked_lm_head: MaskedLMNames
+
+
+_ELECTRA_HEAD = MaskedLMNames("generator_predictions", "generator_lm_head/bias")
+
+CONVBERT = Family("convbert", "sdconv", "ConvBertModel", "ConvBertForMaskedLM", _ELECTRA_HEAD)
+ELECTRA = Family("electra", "attention", "ElectraModel", "ElectraForMaskedLM", _ELECTRA_HEAD)
+BERT = Family(
+    "bert",
+    "attention",
+    "BertModel",
+    "BertForMaskedLM",
+    MaskedLMNames("cls/predictions/transform", "cls/predictions/bias"),
+)
+FAMILIES = {family.model_type: family for family in (CONVBERT, ELECTRA, BERT)}
+
+# Our field and theirs, for every family.
+_KEYS = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+}
+_KEYS_WITH_DEFAULTS = {
+    "max_positions": ("max_position_embeddings", 512),
+    "type_vocab_size": ("type_vocab_size", 2),
+    "hidden_dropout": ("hidden_dropout_prob", 0.1),
+    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
+    "layer_norm_eps": ("layer_norm_eps", 1e-12),
+    "initializer_range": ("initializer_range", 0.02),
+}
+_CONVBERT_KEYS = {
+    "head_ratio": ("head_ratio", 2),
+    "conv_kernel_size": ("conv_kernel_size", 9),
+    "num_groups": ("num_groups", 1),
+}
+# Behaviour that these models do not have and that would change every hidden state.
+_REQUIRED_VALUES = {
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+}
+
+
+def refusal(config: EncoderConfig) -> str | None:
+    """Return why transformers cannot hold this encoder, or None when it can."""
+    if config.local_op not in ("sdconv", "attention"):
+        return f"transformers has no local_op={config.local_op}: only sdconv and attention exist"
+    if config.local_op == "attention":
+        if config.num_groups > 1:
+            return f"transformers' ELECTRA has no num_groups={config.num_groups}: only 1 group"
+        return None
+    if config.head_rule == "original" and config.num_heads != 2 * config.local_heads:
+        return (
+            f"transformers splits hidden_size={config.hidden_size} over its "
+            f"{2 * config.local_heads} heads where num_heads={config.num_heads} with "
+            f"head_ratio={config.head_ratio} gives heads of {config.head_dim}: only "
+            "num_heads equal to twice the reduced number, or head_rule=hf, can be exported"
+        )
+    return None
+
+
+def to_transformers(config: EncoderConfig, family: Family, architecture: str) -> dict[str, Any]:
+    """Return the contents of ``config.json``; the encoder must have no ``refusal``."""
+    fields = {theirs: getattr(config, ours) for ours, theirs in _KEYS.items()}
+    defaulted = dict(_KEYS_WITH_DEFAULTS)
+    if family is CONVBERT:
+        defaulted |= _CONVBERT_KEYS
+    fields |= {theirs: getattr(config, ours) for ours, (theirs, _) in defaulted.items()}
+    if family is not BERT:
+        fields["embedding_size"] = config.embedding_size
+    return {
+        "architectures": [architecture],
+        "model_type": family.model_type,
+        **fields,
+        "hidden_act": "gelu",
+        # transformers' ConvBERT would otherwise take 1 for padding, which is not [PAD] here.
+        "pad_token_id": config.pad_token_id,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "tie_word_embeddings": True,
+        "dtype": "float32",
+        _OWN_KEY: {field: getattr(config, field) for field in _OWN_FIELDS},
+    }
+
+
+def read_config(directory: Path) -> tuple[EncoderConfig, Family, str]:
+    """Return the encoder, family and architecture that ``directory/config.json`` describes.
+
+    A directory written by other software gets ``mask_conv_padding`` off, which is how
+    transformers' ConvBERT computes. Raises ``UserError`` naming the file and key when the file is
+    missing, unreadable or describes another model.
+    """
+    path = directory / CONFIG_FILE
+    fields = _read_json(path)
+    model_type = fields.get("model_type")
+    if model_type not in FAMILIES:
+        raise UserError(
+            f"{path}: model_type={model_type!r} is no model of this family: use one of "
+            f"{', '.join(FAMILIES)}"
+        )
+    for key, value in _REQUIRED_VALUES.items():
+        if fields.get(key, value) != value:
+            raise UserError(
+                f"{path}: {key}={fields[key]!r} is not supported: only {key}={value!r} is"
+            )
+    family = FAMILIES[model_type]
+    try:
+        config = EncoderConfig.model_validate(_own_fields(path, fields, family))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {where or 'configuration'}: {first['msg']}") from error
+    architecture = (fields.get("architectures") or [family.encoder_class])[0]
+    return config, family, architecture
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file: give a directory with a {CONFIG_FILE}") from error
+    except ValueError as error:
+        raise UserError(
+            f"{path}: not a JSON file ({error}): copy it from its source again"
+        ) from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path}: holds no JSON object: copy it from its source again")
+    return fields
+
+
+def _own_fields(path: Path, fields: Mapping[str, Any], family: Family) -> dict[str, Any]:
+    missing = [key for key in _KEYS.values() if key not in fields]
+    if missing:
+        raise UserError(f"{path}: key {missing[0]!r} is missing: add it")
+    defaulted = dict(_KEYS_WITH_DEFAULTS)
+    if family is CONVBERT:
+        defaulted |= _CONVBERT_KEYS
+    own = {ours: fields[theirs] for ours, theirs in _KEYS.items()}
+    own |= {ours: fields.get(theirs, default) for ours, (theirs, default) in defaulted.items()}
+    own["local_op"] = family.local_op
+    own["embedding_size"] = fields.get("embedding_size", own["hidden_size"])
+    own["pad_token_id"] = _pad_token_id(path.parent, fields)
+    reduced = max(1, own["num_heads"] // own.get("head_ratio", 1))
+    agree = family is not CONVBERT or own["num_heads"] == 2 * reduced
+    foreign = {"head_rule": "original" if agree else "hf", "mask_conv_padding": False}
+    return own | foreign | fields.get(_OWN_KEY, {})
+
+
+def _pad_token_id(directory: Path, fields: Mapping[str, Any]) -> int:
+    """Return where [PAD] is, by the vocabulary beside the configuration if there is one.
+
+    A ConvBERT configuration made from transformers' defaults says 1, although every published
+    vocabulary has [PAD] at 0.
+    """
+    vocabulary = directory / "vocab.txt"
+    if vocabulary.is_file():
+        tokens = [line.rstrip(b"\r") for line in vocabulary.read_bytes().split(b"\n")]
+        if b"[PAD]" in tokens:
+            return tokens.index(b"[PAD]")
+    declared = fields.get("pad_token_id")
+    return 0 if declared is None else int(declared)

@@ -1,0 +1,105 @@
+"""Weight files of a Hugging Face directory: read without running code, replaced whole."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from convbert.models.errors import UserError
+from convbert.models.interop.links import LoadedTensors
+
+SAFETENSORS_FILE = "model.safetensors"
+_PICKLE_FILE = "pytorch_model.bin"
+# BERT's first PyTorch files name layer norms as TensorFlow does.
+_OLD_NORM = re.compile(r"LayerNorm\.(gamma|beta)$")
+_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
+
+
+def read_weights(directory: Path) -> LoadedTensors:
+    """Return the tensors of ``model.safetensors``, or else of ``pytorch_model.bin``.
+
+    Raises ``UserError`` naming the file when there is none, or when it is damaged or holds
+    anything but tensors.
+    """
+    for name, read in ((SAFETENSORS_FILE, read_safetensors), (_PICKLE_FILE, _read_pickle)):
+        if (directory / name).is_file():
+            return read(directory / name)
+    raise UserError(
+        f"{directory}: holds neither {SAFETENSORS_FILE} nor {_PICKLE_FILE}: put one of them there"
+    )
+
+
+def read_safetensors(path: Path) -> LoadedTensors:
+    """Return the tensors of one safetensors file; errors as ``read_weights``."""
+    try:
+        return LoadedTensors(path, load_file(path))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file: copy it from its source") from error
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged file ({error}): copy it from its source again") from error
+
+
+def _read_pickle(path: Path) -> LoadedTensors:
+    try:
+        _check_archive(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: refused, it asks to run code or is damaged, a plain file of tensors does "
+            f"neither: get {SAFETENSORS_FILE} instead"
+        ) from error
+    except Exception as error:  # the parsers behind it raise whatever they stumble over
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path}: damaged file ({reason}): copy it from its source again"
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
+        raise UserError(f"{path}: holds no table of tensors: get {SAFETENSORS_FILE} instead")
+    return LoadedTensors(path, {_modern(name): tensor for name, tensor in content.items()})
+
+
+def _check_archive(path: Path) -> None:
+    """Raise when a record of torch's zip archive fails its checksum, which torch ignores."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"record {damaged} fails its checksum")
+
+
+def _modern(name: str) -> str:
+    return _OLD_NORM.sub(lambda found: f"LayerNorm.{_NORM_NAMES[found[1]]}", name)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write ``tensors`` whole or not at all."""
+    with _replacing(path) as unfinished:
+        save_file(dict(tensors), unfinished, metadata={"format": "pt"})
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` whole or not at all."""
+    with _replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path`` and move it into place on success."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
