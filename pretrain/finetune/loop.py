@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune.data import (
@@ -56,7 +57,7 @@ def finetune(
 
 def finetune_prepared(encoder: Encoder, data: TaskData, *, seed: int) -> FinetuneResult:
     """Do the same for a task already encoded, as when several seeds share it."""
-    check_fit(encoder, data)
+    check_fit(encoder.config, data)
     started = time.perf_counter()
     device = encoder.embeddings.word.weight.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -122,9 +123,9 @@ def evaluate(model: SequenceClassifier, data: TaskData, split: str) -> dict[str,
     return {name: METRICS[name].score(labels, predictions) for name in data.task.metrics}
 
 
-def check_fit(encoder: Encoder, data: TaskData) -> None:
-    """Raise ``UserError`` unless the encoder can read the task's ids and lengths."""
-    config, recipe = encoder.config, data.task.recipe
+def check_fit(config: EncoderConfig, data: TaskData) -> None:
+    """Raise ``UserError`` unless such an encoder can read the task's ids and lengths."""
+    recipe = data.task.recipe
     if data.vocab_size != config.vocab_size:
         raise UserError(
             f"task {data.task.name}: the tokenizer has {data.vocab_size} ids, the encoder "

@@ -36,6 +36,8 @@ def read_examples(task: TaskSpec) -> tuple[dict[str, list[Example]], list[str]]:
     }
     if task.dev is None:
         splits |= _divide(task, splits["train"])
+    if task.train_rows is not None:
+        splits["train"] = _sample(splits["train"], task.train_rows, task.split)
     for split, examples in splits.items():
         if not examples:
             raise UserError(f"{task.train}: no rows left for {split}; change `split`")
@@ -44,11 +46,24 @@ def read_examples(task: TaskSpec) -> tuple[dict[str, list[Example]], list[str]]:
 
 def part_of(texts: Iterable[str], rule: SplitRule) -> str:
     """Return the split (train, dev or test) of a row, a pure function of its texts and the seed."""
-    digest = hashlib.sha256("\0".join([str(rule.seed), *texts]).encode()).digest()
-    position = int.from_bytes(digest[:8], "big") / 2**64
+    position = _position(texts, rule)
     if position < rule.dev:
         return "dev"
     return "test" if position < rule.dev + rule.test else "train"
+
+
+def _position(texts: Iterable[str], rule: SplitRule) -> float:
+    """Return a number in [0, 1), uniform over texts."""
+    digest = hashlib.sha256("\0".join([str(rule.seed), *texts]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _sample(examples: list[Example], count: int, rule: SplitRule) -> list[Example]:
+    """Return ``count`` examples in file order; a larger sample contains the smaller ones."""
+    chosen = sorted(
+        range(len(examples)), key=lambda i: _position(examples[i].texts, rule), reverse=True
+    )
+    return [examples[i] for i in sorted(chosen[:count])]
 
 
 def _divide(task: TaskSpec, examples: list[Example]) -> dict[str, list[Example]]:

@@ -67,8 +67,7 @@ def finetune_all(
     as each one ends.
     """
     for start in starts.values():
-        if isinstance(start, Encoder):
-            check_fit(start, data)
+        check_fit(_config(start), data)
     count = min(workers or len(os.sched_getaffinity(0)), len(starts) * len(seeds))
     results: dict[str, list[FinetuneResult]] = {label: [] for label in starts}
     with (
@@ -93,6 +92,10 @@ def finetune_all(
     return {label: sorted(found, key=lambda r: r.seed) for label, found in results.items()}
 
 
+def _config(start: Start) -> EncoderConfig:
+    return start.config if isinstance(start, Encoder) else start
+
+
 def _jobs(
     starts: Mapping[str, Start], data: TaskData, seeds: Sequence[int], folder: Path
 ) -> list[_Job]:
@@ -106,9 +109,8 @@ def _jobs(
             weights = folder / f"{number}.safetensors"
             tensors = {k: v.detach().cpu().contiguous() for k, v in start.state_dict().items()}
             save_file(tensors, weights)
-        config = start.config if isinstance(start, Encoder) else start
         jobs += [
-            _Job(label=label, config=config, data=task, weights=weights, seed=seed)
+            _Job(label=label, config=_config(start), data=task, weights=weights, seed=seed)
             for seed in seeds
         ]
     return jobs

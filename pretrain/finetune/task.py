@@ -68,6 +68,9 @@ class TaskSpec(_Section):
     where: dict[str, str] = Field(default_factory=dict, description="keep rows with these values")
     metrics: list[str] = Field(min_length=1, description="the first decides")
     split: SplitRule = SplitRule()
+    train_rows: int | None = Field(
+        None, gt=0, description="train on this many rows; fewer show more of what pretraining gave"
+    )
     swap_pairs: bool = Field(False, description="train on both orders of each pair")
     recipe: FinetuneConfig = FinetuneConfig()
 
