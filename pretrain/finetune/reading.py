@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune.task import SplitRule, TaskSpec
 
 Row = dict[str, str]
+Reader = Callable[[Path], Iterator[tuple[int, Row]]]
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _example(task: TaskSpec, split: str, names: list[str], line: int, row: Row) 
     return Example(texts, names.index(value))
 
 
-def _separated(delimiter: str, quoting: int) -> Callable[[Path], Iterator[tuple[int, Row]]]:
+def _separated(delimiter: str, quoting: Literal[0, 3]) -> Reader:
     def read(path: Path) -> Iterator[tuple[int, Row]]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader: csv.DictReader[str] = csv.DictReader(
@@ -163,7 +164,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 # GLUE's TSV files contain bare quotes, so quotes mean nothing there.
-READERS: dict[str, Callable[[Path], Iterator[tuple[int, Row]]]] = {
+READERS: dict[str, Reader] = {
     ".csv": _separated(",", csv.QUOTE_MINIMAL),
     ".tsv": _separated("\t", csv.QUOTE_NONE),
     ".jsonl": _json_lines,
