@@ -40,6 +40,7 @@ from convbert.models.interop.links import (
     export_tensors,
     import_tensors,
     refuse_unused,
+    unfilled,
 )
 from convbert.models.interop.model_card import render_card
 from convbert.models.interop.naming import (
@@ -140,7 +141,7 @@ def load_pretrained(directory: str | Path) -> Encoder:
     """
     directory = Path(directory)
     config, family, _ = read_config(directory)
-    encoder = Encoder(config)
+    encoder = unfilled(lambda: Encoder(config))
     _fill_encoder(encoder, read_weights(directory), family)
     return encoder.eval()
 
@@ -154,7 +155,8 @@ def load_pretraining_model(directory: str | Path) -> PretrainingModel:
     config, family, architecture = read_config(directory)
     source = read_weights(directory)
     if architecture == family.masked_lm_class:
-        model = MaskedLanguageModel(PretrainingConfig(objective="mlm", discriminator=config))
+        single = PretrainingConfig(objective="mlm", discriminator=config)
+        model = unfilled(lambda: MaskedLanguageModel(single))
         _fill_encoder(model.encoder, source, family)
         import_tensors(
             masked_lm_head_links(TRANSFORMERS, family.masked_lm_head), model.head, source
@@ -177,13 +179,12 @@ def _load_replaced_token_model(
     head_source = source
     if family is CONVBERT:
         head_source = read_safetensors(directory / DISCRIMINATOR_HEAD_FILE)
-    model = ReplacedTokenModel(
-        PretrainingConfig(
-            discriminator=config,
-            generator=generator_config,
-            tie_embeddings=_same_word_table(source, family, generator_source, generator_family),
-        )
+    pair = PretrainingConfig(
+        discriminator=config,
+        generator=generator_config,
+        tie_embeddings=_same_word_table(source, family, generator_source, generator_family),
     )
+    model = unfilled(lambda: ReplacedTokenModel(pair))
     _fill_encoder(model.discriminator, source, family)
     import_tensors(_DISCRIMINATOR_HEAD_LINKS, model.discriminator_head, head_source)
     _fill_encoder(model.generator, generator_source, generator_family)

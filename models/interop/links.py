@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from convbert.models.errors import UserError
 
 Transform = Callable[[Tensor], Tensor]
+_M = TypeVar("_M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,16 @@ def export_tensors(links: Iterable[Link], module: nn.Module) -> dict[str, Tensor
         for link in links
         for name, tensor in link.split(own[link.own]).items()
     }
+
+
+def unfilled(build: Callable[[], _M]) -> _M:
+    """Return the module that ``build`` makes without spending time on initial values.
+
+    ``import_tensors`` must then fill each of its parts.
+    """
+    with torch.device("meta"):
+        module = build()
+    return module.to_empty(device="cpu")
 
 
 def import_tensors(links: Iterable[Link], module: nn.Module, source: Source) -> None:

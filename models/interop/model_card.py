@@ -32,16 +32,17 @@ _PADDING = """\
 ## Padding
 
 transformers' ConvBERT does not hide padding from the convolution: in a padded batch the last
-{reach} tokens of a text see the padding that follows them, more tokens with every layer. {ours}
+{reach} tokens of a text see the padding that follows them, more tokens with every layer.
+{ours}
 Texts of equal length, or one text at a time, have no padding and are exact.
 """
 _TRAINED_WITHOUT_LEAK = (
-    "This model was pretrained with padding hidden, so in transformers its hidden states in a "
+    "This model was pretrained with padding hidden, so in transformers its hidden states in a\n"
     "padded batch differ slightly from those of pretraining."
 )
 _TRAINED_WITH_LEAK = (
-    "The weights of this model were made with the same behaviour, so they change with the length "
-    "a batch is padded to, as they always did."
+    "This model computes in the same way wherever it comes from: what it gives for a text changes\n"
+    "with the length to which its batch is padded."
 )
 
 _DISCRIMINATOR_HEAD = """\

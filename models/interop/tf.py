@@ -16,7 +16,7 @@ from torch import nn
 from convbert.models.config import EncoderConfig, PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
-from convbert.models.interop.links import Link, import_tensors, refuse_unused
+from convbert.models.interop.links import Link, import_tensors, refuse_unused, unfilled
 from convbert.models.interop.naming import (
     TENSORFLOW,
     MaskedLMNames,
@@ -48,7 +48,7 @@ def load_checkpoint(
     """
     bundle = TensorBundle(_without_suffix(prefix))
     _require_scope(bundle, _BERT if config.generator is None else _ELECTRA)
-    model = build_model(_leaking(config))
+    model = unfilled(lambda: build_model(_leaking(config)))
     parts = _PARTS[type(model)](model)
     refuse_unused([link for _, links in parts for link in links], bundle, _is_model_weight)
     for module, links in parts:
@@ -68,7 +68,7 @@ def load_encoder(prefix: str | Path, config: EncoderConfig) -> Encoder:
     links = encoder_links(TENSORFLOW, config, scope)
     body = (f"{scope}/embeddings", f"{scope}/encoder/")
     refuse_unused(links, bundle, lambda name: name.startswith(body) and _is_model_weight(name))
-    encoder = Encoder(config)
+    encoder = unfilled(lambda: Encoder(config))
     import_tensors(links, encoder, bundle)
     return encoder.eval()
 

@@ -154,8 +154,11 @@ def test_transformers_electra_detects_replacements_alike(tmp_path, batch):
     model = randomised(build_model(pair(local_op="attention")))
     assert save_pretrained(model, tmp_path).architecture == "ElectraForPreTraining"
     theirs = load_in_transformers(transformers.ElectraForPreTraining, tmp_path)
+    body = transformers.AutoModel.from_pretrained(tmp_path).eval()
     with torch.no_grad():
-        ours = model.discriminator_head(model.discriminator(**batch))
+        hidden = model.discriminator(**batch)
+        ours = model.discriminator_head(hidden)
+        assert torch.allclose(hidden, body(**batch).last_hidden_state, atol=1e-5, rtol=0)
         assert torch.allclose(ours, theirs(**batch).logits, atol=1e-5, rtol=0)
 
 
