@@ -7,6 +7,8 @@ backend it was traced with.
 Shape suffixes: B batch, L length, D channels, N heads, H head width, K taps (odd).
 """
 
+import functools
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +20,9 @@ import torch
 from torch import Tensor
 
 from convbert.models.errors import UserError
-from convbert.models.ops import compiled, reference, slices
+from convbert.models.ops import compiled, reference, slices, triton_ops
 
-BackendName = Literal["auto", "reference", "eager", "compiled"]
+BackendName = Literal["auto", "reference", "eager", "compiled", "triton"]
 
 BACKEND_VARIABLE = "CONVBERT_OPS_BACKEND"
 
@@ -37,6 +39,7 @@ BACKENDS = {
     "reference": Backend(reference.span_dynamic_conv, reference.depthwise_conv),
     "eager": Backend(slices.span_dynamic_conv, slices.depthwise_conv),
     "compiled": Backend(compiled.span_dynamic_conv, compiled.depthwise_conv),
+    "triton": Backend(triton_ops.span_dynamic_conv, triton_ops.depthwise_conv),
 }
 
 _override: ContextVar[str] = ContextVar("convbert_ops_backend", default="auto")
@@ -98,18 +101,34 @@ def selected_backend(requested: str, device_type: str) -> str:
     """Return the name of the backend that a call runs on.
 
     On the CPU the slices run as they are: a caller that compiles its model fuses them, and one
-    that does not is spared the compiler.
-    Raises UserError when the name is none of the backends.
+    that does not is spared the compiler. On a GPU the Triton kernels run where Triton is installed.
+    Raises UserError when the name is none of the backends or that backend cannot run here.
     """
+    runs_triton = _runs_triton(device_type)
     named = (requested, _override.get(), os.environ.get(BACKEND_VARIABLE, "auto"))
     name = next((name for name in named if name != "auto"), None)
     if name is None:
-        return "eager"
+        return "triton" if device_type == "cuda" and runs_triton else "eager"
     if name not in BACKENDS:
+        known = ", ".join(BACKENDS)
+        raise UserError(f"{BACKEND_VARIABLE}: no operator backend {name!r}, use one of {known}")
+    if name == "triton" and not runs_triton:
         raise UserError(
-            f"{BACKEND_VARIABLE}: no operator backend {name!r}, use one of {', '.join(BACKENDS)}"
+            f"{BACKEND_VARIABLE}: operator backend 'triton' cannot run on {device_type}, "
+            "install triton and use a GPU, or choose 'eager'"
         )
     return name
+
+
+def _runs_triton(device_type: str) -> bool:
+    """Tell whether Triton is installed and compiles for the device or interprets its kernels."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    return _triton_installed() and (device_type == "cuda" or interpreted)
+
+
+@functools.cache
+def _triton_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def _require_odd(taps: int) -> None:

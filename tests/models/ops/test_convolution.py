@@ -1,5 +1,7 @@
 """Every backend computes the published operators, whatever the shape, dtype or documents."""
 
+import functools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -114,6 +116,19 @@ def test_slices_equal_the_reference(shape, dtype, packed, seed):
     assert_agrees("eager", shape, dtype, documents(*shape[:2], seed) if packed else None)
 
 
+@settings(max_examples=10, deadline=None)
+@given(shape=shapes, dtype=dtypes, packed=st.booleans(), seed=st.integers(0, 99))
+def test_triton_kernels_equal_the_reference(shape, dtype, packed, seed):
+    assert_agrees("triton", shape, dtype, documents(*shape[:2], seed) if packed else None)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_triton_kernels_join_their_blocks(packed):
+    # More positions, channels and heads than one program holds, and no multiple of either.
+    shape = (2, 133, 3, 48, 9)
+    assert_agrees("triton", shape, torch.float32, documents(2, 133, seed=4) if packed else None)
+
+
 @pytest.mark.parametrize(("dtype", "packed"), [(torch.float32, True), (torch.bfloat16, False)])
 def test_compiled_slices_equal_the_reference(dtype, packed):
     shape = (2, 19, 2, 8, 5)
@@ -121,43 +136,44 @@ def test_compiled_slices_equal_the_reference(dtype, packed):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("backend", ["reference", "eager"])
+@pytest.mark.parametrize("backend", ["reference", "eager", "triton"])
 def test_gradients_are_those_of_the_formula(backend, packed):
-    shape = (2, 6, 2, 3, 5)
-    value, logits, x, weight = inputs(shape, torch.float64)
-    ids = documents(2, 6, seed=1) if packed else None
-    assert torch.autograd.gradcheck(
-        lambda v, k: span_dynamic_conv(v, k, ids, backend=backend), (value, logits)
-    )
-    assert torch.autograd.gradcheck(
-        lambda v, k: depthwise_conv(v, k, ids, backend=backend), (x, weight)
-    )
+    value, logits, x, weight = inputs((2, 4, 2, 2, 3), torch.float64)
+    ids = torch.tensor([[1, 1, 2, 2], [1, 1, 1, 0]]) if packed else None
+    # One random direction instead of every entry: interpreted kernels are slow.
+    check = functools.partial(torch.autograd.gradcheck, fast_mode=backend == "triton")
+    assert check(lambda v, k: span_dynamic_conv(v, k, ids, backend=backend), (value, logits))
+    assert check(lambda v, k: depthwise_conv(v, k, ids, backend=backend), (x, weight))
 
 
-def test_half_precision_inputs_are_summed_in_float32():
+@pytest.mark.parametrize("backend", ["eager", "triton"])
+def test_half_precision_inputs_are_summed_in_float32(backend):
     # In bfloat16's 8 bits 256 + 1 is 256, so a running sum in that precision would stay there.
     value = torch.full((1, 9, 1, 1), 1.0, dtype=torch.bfloat16)
     value[0, 0] = 256.0
     weight = torch.ones(1, 1, 17, dtype=torch.bfloat16)
-    out = depthwise_conv(value[..., 0], weight, backend="eager")
+    out = depthwise_conv(value[..., 0], weight, backend=backend)
     assert out[0, 8, 0].item() == 264.0
 
 
-def test_views_of_one_projection_are_taken_as_they_are():
+@pytest.mark.parametrize("backend", ["eager", "triton"])
+def test_views_of_one_projection_are_taken_as_they_are(backend):
     shape = (2, 7, 2, 4, 3)
     _, logits, _, _ = inputs(shape, torch.float64)
     projected = torch.randn(2, 7, 32, dtype=torch.float64)
     view = projected.chunk(4, dim=-1)[3].view(2, 7, 2, 4)
     expected = span_dynamic_conv(view.contiguous(), logits, backend="reference")
-    torch.testing.assert_close(span_dynamic_conv(view, logits), expected)
+    actual = span_dynamic_conv(view, logits, backend=backend)
+    torch.testing.assert_close(actual, expected)
 
 
-def test_padding_neither_gives_nor_receives():
+@pytest.mark.parametrize("backend", ["eager", "triton"])
+def test_padding_neither_gives_nor_receives(backend):
     value, logits, _, _ = inputs((1, 8, 1, 2, 5), torch.float32)
     ids = torch.tensor([[1, 1, 1, 1, 1, 0, 0, 0]])
-    out = span_dynamic_conv(value, logits, ids)
+    out = span_dynamic_conv(value, logits, ids, backend=backend)
     assert torch.equal(out[:, 5:], torch.zeros_like(out[:, 5:]))
-    alone = span_dynamic_conv(value[:, :5], logits[:, :5])
+    alone = span_dynamic_conv(value[:, :5], logits[:, :5], backend=backend)
     torch.testing.assert_close(out[:, :5], alone)
 
 
@@ -171,10 +187,12 @@ def test_even_kernels_are_refused(operator):
 
 def test_the_nearest_choice_of_backend_wins(monkeypatch):
     assert selected_backend("auto", "cpu") == "eager"
+    assert selected_backend("auto", "cuda") == "triton"
     monkeypatch.setenv(BACKEND_VARIABLE, "reference")
     assert selected_backend("auto", "cpu") == "reference"
     with use_backend("compiled"):
         assert selected_backend("auto", "cpu") == "compiled"
+        assert selected_backend("auto", "cuda") == "compiled"
         assert selected_backend("eager", "cpu") == "eager"
     assert selected_backend("auto", "cpu") == "reference"
 
@@ -185,17 +203,28 @@ def test_an_unknown_backend_is_named_with_its_remedy(monkeypatch):
         span_dynamic_conv(*inputs((1, 4, 1, 2, 3), torch.float32)[:2])
 
 
-def test_a_compiled_caller_needs_no_graph_break_and_no_second_compilation():
+def test_triton_on_a_cpu_names_the_remedy(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(UserError, match=r"cannot run on cpu.*choose 'eager'"):
+        selected_backend("triton", "cpu")
+
+
+@pytest.mark.parametrize("backend", ["eager", "triton"])
+def test_a_compiled_caller_needs_no_graph_break_and_no_second_compilation(backend):
     def block(value, logits, x, weight, ids):
-        return span_dynamic_conv(value, logits, ids), depthwise_conv(x, weight, ids)
+        mixed = span_dynamic_conv(value, logits, ids, backend=backend)
+        return mixed, depthwise_conv(x, weight, ids, backend=backend)
 
     shape = (2, 12, 2, 4, 3)
     ids = documents(2, 12, seed=2)
+    torch.compiler.reset()
     compiled_block = torch.compile(block, fullgraph=True, backend="aot_eager", dynamic=False)
     with torch._dynamo.config.patch(error_on_recompile=True):
         for seed in range(2):
             tensors = inputs(shape, torch.float32, seed)
-            for actual, expected in zip(
-                compiled_block(*tensors, ids), block(*tensors, ids), strict=True
-            ):
+            results = compiled_block(*tensors, ids), block(*tensors, ids)
+            for actual, expected in zip(*results, strict=True):
+                torch.testing.assert_close(actual, expected)
+            grads = [torch.autograd.grad([y.sum() for y in ys], tensors) for ys in results]
+            for actual, expected in zip(*grads, strict=True):
                 torch.testing.assert_close(actual, expected)

@@ -1,0 +1,65 @@
+"""The kernels pass Triton's compiler and NVIDIA's assembler, which the interpreter does not call.
+
+No GPU is needed for that, but a process that does not interpret its kernels is.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+HALF = ["value", "logits", "out", "x", "weight", "grad", "grad_value", "grad_logits", "grad_x"]
+POINTERS = dict.fromkeys(HALF, "*bf16") | {
+    "normaliser": "*fp32",
+    "partial_weight": "*fp32",
+    "documents": "*i64",
+}
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_kernels_compile_for_gpus(capability):
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, __file__, str(capability)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [
+        "span_forward",
+        "span_backward",
+        "depthwise_forward",
+        "depthwise_backward",
+    ]
+
+
+def compile_kernels(capability: int) -> None:
+    """Compile each kernel with documents in bfloat16, printing its name when it is done."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from convbert.models.ops import triton_kernels, triton_ops
+
+    value, logits, x = (torch.empty(1, 64, 2, n, dtype=torch.bfloat16) for n in (48, 9, 8))
+    documents = torch.ones(1, 64, dtype=torch.int64)
+    span = triton_ops._span_constants(value, logits, documents)
+    depthwise = triton_ops._depthwise_constants(x, logits, documents)
+    for kernel, constants in (
+        (triton_kernels.span_forward, span),
+        (triton_kernels.span_backward, span),
+        (triton_kernels.depthwise_forward, depthwise),
+        (triton_kernels.depthwise_backward, depthwise),
+    ):
+        constants = {name: constants[name] for name in kernel.arg_names if name in constants}
+        signature = {
+            name: "constexpr" if name in constants else POINTERS.get(name, "i32")
+            for name in kernel.arg_names
+        }
+        source = ASTSource(kernel, signature, constants)
+        binary = triton.compile(source, GPUTarget("cuda", capability, 32), {"num_warps": 8})
+        assert binary.asm["cubin"]
+        print(kernel.__name__)
+
+
+if __name__ == "__main__":
+    compile_kernels(int(sys.argv[1]))
