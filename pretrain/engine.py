@@ -5,7 +5,10 @@ The files in ``ds_configs`` are plain DeepSpeed configurations. What depends on 
 DeepSpeed user can read what runs.
 """
 
+import contextlib
+import io
 import json
+import logging
 import os
 from importlib import resources
 from pathlib import Path
@@ -87,6 +90,8 @@ def init_distributed() -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed
 
+    # Its progress notes go to stdout; importing it resets the level.
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # The shared-memory reduction is compiled on first use, takes all processes to be on one
     # node, and gloo is fast enough for what a CPU can train.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -116,9 +121,11 @@ class Engine:
         if self.stage == 0 and not low:
             self._own_clip = config.get("gradient_clipping", 0.0)
             config = {**config, "gradient_clipping": 0.0}
-        self.deepspeed, *_ = deepspeed.initialize(
-            model=module, optimizer=optimizer, config=config, dist_init_required=False
-        )
+        # BF16_Optimizer prints its memory readings.
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.deepspeed, *_ = deepspeed.initialize(
+                model=module, optimizer=optimizer, config=config, dist_init_required=False
+            )
 
     @property
     def device(self) -> torch.device:

@@ -9,13 +9,13 @@ from convbert.models.errors import UserError
 from convbert.models.flops import training_flops_per_sequence
 from convbert.pretrain import checkpoint
 from convbert.pretrain.curve import Curve, Point, publish
-from convbert.pretrain.export import kept_encoder, load_model
 from convbert.pretrain.finetune.data import prepare
 from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.runs import Spread, Start, finetune_all
 from convbert.pretrain.finetune.task import load_task
 from convbert.pretrain.run_directory import RunDirectory
 from convbert.pretrain.tracking import open_tracker
+from convbert.pretrain.trained_model import kept_encoder, load_model
 
 BASELINE = "from random weights"
 

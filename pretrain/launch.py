@@ -1,42 +1,77 @@
-"""Start the training processes of a run on this machine, with torch's elastic launcher."""
+"""Start the training processes of a run on this machine and look after them.
 
-import logging
+torchrun would do the same but for two things: it kills workers 30 seconds after a stop signal,
+which a large checkpoint may outlast, and it buries the error of a worker under its own.
+"""
+
 import os
 import signal
+import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
+
+GRACE_SECONDS = 5.0
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+Worker = subprocess.Popen[bytes]
 
 
 def launch(run_dir: Path, processes: int, threads: int | None) -> int:
-    """Run ``processes`` workers on this machine and return the first non-zero exit code, or 0.
+    """Run ``processes`` workers and return the first non-zero exit code, or 0.
 
-    The rendezvous picks a free port, so several runs may share a machine. Workers inherit the
-    terminal.
+    Stop signals are passed on and waited for as long as the workers need. When one worker fails,
+    the others get a few seconds to fail by themselves before they are killed.
     """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed import TCPStore
 
-    # A failed worker has said what is wrong; the launcher's own account would bury it.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ["OMP_NUM_THREADS"] = str(threads or max(1, (os.cpu_count() or 1) // processes))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        run_id=f"{run_dir.resolve().name}-{os.getpid()}",
-        max_restarts=0,
-        monitor_interval=0.2,
-        start_method="spawn",
-    )
-    command = (sys.executable, "-m", "convbert.pretrain.worker", str(run_dir))
+    # The store lives here and picks its own port, so runs on one machine cannot collide.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = {
+        **os.environ,
+        "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "OMP_NUM_THREADS": str(threads or max(1, (os.cpu_count() or 1) // processes)),
+    }
+    command = [sys.executable, "-m", "convbert.pretrain.worker", str(run_dir)]
+    workers = [
+        subprocess.Popen(
+            command,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            # A session of their own: a Ctrl-C reaches them once, through this process.
+            start_new_session=True,
+        )
+        for rank in range(processes)
+    ]
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for worker in workers:
+            worker.send_signal(number)
+
+    previous = {number: signal.signal(number, forward) for number in _FORWARDED}
     try:
-        elastic_launch(config, entrypoint=command[0])(*command[1:])
-    except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
-    except SignalException as error:
-        return 128 + int(signal.Signals(error.sigval))
-    return 0
+        return _wait(workers)
+    finally:
+        for worker in workers:
+            worker.kill()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _wait(workers: Sequence[Worker]) -> int:
+    """Wait for all; return the code of the first failure, 128 + n for a death by signal n."""
+    failed_at: float | None = None
+    code = 0
+    while any(worker.poll() is None for worker in workers):
+        failure = next((w.returncode for w in workers if w.returncode), 0)
+        if failure and failed_at is None:
+            failed_at, code = time.monotonic(), failure
+        if failed_at is not None and time.monotonic() - failed_at > GRACE_SECONDS:
+            break
+        time.sleep(0.05)
+    code = code or next((w.returncode for w in workers if w.returncode), 0)
+    return code if code >= 0 else 128 - code

