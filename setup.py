@@ -26,7 +26,6 @@ TEST = [
     "hypothesis>=6.100",
     "pytest>=8.0",
     "pytest-timeout>=2.3",
-    "scikit-learn>=1.4",
     "transformers>=5.0",
 ]
 setup(
@@ -48,6 +47,8 @@ setup(
         "pyyaml>=6.0",
         "rich>=13.7",
         "safetensors>=0.5",
+        "scikit-learn>=1.4",
+        "scipy>=1.11",
         "sentencepiece>=0.2.0",
         "torch>=2.6",
         "typer>=0.15",

@@ -1,6 +1,7 @@
 """What the loader gives to the trainer."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """Copy to ``device``; from pinned memory the copy does not wait."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in tensors.items()
             if isinstance(value, Tensor)
@@ -34,7 +35,7 @@ class Batch:
 
     def pin(self) -> "Batch":
         """Move to page-locked memory, so that copies to the device need not wait."""
-        pinned = {
+        pinned: dict[str, Any] = {
             f.name: getattr(self, f.name).pin_memory()
             for f in fields(self)
             if isinstance(getattr(self, f.name), Tensor)

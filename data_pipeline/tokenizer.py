@@ -103,7 +103,7 @@ class Tokenizer:
         if model.is_file():
             return cls(folder, model, _SentencePiece(model))
         if vocabulary.is_file():
-            return cls(folder, vocabulary, _WordPiece(vocabulary, _lowercase(folder)))
+            return cls(folder, vocabulary, _WordPiece(vocabulary, reads_lowercase(folder)))
         raise UserError(
             f"{path}: no tokenizer ({MODEL} or {VOCABULARY}) there; train one with "
             "`convbert tokenizer train`"
@@ -123,7 +123,8 @@ class Tokenizer:
         return self._encoder.decode(ids)
 
 
-def _lowercase(folder: Path) -> bool:
+def reads_lowercase(folder: Path) -> bool:
+    """Say whether a WordPiece vocabulary is for lower-cased text, BERT's default."""
     settings = folder / SETTINGS
     return bool(json.loads(settings.read_text())["lowercase"]) if settings.is_file() else True
 

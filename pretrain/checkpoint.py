@@ -136,7 +136,7 @@ class CheckpointReader:
         """Open ``folder``; raises ``DamagedCheckpointError`` if a part is not as written."""
         self.folder = folder
         self.manifest = verify(folder)
-        self._files = {
+        self._files: dict[str, Any] = {
             name: safe_open(folder / name, framework="pt") for name in self.manifest.sha256
         }
 

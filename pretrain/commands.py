@@ -62,8 +62,9 @@ def plan(recipe: str, overrides: list[str]) -> None:
     table = Table(title=f"{recipe}: {config.model.preset}, {vocab_size} ids, length {seq_len}")
     table.add_column("quantity")
     table.add_column("value", justify="right")
-    for part, count in parameter_counts(networks).items():
-        table.add_row(f"parameters, {part}", f"{count:,}")
+    counts = parameter_counts(networks)
+    table.add_row("parameters, encoder that is kept", f"{counts.encoder.total:,}")
+    table.add_row("parameters, all that is trained", f"{counts.total:,}")
     table.add_row("updates", f"{config.steps:,}")
     table.add_row("tokens", f"{sequences * seq_len:.3e}")
     for convention in ("electra", "hardware"):

@@ -1,6 +1,7 @@
 """Choose the positions the generator has to predict (ELECTRA's dynamic masking, on the device)."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +43,9 @@ class MaskedBatch:
 
     def rows(self, start: int, stop: int) -> "MaskedBatch":
         """Return the rows ``start`` to ``stop`` as a view."""
-        tensors = {k: v[start:stop] for k, v in vars(self).items() if isinstance(v, Tensor)}
+        tensors: dict[str, Any] = {
+            k: v[start:stop] for k, v in vars(self).items() if isinstance(v, Tensor)
+        }
         return replace(self, **tensors)
 
 

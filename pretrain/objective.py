@@ -5,6 +5,7 @@ of sums. Losses are normalised by counts over the *global* batch, so neither the
 gradient depends on how the batch is split over processes and micro-batches.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +141,8 @@ class MaskedLanguageModelling(_Objective):
         return mlm_sum / normalisers.slots, torch.stack([s.detach().float() for s in sums])
 
 
-_OBJECTIVES: dict[type[nn.Module], type[_Objective]] = {
+Objective = ReplacedTokenDetection | MaskedLanguageModelling
+_OBJECTIVES: dict[type[nn.Module], Callable[[Any, ObjectiveConfig], Objective]] = {
     ReplacedTokenModel: ReplacedTokenDetection,
     MaskedLanguageModel: MaskedLanguageModelling,
 }
@@ -148,9 +150,9 @@ _OBJECTIVES: dict[type[nn.Module], type[_Objective]] = {
 
 def build_objective(
     model: ReplacedTokenModel | MaskedLanguageModel, config: ObjectiveConfig
-) -> _Objective:
+) -> Objective:
     """Wrap a model in the objective it is made for."""
-    return _OBJECTIVES[type(model)](model, config)  # type: ignore[arg-type]
+    return _OBJECTIVES[type(model)](model, config)
 
 
 def summarise(sums: dict[str, float]) -> dict[str, float]:

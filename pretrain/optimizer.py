@@ -48,15 +48,14 @@ class AdamW(torch.optim.Optimizer):
         """Apply one update to every parameter that has a gradient."""
         loss = None if closure is None else closure()
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if params:
-                self._update(group, params)
+            pairs = [(p, p.grad) for p in group["params"] if p.grad is not None]
+            if pairs:
+                self._update(group, *map(list, zip(*pairs, strict=True)))
         return loss
 
-    def _update(self, group: dict[str, Any], params: list[Tensor]) -> None:
+    def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         b1, b2 = group["betas"]
         lr = group["lr"]
-        grads = [p.grad for p in params]
         exp_avg, exp_avg_sq = self._moments(params, "exp_avg"), self._moments(params, "exp_avg_sq")
         group["step"] += 1
         torch._foreach_lerp_(exp_avg, grads, 1 - b1)

@@ -63,7 +63,10 @@ def finetune_prepared(encoder: Encoder, data: TaskData, *, seed: int) -> Finetun
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         model = SequenceClassifier(
-            copy.deepcopy(encoder), data.num_outputs, data.task.recipe.dropout
+            copy.deepcopy(encoder),
+            data.num_outputs,
+            data.task.recipe.dropout,
+            data.task.recipe.pooling,
         ).to(device)
         loss = train(model, data, seed)
     measured = [split for split in data.splits if split != "train" and data.splits[split].labelled]

@@ -10,16 +10,35 @@ from convbert.models.encoder import Encoder
 from convbert.pretrain.finetune.data import LabelledBatch
 
 
-class SequenceClassifier(nn.Module):
-    """One linear layer on the [CLS] vector, behind dropout.
+def pool_first(hidden_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
+    """Return the state of [CLS], [B, D]."""
+    return hidden_BLD[:, 0]
 
-    That is the head of the authors' code; transformers' ConvBERT classifier adds a hidden layer.
-    With one output it is a regressor.
+
+def pool_mean(hidden_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
+    """Return the mean over the real tokens, [B, D]; all are real without a mask."""
+    if mask_BL is None:
+        return hidden_BLD.mean(1)
+    mask_BL1 = mask_BL[:, :, None].to(hidden_BLD.dtype)
+    return (hidden_BLD * mask_BL1).sum(1) / mask_BL1.sum(1)
+
+
+POOLS = {"cls": pool_first, "mean": pool_mean}
+
+
+class SequenceClassifier(nn.Module):
+    """One linear layer on a pooled vector, behind dropout.
+
+    On the [CLS] vector that is the head of the authors' code; transformers' ConvBERT classifier
+    adds a hidden layer. With one output it is a regressor.
     """
 
-    def __init__(self, encoder: Encoder, num_outputs: int, dropout: float) -> None:
+    def __init__(
+        self, encoder: Encoder, num_outputs: int, dropout: float, pooling: str = "cls"
+    ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.pool = POOLS[pooling]
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(encoder.config.hidden_size, num_outputs)
         nn.init.trunc_normal_(self.head.weight, std=0.02, a=-0.04, b=0.04)
@@ -32,7 +51,8 @@ class SequenceClassifier(nn.Module):
             token_type_ids=batch.token_type_ids_BL,
             attention_mask=batch.attention_mask_BL,
         )
-        scores_BC: Tensor = self.head(self.dropout(hidden_BLD[:, 0]))
+        pooled_BD = self.pool(hidden_BLD, batch.attention_mask_BL)
+        scores_BC: Tensor = self.head(self.dropout(pooled_BD))
         return scores_BC
 
 

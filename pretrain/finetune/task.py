@@ -51,6 +51,9 @@ class FinetuneConfig(_Section):
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the updates")
     clip: float = Field(1.0, gt=0, description="global gradient norm")
     dropout: float = Field(0.1, ge=0, lt=1, description="on the vector that the head reads")
+    pooling: Literal["cls", "mean"] = Field(
+        "cls", description="what the head reads: [CLS] as in the papers, or the tokens' mean"
+    )
 
 
 class TaskSpec(_Section):
