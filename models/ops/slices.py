@@ -77,7 +77,7 @@ class _DepthwiseConv(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x_BLD, weight_D1K, document_ids_BL)
         inside_BLK = _inside(document_ids_BL, weight_D1K.shape[-1])
-        return _correlate(_wide(x_BLD), _wide(weight_D1K[:, 0]), inside_BLK).to(x_BLD.dtype)
+        return _correlate(_wide(x_BLD), _tap_major(weight_D1K), inside_BLK).to(x_BLD.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad_BLD: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -86,7 +86,7 @@ class _DepthwiseConv(torch.autograd.Function):
         inside_BLK = _inside(document_ids_BL, taps)
         wide_grad_BLD = _wide(grad_BLD)
         # "Same document" is symmetric, so the adjoint is the same sum with the filter reversed.
-        grad_x_BLD = _correlate(wide_grad_BLD, _wide(weight_D1K[:, 0]).flip(-1), inside_BLK)
+        grad_x_BLD = _correlate(wide_grad_BLD, _tap_major(weight_D1K).flip(0), inside_BLK)
         windows = _Shifted(_wide(x_BLD), taps)
         # Two short sums lose less precision than one long one and run in parallel over the batch.
         grad_weight_BDK = torch.stack(
@@ -117,12 +117,17 @@ class _Shifted:
         return self._padded[:, tap : tap + self._length]
 
 
-def _correlate(x_BLD: Tensor, weight_DK: Tensor, inside_BLK: Tensor | None) -> Tensor:
-    windows = _Shifted(x_BLD, weight_DK.shape[-1])
-    out_BLD = _keep_tap(windows[0], inside_BLK, 0) * weight_DK[:, 0]
+def _correlate(x_BLD: Tensor, weight_KD: Tensor, inside_BLK: Tensor | None) -> Tensor:
+    windows = _Shifted(x_BLD, weight_KD.shape[0])
+    out_BLD = _keep_tap(windows[0], inside_BLK, 0) * weight_KD[0]
     for tap in range(1, windows.taps):
-        out_BLD.addcmul_(_keep_tap(windows[tap], inside_BLK, tap), weight_DK[:, tap])
+        out_BLD.addcmul_(_keep_tap(windows[tap], inside_BLK, tap), weight_KD[tap])
     return out_BLD
+
+
+def _tap_major(weight_D1K: Tensor) -> Tensor:
+    """Lay the channels of one tap side by side, as the sequence has them: [K, D]."""
+    return _wide(weight_D1K[:, 0]).T.contiguous()
 
 
 def _kernel(logits_BLNK: Tensor, document_ids_BL: Tensor | None) -> tuple[Tensor, Tensor | None]:
