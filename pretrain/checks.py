@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from convbert.data_pipeline.manifest import Manifest
-from convbert.models.config import PretrainingConfig
 from convbert.models.errors import UserError
 from convbert.pretrain.config import RunConfig
 
@@ -35,8 +34,13 @@ class Split:
         return cls(global_batch, micro, share // micro, world)
 
 
-def check(config: RunConfig, manifest: Manifest, world: int) -> PretrainingConfig:
+def check(config: RunConfig, manifest: Manifest, tokenizer_digest: str, world: int) -> None:
     """Refuse what cannot train before any process is started; raises ``UserError``."""
+    if tokenizer_digest != manifest.tokenizer_digest:
+        raise UserError(
+            f"{config.data.tokenizer}: not the tokenizer that {config.data.manifest} was built "
+            "with; give that one as data.tokenizer or rebuild the shards"
+        )
     networks = config.model.build(manifest.vocab_size)
     positions = networks.discriminator.max_positions
     if manifest.seq_len > positions:
@@ -51,4 +55,3 @@ def check(config: RunConfig, manifest: Manifest, world: int) -> PretrainingConfi
             f"global batch ({config.global_batch}); add text or lower global_batch"
         )
     Split.of(config.global_batch, config.micro_batch, world)
-    return networks

@@ -101,6 +101,11 @@ class RunConfig(_Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    def absolute(self) -> "RunConfig":
+        """Return the same run with absolute paths, so that it can start from any directory."""
+        paths = {name: getattr(self.data, name).resolve() for name in ("manifest", "tokenizer")}
+        return self.model_copy(update={"data": self.data.model_copy(update=paths)})
+
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
         if self.schedule.warmup_steps > self.steps:

@@ -117,23 +117,24 @@ class Trainer:
             self.step = int(state["step"])
         return self.step
 
-    def fit(self, loader: ShardLoader, tracker: Tracker, progress: Progress) -> bool:
+    def fit(
+        self, loader: ShardLoader, tracker: Tracker, progress: Progress, stop: StopRequest
+    ) -> bool:
         """Train to the end; return False if a signal asked to stop earlier.
 
         Either way the last update is in a checkpoint when this returns.
         """
         batches = loader.iterate(self.step)
-        with StopRequest() as stop:
-            self._started = time.monotonic()
-            while self.step < self.config.steps:
-                self._update(batches)
-                if self._report_due():
-                    stopping = self._report(tracker, progress, stop.requested)
-                    if stopping and self.step < self.config.steps:
-                        self._save(tracker)
-                        return False
-                if self.checkpointer.due(self.step) or self.step == self.config.steps:
+        self._started = time.monotonic()
+        while self.step < self.config.steps:
+            self._update(batches)
+            if self._report_due():
+                stopping = self._report(tracker, progress, stop.requested)
+                if stopping and self.step < self.config.steps:
                     self._save(tracker)
+                    return False
+            if self.checkpointer.due(self.step) or self.step == self.config.steps:
+                self._save(tracker)
         return True
 
     def _report_due(self) -> bool:

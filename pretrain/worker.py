@@ -14,12 +14,13 @@ from pathlib import Path
 
 from convbert.models.errors import UserError
 from convbert.pretrain.run_directory import RunDirectory, code_version
+from convbert.pretrain.stopping import StopRequest
 
 STOPPED = 75
 _SET_PARENT_DEATH_SIGNAL = 1
 
 
-def train(path: Path) -> bool:
+def train(path: Path, stop: StopRequest) -> bool:
     """Run this process's part of the run at ``path``; return False if it was asked to stop."""
     import torch
 
@@ -38,7 +39,16 @@ def train(path: Path) -> bool:
     init_distributed()
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     manifest = Manifest.load(config.data.manifest)
-    trainer = Trainer(run, config, Tokenizer.load(config.data.tokenizer), manifest)
+    tokenizer = Tokenizer.load(config.data.tokenizer)
+    loader = ShardLoader(
+        config.data.manifest,
+        global_batch=config.global_batch,
+        rank=rank,
+        world_size=world,
+        seed=config.seed,
+        tokenizer_digest=tokenizer.digest,
+    )
+    trainer = Trainer(run, config, tokenizer, manifest)
     start = trainer.resume()
     tracker = open_tracker(
         run.path,
@@ -56,17 +66,10 @@ def train(path: Path) -> bool:
         },
         resume_step=start,
     )
-    loader = ShardLoader(
-        config.data.manifest,
-        global_batch=config.global_batch,
-        rank=rank,
-        world_size=world,
-        seed=config.seed,
-    )
     status: str = "FAILED"
     try:
         with Progress(config.steps, start, enabled=rank == 0) as progress:
-            finished = trainer.fit(loader, tracker, progress)
+            finished = trainer.fit(loader, tracker, progress, stop)
         status = "FINISHED" if finished else "KILLED"
     finally:
         loader.close()
@@ -82,7 +85,9 @@ def main() -> int:
     # DeepSpeed still calls it by its old name, once per step.
     warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*")
     try:
-        return 0 if train(Path(sys.argv[1])) else STOPPED
+        # From the start: a signal during the imports must not end the process either.
+        with StopRequest() as stop:
+            return 0 if train(Path(sys.argv[1]), stop) else STOPPED
     except UserError as error:
         rank = os.environ.get("RANK", "0")
         prefix = "" if rank == "0" else f"[rank {rank}] "
