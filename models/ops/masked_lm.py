@@ -133,7 +133,7 @@ class _MaskedLM(torch.autograd.Function):
             grad_bias_V += grad_CV.sum(dim=0)
             grad_CV = grad_CV.to(weight_VD.dtype)
             grad_hidden_MD[rows] = grad_CV @ weight_VD
-            grad_weight_VD += grad_CV.T @ hidden_MD[rows]
+            _add_product(grad_weight_VD, grad_CV.T, hidden_MD[rows])
         return (
             grad_hidden_MD,
             grad_weight_VD.to(weight_VD.dtype),
@@ -143,6 +143,14 @@ class _MaskedLM(torch.autograd.Function):
 
 
 _apply: Callable[..., tuple[Tensor, Tensor, Tensor]] = _MaskedLM.apply
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add a product to a sum that may be wider than its factors."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total.add_(left @ right)
 
 
 def _logits(hidden_CD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:

@@ -1,0 +1,225 @@
+"""What is compared: each suite turns a setting into one comparison."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convbert.models.config import EncoderConfig
+from convbert.models.encoder import Encoder, EncoderLayer
+from convbert.models.flops import forward_flops
+from convbert.models.heads import DiscriminatorHead
+from convbert.models.ops.convolution import span_dynamic_conv
+from convbert.models.ops.masked_lm import masked_lm
+from convbert.models.presets import preset
+from tests.benchmarks.measuring import Comparison, Contender
+from tests.benchmarks.rivals import TransformersEncoder, transformers_layer, unfolded_conv
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sizes and precision of a comparison."""
+
+    size: str
+    batch: int
+    length: int
+    dtype: torch.dtype
+    device: str
+
+    @property
+    def config(self) -> EncoderConfig:
+        """The discriminator's configuration."""
+        return preset(self.size).discriminator
+
+    @property
+    def electra(self) -> EncoderConfig:
+        """The same size with plain attention."""
+        return preset(f"electra-{self.size}").discriminator
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one call."""
+        return self.batch * self.length
+
+    def random(self, *size: int, grad: bool = True) -> Tensor:
+        """Return normal numbers in the setting's precision."""
+        return torch.randn(size, device=self.device).to(self.dtype).requires_grad_(grad)
+
+    def ids(self, upper: int) -> Tensor:
+        """Return ids [B, L] below ``upper``."""
+        return torch.randint(0, upper, (self.batch, self.length), device=self.device)
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Return the module in the setting's precision, on its device, in training mode."""
+        return module.to(self.device, self.dtype).train()
+
+
+def operator(setting: Setting) -> Comparison:
+    """Span-based dynamic convolution alone, forward and backward."""
+    config = setting.config
+    heads, width, taps = config.local_heads, config.head_dim, config.conv_kernel_size
+    value = setting.random(setting.batch, setting.length, heads, width)
+    logits = setting.random(setting.batch, setting.length, heads, taps)
+    upstream = setting.random(setting.batch, setting.length, heads, width, grad=False)
+
+    def contender(name: str, function: Callable[..., Tensor]) -> Contender:
+        def run() -> None:
+            torch.autograd.grad(function(value, logits), (value, logits), upstream)
+
+        return Contender(name, run)
+
+    contenders = [
+        contender("unfold, eager", unfolded_conv),
+        contender("unfold, compiled", torch.compile(unfolded_conv, dynamic=False)),
+        contender("ours, eager", span_dynamic_conv),
+        contender("ours, compiled", torch.compile(span_dynamic_conv, dynamic=False)),
+    ]
+    title = f"span-based dynamic convolution, {heads} x {width}, forward + backward"
+    return Comparison(title, setting.tokens, contenders)
+
+
+def block(setting: Setting) -> Comparison:
+    """One ConvBERT block, forward and backward."""
+    hidden = setting.random(setting.batch, setting.length, setting.config.hidden_size)
+
+    def contender(name: str, layer: nn.Module, compiled: bool) -> Contender:
+        layer = setting.place(layer)
+        call = torch.compile(layer, dynamic=False) if compiled else layer
+
+        def run() -> None:
+            layer.zero_grad()
+            call(hidden).sum().backward()
+
+        return Contender(name, run, _parameter_bytes(layer))
+
+    contenders = [
+        contender(f"{name}, {mode}", build(setting.config), mode == "compiled")
+        for name, build in (("transformers", transformers_layer), ("ours", EncoderLayer))
+        for mode in ("eager", "compiled")
+    ]
+    return Comparison("one block, forward + backward", setting.tokens, contenders)
+
+
+def forward(setting: Setting) -> Comparison:
+    """The encoder without gradients."""
+    ids = setting.ids(setting.config.vocab_size)
+
+    def contender(name: str, encoder: nn.Module, compiled: bool) -> Contender:
+        encoder = setting.place(encoder).eval()
+        call = torch.compile(encoder, dynamic=False) if compiled else encoder
+
+        def run() -> None:
+            with torch.no_grad():
+                call(ids)
+
+        return Contender(name, run, _parameter_bytes(encoder))
+
+    contenders = [
+        contender("transformers, eager", TransformersEncoder(setting.config), False),
+        contender("transformers, compiled", TransformersEncoder(setting.config), True),
+        contender("ours, eager", Encoder(setting.config), False),
+        contender("ours, compiled", Encoder(setting.config), True),
+    ]
+    work = forward_flops(setting.config, setting.length, convention="hardware")
+    flops = {c.name: work * setting.batch for c in contenders}
+    return Comparison("encoder, forward", setting.tokens, contenders, flops)
+
+
+class _Detector(nn.Module):
+    """An encoder trained to tell replaced tokens, with the loss."""
+
+    def __init__(self, encoder: nn.Module, config: EncoderConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = DiscriminatorHead(config)
+
+    def forward(self, ids: Tensor, replaced: Tensor) -> Tensor:
+        logits = self.head(self.encoder(ids)).float()
+        return F.binary_cross_entropy_with_logits(logits, replaced)
+
+
+def step(setting: Setting) -> Comparison:
+    """A training step of the discriminator: forward, loss and backward.
+
+    The optimizer, the same for all, is left out.
+    """
+    ids = setting.ids(setting.config.vocab_size)
+    replaced = (torch.rand(ids.shape, device=setting.device) < 0.15).float()
+    convbert, electra = setting.config, setting.electra
+    entries = (
+        ("transformers ConvBERT, eager", TransformersEncoder, convbert, False),
+        ("transformers ConvBERT, compiled", TransformersEncoder, convbert, True),
+        ("transformers ELECTRA, eager", TransformersEncoder, electra, False),
+        ("our ELECTRA, compiled", Encoder, electra, True),
+        ("our ConvBERT, eager", Encoder, convbert, False),
+        ("our ConvBERT, compiled", Encoder, convbert, True),
+    )
+    contenders, flops = [], {}
+    for name, build, config, compiled in entries:
+        detector = setting.place(_Detector(build(config), config))
+        call = torch.compile(detector, dynamic=False) if compiled else detector
+        contenders.append(
+            Contender(name, _training(detector, call, ids, replaced), _parameter_bytes(detector))
+        )
+        work = forward_flops(config, setting.length, head="discriminator", convention="hardware")
+        flops[name] = 3 * work * setting.batch
+    title = "training step of the discriminator, forward + backward"
+    return Comparison(title, setting.tokens, contenders, flops)
+
+
+def masked_head(setting: Setting) -> Comparison:
+    """Masked-LM loss, sample and accuracy over 15 % of the positions, forward and backward."""
+    config = preset(setting.size).generator or setting.config
+    rows = int(0.15 * setting.tokens)
+    hidden = setting.random(rows, config.embedding_size)
+    weight = setting.random(config.vocab_size, config.embedding_size)
+    bias = setting.random(config.vocab_size)
+    targets = torch.randint(0, config.vocab_size, (rows,), device=setting.device)
+    uniform = torch.rand(rows, device=setting.device)
+
+    def full_logits() -> Tensor:
+        logits = F.linear(hidden, weight, bias).float()
+        with torch.no_grad():
+            gumbel = -torch.log(-torch.log(torch.rand_like(logits) + 1e-9) + 1e-9)
+            (logits + gumbel).argmax(dim=1), logits.argmax(dim=1) == targets
+        return F.cross_entropy(logits, targets)
+
+    def chunked(function: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> Callable[[], Tensor]:
+        return lambda: function(hidden, weight, bias, targets, uniform)[0].mean()
+
+    def contender(name: str, loss: Callable[[], Tensor]) -> Contender:
+        return Contender(name, lambda: torch.autograd.grad(loss(), (hidden, weight, bias)))
+
+    contenders = [
+        contender("full logits, eager", full_logits),
+        contender("full logits, compiled", torch.compile(full_logits, dynamic=False)),
+        contender("ours, eager", chunked(masked_lm)),
+        contender("ours, compiled", chunked(torch.compile(masked_lm, dynamic=False))),
+    ]
+    title = "masked-LM loss + sampling, forward + backward"
+    return Comparison(title, rows, contenders)
+
+
+SUITES: dict[str, Callable[[Setting], Comparison]] = {
+    "operator": operator,
+    "block": block,
+    "forward": forward,
+    "step": step,
+    "masked-head": masked_head,
+}
+
+
+def _training(
+    module: nn.Module, call: Callable[..., Tensor], ids: Tensor, replaced: Tensor
+) -> Callable[[], None]:
+    def run() -> None:
+        module.zero_grad()
+        call(ids, replaced).backward()
+
+    return run
+
+
+def _parameter_bytes(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
