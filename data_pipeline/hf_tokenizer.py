@@ -1,158 +1,177 @@
-"""Export a tokenizer as a fast Hugging Face tokenizer that gives the same ids.
+"""Export a tokenizer as a fast Hugging Face tokenizer with the same ids.
 
-A sentencepiece model becomes a ``tokenizers`` pipeline: the model's own normaliser (its compiled
-character map), its white-space rule, its pieces with scores or merges, and byte fallback. The
-result is compared with the original on difficult text before anything is kept.
+A sentencepiece model is rebuilt from the parts of the ``tokenizers`` library: its normalisation
+table, its treatment of spaces, its pieces with their scores (unigram) or merges (BPE), and its
+bytes for everything unknown. The result is compared with the original before it is written.
+
+One thing differs on purpose: a text that spells out ``[MASK]`` gets the token, as everywhere in
+Hugging Face; in training data it stays text.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sentencepiece import sentencepiece_model_pb2 as model_pb2
+from sentencepiece import sentencepiece_model_pb2 as sentencepiece_model
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer as FastTokenizer
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.data_pipeline.tokenizer import PIECES, Tokenizer
+from convbert.data_pipeline.tokenizer import PIECES, VOCABULARY, Tokenizer, word_piece
 from convbert.models.errors import UserError
 
-_SPACE = "\u2581"
-_UNIGRAM, _BPE = 1, 2
-_CONTROL = 3
+SPACE = "\u2581"
+UNIGRAM, BPE = 1, 2
+NORMAL, USER_DEFINED = 1, 4
 
-SAMPLE = (
-    "The quick brown fox jumps over the lazy dog.",
-    "  leading,  double   and trailing spaces  ",
-    "tabs\tand\nlines\r\nand\u00a0no-break\u3000wide spaces",
-    "Ünïcödé, naïve café, e\u0301 and \u00e9, ﬁne ligature, ½ ², ＦＵＬＬ width",
-    "emoji 😀👩‍👩‍👧 and 漢字 かな 한국어 עברית العربية हिन्दी",
-    "don't can't 1,234.56 $100 50% #tag @user http://a.b/c?d=e&f=g",
-    "▁already marked ▁ pieces",
-    "Zalgo: h̷̢̧ȩ̴l̵p; soft\u00adhyphen; zero\u200bwidth; \ufeffmark",
+# Whatever has made fast and original tokenizers differ: spaces, controls, decomposed and
+# compatibility characters, unknown scripts, joined emoji, runs, literal byte pieces, long words.
+TRICKY = (
     "",
     " ",
-    "a" * 300,
+    "\n\t",
+    "a",
+    " leading and  double   spaces ",
+    "tab\tnew\nline\r\nreturn\rvertical\x0bform\x0cfeed\x85next",
+    "NUL\x00 bell\x07 escape\x1b delete\x7f",
+    "no\u00a0break thin\u2009space ideographic\u3000space zero\u200bwidth \ufeff soft\u00adhyphen",
+    "café cafe\u0301 naïve e\u0302\u0301 ê\u0301 q\u0307\u0323",
+    "\ufb01nance ™ \u2460\u0301 ½ \uff21\uff22\uff23 \uff76\uff9e \u32ff x² ´ …",
+    "“quotes” ‘single’ – en — em €5 £9",
+    "привет 你好 こんにちは สวัสดี नमस्ते مرحبا 한글 \u1112\u1161\u11ab\u1100\u1173\u11af",
+    "\U0001f600 \U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f 1\ufe0f\u20e3",
+    "\U00020000 \U0010ffff \ufffd \ue000",
+    "<0x41> <0x0A><0xFF> </s> <unk>",
+    "▁literal ▁▁ spaces▁",
+    "---------- ...... ======= aaaaaaaaaaaaa 0000000 !!!!!!!!!!!",
+    "x" * 300,
+    "Pneumonoultramicroscopicsilicovolcanoconiosis isn't can't U.S.A. 3.14159 1,000,000",
+    'http://example.org/a?b=c&d=%20#e user@example.org C:\\path\\file.txt {"k": [1, 2]}',
 )
 
 
 def save_hf_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) -> None:
-    """Write ``tokenizer.json`` and ``tokenizer_config.json`` for ``AutoTokenizer``.
+    """Write ``tokenizer.json`` and its two settings files, which ``AutoTokenizer`` loads.
 
-    ``max_length`` is the model's number of positions. Raises ``UserError`` if the exported
-    tokenizer does not give identical ids on ``SAMPLE``.
+    ``max_length`` is the longest row of the model. Raises ``UserError`` if the fast tokenizer
+    gives other ids than ``tokenizer`` for any of the sample texts; nothing is written then.
     """
-    backend = _from_sentencepiece(tokenizer) if tokenizer.is_sentencepiece else _copy(tokenizer)
-    _frame(backend, tokenizer)
-    require_identical(tokenizer, backend, SAMPLE)
-    directory.mkdir(parents=True, exist_ok=True)
-    content = backend.to_str(pretty=True).encode()
-    with atomic_write(directory / "tokenizer.json") as file:
-        file.write(content)
-    settings = {
+    fast = fast_tokenizer(tokenizer)
+    check_identical(tokenizer, fast)
+    settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_length,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
-        **{f"{name}_token": piece for name, piece in PIECES.items()},
     }
-    with atomic_write(directory / "tokenizer_config.json") as file:
-        file.write(json.dumps(settings, indent=1).encode() + b"\n")
+    names = {f"{name}_token": piece for name, piece in PIECES.items()}
+    files = {
+        "tokenizer.json": fast.to_str(),
+        "tokenizer_config.json": json.dumps({**settings, **names}, indent=2),
+        "special_tokens_map.json": json.dumps(names, indent=2),
+    }
+    if not tokenizer.is_sentencepiece:
+        files[VOCABULARY] = tokenizer.file.read_text(encoding="utf-8")
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        with atomic_write(directory / name) as file:
+            file.write(content.encode())
 
 
-def require_identical(tokenizer: Tokenizer, backend: Any, texts: Sequence[str]) -> None:
-    """Raise ``UserError`` naming the first text to which the two give different ids."""
-    ours = tokenizer.encode_batch(texts)
-    theirs = backend.encode_batch(list(texts), add_special_tokens=False)
-    for text, left, right in zip(texts, ours, theirs, strict=True):
-        if left != right.ids:
+def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
+    """Rebuild a tokenizer with the ``tokenizers`` library; raises ``UserError`` if it cannot."""
+    if tokenizer.is_sentencepiece:
+        fast = _from_sentencepiece(tokenizer.file)
+    else:
+        fast = word_piece(tokenizer.folder)
+    fast.add_special_tokens(
+        [AddedToken(p, normalized=False, special=True) for p in PIECES.values()]
+    )
+    fast.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", tokenizer.cls_id), ("[SEP]", tokenizer.sep_id)],
+    )
+    return fast
+
+
+def check_identical(tokenizer: Tokenizer, fast: FastTokenizer) -> None:
+    """Raise ``UserError`` naming the first sample text that the two encode differently."""
+    encoded = fast.encode_batch(list(TRICKY), add_special_tokens=False)
+    for text, ids, expected in zip(TRICKY, encoded, tokenizer.encode_batch(TRICKY), strict=True):
+        if ids.ids != expected:
             raise UserError(
-                f"{tokenizer.file}: cannot be exported exactly: {text!r} gives {left[:12]} here "
-                f"and {right.ids[:12]} in Hugging Face's form; keep using the original tokenizer"
+                f"{tokenizer.file}: a fast tokenizer gives other ids for {text!r}; train the "
+                "tokenizer with `convbert tokenizer train`, or use the sentencepiece model itself"
             )
 
 
-def _copy(tokenizer: Tokenizer) -> Any:
-    """Return a WordPiece vocabulary's pipeline, which is one already."""
-    from tokenizers import BertWordPieceTokenizer
-    from tokenizers import Tokenizer as Backend
-
-    from convbert.data_pipeline.tokenizer import reads_lowercase
-
-    lowercase = reads_lowercase(tokenizer.folder)
-    return Backend.from_str(
-        BertWordPieceTokenizer(str(tokenizer.file), lowercase=lowercase).to_str()
+def _from_sentencepiece(path: Path) -> FastTokenizer:
+    proto = sentencepiece_model.ModelProto()
+    proto.ParseFromString(path.read_bytes())
+    kind = proto.trainer_spec.model_type
+    if kind not in _MODELS:
+        raise UserError(f"{path}: neither a unigram nor a BPE model; train one of these")
+    fast = FastTokenizer(_MODELS[kind](proto))
+    fast.normalizer = _normalizer(proto.normalizer_spec)
+    # Pieces hold a space only in front, so that words can be encoded one by one. The literal text
+    # of a byte piece is cut, because a fast unigram model would take it for the byte.
+    fast.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(SPACE, "merged_with_next"),
+            pre_tokenizers.Split(Regex("<(?=0x[0-9A-F]{2}>)"), "merged_with_previous"),
+        ]
     )
+    fast.decoder = decoders.Sequence(
+        [
+            decoders.Replace(SPACE, " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    return fast
 
 
-def _from_sentencepiece(tokenizer: Tokenizer) -> Any:
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, normalizers, pre_tokenizers
-
-    proto = model_pb2.ModelProto()
-    proto.ParseFromString(tokenizer.file.read_bytes())
-    backend = Backend(_MODELS[proto.trainer_spec.model_type](proto))
-    spec = proto.normalizer_spec
-    steps: list[Any] = []
+def _normalizer(spec: Any) -> normalizers.Normalizer:
+    """Do what sentencepiece's normaliser does, after the NFKC that ``Tokenizer`` applies."""
+    steps: list[normalizers.Normalizer] = [normalizers.NFKC()]
     if spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:
-        steps += [normalizers.Strip(), normalizers.Replace(_regex(" {2,}"), " ")]
-    backend.normalizer = normalizers.Sequence(steps)
-    scheme = "always" if spec.add_dummy_prefix else "never"
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, prepend_scheme=scheme, split=False)
-    backend.decoder = decoders.Sequence(
-        [
-            decoders.ByteFallback(),
-            decoders.Metaspace(_SPACE, prepend_scheme=scheme),
-        ]
+        steps.append(normalizers.Replace(Regex("^ +| +$|(?<= ) +"), ""))
+    steps.append(normalizers.Replace(" ", SPACE))
+    if spec.add_dummy_prefix:
+        steps.append(normalizers.Prepend(SPACE))
+    return normalizers.Sequence(steps)
+
+
+def _unigram(proto: Any) -> models.Model:
+    return models.Unigram(
+        [(p.piece, p.score) for p in proto.pieces],
+        unk_id=proto.trainer_spec.unk_id,
+        byte_fallback=proto.trainer_spec.byte_fallback,
     )
-    return backend
 
 
-def _regex(pattern: str) -> Any:
-    from tokenizers import Regex
-
-    return Regex(pattern)
-
-
-def _unigram(proto: Any) -> Any:
-    from tokenizers import models
-
-    pieces = [(p.piece, p.score) for p in proto.pieces]
-    return models.Unigram(pieces, proto.trainer_spec.unk_id, proto.trainer_spec.byte_fallback)
-
-
-def _bpe(proto: Any) -> Any:
-    """Rebuild the merges: every way to cut a piece in two pieces, by the rank of the result."""
-    from tokenizers import models
-
+def _bpe(proto: Any) -> models.Model:
+    """Give every way to join two pieces into a third the rank of the third."""
     ids = {p.piece: number for number, p in enumerate(proto.pieces)}
-    merges: list[tuple[float, int, str, str]] = []
-    for piece in proto.pieces:
-        text = piece.piece
-        cuts = ((text[:i], text[i:]) for i in range(1, len(text)))
-        found = [(ids[a], ids[b], a, b) for a, b in cuts if a in ids and b in ids]
-        merges += [(-piece.score, order, a, b) for order, (_, _, a, b) in enumerate(sorted(found))]
-    ordered = [(a, b) for _, _, a, b in sorted(merges, key=lambda m: (m[0], m[1]))]
-    unknown = proto.pieces[proto.trainer_spec.unk_id].piece
+    learned = {p.piece: p.score for p in proto.pieces if p.type in (NORMAL, USER_DEFINED)}
+    merges = [
+        (piece[:cut], piece[cut:])
+        for piece in sorted(learned, key=learned.__getitem__, reverse=True)
+        for cut in range(1, len(piece))
+        if piece[:cut] in learned and piece[cut:] in learned
+    ]
     return models.BPE(
-        ids, ordered, unk_token=unknown, fuse_unk=True, byte_fallback=True, ignore_merges=False
+        ids,
+        merges,
+        unk_token=PIECES["unk"],
+        fuse_unk=True,
+        byte_fallback=proto.trainer_spec.byte_fallback,
     )
 
 
-_MODELS = {_UNIGRAM: _unigram, _BPE: _bpe}
-
-
-def _frame(backend: Any, tokenizer: Tokenizer) -> None:
-    """Add the special tokens and the ``[CLS] A [SEP] B [SEP]`` frame."""
-    from tokenizers import AddedToken, processors
-
-    backend.add_special_tokens(
-        [AddedToken(piece, special=True, normalized=False) for piece in PIECES.values()]
-    )
-    cls, sep = PIECES["cls"], PIECES["sep"]
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-        special_tokens=[(cls, tokenizer.cls_id), (sep, tokenizer.sep_id)],
-    )
+_MODELS: dict[int, Callable[[Any], models.Model]] = {UNIGRAM: _unigram, BPE: _bpe}
