@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -14,8 +15,10 @@ from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain import checkpoint, checks
 from convbert.pretrain.config import RunConfig, resolve
-from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from convbert.pretrain.finetune.loop import FinetuneResult
 
 
 def _default_processes() -> int:
@@ -109,7 +112,7 @@ def finetune(run_dir: Path, task: str, data_dir: Path | None, seeds: int, steps:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("fine-tuning", total=(len(chosen) + 1) * seeds)
 
-        def show(label: str, result: FinetuneResult) -> None:
+        def show(label: str, result: "FinetuneResult") -> None:
             progress.advance(bar)
             console.print(
                 f"{label}, seed {result.seed}: {result.metric} {result.score:.4f} "
