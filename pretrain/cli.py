@@ -235,6 +235,24 @@ def quickstart(
     raise typer.Exit(run(output))
 
 
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="Hugging Face directory, or prefix of a TensorFlow checkpoint.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
+    size: Annotated[
+        str | None, typer.Option(help="Size of a TensorFlow checkpoint: small, base, ...")
+    ] = None,
+    vocab_size: Annotated[int, typer.Option(help="Ids of a TensorFlow checkpoint.")] = 30_522,
+    vocab: Annotated[Path | None, typer.Option(help="vocab.txt to add, checked.")] = None,
+) -> None:
+    """Take over released weights; start from them with model.init_from=OUTPUT."""
+    from convbert.pretrain import commands
+
+    commands.import_weights(source, output, size, vocab_size, vocab)
+
+
 @track_app.command("sync")
 def track_sync(
     run: RunDir,

@@ -142,3 +142,17 @@ def export(run_dir: Path, output: Path, step: int | None) -> None:
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     written = export_checkpoint(RunDirectory(run_dir), output, step)
     print(f"{output}: step {written} in Hugging Face format")
+
+
+def import_weights(
+    source: Path, output: Path, size: str | None, vocab_size: int, vocab: Path | None
+) -> None:
+    """Import weights and say what was found."""
+    from convbert.pretrain import importing
+
+    done, note = importing.import_weights(
+        source, output, size=size, vocab_size=vocab_size, vocab=vocab
+    )
+    generator = done.generator or done.generator_refusal or "none"
+    print(f"{output}: {done.architecture}; generator: {generator}")
+    print(f"vocabulary: {note}")

@@ -31,6 +31,10 @@ class ModelConfig(_Section):
         default_factory=dict, description="fields of EncoderConfig, generator_size, objective"
     )
 
+    init_from: Path | None = Field(
+        None, description="Hugging Face directory whose weights the run starts from"
+    )
+
     def build(self, vocab_size: int) -> PretrainingConfig:
         """Return the networks for a vocabulary of ``vocab_size``."""
         try:
@@ -104,7 +108,9 @@ class RunConfig(_Section):
     def absolute(self) -> "RunConfig":
         """Return the same run with absolute paths, so that it can start from any directory."""
         paths = {name: getattr(self.data, name).resolve() for name in ("manifest", "tokenizer")}
-        return self.model_copy(update={"data": self.data.model_copy(update=paths)})
+        start = self.model.init_from
+        model = self.model.model_copy(update={"init_from": start.resolve() if start else None})
+        return self.model_copy(update={"data": self.data.model_copy(update=paths), "model": model})
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":

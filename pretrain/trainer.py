@@ -28,6 +28,7 @@ from convbert.pretrain.engine import (
     load_deepspeed_config,
     resolve_deepspeed_config,
 )
+from convbert.pretrain.importing import initialise_from
 from convbert.pretrain.masking import MaskedBatch, SpecialIds, mask_batch
 from convbert.pretrain.objective import STATISTICS, Normalisers, build_objective, summarise
 from convbert.pretrain.progress import Progress
@@ -90,7 +91,10 @@ class Trainer:
     def _engine(self) -> Engine:
         config = self.config
         torch.manual_seed(mix(config.seed, 0))
-        objective = build_objective(build_model(self.networks), config.objective)
+        model = build_model(self.networks)
+        if config.model.init_from:
+            initialise_from(model, config.model.init_from)
+        objective = build_objective(model, config.objective)
         if config.compile:
             objective.compile()
         deepspeed = resolve_deepspeed_config(

@@ -84,7 +84,7 @@ def train(model: SequenceClassifier, data: TaskData, seed: int) -> float:
     """Train for the recipe's epochs; return the mean loss of the last one."""
     recipe = data.task.recipe
     groups = parameter_groups(model, recipe.layer_decay, recipe.decay_exponent, recipe.weight_decay)
-    optimizer = AdamW(groups, bias_correction=False)
+    optimizer = AdamW(groups, bias_correction=recipe.bias_correction)
     generator = torch.Generator().manual_seed(seed)
     per_epoch = math.ceil(len(data.splits["train"]) / recipe.batch_size)
     step, mean_loss = 0, 0.0

@@ -49,6 +49,9 @@ class FinetuneConfig(_Section):
     )
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the updates")
+    bias_correction: bool = Field(
+        False, description="of AdamW; off as in the papers, on is steadier in short fine-tunings"
+    )
     clip: float = Field(1.0, gt=0, description="global gradient norm")
     dropout: float = Field(0.1, ge=0, lt=1, description="on the vector that the head reads")
     pooling: Literal["cls", "mean"] = Field(
