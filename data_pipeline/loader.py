@@ -1,11 +1,7 @@
 """Read training batches from shards, in the global order, on any number of processes."""
 
-import io
-import mmap
 import queue
 import threading
-import zlib
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,68 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from convbert.data_pipeline.batch import Batch
-from convbert.data_pipeline.manifest import (
-    Manifest,
-    Member,
-    ShardIndex,
-    load_index,
-    manifest_path,
-)
+from convbert.data_pipeline.manifest import Manifest, manifest_path
 from convbert.data_pipeline.order import GlobalOrder, Piece
+from convbert.data_pipeline.store import Rows, SequenceStore
 from convbert.models.errors import UserError
 
-Rows = NDArray[np.unsignedinteger]
-
 _PREFETCH = 4
+# A batch may begin in one window and end in the next.
 _WINDOWS = 2
 
-
-class _Shard:
-    """A mapped tar and its index; every member's CRC is checked when it is first read."""
-
-    def __init__(self, path: Path, index: ShardIndex) -> None:
-        self.path = path
-        self.members = index.members
-        self.starts = [0]
-        for member in index.members:
-            self.starts.append(self.starts[-1] + member.sequences)
-        try:
-            with path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (FileNotFoundError, ValueError):
-            raise UserError(
-                f"{path}: missing or empty; copy the shard again or rebuild the shards"
-            ) from None
-        self._arrays: dict[int, Rows] = {}
-
-    def rows(self, first: int, last: int) -> Iterator[Rows]:
-        """Yield the sequences ``first`` to ``last`` of this shard, a view per member."""
-        number = bisect_right(self.starts, first) - 1
-        while first < last:
-            start = self.starts[number]
-            stop = min(last, self.starts[number + 1])
-            yield self._array(number)[first - start : stop - start]
-            first, number = stop, number + 1
-
-    def _array(self, number: int) -> Rows:
-        if number not in self._arrays:
-            self._arrays[number] = self._read(self.members[number])
-        return self._arrays[number]
-
-    def _read(self, member: Member) -> Rows:
-        view = memoryview(self._map)[member.offset : member.offset + member.size]
-        if len(view) != member.size or zlib.crc32(view) != member.crc32:
-            raise UserError(
-                f"{self.path}: member {member.name} is damaged (its CRC-32 differs from the "
-                "index's); copy the shard again or rebuild the shards"
-            )
-        header = io.BytesIO(bytes(view[:128]))
-        np.lib.format.read_magic(header)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(header)
-        return np.frombuffer(view, dtype, offset=header.tell()).reshape(shape)
+_Item = Batch | BaseException
+_Long = NDArray[np.int64]
 
 
 class ShardLoader:
@@ -83,7 +30,8 @@ class ShardLoader:
     The positions of global batch number s are ``s * global_batch`` and following; the last,
     incomplete one of an epoch is completed from the next epoch, so no sequence is dropped or
     repeated. Raises ``UserError`` for shards that are missing, damaged, built by another
-    tokenizer than ``tokenizer_digest``, or fewer than one global batch.
+    tokenizer than ``tokenizer_digest``, or fewer than one global batch, and for a global batch
+    that does not divide among the processes.
     """
 
     def __init__(
@@ -98,12 +46,16 @@ class ShardLoader:
     ) -> None:
         path = manifest_path(Path(manifest))
         self.manifest = Manifest.load(path)
-        self.folder = path.parent
         size = self.manifest.num_sequences
         if size < global_batch:
             raise UserError(
                 f"{path}: {size} sequences are fewer than one global batch ({global_batch}); add "
                 "text or lower global_batch"
+            )
+        if global_batch % world_size:
+            raise UserError(
+                f"global_batch={global_batch}: does not divide among {world_size} processes; use a "
+                f"multiple of {world_size}"
             )
         if tokenizer_digest not in (None, self.manifest.tokenizer_digest):
             raise UserError(
@@ -114,42 +66,47 @@ class ShardLoader:
         self.share = global_batch // world_size
         self.rank = rank
         self.order = GlobalOrder(self.manifest.digest, seed, size)
-        self._starts = np.cumsum([0, *(s.sequences for s in self.manifest.shards)])
-        self._shards: dict[int, _Shard] = {}
+        self._store = SequenceStore(self.manifest, path.parent)
         self._windows: OrderedDict[tuple[int, int], Rows] = OrderedDict()
+        self._reading = threading.Lock()
+        self._derive = _Full(self.manifest) if self._packed else _Electra(self.manifest)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def _packed(self) -> bool:
+        return self.manifest.packing == "full"
 
     def batch(self, step: int) -> Batch:
         """Return this process's rows of global batch number ``step``."""
         first = step * self.global_batch + self.rank * self.share
-        positions = np.arange(first, first + self.share, dtype=np.int64)
-        rows = np.concatenate([self._select(p) for p in self.order.pieces(positions)])
-        return self._to_batch(rows, positions)
+        with self._reading:
+            parts = [self._rows(p) for p in self.order.pieces(first, first + self.share)]
+        rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self._batch(rows, np.arange(first, first + self.share))
 
     def iterate(self, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches from ``start`` on, without end, read ahead by a thread."""
+        """Yield the batches from ``start`` on, until ``close``, read ahead by a thread."""
         self.close()
         self._stop = threading.Event()
-        ready: queue.Queue[Batch | BaseException] = queue.Queue(_PREFETCH)
+        ready: queue.Queue[_Item] = queue.Queue(_PREFETCH)
         self._thread = threading.Thread(
             target=self._fill, args=(start, ready, self._stop), name="shard-loader", daemon=True
         )
         self._thread.start()
-        return _drain(ready)
+        return _drain(ready, self._stop)
 
     def close(self) -> None:
-        """Stop reading ahead."""
+        """Stop reading ahead and close the files."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self._store.close()
 
-    def _fill(
-        self, step: int, ready: "queue.Queue[Batch | BaseException]", stop: threading.Event
-    ) -> None:
-        while not stop.is_set():
-            item: Batch | BaseException
+    def _fill(self, step: int, ready: "queue.Queue[_Item]", stop: threading.Event) -> None:
+        item: _Item | None = None
+        while not stop.is_set() and not isinstance(item, BaseException):
             try:
                 item = self.batch(step)
             except BaseException as error:  # raised again where the batch is asked for
@@ -160,58 +117,69 @@ class ShardLoader:
                     break
                 except queue.Full:
                     continue
-            if isinstance(item, BaseException):
-                return
             step += 1
 
-    def _select(self, piece: Piece) -> Rows:
+    def _rows(self, piece: Piece) -> Rows:
+        """Return rows of a window, which is read and put in its order when first asked for."""
         key = (piece.epoch, piece.window)
         if key not in self._windows:
             if len(self._windows) >= _WINDOWS:
                 self._windows.popitem(last=False)
-            spans = self.order.spans(piece.epoch, piece.window)
-            self._windows[key] = np.concatenate([r for s in spans for r in self._span(*s)])
-        return self._windows[key][piece.rows]
+            stored = self._store.read(self.order.spans(*key))
+            self._windows[key] = stored[self.order.shuffle(*key)]
+        return self._windows[key][piece.first : piece.last]
 
-    def _span(self, first: int, last: int) -> Iterator[Rows]:
-        number = int(np.searchsorted(self._starts, first, side="right")) - 1
-        while first < last:
-            start, stop = int(self._starts[number]), min(last, int(self._starts[number + 1]))
-            yield from self._shard(number).rows(first - start, stop - start)
-            first, number = stop, number + 1
-
-    def _shard(self, number: int) -> _Shard:
-        if number not in self._shards:
-            shard = self.manifest.shards[number]
-            index = load_index(self.folder, shard)
-            self._shards[number] = _Shard(self.folder / shard.name, index)
-        return self._shards[number]
-
-    def _to_batch(self, rows: Rows, positions: NDArray[np.int64]) -> Batch:
-        ids = torch.from_numpy(rows.astype(np.int64))
-        real = ids != self.manifest.pad_id
-        packed = self.manifest.packing == "full"
-        documents = _documents(ids, real, self.manifest.cls_id) if packed else real.long()
-        types = torch.zeros_like(ids) if packed else _segments(ids, real, self.manifest.sep_id)
-        batch = Batch(ids, types, documents, real.sum(1), torch.from_numpy(positions), packed)
+    def _batch(self, rows: Rows, positions: _Long) -> Batch:
+        lengths = (rows != self.manifest.pad_id).sum(1, dtype=np.int64)
+        types, documents = self._derive(rows, lengths)
+        batch = Batch(
+            input_ids=torch.from_numpy(rows.astype(np.int64)),
+            token_type_ids=torch.from_numpy(types),
+            document_ids=torch.from_numpy(documents),
+            lengths=torch.from_numpy(lengths),
+            positions=torch.from_numpy(positions),
+            packed=self._packed,
+        )
         return batch.pin() if torch.cuda.is_available() else batch
 
 
-def _segments(ids: Tensor, real: Tensor, sep_id: int) -> Tensor:
-    """Return token types: 0 up to and including the first [SEP], then 1; 0 at padding."""
-    separators = ids == sep_id
-    before = separators.cumsum(1) - separators.long()
-    return ((before > 0) & real).long()
+class _Electra:
+    """Types and documents of rows ``[CLS] A [SEP]`` or ``[CLS] A [SEP] B [SEP]``."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._sep = manifest.sep_id
+        # Comparing short integers is several times faster than comparing long ones.
+        self._columns = np.arange(manifest.seq_len, dtype=np.int16)
+
+    def __call__(self, rows: Rows, lengths: _Long) -> tuple[_Long, _Long]:
+        """Return types, 1 after the first [SEP], and documents, 1 at every token."""
+        real = self._columns < lengths.astype(np.int16)[:, None]
+        first = (rows == self._sep).argmax(1).astype(np.int16)[:, None]
+        return (real & (self._columns > first)).astype(np.int64), real.astype(np.int64)
 
 
-def _documents(ids: Tensor, real: Tensor, cls_id: int) -> Tensor:
-    """Return the running number of the [CLS] that opened each token's document, 0 at padding."""
-    return (ids == cls_id).cumsum(1) * real
+class _Full:
+    """Types and documents of rows ``[CLS] piece [SEP] [CLS] piece [SEP]``."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._cls, self._pad = manifest.cls_id, manifest.pad_id
+
+    def __call__(self, rows: Rows, lengths: _Long) -> tuple[_Long, _Long]:
+        """Return zeros, and the running number of the [CLS] that opened each document."""
+        documents = np.cumsum(rows == self._cls, axis=1, dtype=np.int64)
+        documents *= rows != self._pad
+        return np.zeros_like(documents), documents
 
 
-def _drain(ready: "queue.Queue[Batch | BaseException]") -> Iterator[Batch]:
-    while True:
-        item = ready.get()
-        if isinstance(item, BaseException):
-            raise item
-        yield item
+def _drain(ready: "queue.Queue[_Item]", stop: threading.Event) -> Iterator[Batch]:
+    try:
+        while not stop.is_set():
+            try:
+                item = ready.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()

@@ -2,10 +2,10 @@
 
 The sequence at global position p is a pure function of (manifest digest, seed, p); the epoch is
 ``p // N``. World size, workers and prefetching do not enter it, so a run continues exactly on any
-number of processes from the one number p. Inside an epoch the N sequences are cut into blocks, the
-blocks are permuted, and the sequences of each window of permuted blocks are permuted among
-themselves: one window is all a reader must hold. Permutations are keyed bijections (a Feistel
-network with cycle walking), so nothing proportional to the corpus is materialised.
+number of processes from the one number p. In every epoch the stored blocks are permuted, and the
+sequences of each window of consecutive permuted blocks are permuted among themselves: one window
+is all a reader must hold, and whole blocks are all it must read. Permutations are keyed bijections
+(a Feistel network with cycle walking), so nothing proportional to the corpus is materialised.
 """
 
 import hashlib
@@ -58,15 +58,20 @@ def permute(values: Indices, size: int, key: int) -> Indices:
 
 @dataclass(frozen=True)
 class Piece:
-    """Positions of one window: ``rows`` index into the window's sequences."""
+    """Consecutive positions inside one window: its rows ``first`` to ``last``, excluded."""
 
     epoch: int
     window: int
-    rows: Indices
+    first: int
+    last: int
 
 
 class GlobalOrder:
-    """Order of ``size`` sequences under a manifest digest and a seed."""
+    """Order of ``size`` sequences under a manifest digest and a seed.
+
+    Sequences are stored in blocks of ``block``, the last of which may be short. Every epoch puts
+    the short block at a slot of its own choice among the permuted full ones.
+    """
 
     def __init__(
         self, digest: str, seed: int, size: int, *, block: int = BLOCK, window: int = WINDOW
@@ -75,61 +80,72 @@ class GlobalOrder:
         self.block = block
         self.window = window
         self._base = (digest, seed, block, window)
-        self._full = size // block
+        self._full, self._rest = divmod(size, block)
+        self._blocks = self._full + (1 if self._rest else 0)
 
     def _number(self, *parts: object) -> int:
         return _key(*self._base, *parts)
 
     def windows(self) -> int:
-        """Number of windows per epoch, the incomplete last block being one of its own."""
-        complete = -(-self._full // self.window)
-        return complete + (1 if self.size % self.block else 0)
+        """Number of windows per epoch."""
+        return -(-self._blocks // self.window)
 
-    def _extent(self, window: int) -> tuple[int, int]:
-        """Return the first in-epoch position of a window and its number of sequences."""
+    def _short_slot(self, epoch: int) -> int:
+        """Return the slot of the short block; the slot after the last if no block is short."""
+        return self._number("short", epoch) % self._blocks if self._rest else self._blocks
+
+    def _start(self, epoch: int, window: int) -> int:
+        """Return the first in-epoch position of a window, or the size for the one after all."""
         start = window * self.window * self.block
-        complete = self._full * self.block
-        if start >= complete:
-            return complete, self.size - complete
-        return start, min(self.window * self.block, complete - start)
+        if self._short_slot(epoch) < window * self.window:
+            start -= self.block - self._rest
+        return min(start, self.size)
 
-    def pieces(self, positions: Indices) -> list[Piece]:
-        """Split ascending global positions by window; rows are already permuted."""
-        epochs, inside = np.divmod(positions, self.size)
-        complete = self._full * self.block
-        last = -(-self._full // self.window)
-        windows = np.where(inside < complete, inside // (self.window * self.block), last)
-        changes = np.flatnonzero((np.diff(epochs) != 0) | (np.diff(windows) != 0)) + 1
-        pieces = []
-        for part in np.split(np.arange(positions.size), changes):
-            epoch, window = int(epochs[part[0]]), int(windows[part[0]])
-            start, count = self._extent(window)
-            rows = permute(inside[part] - start, count, self._number("rows", epoch, window))
-            pieces.append(Piece(epoch, window, rows))
-        return pieces
+    def extent(self, epoch: int, window: int) -> int:
+        """Return the number of sequences in a window."""
+        return self._start(epoch, window + 1) - self._start(epoch, window)
+
+    def locate(self, position: int) -> tuple[int, int, int]:
+        """Return (epoch, window, row in the window's order) of a global position."""
+        epoch, inside = divmod(position, self.size)
+        window = inside // (self.window * self.block)
+        if inside >= self._start(epoch, window + 1):
+            window += 1
+        return epoch, window, inside - self._start(epoch, window)
+
+    def pieces(self, first: int, last: int) -> list[Piece]:
+        """Split the global positions ``first`` to ``last``, excluded, by window."""
+        found = []
+        while first < last:
+            epoch, window, row = self.locate(first)
+            count = min(last - first, self.extent(epoch, window) - row)
+            found.append(Piece(epoch, window, row, row + count))
+            first += count
+        return found
 
     def spans(self, epoch: int, window: int) -> list[tuple[int, int]]:
-        """List the runs ``[first, last)`` of stored sequences that make up a window, in order."""
-        start, count = self._extent(window)
-        offset = self._number("offset", epoch) % self.size
-        if start >= self._full * self.block:
-            firsts = np.array([start])
-        else:
-            slots = np.arange(start // self.block, (start + count) // self.block)
-            firsts = permute(slots, self._full, self._number("blocks", epoch)) * self.block
-        length = min(self.block, count)
-        spans = []
-        for first in ((firsts + offset) % self.size).tolist():
-            spans.append((first, min(first + length, self.size)))
-            if first + length > self.size:
-                spans.append((0, first + length - self.size))
+        """List the runs ``[first, last)`` of stored sequences that a window consists of."""
+        start = window * self.window
+        slots = np.arange(start, min(start + self.window, self._blocks))
+        short = self._short_slot(epoch)
+        full = slots[slots != short]
+        firsts = permute(full - (full > short), self._full, self._number("blocks", epoch))
+        spans = [(int(b) * self.block, (int(b) + 1) * self.block) for b in firsts]
+        if start <= short < start + len(slots):
+            spans.insert(short - start, (self._full * self.block, self.size))
         return spans
 
-    def sequences(self, positions: Indices) -> Indices:
+    def shuffle(self, epoch: int, window: int) -> Indices:
+        """Return, for every row of a window in training order, its place among the spans' rows."""
+        count = self.extent(epoch, window)
+        return permute(np.arange(count), count, self._number("rows", epoch, window))
+
+    def sequences(self, first: int, last: int) -> Indices:
         """Return the stored sequence at every global position; for tests and inspection."""
-        found = []
-        for piece in self.pieces(np.asarray(positions, dtype=np.int64)):
+        found = [np.empty(0, dtype=np.int64)]
+        for piece in self.pieces(first, last):
             spans = self.spans(piece.epoch, piece.window)
             stored = np.concatenate([np.arange(a, b) for a, b in spans])
-            found.append(stored[piece.rows])
+            rows = self.shuffle(piece.epoch, piece.window)[piece.first : piece.last]
+            found.append(stored[rows])
         return np.concatenate(found)
