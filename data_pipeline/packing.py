@@ -2,16 +2,20 @@
 
 ``electra`` builds ``[CLS] A [SEP]`` or ``[CLS] A [SEP] B [SEP]`` from consecutive segments of one
 document and pads the rest, as ELECTRA's example builder does (Clark et al. 2020, released code),
-with one difference: tokens that do not fit are carried into the next row. The original drops
-them, 9 to 35 % of the text at length 128. ``full`` fills rows with pieces ``[CLS] piece [SEP]``
-of as many documents as fit, so that nearly nothing is padding.
+with two differences. Tokens that do not fit are carried into the next row; the original drops
+them, 9 to 35 % of the text at length 128. And a document is read in order: the original may move a
+short line that follows a long one from segment B to the end of A.
+
+``full`` fills rows with pieces ``[CLS] piece [SEP]`` of as many documents as fit, so that nearly
+nothing is padding.
 """
 
 import random
 import re
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +23,13 @@ from numpy.typing import NDArray
 from convbert.data_pipeline.manifest import Packing
 
 Row = list[int]
+Documents = Iterable[tuple[int, list[list[int]]]]
 
 SINGLE_SEGMENT, SHORT_TARGET, COIN = 0.1, 0.05, 0.5
-_SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+")
+# The spaces after a full stop, question or exclamation mark, and after a quotation mark or bracket
+# that closes behind it: nothing but spaces is consumed.
+_STOP, _CLOSING = r".!?…。！？", r"\"'”’»)\]"
+_SENTENCE_END = re.compile(rf"(?:(?<=[{_STOP}])|(?<=[{_STOP}][{_CLOSING}]))\s+")
 
 
 @dataclass(frozen=True)
@@ -35,68 +43,60 @@ class RowFormat:
 
 
 def split_segments(text: str) -> list[str]:
-    """Split a document at line ends and after sentences: the units that a segment is made of."""
+    """Split a document at line ends and after sentences: the units that a segment is made of.
+
+    Only white space is lost.
+    """
     lines = (line.strip() for line in text.splitlines())
-    return [part for line in lines if line for part in _SENTENCE_END.split(line) if part]
+    return [part for line in lines if line for part in _SENTENCE_END.split(line)]
 
 
-def pack_electra(
-    documents: Iterable[tuple[int, list[list[int]]]], rows: RowFormat, seed: int
-) -> list[Row]:
+def pack_electra(documents: Documents, rows: RowFormat, seed: int) -> list[Row]:
     """Pack documents, given as (number, segments); the number keys the random choices."""
     packed: list[Row] = []
     for number, segments in documents:
+        tokens = list(chain.from_iterable(segments))
+        ends = list(accumulate(len(s) for s in segments if s))
         choice = random.Random(f"{seed}/{number}")
-        left = deque(s for s in segments if s)
-        while left:
-            packed.append(_electra_row(left, rows, choice))
+        position = 0
+        while position < len(tokens):
+            middle, end = _electra_cuts(position, ends, rows.seq_len, choice)
+            row = [rows.cls_id, *tokens[position:middle], rows.sep_id]
+            if end > middle:
+                row += [*tokens[middle:end], rows.sep_id]
+            packed.append(row)
+            position = end
     return packed
 
 
-def _electra_row(left: deque[list[int]], rows: RowFormat, choice: random.Random) -> Row:
-    """Take one row off the front of ``left``."""
-    length = rows.seq_len
+def _electra_cuts(
+    position: int, ends: list[int], length: int, choice: random.Random
+) -> tuple[int, int]:
+    """Return where segment A of the row that starts at ``position`` ends, and where the row does.
+
+    One row in twenty aims at a random shorter length, one in ten has a single segment.
+    """
     target = length if choice.random() >= SHORT_TARGET else choice.randint(5, length)
-    single = choice.random() < SINGLE_SEGMENT
-    if single:
-        first = _take(left, max(1, target - 2))
-        return [rows.cls_id, *first, rows.sep_id]
-    first = _take_segments(left, max(1, (target - 3) // 2), length - 2, choice)
-    row = [rows.cls_id, *first, rows.sep_id]
-    room = min(target, length) - len(row) - 1
-    if left and room > 0:
-        row += [*_take(left, room), rows.sep_id]
-    return row
+    if choice.random() < SINGLE_SEGMENT:
+        end = min(position + max(1, target - 2), ends[-1])
+        return end, end
+    reach = _first_segment(position, ends, max(1, (target - 3) // 2), choice)
+    middle = min(reach, position + length - 2)
+    room = target - 3 - (middle - position)
+    return middle, min(middle + max(0, room), ends[-1])
 
 
-def _take(left: deque[list[int]], count: int) -> list[int]:
-    """Take up to ``count`` tokens; what is left of a cut segment stays in front."""
-    taken: list[int] = []
-    while left and len(taken) < count:
-        segment = left.popleft()
-        room = count - len(taken)
-        taken += segment[:room]
-        if segment[room:]:
-            left.appendleft(segment[room:])
-    return taken
-
-
-def _take_segments(
-    left: deque[list[int]], target: int, limit: int, choice: random.Random
-) -> list[int]:
-    """Take whole segments below ``target``; by a coin one more that reaches beyond it."""
-    taken = _take(left, min(limit, len(left[0])))
-    while left and len(taken) < target:
-        fits = len(taken) + len(left[0]) < target
-        if not fits and choice.random() >= COIN:
+def _first_segment(position: int, ends: list[int], target: int, choice: random.Random) -> int:
+    """Take one segment, then more while below ``target``; by a coin one that reaches beyond."""
+    index = bisect_right(ends, position)
+    while index + 1 < len(ends) and ends[index] - position < target:
+        if ends[index + 1] - position >= target and choice.random() >= COIN:
             break
-        taken += _take(left, min(limit - len(taken), len(left[0])))
-    return taken
+        index += 1
+    return ends[index]
 
 
-def pack_full(
-    documents: Iterable[tuple[int, list[list[int]]]], rows: RowFormat, seed: int
-) -> list[Row]:
+def pack_full(documents: Documents, rows: RowFormat, seed: int) -> list[Row]:
     """Fill rows with framed pieces of consecutive documents; only the last row has padding.
 
     A document longer than the room left is continued in the next row, framed again. Room for
@@ -105,23 +105,25 @@ def pack_full(
     packed: list[Row] = []
     row: Row = []
     for _, segments in documents:
-        tokens = [token for segment in segments for token in segment]
-        while tokens:
+        tokens = list(chain.from_iterable(segments))
+        position = 0
+        while position < len(tokens):
             room = rows.seq_len - len(row) - 2
             if room < 1:
                 packed.append(row)
                 row = []
                 continue
-            row += [rows.cls_id, *tokens[:room], rows.sep_id]
-            tokens = tokens[room:]
+            row += [rows.cls_id, *tokens[position : position + room], rows.sep_id]
+            position += room
     if row:
         packed.append(row)
     return packed
 
 
-PACKERS: dict[
-    Packing, Callable[[Iterable[tuple[int, list[list[int]]]], RowFormat, int], list[Row]]
-] = {"electra": pack_electra, "full": pack_full}
+PACKERS: dict[Packing, Callable[[Documents, RowFormat, int], list[Row]]] = {
+    "electra": pack_electra,
+    "full": pack_full,
+}
 
 
 def to_array(packed: list[Row], rows: RowFormat) -> NDArray[np.uint32]:
