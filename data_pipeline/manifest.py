@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
 
-FORMAT = 1
 Packing = Literal["electra", "full"]
 
 
@@ -49,7 +48,7 @@ class Shard(_Record):
 class Manifest(_Record):
     """All that is known of a corpus of packed sequences."""
 
-    format: int = FORMAT
+    format: Literal[1] = 1
     tool: str
     tokenizer_digest: str
     vocab_size: int

@@ -1,6 +1,7 @@
 """Random access to the stored sequences of a shard set, checked as they are read."""
 
 import os
+import tarfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -98,17 +99,29 @@ class _OpenShard:
         return parts
 
     def _member(self, member: Member) -> Rows:
+        start = member.offset - tarfile.BLOCKSIZE
         try:
-            content = os.pread(self._file, member.size, member.offset)
+            content = os.pread(self._file, tarfile.BLOCKSIZE + member.size, start)
         except OSError as error:
             raise self._fault(f"cannot be read ({error.strerror})") from None
-        if len(content) != member.size:
+        if len(content) != tarfile.BLOCKSIZE + member.size:
             raise self._fault(f"ends inside member {member.name}")
-        if zlib.crc32(content) != member.crc32:
+        self._check_header(content[: tarfile.BLOCKSIZE], member)
+        payload = memoryview(content)[tarfile.BLOCKSIZE :]
+        if zlib.crc32(payload) != member.crc32:
             raise self._fault(f"member {member.name} is damaged (CRC-32 differs from the index)")
         # The array is all that follows the .npy header, whose length the sizes give.
         header = member.size - member.sequences * self.seq_len * self.dtype.itemsize
-        return np.frombuffer(content, self.dtype, offset=header).reshape(-1, self.seq_len)
+        return np.frombuffer(payload, self.dtype, offset=header).reshape(-1, self.seq_len)
+
+    def _check_header(self, header: bytes, member: Member) -> None:
+        """The index alone would do, but then plain tar readers see less than this one."""
+        try:
+            entry = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+        except tarfile.HeaderError as error:
+            raise self._fault(f"the tar header of {member.name} is damaged ({error})") from None
+        if (entry.name, entry.size) != (member.name, member.size):
+            raise self._fault(f"holds {entry.name} where its index has {member.name}")
 
     def _fault(self, what: str) -> UserError:
         return UserError(f"{self.path}: {what}; copy the shard again or rebuild the shards")

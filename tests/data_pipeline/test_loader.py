@@ -1,6 +1,4 @@
-import json
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,64 +9,11 @@ from hypothesis import strategies as st
 
 from convbert.data_pipeline.batch import Batch
 from convbert.data_pipeline.loader import ShardLoader
-from convbert.data_pipeline.manifest import Manifest, Packing
+from convbert.data_pipeline.manifest import Manifest
 from convbert.data_pipeline.shards import ShardWriter
 from convbert.models.errors import UserError
 
-PAD, CLS, SEP, LENGTH, VOCABULARY = 0, 2, 3, 16, 500
-MakeShards = Callable[..., Path]
-
-
-def random_rows(count: int, packing: Packing, seed: int = 0) -> np.ndarray:
-    """Rows [n, L] of one or two segments (electra) or of several documents (full)."""
-    random = np.random.default_rng(seed)
-    rows = np.zeros((count, LENGTH), dtype=np.uint16)
-    for row in rows:
-        parts = random.integers(1, 3 if packing == "electra" else 4)
-        tokens: list[int] = []
-        for part in range(parts):
-            tokens += [CLS] if part == 0 or packing == "full" else []
-            tokens += [*random.integers(5, VOCABULARY, random.integers(1, 4)), SEP]
-        row[: len(tokens)] = tokens
-    return rows
-
-
-def write_shards(
-    folder: Path, rows: np.ndarray, packing: Packing = "electra", shard_bytes: int = 40_000
-) -> Path:
-    """Write rows as a shard set of small tars, as a build does, and return its manifest."""
-    folder.mkdir()
-    writer = ShardWriter(folder, LENGTH, VOCABULARY, shard_bytes)
-    writer.write(rows)
-    manifest = Manifest(
-        tool="test",
-        tokenizer_digest="t" * 64,
-        vocab_size=VOCABULARY,
-        pad_id=PAD,
-        cls_id=CLS,
-        sep_id=SEP,
-        seq_len=LENGTH,
-        packing=packing,
-        num_documents=1,
-        num_sequences=len(rows),
-        num_tokens=int((rows != PAD).sum()),
-        build={},
-        shards=writer.close(),
-    )
-    manifest.save(folder / "manifest.json")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def electra(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
-    rows = random_rows(5000, "electra")
-    return write_shards(tmp_path_factory.mktemp("data") / "electra", rows), rows
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
-    rows = random_rows(1300, "full")
-    return write_shards(tmp_path_factory.mktemp("data") / "full", rows, "full"), rows
+PAD, CLS, SEP, LENGTH = 0, 2, 3, 16
 
 
 def assert_equal(left: Batch, right: Batch) -> None:
@@ -154,11 +99,9 @@ def test_close_ends_the_iterator_and_the_thread(electra: tuple[Path, np.ndarray]
     assert not [t for t in threading.enumerate() if t.name == "shard-loader"]
 
 
-def test_a_fault_while_reading_ahead_reaches_the_consumer(tmp_path: Path) -> None:
-    folder = write_shards(tmp_path / "shards", random_rows(3000, "electra"))
-    loader = ShardLoader(folder, global_batch=100)
-    shard = folder / "shard-000001.tar"
-    shard.unlink()
+def test_a_fault_while_reading_ahead_reaches_the_consumer(spoilable: Path) -> None:
+    loader = ShardLoader(spoilable, global_batch=100)
+    (spoilable / "shard-000001.tar").unlink()
     with pytest.raises(UserError, match=r"shard-000001.tar: cannot be opened .*rebuild"):
         list(loader.iterate())
 
@@ -174,18 +117,12 @@ def test_more_shards_than_open_files(
     assert np.array_equal(found, rows[loader.order.sequences(0, 5000)])
 
 
-def test_large_vocabularies_keep_their_ids(tmp_path: Path) -> None:
-    folder = tmp_path / "shards"
-    folder.mkdir()
-    writer = ShardWriter(folder, 4, 200_000, 1 << 20)
+def test_large_vocabularies_keep_their_ids(spoilable: Path, tmp_path: Path) -> None:
+    writer = ShardWriter(tmp_path, 4, 200_000, 1 << 20)
     writer.write(np.array([[2, 199_999, 3, 0], [2, 65_536, 7, 3]], dtype=np.uint32))
-    content = json.loads(
-        (write_shards(tmp_path / "o", random_rows(9, "electra")) / "manifest.json").read_text()
-    )
-    shards = [shard.model_dump() for shard in writer.close()]
-    content.update(vocab_size=200_000, seq_len=4, num_sequences=2, shards=shards)
-    (folder / "manifest.json").write_text(json.dumps(content))
-    ids = ShardLoader(folder, global_batch=2).batch(0).input_ids
+    changes = {"vocab_size": 200_000, "seq_len": 4, "num_sequences": 2, "shards": writer.close()}
+    Manifest.load(spoilable).model_copy(update=changes).save(tmp_path / "manifest.json")
+    ids = ShardLoader(tmp_path, global_batch=2).batch(0).input_ids
     assert sorted(ids[:, 1].tolist()) == [65_536, 199_999]
 
 

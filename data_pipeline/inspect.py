@@ -1,0 +1,72 @@
+"""Show what a shard set holds, as figures and as readable rows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from convbert.data_pipeline.manifest import Manifest, manifest_path
+from convbert.data_pipeline.store import SequenceStore
+from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.models.errors import UserError
+
+
+def info(manifest: Path) -> list[tuple[str, str]]:
+    """Return the figures of a shard set as (name, value), for a table."""
+    path = manifest_path(Path(manifest))
+    content = Manifest.load(path)
+    sizes = [shard.bytes for shard in content.shards]
+    return [
+        ("manifest", str(path)),
+        ("digest", content.digest),
+        ("built by", content.tool),
+        ("tokenizer", f"{content.tokenizer_digest[:12]}, {content.vocab_size:,} ids"),
+        ("packing", f"{content.packing}, {content.seq_len} tokens a sequence"),
+        ("documents", f"{content.num_documents:,}"),
+        ("sequences", f"{content.num_sequences:,}"),
+        ("tokens", f"{content.num_tokens:,} ({content.fill:.1%} of the room)"),
+        ("shards", f"{len(sizes):,}, {sum(sizes) / 1e6:,.1f} MB"),
+        *((f"build: {name}", str(value)) for name, value in content.build.items()),
+    ]
+
+
+def head(
+    manifest: Path, tokenizer: Tokenizer, count: int, *, first: int = 0, ids: bool = False
+) -> Iterator[str]:
+    """Yield lines that show ``count`` stored sequences from number ``first`` on.
+
+    Every segment (A, B) or document (1, 2, ...) is a line with its number of tokens and its text,
+    with ``ids`` followed by a line of ids. Raises ``UserError`` for a tokenizer that is not the one
+    of the shards.
+    """
+    path = manifest_path(Path(manifest))
+    content = Manifest.load(path)
+    if tokenizer.digest != content.tokenizer_digest:
+        raise UserError(
+            f"{tokenizer.file}: is not the tokenizer of {path} ({tokenizer.digest[:12]} instead of "
+            f"{content.tokenizer_digest[:12]}); give that one"
+        )
+    if not 0 <= first < content.num_sequences:
+        raise UserError(
+            f"first={first}: {path} holds {content.num_sequences} sequences; give a smaller number"
+        )
+    store = SequenceStore(content, path.parent)
+    last = min(first + count, content.num_sequences)
+    for number, row in enumerate(store.read([(first, last)]).tolist(), first):
+        padding = row.count(content.pad_id)
+        yield f"sequence {number:,}: {len(row) - padding} tokens, {padding} padding"
+        for name, segment in _segments(row, content):
+            yield f"  {name} ({len(segment)}) {tokenizer.decode(segment)}"
+            if ids:
+                yield "    " + " ".join(map(str, segment))
+    store.close()
+
+
+def _segments(row: list[int], manifest: Manifest) -> Iterator[tuple[str, list[int]]]:
+    """Yield name and tokens of each part that a [SEP] ends."""
+    names = iter("AB") if manifest.packing == "electra" else map(str, range(1, len(row)))
+    segment: list[int] = []
+    for token in row:
+        if token == manifest.sep_id:
+            yield next(names), segment
+            segment = []
+        elif token != manifest.cls_id:
+            segment.append(token)
