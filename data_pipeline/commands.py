@@ -10,9 +10,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from convbert.data_pipeline.build import build_shards
 from convbert.data_pipeline.corpora import fetch
+from convbert.data_pipeline.inspect import head, info
 from convbert.data_pipeline.manifest import Manifest, Packing
 from convbert.data_pipeline.readers import ReaderOptions, input_files, iter_documents
-from convbert.data_pipeline.tokenizer import ModelType, train_tokenizer
+from convbert.data_pipeline.tokenizer import ModelType, Tokenizer, train_tokenizer
+from convbert.data_pipeline.verify import verify_shards
 
 
 @contextmanager
@@ -102,6 +104,34 @@ def build(
             report=report,
         )
     print(describe(folder, manifest))
+
+
+def verify(manifest: Path, workers: int | None = None) -> int:
+    """Check a shard set with a progress bar, print every fault; return their number."""
+    total = sum(shard.bytes for shard in Manifest.load(manifest).shards)
+    console = Console(stderr=True)
+    columns = (TextColumn("verifying"), BarColumn(bar_width=None), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("verifying", total=total)
+        faults = verify_shards(manifest, workers, lambda done: progress.advance(task, done))
+    for fault in faults:
+        print(fault)
+    print(f"{manifest}: {len(faults)} fault(s) in {total / 1e6:,.1f} MB of shards")
+    return len(faults)
+
+
+def show_info(manifest: Path) -> None:
+    """Print the figures of a shard set."""
+    figures = info(manifest)
+    width = max(len(name) for name, _ in figures)
+    for name, value in figures:
+        print(f"{name:<{width}}  {value}")
+
+
+def show_head(manifest: Path, tokenizer: Path, count: int, *, first: int, ids: bool) -> None:
+    """Print stored sequences as readable text."""
+    for line in head(manifest, Tokenizer.load(tokenizer), count, first=first, ids=ids):
+        print(line)
 
 
 def describe(folder: Path, manifest: Manifest) -> str:

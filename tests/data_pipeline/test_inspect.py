@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convbert.data_pipeline import commands
 from convbert.data_pipeline.inspect import head, info
 from convbert.data_pipeline.manifest import Manifest
 from convbert.data_pipeline.tokenizer import Tokenizer
@@ -83,3 +84,17 @@ def test_info_lists_the_figures(shards_dir: Path) -> None:
     assert figures["sequences"] == f"{manifest.num_sequences:,}"
     assert figures["packing"] == "electra, 64 tokens a sequence"
     assert figures["build: unit"] == "file"
+
+
+def test_commands_print_faults_figures_and_rows(
+    spoilable: Path, shards_dir: Path, tokenizer_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert commands.verify(spoilable) == 0
+    (spoilable / "shard-000000.tar").unlink()
+    assert commands.verify(spoilable) == 1
+    assert "shard-000000.tar: is missing; copy the shard again" in capsys.readouterr().out
+    commands.show_info(shards_dir)
+    commands.show_head(shards_dir, tokenizer_dir, 1, first=2, ids=True)
+    shown = capsys.readouterr().out
+    assert "packing" in shown
+    assert "sequence 2: " in shown
