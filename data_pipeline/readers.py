@@ -4,17 +4,16 @@ import csv
 import gzip
 import json
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, cast
 
 from convbert.models.errors import UserError
 
 Unit = Literal["file", "line", "paragraph"]
-
-csv.field_size_limit(sys.maxsize)
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class ReaderOptions:
     """How files become documents.
 
     ``unit`` says what a document is in a text file: the whole file, a line, or lines up to a
-    blank one. ``field`` is the key or column that holds the text elsewhere.
+    blank one. ``field`` is the key or column that holds the text in JSON lines and tables.
     """
 
     unit: Unit = "file"
@@ -30,26 +29,31 @@ class ReaderOptions:
 
 
 def _open(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", errors="strict", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+    opener = gzip.open if path.suffix == ".gz" else open
+    return cast("IO[str]", opener(path, "rt", encoding="utf-8-sig", newline=""))
 
 
 def _text(path: Path, options: ReaderOptions) -> Iterator[str]:
     with _open(path) as file:
-        if options.unit == "file":
-            yield file.read()
-        elif options.unit == "line":
-            yield from file
-        else:
-            paragraph: list[str] = []
-            for line in file:
-                if line.strip():
-                    paragraph.append(line)
-                elif paragraph:
-                    yield "".join(paragraph)
-                    paragraph = []
-            yield "".join(paragraph)
+        yield from _SPLITTERS[options.unit](file)
+
+
+def _paragraphs(file: IO[str]) -> Iterator[str]:
+    lines: list[str] = []
+    for line in file:
+        if line.strip():
+            lines.append(line)
+        elif lines:
+            yield "".join(lines)
+            lines = []
+    yield "".join(lines)
+
+
+_SPLITTERS: dict[Unit, Callable[[IO[str]], Iterator[str]]] = {
+    "file": lambda file: iter([file.read()]),
+    "line": iter,
+    "paragraph": _paragraphs,
+}
 
 
 def _jsonl(path: Path, options: ReaderOptions) -> Iterator[str]:
@@ -57,21 +61,32 @@ def _jsonl(path: Path, options: ReaderOptions) -> Iterator[str]:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
+            where = f"{path}, line {number}"
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
-                raise UserError(f"{path}, line {number}: not JSON ({error.msg}); mend it") from None
-            yield _field(record, options.field, f"{path}, line {number}")
+                raise UserError(f"{where}: not JSON ({error.msg}); mend or remove it") from None
+            text = _field(record, options.field, where)
+            # An escape may stand for half a surrogate pair, which is no character.
+            halves = "\\ud" in line or "\\uD" in line
+            yield text.encode("utf-8", "replace").decode() if halves else text
 
 
 def _field(record: object, field: str, where: str) -> str:
-    if not isinstance(record, dict) or not isinstance(record.get(field), str):
-        keys = ", ".join(map(str, record)) if isinstance(record, dict) else type(record).__name__
-        raise UserError(f"{where}: no text under '{field}' (found: {keys}); set --field")
-    return str(record[field])
+    if not isinstance(record, dict):
+        kind = type(record).__name__
+        raise UserError(f"{where}: is a {kind}, not an object with '{field}'; mend it")
+    if field not in record:
+        found = ", ".join(map(str, record))
+        raise UserError(f"{where}: has no '{field}' (found: {found}); set --field")
+    text = record[field]
+    if not isinstance(text, str):
+        raise UserError(f"{where}: '{field}' is {text!r:.40}, not text; mend or remove it")
+    return text
 
 
-def _csv(path: Path, options: ReaderOptions) -> Iterator[str]:
+def _table(path: Path, options: ReaderOptions) -> Iterator[str]:
+    csv.field_size_limit(sys.maxsize)  # the default refuses documents beyond 131,072 characters
     with _open(path) as file:
         rows = csv.DictReader(file, delimiter="\t" if ".tsv" in path.suffixes else ",")
         for record in rows:
@@ -83,8 +98,8 @@ _READERS: dict[str, Callable[[Path, ReaderOptions], Iterator[str]]] = {
     ".md": _text,
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
-    ".csv": _csv,
-    ".tsv": _csv,
+    ".csv": _table,
+    ".tsv": _table,
 }
 
 
@@ -93,24 +108,31 @@ def _suffix(path: Path) -> str:
 
 
 def input_files(inputs: Iterable[str | Path]) -> list[Path]:
-    """Expand files, directories and globs to a sorted list; ``UserError`` if one is empty."""
-    files: list[Path] = []
+    """Expand files, directories and globs to a list in a fixed order, each file once.
+
+    Raises ``UserError`` for an entry without a readable file, and for a file of unknown type.
+    """
+    files: dict[Path, None] = {}
     for entry in map(str, inputs):
-        path = Path(entry)
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.is_file() and _suffix(p) in _READERS)
-        else:
-            found = [path] if path.is_file() else sorted(map(Path, glob(entry, recursive=True)))
+        matches = [entry] if Path(entry).exists() else sorted(glob(entry, recursive=True))
+        found = [file for match in matches for file in _expand(Path(match))]
         if not found:
             raise UserError(f"{entry}: no such file and no readable file below it; check the path")
-        files += found
+        files |= dict.fromkeys(found)
     for path in files:
         if _suffix(path) not in _READERS:
             raise UserError(
                 f"{path}: unknown type '{_suffix(path)}'; use one of {', '.join(_READERS)}, "
                 "each also as .gz"
             )
-    return files
+    return list(files)
+
+
+def _expand(path: Path) -> list[Path]:
+    """List the readable files below a directory; a file stands for itself."""
+    if not path.is_dir():
+        return [path]
+    return sorted(p for p in path.rglob("*") if p.is_file() and _suffix(p) in _READERS)
 
 
 def iter_documents(
@@ -118,23 +140,32 @@ def iter_documents(
 ) -> Iterator[str]:
     """Yield every non-empty document in order; only one is held at a time.
 
-    Raises ``UserError`` naming file and line for unreadable input, and if there is no text at all.
+    Raises ``UserError`` naming the file, and the line where there is one, for unreadable input,
+    and if there is no text at all.
     """
     options = options or ReaderOptions()
     files = input_files(inputs)
     empty = True
     for path in files:
-        try:
-            for text in _READERS[_suffix(path)](path, options):
-                if text.strip():
-                    empty = False
-                    yield text
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path}: not UTF-8 at byte {error.start}; convert it, e.g. with iconv"
-            ) from None
-        except (gzip.BadGzipFile, EOFError):
-            raise UserError(f"{path}: damaged or not gzip; fetch it again") from None
+        for text in _documents(path, options):
+            if text.strip():
+                empty = False
+                yield text
     if empty:
         names = ", ".join(map(str, files[:3]))
         raise UserError(f"{names}: no text in {len(files)} file(s); check the input")
+
+
+def _documents(path: Path, options: ReaderOptions) -> Iterator[str]:
+    """Read one file; whatever is wrong with it becomes a ``UserError``."""
+    try:
+        yield from _READERS[_suffix(path)](path, options)
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise UserError(
+            f"{path}: byte 0x{byte:02x} is not UTF-8; convert the file, e.g. with iconv"
+        ) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise UserError(f"{path}: damaged or not gzip; fetch it again") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from None
