@@ -8,9 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from convbert.models.errors import UserError
+
+
+def require_vacant(path: Path) -> None:
+    """Raise ``UserError`` unless ``path`` is missing or an empty directory."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{path}: exists already; remove it or choose another directory")
+
 
 def fsync_directory(path: Path) -> None:
     """Make renames inside ``path`` survive a power failure."""
+    _fsync(path)
+
+
+def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -47,7 +59,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Give a new directory that becomes ``path`` when the block ends without error.
 
-    The files in it are synced first. ``path`` must not exist; on an error nothing is left behind.
+    Everything in it is synced first. ``path`` must not exist or be empty; on an error nothing is
+    left behind.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,10 +68,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in sorted(p for p in temporary.rglob("*") if p.is_file()):
-            with file.open("rb+") as handle:
-                os.fsync(handle.fileno())
-        fsync_directory(temporary)
+        for entry in [*temporary.rglob("*"), temporary]:
+            _fsync(entry)
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

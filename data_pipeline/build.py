@@ -1,18 +1,24 @@
 """Build training shards from documents, in parallel, with the same bytes on any machine."""
 
-import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbert.data_pipeline.atomic import atomic_directory
-from convbert.data_pipeline.manifest import Manifest, Packing, Shard
+from convbert.data_pipeline.atomic import atomic_directory, require_vacant
+from convbert.data_pipeline.manifest import Manifest, Packing
 from convbert.data_pipeline.packing import PACKERS, RowFormat, split_segments, to_array
 from convbert.data_pipeline.readers import ReaderOptions, iter_documents
 from convbert.data_pipeline.shards import ShardWriter
@@ -21,29 +27,45 @@ from convbert.models.errors import UserError
 
 CHUNK_CHARACTERS = 1 << 20
 Chunk = tuple[int, list[str]]
-Packed = tuple[int, int, NDArray[np.uint32]]
 Report = Callable[[int, int], None]
 
-_tokenizer: Tokenizer
-_rows: RowFormat
-_packing: Packing
-_seed: int
+
+@dataclass(frozen=True)
+class _Packed:
+    """Rows [n, L] of a chunk, and what went into them."""
+
+    documents: int
+    characters: int
+    rows: NDArray[np.uint32]
 
 
-def _start_worker(path: Path, rows: RowFormat, packing: Packing, seed: int) -> None:
-    """Load the tokenizer once per worker process."""
-    global _tokenizer, _rows, _packing, _seed
-    _tokenizer, _rows, _packing, _seed = Tokenizer.load(path), rows, packing, seed
+@cache
+def _tokenizer(path: Path, digest: str) -> Tokenizer:
+    """Load a tokenizer once per process; the digest tells one apart that replaced another."""
+    return Tokenizer.load(path)
 
 
-def _pack_chunk(chunk: Chunk) -> Packed:
-    """Tokenise and pack one chunk; return (documents, characters, rows)."""
-    first, texts = chunk
-    parts = [split_segments(text) for text in texts]
-    encoded = iter(_tokenizer.encode_batch([s for segments in parts for s in segments]))
-    documents = ((first + i, [next(encoded) for _ in segments]) for i, segments in enumerate(parts))
-    packed = PACKERS[_packing](documents, _rows, _seed)
-    return len(texts), sum(map(len, texts)), to_array(packed, _rows)
+@dataclass(frozen=True)
+class _Packer:
+    """Turns a chunk into rows; small enough to be sent with every chunk."""
+
+    tokenizer: Path
+    digest: str
+    rows: RowFormat
+    packing: Packing
+    seed: int
+
+    def __call__(self, chunk: Chunk) -> _Packed:
+        """Tokenise and pack the documents of one chunk."""
+        first, texts = chunk
+        parts = [split_segments(text) for text in texts]
+        tokenizer = _tokenizer(self.tokenizer, self.digest)
+        encoded = iter(tokenizer.encode_batch([s for segments in parts for s in segments]))
+        documents = (
+            (first + i, [next(encoded) for _ in segments]) for i, segments in enumerate(parts)
+        )
+        packed = PACKERS[self.packing](documents, self.rows, self.seed)
+        return _Packed(len(texts), sum(map(len, texts)), to_array(packed, self.rows))
 
 
 def _chunks(documents: Iterable[str]) -> Iterator[Chunk]:
@@ -60,15 +82,51 @@ def _chunks(documents: Iterable[str]) -> Iterator[Chunk]:
         yield first, texts
 
 
-def _ordered(pool: ProcessPoolExecutor, chunks: Iterator[Chunk], ahead: int) -> Iterator[Packed]:
-    """Run chunks in parallel and yield results in order, a bounded number ahead."""
-    running: deque[Future[Packed]] = deque()
-    for chunk in chunks:
-        running.append(pool.submit(_pack_chunk, chunk))
-        if len(running) >= ahead:
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent is gone, however it ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _pack(packer: _Packer, chunks: Iterator[Chunk], workers: int) -> Iterator[_Packed]:
+    """Yield the chunks' rows in order, with a bounded number of chunks in memory."""
+    if workers == 1:
+        yield from map(packer, chunks)
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
+    running: deque[Future[_Packed]] = deque()
+    try:
+        for chunk in chunks:
+            running.append(pool.submit(packer, chunk))
+            if len(running) > 2 * workers:
+                yield running.popleft().result()
+        while running:
             yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
+    except BrokenProcessPool:
+        raise UserError(
+            f"workers={workers}: one was killed, most likely for lack of memory; use fewer"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Turn a full or forbidden disk into an error that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}), nothing is kept; make room or choose "
+            "another directory"
+        ) from None
 
 
 def build_shards(
@@ -88,59 +146,37 @@ def build_shards(
 
     ``report`` hears of documents and characters as they are done. The directory appears when it
     is complete; equal inputs and settings give equal bytes whatever the number of workers.
-    Raises ``UserError`` for unusable input, and if ``folder`` exists.
+    Raises ``UserError`` for unusable input, if ``folder`` holds anything, and if it cannot be
+    written; nothing is left behind then.
     """
-    if folder.exists():
-        raise UserError(f"{folder}: exists already; remove it or choose another directory")
+    require_vacant(folder)
     if seq_len < 8:
         raise UserError(f"seq_len={seq_len}: too short for a segment pair; use at least 8")
     tokenizer = Tokenizer.load(tokenizer_path)
     options = options or ReaderOptions()
     rows = RowFormat(seq_len, tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
+    packer = _Packer(tokenizer_path, tokenizer.digest, rows, packing, seed)
     documents = tokens = 0
-    with (
-        atomic_directory(folder) as temporary,
-        ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(tokenizer_path, rows, packing, seed),
-        ) as pool,
-    ):
-        writer = ShardWriter(temporary, seq_len, tokenizer.vocab_size, shard_bytes)
-        chunks = _chunks(iter_documents(inputs, options))
-        for count, characters, packed in _ordered(pool, chunks, 2 * workers + 1):
-            writer.write(packed)
-            documents += count
-            tokens += int((packed != rows.pad_id).sum())
-            report(count, characters)
-        manifest = _manifest(tokenizer, rows, packing, writer.close(), documents, tokens)
-        build = {"seed": seed, "chunk_characters": CHUNK_CHARACTERS, **asdict(options)}
-        manifest = manifest.model_copy(update={"build": build})
+    with _naming(folder), atomic_directory(folder) as temporary:
+        with ShardWriter(temporary, seq_len, tokenizer.vocab_size, shard_bytes) as writer:
+            for packed in _pack(packer, _chunks(iter_documents(inputs, options)), workers):
+                writer.write(packed.rows)
+                documents += packed.documents
+                tokens += int(np.count_nonzero(packed.rows != rows.pad_id))
+                report(packed.documents, packed.characters)
+        if not tokens:
+            raise UserError("the input holds no tokens, only invisible characters; check it")
+        manifest = Manifest(
+            tool=f"convbert-pretrain {version('convbert-pretrain')}",
+            tokenizer_digest=tokenizer.digest,
+            vocab_size=tokenizer.vocab_size,
+            **asdict(rows),
+            packing=packing,
+            num_documents=documents,
+            num_sequences=sum(shard.sequences for shard in writer.shards),
+            num_tokens=tokens,
+            build={"seed": seed, "chunk_characters": CHUNK_CHARACTERS, **asdict(options)},
+            shards=writer.shards,
+        )
         manifest.save(temporary / "manifest.json")
     return manifest
-
-
-def _manifest(
-    tokenizer: Tokenizer,
-    rows: RowFormat,
-    packing: Packing,
-    shards: list[Shard],
-    documents: int,
-    tokens: int,
-) -> Manifest:
-    return Manifest(
-        tool=f"convbert-pretrain {version('convbert-pretrain')}",
-        tokenizer_digest=tokenizer.digest,
-        vocab_size=tokenizer.vocab_size,
-        pad_id=rows.pad_id,
-        cls_id=rows.cls_id,
-        sep_id=rows.sep_id,
-        seq_len=rows.seq_len,
-        packing=packing,
-        num_documents=documents,
-        num_sequences=sum(s.sequences for s in shards),
-        num_tokens=tokens,
-        build={},
-        shards=shards,
-    )

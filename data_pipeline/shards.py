@@ -8,7 +8,9 @@ import hashlib
 import io
 import tarfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,8 @@ def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
 class ShardWriter:
     """Collects sequences and writes them to ``folder`` as numbered shards.
 
-    A shard is closed when it reaches ``shard_bytes``. ``close`` returns the list of shards.
+    A shard is closed when it reaches ``shard_bytes``. ``close``, or the end of the ``with`` block,
+    writes the last one; ``shards`` then lists all.
     """
 
     def __init__(self, folder: Path, seq_len: int, vocab_size: int, shard_bytes: int) -> None:
@@ -37,9 +40,19 @@ class ShardWriter:
         self._pending: list[NDArray[np.unsignedinteger]] = []
         self._count = 0
         self._blocks = 0
-        self._shards: list[Shard] = []
+        self.shards: list[Shard] = []
         self._members: list[Member] = []
         self._tar: tarfile.TarFile | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        elif self._tar is not None and self._tar.fileobj is not None:
+            with suppress(OSError):  # on a full disk this fails too, but frees the file
+                self._tar.fileobj.close()
 
     def write(self, rows: NDArray[np.unsignedinteger]) -> None:
         """Append sequences [n, L]."""
@@ -57,10 +70,10 @@ class ShardWriter:
         if self._count:
             self._write_block(np.concatenate(self._pending))
         self._close_shard()
-        return self._shards
+        return self.shards
 
     def _path(self) -> Path:
-        return self.folder / f"shard-{len(self._shards):06d}.tar"
+        return self.folder / f"shard-{len(self.shards):06d}.tar"
 
     def _write_block(self, rows: NDArray[np.unsignedinteger]) -> None:
         if self._tar is None:
@@ -95,7 +108,7 @@ class ShardWriter:
         (self.folder / index_name(path.name)).write_bytes(content)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self._shards.append(
+        self.shards.append(
             Shard(
                 name=path.name,
                 bytes=path.stat().st_size,
