@@ -175,6 +175,13 @@ def group_members(group: int) -> list[int]:
     return found
 
 
+def is_gone(group: int, seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while group_members(group) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not group_members(group)
+
+
 @pytest.fixture
 def running_build(
     tmp_path: Path, long_corpus: Path, tokenizer_dir: Path
@@ -210,17 +217,14 @@ def test_ctrl_c_leaves_no_directory_and_no_workers(
     assert "KeyboardInterrupt" in errors
     assert "Process SpawnProcess" not in errors  # the workers do not print their own
     assert os.listdir(tmp_path / "output") == []
-    assert group_members(running_build.pid) == []
+    assert is_gone(running_build.pid)
 
 
 @pytest.mark.integration
 def test_workers_end_when_the_build_is_killed(running_build: subprocess.Popen[str]) -> None:
     assert len(group_members(running_build.pid)) >= 3
     running_build.kill()
-    deadline = time.monotonic() + 20
-    while group_members(running_build.pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert group_members(running_build.pid) == []
+    assert is_gone(running_build.pid)
 
 
 @pytest.mark.integration
