@@ -44,6 +44,7 @@ def train(
     model_type: ModelType,
     character_coverage: float,
     max_sentences: int,
+    lowercase: bool,
     threads: int,
     options: ReaderOptions,
 ) -> None:
@@ -56,6 +57,7 @@ def train(
             model_type=model_type,
             character_coverage=character_coverage,
             max_sentences=max_sentences,
+            lowercase=lowercase,
             threads=threads,
         )
     print(f"{folder}: {tokenizer.vocab_size:,} ids, sha256 {tokenizer.digest[:12]}")

@@ -161,11 +161,13 @@ def train_tokenizer(
     model_type: ModelType = "unigram",
     character_coverage: float = 0.9995,
     max_sentences: int = 2_000_000,
+    lowercase: bool = False,
     seed: int = 0,
     threads: int = 2,
 ) -> Tokenizer:
     """Train a sentencepiece model on a sample of lines and write it to ``folder``.
 
+    ``lowercase`` folds case as part of the model, as the published models' vocabulary does.
     Ids of a unigram model depend on the number of threads, so it is pinned and recorded, not
     taken from the machine. Characters outside the coverage become bytes, so nothing is unknown.
     Raises ``UserError`` if the folder exists or the text cannot fill the vocabulary.
@@ -180,6 +182,7 @@ def train_tokenizer(
         "model_type": model_type,
         "character_coverage": character_coverage,
         "num_threads": threads,
+        "normalization_rule_name": "nmt_nfkc_cf" if lowercase else "nmt_nfkc",
     }
     model = io.BytesIO()
     try:

@@ -72,6 +72,7 @@ def tokenizer_train(
         float, typer.Option(help="Share of characters with a piece; others become bytes.")
     ] = 0.9995,
     max_sentences: Annotated[int, typer.Option(help="Size of the training sample.")] = 2_000_000,
+    lowercase: Annotated[bool, typer.Option("--lowercase", help="Fold case, as BERT's.")] = False,
     threads: Annotated[int, typer.Option(help="Pinned: a unigram model depends on it.")] = 2,
     unit: Unit = "file",
     field: Field = "text",
@@ -87,6 +88,7 @@ def tokenizer_train(
         model_type=model_type,
         character_coverage=character_coverage,
         max_sentences=max_sentences,
+        lowercase=lowercase,
         threads=threads,
         options=ReaderOptions(unit=unit, field=field),
     )

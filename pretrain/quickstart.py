@@ -40,7 +40,7 @@ def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
             "Train a tokenizer",
             tokenizer,
             ["tokenizer", "train", *texts, "-o", str(tokenizer)]
-            + ["--vocab-size", "8192", "--max-sentences", "50000"],
+            + ["--vocab-size", "8192", "--max-sentences", "30000", "--lowercase"],
         ),
         (
             "Build WebDataset shards",
