@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from convbert.models.config import EncoderConfig
 from convbert.models.local import LOCAL_OPERATORS
+from convbert.models.ops.dropout import Dropout, attention
 
 
 class MixedAttention(nn.Module):
@@ -30,7 +30,7 @@ class MixedAttention(nn.Module):
         self.attention_dropout = config.attention_dropout
         self.in_proj = nn.Linear(config.hidden_size, self.projections * config.bottleneck)
         self.out_proj = nn.Linear(config.concat_width, config.hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(
@@ -61,7 +61,5 @@ class MixedAttention(nn.Module):
             for part in (query_BLC, key_BLC, value_BLC)
         )
         dropout = self.attention_dropout if self.training else 0.0
-        heads_BNLH = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias, dropout_p=dropout
-        )
+        heads_BNLH = attention(query, key, value, bias, dropout)
         return heads_BNLH.transpose(1, 2).flatten(-2)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from convbert.models.config import EncoderConfig
 from convbert.models.errors import UserError
 from convbert.models.masking import restarting_positions
+from convbert.models.ops.dropout import Dropout
 
 
 class Embeddings(nn.Module):
@@ -22,7 +23,7 @@ class Embeddings(nn.Module):
         self.position = nn.Embedding(config.max_positions, width)
         self.token_type = nn.Embedding(config.type_vocab_size, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
 
     def forward(
         self,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convbert.models.config import EncoderConfig
+from convbert.models.ops.dropout import Dropout
 
 
 class GroupedLinear(nn.Module):
@@ -47,7 +48,7 @@ class FeedForward(nn.Module):
         width, inner, groups = config.hidden_size, config.intermediate_size, config.num_groups
         self.up = make_linear(width, inner, groups)
         self.down = make_linear(inner, width, groups)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, hidden_BLD: Tensor) -> Tensor:

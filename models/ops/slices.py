@@ -126,8 +126,12 @@ def _correlate(x_BLD: Tensor, weight_KD: Tensor, inside_BLK: Tensor | None) -> T
 
 
 def _tap_major(weight_D1K: Tensor) -> Tensor:
-    """Lay the channels of one tap side by side, as the sequence has them: [K, D]."""
-    return _wide(weight_D1K[:, 0]).T.contiguous()
+    """Lay the channels of one tap side by side, as the sequence has them: [K, D].
+
+    Stacked rather than transposed: a compiler folds a transposition into the loop that reads it,
+    which then gathers K apart for every position.
+    """
+    return torch.stack(_wide(weight_D1K[:, 0]).unbind(dim=-1))
 
 
 def _kernel(logits_BLNK: Tensor, document_ids_BL: Tensor | None) -> tuple[Tensor, Tensor | None]:

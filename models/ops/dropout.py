@@ -1,0 +1,80 @@
+"""Dropout and attention for CPUs, where random numbers cost more than the arithmetic around them.
+
+A compiled graph draws each of PyTorch's random numbers by itself, ten rounds of Philox in scalar
+code: a fifth of a training step. Hashing the element's index with one drawn seed takes a few
+vector instructions inside the loop that uses it, and the backward pass can repeat it instead of
+keeping a mask. On GPUs PyTorch's own dropout and attention run.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+_BITS = 32
+
+
+class Dropout(nn.Module):
+    """``nn.Dropout`` with masks that are cheap in a graph compiled for the CPU."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with a share ``p`` of its elements zeroed and the rest scaled, when training."""
+        return dropout(x, self.p) if self.training and self.p else x
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Zero each element with probability ``p`` and divide the others by ``1 - p``."""
+    if x.is_cuda or not torch.compiler.is_compiling():
+        return F.dropout(x, p)
+    # Drawn as a float: the compiler would draw an integer anew for every element.
+    seed = torch.rand((), device=x.device)
+    # Recomputed from the seed: stored, a mask would take memory and a slow conversion to bool.
+    return checkpoint(_zero_some, x, seed, p, use_reentrant=False)
+
+
+def _zero_some(x: Tensor, seed: Tensor, p: float) -> Tensor:
+    kept = _hashed_integers(x.shape, seed) >= round(p * 2**_BITS) - 2 ** (_BITS - 1)
+    return torch.where(kept, x * (1.0 / (1.0 - p)), 0.0)
+
+
+def attention(
+    query_BNLH: Tensor,
+    key_BNLH: Tensor,
+    value_BNLH: Tensor,
+    bias: Tensor | None,
+    dropout_p: float,
+) -> Tensor:
+    """Return softmax(query @ key.T / sqrt(H) + bias), dropped out, times value.
+
+    PyTorch's fused kernels do it wherever they can; on CPUs they cannot while dropping out.
+    ``bias`` broadcasts to [B, N, L, L].
+    """
+    if query_BNLH.is_cuda or dropout_p == 0.0:
+        return F.scaled_dot_product_attention(
+            query_BNLH, key_BNLH, value_BNLH, attn_mask=bias, dropout_p=dropout_p
+        )
+    scaled_BNLH = query_BNLH * query_BNLH.shape[-1] ** -0.5
+    scores_BNLL = scaled_BNLH @ key_BNLH.transpose(-1, -2)
+    if bias is not None:
+        scores_BNLL = scores_BNLL + bias
+    return dropout(scores_BNLL.softmax(dim=-1), dropout_p) @ value_BNLH
+
+
+def _hashed_integers(shape: torch.Size, seed: Tensor) -> Tensor:
+    """Return int32 numbers, uniform over all values, that are a hash of index and seed.
+
+    Two multiply-and-shift rounds mix the index before and after the seed enters, as in the
+    finalisers of MurmurHash3; shifts of signed numbers are masked to be those of unsigned ones.
+    """
+    mixed = (
+        torch.arange(shape.numel(), dtype=torch.int32, device=seed.device).view(shape) * 0x45D9F3B
+    )
+    mixed = mixed ^ ((mixed >> 16) & 0xFFFF)
+    mixed = (mixed + (seed * 2**24).to(torch.int32)) * 0x2C1B3C6D
+    mixed = mixed ^ ((mixed >> 15) & 0x1FFFF)
+    mixed = mixed * 0x297A2D39
+    return mixed ^ ((mixed >> 16) & 0xFFFF)
