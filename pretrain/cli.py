@@ -33,6 +33,7 @@ Inputs = Annotated[
     list[Path],
     typer.Argument(help="Files, directories or globs: .txt .md .jsonl .csv .tsv, also .gz"),
 ]
+Shards = Annotated[Path, typer.Argument(help="Directory of the shards, or their manifest.")]
 Unit = Annotated[
     Literal["file", "line", "paragraph"],
     typer.Option(help="What a document is in a text file; a paragraph ends at a blank line."),
@@ -125,6 +126,39 @@ def shards_build(
         seed=seed,
         options=ReaderOptions(unit=unit, field=field),
     )
+
+
+@shards_app.command("verify")
+def shards_verify(
+    shards: Shards,
+    workers: Annotated[int | None, typer.Option(help="Threads; default one per core.")] = None,
+) -> None:
+    """Check every digest and count; name each fault. Exit status 1 if there is one."""
+    from convbert.data_pipeline import commands
+
+    raise typer.Exit(1 if commands.verify(shards, workers) else 0)
+
+
+@shards_app.command("info")
+def shards_info(shards: Shards) -> None:
+    """Show what a set of shards holds and how it was built."""
+    from convbert.data_pipeline import commands
+
+    commands.show_info(shards)
+
+
+@shards_app.command("head")
+def shards_head(
+    shards: Shards,
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", "-t", help="Tokenizer directory.")],
+    count: Annotated[int, typer.Option("--count", "-n", help="Sequences.", min=1)] = 5,
+    first: Annotated[int, typer.Option(help="Number of the first sequence.", min=0)] = 0,
+    ids: Annotated[bool, typer.Option("--ids", help="Show the ids too.")] = False,
+) -> None:
+    """Show stored sequences as text, segments marked."""
+    from convbert.data_pipeline import commands
+
+    commands.show_head(shards, tokenizer, count, first=first, ids=ids)
 
 
 @app.command()
