@@ -1,14 +1,15 @@
 """Subword tokenizers: sentencepiece models trained here, or a BERT ``vocab.txt``.
 
 A tokenizer is a directory with ``tokenizer.model`` (or ``vocab.txt``) and is identified by the
-SHA-256 of that file. Ids 0 to 4 of a trained model are [PAD], [UNK], [CLS], [SEP] and [MASK].
+SHA-256 of that file, with a mark in front for a cased vocabulary. Ids 0 to 4 of a trained model are
+[PAD], [UNK], [CLS], [SEP] and [MASK].
 """
 
 import hashlib
 import io
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,11 +19,14 @@ from sentencepiece import sentencepiece_model_pb2 as sentencepiece_model
 
 from convbert.data_pipeline.atomic import atomic_directory
 from convbert.models.errors import UserError
+from convbert.models.interop.vocab import require_sound_vocab
 
 ModelType = Literal["unigram", "bpe"]
 
-MODEL, VOCABULARY, SETTINGS = "tokenizer.model", "vocab.txt", "settings.json"
+MODEL, VOCABULARY = "tokenizer.model", "vocab.txt"
+SETTINGS, HF_SETTINGS = "settings.json", "tokenizer_config.json"
 SCORE_STEP = 1 / 128
+LINE_BYTES = 16_384
 PIECES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
 
@@ -83,18 +87,30 @@ class _WordPiece:
 def word_piece(folder: Path) -> tokenizers.Tokenizer:
     """Build BERT's tokenizer from ``vocab.txt`` (Devlin et al. 2019), without special tokens.
 
-    Text is lower-cased and stripped of accents unless ``settings.json`` says otherwise.
+    Text is lower-cased and stripped of accents unless ``do_lower_case`` is false in the
+    ``tokenizer_config.json`` beside it. Raises ``UserError`` for a vocabulary that a wrong text
+    encoding damaged.
     """
-    settings = folder / SETTINGS
-    lowercase = not settings.is_file() or json.loads(settings.read_text())["lowercase"]
+    require_sound_vocab(folder / VOCABULARY)
     model = tokenizers.models.WordPiece.from_file(
         str(folder / VOCABULARY), unk_token=PIECES["unk"], max_input_chars_per_word=100
     )
     tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=reads_lowercase(folder))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = tokenizers.decoders.WordPiece()
     return tokenizer
+
+
+def reads_lowercase(folder: Path) -> bool:
+    """Read ``do_lower_case``, as Hugging Face writes it beside a vocabulary; true by default."""
+    settings = folder / HF_SETTINGS
+    if not settings.is_file():
+        return True
+    try:
+        return bool(json.loads(settings.read_text()).get("do_lower_case", True))
+    except ValueError as error:
+        raise UserError(f"{settings}: not JSON ({error}); mend or remove it") from None
 
 
 def _nfkc(text: str) -> str:
@@ -105,13 +121,13 @@ def _nfkc(text: str) -> str:
 class Tokenizer:
     """Text to ids without special tokens, and the ids of the special ones."""
 
-    def __init__(self, folder: Path, file: Path, encoder: _Encoder) -> None:
+    def __init__(self, folder: Path, file: Path, encoder: _Encoder, identity: bytes) -> None:
         self.folder = folder
         self.file = file
         self._encoder = encoder
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = self._special()
         self.vocab_size = encoder.size()
-        self.digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        self.digest = hashlib.sha256(identity).hexdigest()
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -120,9 +136,10 @@ class Tokenizer:
         folder = path if path.is_dir() else path.parent
         model, vocabulary = folder / MODEL, folder / VOCABULARY
         if model.is_file():
-            return cls(folder, model, _SentencePiece(model))
+            return cls(folder, model, _SentencePiece(model), model.read_bytes())
         if vocabulary.is_file():
-            return cls(folder, vocabulary, _WordPiece(folder))
+            case = b"" if reads_lowercase(folder) else b"cased\n"
+            return cls(folder, vocabulary, _WordPiece(folder), case + vocabulary.read_bytes())
         raise UserError(
             f"{path}: no tokenizer ({MODEL} or {VOCABULARY}) there; train one with "
             "`convbert tokenizer train`"
@@ -174,7 +191,7 @@ def train_tokenizer(
     """
     if folder.exists():
         raise UserError(f"{folder}: exists already; remove it or choose another directory")
-    lines = _sample((line for text in texts for line in text.splitlines()), max_sentences, seed)
+    lines = _sample((line for text in texts for line in _lines(text)), max_sentences, seed)
     if not lines:
         raise UserError("tokenizer: the input holds no text; check paths and field")
     settings: dict[str, Any] = {
@@ -197,7 +214,7 @@ def train_tokenizer(
             pad_piece=PIECES["pad"],
             unk_piece=PIECES["unk"],
             control_symbols=[PIECES["cls"], PIECES["sep"], PIECES["mask"]],
-            max_sentence_length=16_384,
+            max_sentence_length=LINE_BYTES,
             minloglevel=2,
             **settings,
         )
@@ -226,6 +243,20 @@ def _round_scores(model: bytes) -> bytes:
         piece.score = round(piece.score / SCORE_STEP) * SCORE_STEP
     content: bytes = proto.SerializeToString(deterministic=True)
     return content
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a document; training leaves out long ones, so they come in parts."""
+    part = LINE_BYTES // 4  # no character has more bytes
+    for line in text.splitlines():
+        start = 0
+        if len(line.encode()) > LINE_BYTES:
+            while len(line) - start > part:
+                space = line.rfind(" ", start + 1, start + part)
+                stop = space if space > 0 else start + part
+                yield line[start:stop]
+                start = stop
+        yield line[start:]
 
 
 def _sample(lines: Iterable[str], limit: int, seed: int) -> list[str]:
