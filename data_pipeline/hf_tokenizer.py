@@ -25,6 +25,11 @@ SPACE = "\u2581"
 UNIGRAM, BPE = 1, 2
 NORMAL, USER_DEFINED = 1, 4
 
+# Fast tokenizers look a letter up together with the marks on it, find the letter alone and drop
+# the marks. A control character between them, which the table itself removes, prevents that.
+_BREAK = "\x01"
+_BEFORE_MARK = Regex(r"(?<=.)(?=[\p{M}\u200c\u200d\x{1f3fb}-\x{1f3ff}])")
+
 # Whatever has made fast and original tokenizers differ: spaces, controls, decomposed and
 # compatibility characters, unknown scripts, joined emoji, runs, literal byte pieces, long words.
 TRICKY = (
@@ -36,7 +41,7 @@ TRICKY = (
     "tab\tnew\nline\r\nreturn\rvertical\x0bform\x0cfeed\x85next",
     "NUL\x00 bell\x07 escape\x1b delete\x7f",
     "no\u00a0break thin\u2009space ideographic\u3000space zero\u200bwidth \ufeff soft\u00adhyphen",
-    "café cafe\u0301 naïve e\u0302\u0301 ê\u0301 q\u0307\u0323",
+    "café cafe\u0301 naïve e\u0302\u0301 ê\u0301 q\u0307\u0323 Q\u0307 Z\u0303\u0323 A\u200db",
     "\ufb01nance ™ \u2460\u0301 ½ \uff21\uff22\uff23 \uff76\uff9e \u32ff x² ´ …",
     "“quotes” ‘single’ – en — em €5 £9",
     "привет 你好 こんにちは สวัสดี नमस्ते مرحبا 한글 \u1112\u1161\u11ab\u1100\u1173\u11af",
@@ -138,7 +143,10 @@ def _normalizer(spec: Any) -> normalizers.Normalizer:
     """Do what sentencepiece's normaliser does, after the NFKC that ``Tokenizer`` applies."""
     steps: list[normalizers.Normalizer] = [normalizers.NFKC()]
     if spec.precompiled_charsmap:
-        steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
+        table = normalizers.Precompiled(spec.precompiled_charsmap)
+        if table.normalize_str(f"a{_BREAK}b") == "ab":
+            steps.append(normalizers.Replace(_BEFORE_MARK, _BREAK))
+        steps.append(table)
     if spec.remove_extra_whitespaces:
         steps.append(normalizers.Replace(Regex("^ +| +$|(?<= ) +"), ""))
     steps.append(normalizers.Replace(" ", SPACE))
