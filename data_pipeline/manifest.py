@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,10 +62,15 @@ class Manifest(_Record):
     build: dict[str, Any]
     shards: list[Shard]
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: names the corpus, its order and everything in it."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the canonical JSON: names the corpus, its order and everything in it.
+
+        Only what the file states counts. A field that a later version adds, with a default for
+        older files, must not give their corpora a new name and running trainings a new order.
+        """
+        stated = {**self.model_dump(mode="json", exclude_unset=True), "format": self.format}
+        text = json.dumps(stated, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
