@@ -18,7 +18,13 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as FastTokenizer
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.data_pipeline.tokenizer import PIECES, VOCABULARY, Tokenizer, word_piece
+from convbert.data_pipeline.tokenizer import (
+    PIECES,
+    VOCABULARY,
+    Tokenizer,
+    reads_lowercase,
+    word_piece,
+)
 from convbert.models.errors import UserError
 
 SPACE = "\u2581"
@@ -70,6 +76,8 @@ def save_hf_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) ->
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
     }
+    if not tokenizer.is_sentencepiece:
+        settings["do_lower_case"] = reads_lowercase(tokenizer.folder)
     names = {f"{name}_token": piece for name, piece in PIECES.items()}
     files = {
         "tokenizer.json": fast.to_str(),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from convbert.data_pipeline.hf_tokenizer import save_hf_tokenizer
 from convbert.data_pipeline.tokenizer import ModelType, Tokenizer, train_tokenizer
 from convbert.models.errors import UserError
 
@@ -90,13 +91,17 @@ def test_unusable_training_text_is_refused(
     assert not (tmp_path / "t").exists()
 
 
-def test_case_is_part_of_a_vocabularys_identity(tmp_path: Path) -> None:
+def test_case_is_part_of_a_vocabularys_identity_and_survives_export(tmp_path: Path) -> None:
     folder = vocabulary(tmp_path / "v", "the", "The")
     uncased = Tokenizer.load(folder)
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     cased = Tokenizer.load(folder)
     assert uncased.encode_batch(["The"]) != cased.encode_batch(["The"])
     assert uncased.digest != cased.digest
+    save_hf_tokenizer(cased, tmp_path / "export", 128)
+    again = Tokenizer.load(tmp_path / "export")
+    assert again.digest == cased.digest
+    assert again.encode_batch(["The thé"]) == cased.encode_batch(["The thé"])
 
 
 def test_a_damaged_vocabulary_is_refused(tmp_path: Path) -> None:
