@@ -6,6 +6,7 @@ SHA-256 of that file, with a mark in front for a cased vocabulary. Ids 0 to 4 of
 """
 
 import hashlib
+import heapq
 import io
 import json
 import unicodedata
@@ -26,6 +27,8 @@ ModelType = Literal["unigram", "bpe"]
 MODEL, VOCABULARY = "tokenizer.model", "vocab.txt"
 SETTINGS, HF_SETTINGS = "settings.json", "tokenizer_config.json"
 SCORE_STEP = 1 / 128
+# Training a unigram model takes some twenty times the memory of its text.
+SAMPLE_CHARACTERS = 256 << 20
 LINE_BYTES = 16_384
 PIECES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
@@ -191,7 +194,9 @@ def train_tokenizer(
     """
     if folder.exists():
         raise UserError(f"{folder}: exists already; remove it or choose another directory")
-    lines = _sample((line for text in texts for line in _lines(text)), max_sentences, seed)
+    lines = _sample(
+        (line for text in texts for line in _lines(text)), max_sentences, SAMPLE_CHARACTERS, seed
+    )
     if not lines:
         raise UserError("tokenizer: the input holds no text; check paths and field")
     settings: dict[str, Any] = {
@@ -259,16 +264,24 @@ def _lines(text: str) -> Iterator[str]:
         yield line[start:]
 
 
-def _sample(lines: Iterable[str], limit: int, seed: int) -> list[str]:
-    """Keep the ``limit`` lines with the smallest keyed digest: no order or count changes it."""
-    import heapq
+def _sample(lines: Iterable[str], limit: int, characters: int, seed: int) -> list[str]:
+    """Keep the lines with the smallest keyed digests, up to both limits, whatever their order.
 
+    Only lines that may still be kept are held: once one was given up, none behind it returns.
+    """
     salt = seed.to_bytes(8, "little")
-
-    def keyed() -> Iterable[tuple[bytes, str]]:
-        for line in lines:
-            text = line.strip()
-            if text:
-                yield hashlib.blake2b(text.encode(), digest_size=8, salt=salt).digest(), text
-
-    return [text for _, text in heapq.nsmallest(limit, keyed())]
+    held: list[tuple[int, str]] = []  # a heap with the largest digest on top, by its negative
+    size = 0
+    bound: int | None = None  # the smallest digest given up
+    for line in lines:
+        text = line.strip()
+        digest = hashlib.blake2b(text.encode(), digest_size=8, salt=salt).digest()
+        key = -int.from_bytes(digest, "big")
+        if not text or (bound is not None and key <= bound):
+            continue
+        heapq.heappush(held, (key, text))
+        size += len(text)
+        while len(held) > limit or size > characters:
+            bound, dropped = heapq.heappop(held)
+            size -= len(dropped)
+    return [text for key, text in sorted(held, reverse=True) if bound is None or key > bound]
