@@ -22,6 +22,7 @@ _WINDOWS = 2
 
 _Item = Batch | BaseException
 _Long = NDArray[np.int64]
+_Mask = NDArray[np.bool_]
 
 
 class ShardLoader:
@@ -126,17 +127,17 @@ class ShardLoader:
             if len(self._windows) >= _WINDOWS:
                 self._windows.popitem(last=False)
             stored = self._store.read(self.order.spans(*key))
-            self._windows[key] = stored[self.order.shuffle(*key)]
+            self._windows[key] = stored.take(self.order.shuffle(*key), axis=0)
         return self._windows[key][piece.first : piece.last]
 
     def _batch(self, rows: Rows, positions: _Long) -> Batch:
-        lengths = (rows != self.manifest.pad_id).sum(1, dtype=np.int64)
-        types, documents = self._derive(rows, lengths)
+        real = rows != self.manifest.pad_id
+        types, documents = self._derive(rows, real)
         batch = Batch(
             input_ids=torch.from_numpy(rows.astype(np.int64)),
             token_type_ids=torch.from_numpy(types),
             document_ids=torch.from_numpy(documents),
-            lengths=torch.from_numpy(lengths),
+            lengths=torch.from_numpy(real.sum(1, dtype=np.int32).astype(np.int64)),
             positions=torch.from_numpy(positions),
             packed=self._packed,
         )
@@ -151,23 +152,24 @@ class _Electra:
         # Comparing short integers is several times faster than comparing long ones.
         self._columns = np.arange(manifest.seq_len, dtype=np.int16)
 
-    def __call__(self, rows: Rows, lengths: _Long) -> tuple[_Long, _Long]:
+    def __call__(self, rows: Rows, real: _Mask) -> tuple[_Long, _Long]:
         """Return types, 1 after the first [SEP], and documents, 1 at every token."""
-        real = self._columns < lengths.astype(np.int16)[:, None]
-        first = (rows == self._sep).argmax(1).astype(np.int16)[:, None]
-        return (real & (self._columns > first)).astype(np.int64), real.astype(np.int64)
+        first = (rows == self._sep).argmax(1).astype(np.int16)
+        types = self._columns > first[:, None]
+        types &= real
+        return types.astype(np.int64), real.astype(np.int64)
 
 
 class _Full:
     """Types and documents of rows ``[CLS] piece [SEP] [CLS] piece [SEP]``."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._cls, self._pad = manifest.cls_id, manifest.pad_id
+        self._cls = manifest.cls_id
 
-    def __call__(self, rows: Rows, lengths: _Long) -> tuple[_Long, _Long]:
+    def __call__(self, rows: Rows, real: _Mask) -> tuple[_Long, _Long]:
         """Return zeros, and the running number of the [CLS] that opened each document."""
         documents = np.cumsum(rows == self._cls, axis=1, dtype=np.int64)
-        documents *= rows != self._pad
+        documents *= real
         return np.zeros_like(documents), documents
 
 

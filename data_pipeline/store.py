@@ -16,8 +16,8 @@ from convbert.models.errors import UserError
 
 Rows = NDArray[np.unsignedinteger]
 
-# Below the usual limit of 1,024 open files.
-_OPEN_SHARDS = 256
+# Each holds its index, about 1.5 MB for a shard of 256 MB.
+_OPEN_SHARDS = 64
 
 
 class SequenceStore:
@@ -33,6 +33,7 @@ class SequenceStore:
         self.folder = folder
         self._starts = np.cumsum([0, *(shard.sequences for shard in manifest.shards)])
         self._dtype = token_dtype(manifest.vocab_size)
+        self._scratch = _Scratch()
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
 
     def read(self, spans: Iterable[tuple[int, int]]) -> Rows:
@@ -40,8 +41,15 @@ class SequenceStore:
 
         Raises ``UserError`` that names the shard for missing, cut or damaged files.
         """
-        parts = [part for first, last in spans for part in self._run(first, last)]
-        return np.concatenate(parts)
+        runs = list(spans)
+        rows = np.empty(
+            (sum(last - first for first, last in runs), self.manifest.seq_len), self._dtype
+        )
+        filled = 0
+        for first, last in runs:
+            self._fill(rows[filled : filled + last - first], first)
+            filled += last - first
+        return rows
 
     def close(self) -> None:
         """Close all files."""
@@ -49,37 +57,56 @@ class SequenceStore:
             shard.close()
         self._open.clear()
 
-    def _run(self, first: int, last: int) -> list[Rows]:
-        parts = []
-        while first < last:
-            number = int(np.searchsorted(self._starts, first, side="right")) - 1
-            start, end = int(self._starts[number]), int(self._starts[number + 1])
-            stop = min(last, end)
-            parts += self._shard(number).read(first - start, stop - start)
-            first = stop
-        return parts
+    def _fill(self, rows: Rows, first: int) -> None:
+        """Copy sequences from number ``first`` on into ``rows``."""
+        filled = 0
+        while filled < len(rows):
+            number = int(np.searchsorted(self._starts, first + filled, side="right")) - 1
+            start = first + filled - int(self._starts[number])
+            filled += self._shard(number).fill(rows[filled:], start)
 
     def _shard(self, number: int) -> "_OpenShard":
         if number not in self._open:
             if len(self._open) >= _OPEN_SHARDS:
                 self._open.popitem(last=False)[1].close()
             shard = self.manifest.shards[number]
-            self._open[number] = _OpenShard(self.folder, shard, self._dtype, self.manifest.seq_len)
+            self._open[number] = _OpenShard(
+                self.folder, shard, self._dtype, self.manifest.seq_len, self._scratch
+            )
         self._open.move_to_end(number)
         return self._open[number]
+
+
+class _Scratch:
+    """Memory used again and again: fresh memory for every block costs more than reading it."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def view(self, size: int) -> memoryview:
+        """Return ``size`` bytes, the same ones every time."""
+        if len(self._bytes) < size:
+            self._bytes = bytearray(size)
+        return memoryview(self._bytes)[:size]
 
 
 class _OpenShard:
     """An open tar and the members that its index lists."""
 
     def __init__(
-        self, folder: Path, shard: Shard, dtype: np.dtype[np.unsignedinteger], seq_len: int
+        self,
+        folder: Path,
+        shard: Shard,
+        dtype: np.dtype[np.unsignedinteger],
+        seq_len: int,
+        scratch: _Scratch,
     ) -> None:
         self.path = folder / shard.name
         self.members = load_index(folder, shard).members
         self.starts = np.cumsum([0, *(member.sequences for member in self.members)])
         self.dtype = dtype
         self.seq_len = seq_len
+        self._scratch = scratch
         try:
             self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -88,26 +115,29 @@ class _OpenShard:
     def close(self) -> None:
         os.close(self._file)
 
-    def read(self, first: int, last: int) -> list[Rows]:
-        """Return the sequences ``first`` to ``last`` of this shard, one part per member."""
-        parts = []
-        while first < last:
-            number = int(np.searchsorted(self.starts, first, side="right")) - 1
-            start, stop = int(self.starts[number]), min(last, int(self.starts[number + 1]))
-            parts.append(self._member(self.members[number])[first - start : stop - start])
-            first = stop
-        return parts
+    def fill(self, rows: Rows, first: int) -> int:
+        """Copy sequences from ``first`` on into ``rows``, to its or the shard's end; count them."""
+        filled = 0
+        while filled < len(rows) and first + filled < self.starts[-1]:
+            number = int(np.searchsorted(self.starts, first + filled, side="right")) - 1
+            found = self._member(self.members[number])[first + filled - self.starts[number] :]
+            count = min(len(found), len(rows) - filled)
+            rows[filled : filled + count] = found[:count]
+            filled += count
+        return filled
 
     def _member(self, member: Member) -> Rows:
-        start = member.offset - tarfile.BLOCKSIZE
+        """Return a checked member; the next call overwrites it."""
+        size = tarfile.BLOCKSIZE + member.size
+        content = self._scratch.view(size)
         try:
-            content = os.pread(self._file, tarfile.BLOCKSIZE + member.size, start)
+            count = os.preadv(self._file, [content], member.offset - tarfile.BLOCKSIZE)
         except OSError as error:
             raise self._fault(f"cannot be read ({error.strerror})") from None
-        if len(content) != tarfile.BLOCKSIZE + member.size:
+        if count != size:
             raise self._fault(f"ends inside member {member.name}")
-        self._check_header(content[: tarfile.BLOCKSIZE], member)
-        payload = memoryview(content)[tarfile.BLOCKSIZE :]
+        self._check_header(bytes(content[: tarfile.BLOCKSIZE]), member)
+        payload = content[tarfile.BLOCKSIZE :]
         if zlib.crc32(payload) != member.crc32:
             raise self._fault(f"member {member.name} is damaged (CRC-32 differs from the index)")
         # The array is all that follows the .npy header, whose length the sizes give.
