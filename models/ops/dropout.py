@@ -67,14 +67,12 @@ def attention(
 def _hashed_integers(shape: torch.Size, seed: Tensor) -> Tensor:
     """Return int32 numbers, uniform over all values, that are a hash of index and seed.
 
-    Two multiply-and-shift rounds mix the index before and after the seed enters, as in the
-    finalisers of MurmurHash3; shifts of signed numbers are masked to be those of unsigned ones.
+    The hash is lowbias32 (Wellons, Hash Prospector). The seed, spread over all bits, is where this
+    call starts to count. Shifts of signed numbers are masked to be those of unsigned ones.
     """
-    mixed = (
-        torch.arange(shape.numel(), dtype=torch.int32, device=seed.device).view(shape) * 0x45D9F3B
-    )
-    mixed = mixed ^ ((mixed >> 16) & 0xFFFF)
-    mixed = (mixed + (seed * 2**24).to(torch.int32)) * 0x2C1B3C6D
-    mixed = mixed ^ ((mixed >> 15) & 0x1FFFF)
-    mixed = mixed * 0x297A2D39
+    start = (seed * 2**24).to(torch.int32) * -0x61C8864F
+    count = torch.arange(shape.numel(), dtype=torch.int32, device=seed.device).view(shape)
+    mixed = start + count
+    mixed = (mixed ^ ((mixed >> 16) & 0xFFFF)) * 0x7FEB352D
+    mixed = (mixed ^ ((mixed >> 15) & 0x1FFFF)) * -0x7B935975
     return mixed ^ ((mixed >> 16) & 0xFFFF)

@@ -49,20 +49,20 @@ class _SpanDynamicConv(torch.autograd.Function):
     def backward(ctx: Any, grad_BLNH: Tensor) -> tuple[Tensor, Tensor, None]:
         value_BLNH, logits_BLNK, document_ids_BL = ctx.saved_tensors
         weights_BLNK, inside_BL1K = _kernel(logits_BLNK, document_ids_BL)
-        wide_grad_BLNH = _wide(grad_BLNH)
-        values = _Shifted(_wide(value_BLNH), logits_BLNK.shape[-1])
+        wide_value_BLNH, taps = _wide(value_BLNH), logits_BLNK.shape[-1]
 
-        # Tap j of position t reads t + j - K // 2, so position s is read by tap K - 1 - j of the
-        # position that lies at window j around s.
-        taps = values.taps
-        grads = _Shifted(wide_grad_BLNH, taps)
+        # Position t reads t + j - K // 2 through tap j, so s is read through tap K - 1 - j by the
+        # position at window j around s. Both gradients take the same windows, of the output's
+        # gradient, which spares keeping the value a second time with its margins.
+        grads = _Shifted(_wide(grad_BLNH), taps)
         kernels = _Shifted(_keep(weights_BLNK, inside_BL1K), taps)
         grad_value_BLNH = kernels[0][..., taps - 1, None] * grads[0]
         for tap in range(1, taps):
             grad_value_BLNH.addcmul_(kernels[tap][..., taps - 1 - tap, None], grads[tap])
 
+        products = [(grads[tap] * wide_value_BLNH).sum(dim=-1) for tap in reversed(range(taps))]
         grad_weights_BLNK = torch.stack(
-            [(wide_grad_BLNH * values[tap]).sum(dim=-1) for tap in range(taps)], dim=-1
+            [_Shifted(products[tap], taps)[tap] for tap in range(taps)], dim=-1
         )
         grad_weights_BLNK = _keep(grad_weights_BLNK, inside_BL1K)
         mean_BLN1 = (weights_BLNK * grad_weights_BLNK).sum(dim=-1, keepdim=True)
@@ -84,15 +84,15 @@ class _DepthwiseConv(torch.autograd.Function):
         x_BLD, weight_D1K, document_ids_BL = ctx.saved_tensors
         taps = weight_D1K.shape[-1]
         inside_BLK = _inside(document_ids_BL, taps)
-        wide_grad_BLD = _wide(grad_BLD)
         # "Same document" is symmetric, so the adjoint is the same sum with the filter reversed.
-        grad_x_BLD = _correlate(wide_grad_BLD, _tap_major(weight_D1K).flip(0), inside_BLK)
-        windows = _Shifted(_wide(x_BLD), taps)
+        weight_KD = _tap_major(weight_D1K).flip(0)
+        grad_x_BLD = _correlate(_wide(grad_BLD), weight_KD, inside_BLK)
+        grads, wide_x_BLD = _Shifted(_wide(grad_BLD), taps), _wide(x_BLD)
         # Two short sums lose less precision than one long one and run in parallel over the batch.
         grad_weight_BDK = torch.stack(
             [
-                (wide_grad_BLD * _keep_tap(windows[tap], inside_BLK, tap)).sum(dim=1)
-                for tap in range(taps)
+                (_keep_tap(grads[tap], inside_BLK, tap) * wide_x_BLD).sum(dim=1)
+                for tap in reversed(range(taps))
             ],
             dim=-1,
         )
