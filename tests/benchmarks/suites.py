@@ -18,7 +18,6 @@ from convbert.models.presets import preset
 from tests.benchmarks.measuring import Comparison, Contender
 from tests.benchmarks.rivals import TransformersEncoder, transformers_layer, unfolded_conv
 
-
 Compile = Callable[[nn.Module], None]
 
 
