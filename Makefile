@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install lint types test test-slow quickstart clean
+.PHONY: install lint types test test-slow test-slurm test-browser quickstart clean
 
 install: $(STAMP)
 
@@ -27,10 +27,18 @@ types: install
 	cd build/typing && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p convbert
 
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not (slow or slurm or browser)"
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# A real SLURM of several nodes on this machine; Debian's packages are installed on first use (root).
+test-slurm: install
+	$(BIN)/python -m pytest -m slurm
+
+# Real Chromium against the real MLflow UI and the report; Debian's package, installed on first use.
+test-browser: install
+	$(BIN)/python -m pytest -m browser
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

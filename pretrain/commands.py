@@ -13,7 +13,8 @@ from convbert.cluster.submit import JobOptions
 from convbert.data_pipeline.manifest import Manifest
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.errors import UserError
-from convbert.pretrain import checkpoint, checks
+from convbert.pretrain import checks
+from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.config import RunConfig, resolve
 from convbert.pretrain.run_directory import RunDirectory
 
@@ -55,7 +56,7 @@ def submit(
 
 def pretrain(recipe: str, overrides: list[str], run_dir: Path | None, processes: int | None) -> int:
     """Prepare the run directory, check the inputs and launch; return the exit code."""
-    from convbert.pretrain.launch import launch
+    from convbert.pretrain.training.launch import launch
 
     world = processes or _default_processes()
     run, config = _prepare(recipe, overrides, run_dir, world)
@@ -103,7 +104,7 @@ def plan(recipe: str, overrides: list[str]) -> None:
 
 def finetune(run_dir: Path, task: str, data_dir: Path | None, seeds: int, steps: list[int]) -> None:
     """Fine-tune checkpoints with a progress bar; print and draw the curve."""
-    from convbert.pretrain.evaluation import BASELINE, flops_curve
+    from convbert.pretrain.report.evaluation import BASELINE, flops_curve
 
     run = RunDirectory(run_dir)
     chosen = steps or checkpoint.steps(run.checkpoints)
@@ -137,7 +138,7 @@ def finetune(run_dir: Path, task: str, data_dir: Path | None, seeds: int, steps:
 
 def export(run_dir: Path, output: Path, step: int | None) -> None:
     """Export a checkpoint; raises ``UserError`` if it does not exist or cannot be expressed."""
-    from convbert.pretrain.export import export_checkpoint
+    from convbert.pretrain.exchange.export import export_checkpoint
 
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     written = export_checkpoint(RunDirectory(run_dir), output, step)
@@ -148,7 +149,7 @@ def import_weights(
     source: Path, output: Path, size: str | None, vocab_size: int, vocab: Path | None
 ) -> None:
     """Import weights and say what was found."""
-    from convbert.pretrain import importing
+    from convbert.pretrain.exchange import importing
 
     done, note = importing.import_weights(
         source, output, size=size, vocab_size=vocab_size, vocab=vocab

@@ -15,8 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from convbert.models.config import PretrainingConfig
 from convbert.models.errors import UserError
 from convbert.models.presets import preset
-from convbert.pretrain.objective_config import ObjectiveConfig
-from convbert.pretrain.schedule import ScheduleConfig
+from convbert.pretrain.objective.config import ObjectiveConfig
+from convbert.pretrain.training.schedule import ScheduleConfig
 
 
 class _Section(BaseModel):

@@ -14,9 +14,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.panel import Panel
 
-from convbert.pretrain.checkpoint import directory
+from convbert.pretrain.checkpoints.checkpoint import directory
 from convbert.pretrain.config import resolve
-from convbert.pretrain.curve import Curve
+from convbert.pretrain.report.curve import Curve
 
 PROCESSES = 2
 SEEDS = 3

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from torch import nn
 
 from convbert.pretrain.finetune.model import SequenceClassifier
-from convbert.pretrain.optimizer import decays
+from convbert.pretrain.training.optimizer import decays
 
 Exponent = Literal["correct", "paper"]
 

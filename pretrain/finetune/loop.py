@@ -22,8 +22,8 @@ from convbert.pretrain.finetune.layer_rates import parameter_groups
 from convbert.pretrain.finetune.metrics import METRICS
 from convbert.pretrain.finetune.model import LOSSES, PREDICTIONS, SequenceClassifier
 from convbert.pretrain.finetune.task import FinetuneConfig, TaskSpec
-from convbert.pretrain.optimizer import AdamW
-from convbert.pretrain.schedule import electra
+from convbert.pretrain.training.optimizer import AdamW
+from convbert.pretrain.training.schedule import electra
 
 
 class FinetuneResult(BaseModel):

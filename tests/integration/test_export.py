@@ -8,9 +8,9 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from convbert.data_pipeline.tokenizer import Tokenizer
-from convbert.pretrain.export import export_checkpoint
+from convbert.pretrain.exchange.export import export_checkpoint
+from convbert.pretrain.exchange.trained_model import kept_encoder, load_model
 from convbert.pretrain.run_directory import RunDirectory
-from convbert.pretrain.trained_model import kept_encoder, load_model
 
 pytestmark = pytest.mark.integration
 

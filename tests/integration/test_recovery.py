@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from convbert.pretrain import checkpoint
+from convbert.pretrain.checkpoints import checkpoint
 
 pytestmark = pytest.mark.integration
 

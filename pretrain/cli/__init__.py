@@ -1,0 +1,46 @@
+"""The command ``convbert``: argument parsing only, the work is imported when a command runs."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from convbert.models.errors import UserError
+from convbert.pretrain.cli import data, evaluation, exchange, slurm, training
+
+app = typer.Typer(
+    help="Pretrain ConvBERT encoders: text to shards, shards to a model, a model to Hugging Face.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.corpus_app, name="corpus")
+app.add_typer(data.tokenizer_app, name="tokenizer")
+app.add_typer(data.shards_app, name="shards")
+for commands in (training.app, slurm.app, evaluation.app, exchange.app):
+    app.add_typer(commands)
+app.add_typer(evaluation.track_app, name="track")
+
+
+@app.callback()
+def _options(
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where an error comes from.")
+    ] = False,
+) -> None:
+    if traceback:
+        os.environ["CONVBERT_TRACEBACK"] = "1"
+
+
+def main() -> int:
+    """Run the command line; a user's error is one line on stderr and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        if os.environ.get("CONVBERT_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0

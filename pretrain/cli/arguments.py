@@ -1,0 +1,16 @@
+"""Arguments that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Recipe = Annotated[str, typer.Argument(help="Shipped recipe (tiny, small, ...) or YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings as key=value, e.g. steps=20000 optimizer.learning_rate=5e-4"),
+]
+RunDir = Annotated[Path, typer.Argument(help="Directory of the run.", metavar="RUN")]
+NewRunDir = Annotated[
+    Path | None, typer.Option("--run-dir", help="Run directory; default runs/RECIPE.")
+]

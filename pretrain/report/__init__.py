@@ -1,0 +1,1 @@
+"""Accuracy against training FLOPs: measured, drawn, published."""

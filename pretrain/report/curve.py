@@ -1,0 +1,153 @@
+"""The curve this project is about: accuracy after fine-tuning against pretraining FLOPs."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.pretrain.finetune.runs import Spread
+from convbert.pretrain.tracking.tracker import Tracker
+
+# Okabe and Ito's palette, told apart with every kind of colour vision and in print.
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
+
+
+class Point(BaseModel):
+    """A checkpoint: its cumulative training FLOPs and what fine-tuning it gave."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    flops: float
+    spread: Spread
+
+
+class Curve(BaseModel):
+    """One run on one task; ``baseline`` is the same model fine-tuned from random weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    task: str
+    metric: str
+    baseline: Spread
+    points: list[Point]
+
+
+def publish(curve: Curve, folder: Path, tracker: Tracker) -> Path:
+    """Write ``curve.json`` and ``curve.png`` into ``folder`` and hand all to the tracker.
+
+    The points become the metric ``TASK/METRIC`` with MLflow steps in GFLOPs, the baseline its
+    value at 0. Returns the picture's path.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{curve.task}/{curve.metric}"
+    origin = Point(step=0, flops=0.0, spread=curve.baseline)
+    for point in [origin, *curve.points]:
+        spread = point.spread.model_dump()
+        tracker.curve_point(point.flops, name, spread.pop("median"), step=point.step, **spread)
+    data, picture = folder / "curve.json", folder / "curve.png"
+    with atomic_write(data) as file:
+        file.write(curve.model_dump_json(indent=2).encode() + b"\n")
+    draw(curve, picture)
+    for path in (data, picture):
+        tracker.artifact(path)
+    return picture
+
+
+def draw(curve: Curve, path: Path) -> None:
+    """Draw the curve as a PNG: log axis, median and range of the seeds, baseline as a band."""
+    # Not pyplot: it keeps figures and a backend in global state.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _draw_baseline(axes, curve)
+    _draw_points(axes, curve)
+    _label(axes, curve)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")
+
+
+def _draw_baseline(axes: Any, curve: Curve) -> None:
+    base = curve.baseline
+    axes.axhspan(base.low, base.high, color=VERMILION, alpha=0.15, linewidth=0)
+    axes.axhline(base.median, color=VERMILION, linestyle=(0, (5, 3)), linewidth=1.6)
+    axes.annotate(
+        f"without pretraining {base.median:.3f}",
+        (0.99, base.high),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="right",
+        color=VERMILION,
+        fontweight="bold",
+    )
+
+
+def _draw_points(axes: Any, curve: Curve) -> None:
+    flops = [point.flops for point in curve.points]
+    spreads = [point.spread for point in curve.points]
+    seeds = len(curve.baseline.scores)
+    axes.fill_between(
+        flops, [s.low for s in spreads], [s.high for s in spreads], color=BLUE, alpha=0.18, lw=0
+    )
+    for x, spread in zip(flops, spreads, strict=True):
+        axes.plot([x] * len(spread.scores), spread.scores, ".", color=BLUE, alpha=0.5, ms=5)
+    axes.plot(
+        flops,
+        [s.median for s in spreads],
+        "o-",
+        color=BLUE,
+        linewidth=2.2,
+        markersize=6,
+        label=f"{curve.run}: median and range of {seeds} seeds",
+    )
+    axes.annotate(
+        f"{spreads[-1].median:.3f}",
+        (flops[-1], spreads[-1].high),
+        xytext=(0, 7),
+        textcoords="offset points",
+        ha="center",
+        color=BLUE,
+        fontweight="bold",
+    )
+
+
+def _labelled_digits(curve: Curve) -> tuple[float, ...]:
+    """Return which multiples of a power of ten get a label: few powers need more of them."""
+    flops = [point.flops for point in curve.points]
+    return (1.0,) if max(flops) > 100 * min(flops) else (1.0, 2.0, 5.0)
+
+
+def _power_of_ten(value: float, _position: int) -> str:
+    mantissa, exponent = f"{value:.0e}".split("e")
+    factor = "" if mantissa == "1" else rf"{mantissa}\times"
+    return f"${factor}10^{{{int(exponent)}}}$"
+
+
+def _label(axes: Any, curve: Curve) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=_labelled_digits(curve)))
+    axes.xaxis.set_major_formatter(FuncFormatter(_power_of_ten))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.07, y=0.12)
+    axes.set_title(
+        f"{curve.task.replace('_', ' ')}: {curve.metric} against pretraining compute",
+        loc="left",
+        fontsize=12.5,
+        fontweight="bold",
+        pad=10,
+    )
+    axes.set_xlabel("cumulative training FLOPs", fontsize=11)
+    axes.set_ylabel(f"{curve.metric} on held-out rows", fontsize=11)
+    axes.grid(which="major", color="#d9d9d9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(which="both", colors=GREY, labelsize=10)
+    axes.legend(loc="best", frameon=False, fontsize=10)

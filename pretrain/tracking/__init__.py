@@ -1,0 +1,1 @@
+"""Metrics: a local log first, from there to MLflow."""

@@ -1,0 +1,189 @@
+"""Tracking a run: everything goes to ``metrics.jsonl`` first, and from there to MLflow.
+
+The training loop only ever appends a line to a local file. A background thread of rank 0 ships
+complete lines to MLflow, remembers in the run directory how far it came, and tries again while
+the server is away; ``sync`` delivers later what a run could not.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from convbert.models.errors import UserError
+from convbert.pretrain.tracking.metrics_log import (
+    FILE_NAME,
+    ArtifactRecord,
+    CurvePoint,
+    MetricsLog,
+    StepRecord,
+    now,
+)
+from convbert.pretrain.tracking.mlflow_delivery import SQLITE, Delivery
+from convbert.pretrain.tracking.mlflow_spool import Spool
+from convbert.pretrain.tracking.tracked_run import TrackedRun, exclusive, release
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+OFF = "off"
+"""Tracking URI of a run that keeps its ``metrics.jsonl`` and talks to no MLflow."""
+
+
+class Tracker(Protocol):
+    """What the training loop may say about a run."""
+
+    def log(self, step: int, flops: float, values: dict[str, float]) -> None:
+        """Record scalars of optimizer step ``step`` after ``flops`` cumulative training FLOPs."""
+
+    def curve_point(self, flops: float, name: str, value: float, **extra: Any) -> None:
+        """Record that the measure ``name`` was ``value`` after ``flops`` training FLOPs.
+
+        ``extra`` (spread, seeds, step) is kept in the file; its numbers reach MLflow as
+        ``NAME_KEY``.
+        """
+
+    def artifact(self, path: Path) -> None:
+        """Publish a file; it must stay in place until it was delivered."""
+
+    def flush(self) -> None:
+        """Force all records to the disk, before a checkpoint that counts on them is committed."""
+
+    def close(self, status: Status) -> None:
+        """End the run as ``status``; waits a bounded time for the delivery."""
+
+
+class SilentTracker:
+    """The tracker of ranks other than 0: takes everything, keeps nothing."""
+
+    def log(self, step: int, flops: float, values: dict[str, float]) -> None:
+        """Do nothing."""
+
+    def curve_point(self, flops: float, name: str, value: float, **extra: Any) -> None:
+        """Do nothing."""
+
+    def artifact(self, path: Path) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self, status: Status) -> None:
+        """Do nothing."""
+
+
+class RunTracker:
+    """The tracker of rank 0: a log file and, unless switched off, the thread that ships it."""
+
+    def __init__(self, run_dir: Path, log: MetricsLog, lock: int, spool: Spool | None) -> None:
+        self._run_dir = run_dir
+        self._log = log
+        self._lock = lock
+        self._spool = spool
+
+    def log(self, step: int, flops: float, values: dict[str, float]) -> None:
+        """Append one training record."""
+        scalars = {name: float(value) for name, value in values.items()}
+        self._log.append(StepRecord(int(step), now(), float(flops), scalars))
+
+    def curve_point(self, flops: float, name: str, value: float, **extra: Any) -> None:
+        """Append one curve record."""
+        self._log.append(CurvePoint(name, now(), float(flops), float(value), extra))
+
+    def artifact(self, path: Path) -> None:
+        """Append the file's path, relative to the run directory where it lies inside."""
+        absolute, root = Path(path).resolve(), self._run_dir.resolve()
+        inside = absolute.is_relative_to(root)
+        name = absolute.relative_to(root) if inside else absolute
+        self._log.append(ArtifactRecord(str(name), now()))
+
+    def flush(self) -> None:
+        """Force the log to the disk."""
+        self._log.sync()
+
+    def close(self, status: Status) -> None:
+        """Write the final status, give the thread a last bounded chance, release the run."""
+        self._log.sync()
+        self._log.close()
+        if self._spool is not None:
+            self._spool.close(status)
+        release(self._lock)
+
+
+def open_tracker(
+    run_dir: Path,
+    *,
+    enabled: bool,
+    experiment: str,
+    run_name: str,
+    tracking_uri: str | None,
+    params: dict[str, Any],
+    tags: dict[str, str],
+    resume_step: int | None,
+) -> Tracker:
+    """Open the tracker of ``run_dir``; only rank 0 passes ``enabled``.
+
+    ``tracking_uri`` None means ``MLFLOW_TRACKING_URI`` or a SQLite file beside the run;
+    ``"off"`` means no MLflow. ``resume_step`` s forgets what the file holds after step s, None
+    appends to it. ``params`` may be nested; they reach MLflow with dotted names. A run directory
+    keeps its MLflow run for life: resuming continues the same one.
+    Raises ``UserError`` for an unusable URI and where another process tracks the run.
+    """
+    if not enabled:
+        return SilentTracker()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    uri = resolve_uri(run_dir, tracking_uri)
+    lock = exclusive(run_dir)
+    try:
+        spool = None
+        if uri != OFF:
+            run = TrackedRun.open(run_dir, uri, experiment, run_name, params, tags)
+            spool = Spool(Delivery(run_dir, run, rewound=resume_step is not None))
+        log = MetricsLog(run_dir / FILE_NAME, resume_step=resume_step)
+    except Exception:
+        release(lock)
+        raise
+    if spool is not None:
+        spool.start()
+    return RunTracker(run_dir, log, lock, spool)
+
+
+def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
+    """Return the MLflow URI to use; see ``open_tracker``."""
+    default = f"{SQLITE}{run_dir.resolve().parent / 'mlflow.db'}"
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    if uri == OFF:
+        return uri
+    if uri.startswith("file:") or "://" not in uri:
+        raise UserError(
+            f"tracking URI {uri!r}: MLflow 3 no longer keeps runs in plain folders; "
+            "use sqlite:///FILE.db, http://HOST:PORT or off"
+        )
+    if uri.startswith(SQLITE):
+        database = Path(uri.removeprefix(SQLITE)).resolve()
+        if not database.parent.is_dir():
+            raise UserError(f"tracking URI {uri!r}: no folder {database.parent}; create it first")
+        return f"{SQLITE}{database}"
+    return uri
+
+
+def sync(run_dir: Path, tracking_uri: str | None = None) -> int:
+    """Deliver to MLflow what it does not have yet of a stopped run; return the metrics sent.
+
+    Doing it twice sends nothing twice. A run whose process died without a word is marked
+    KILLED. Raises ``UserError`` where the run is alive, was never tracked, or the server cannot
+    be reached.
+    """
+    lock = exclusive(run_dir)
+    try:
+        run = TrackedRun.load(run_dir, tracking_uri)
+        if run.state.status == "RUNNING":
+            run.end("KILLED")
+        delivery = Delivery(run_dir, run)
+        try:
+            sent = delivery.deliver()
+            delivery.finish()
+        except Exception as error:
+            uri = run.state.tracking_uri
+            raise UserError(f"{uri}: could not deliver {run_dir} ({error})") from error
+        return sent
+    finally:
+        release(lock)

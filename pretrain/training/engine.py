@@ -1,0 +1,165 @@
+"""DeepSpeed, set up in one place: the JSON configuration, the engine and its quirks.
+
+The files in ``ds_configs`` are plain DeepSpeed configurations. What depends on the run is
+``"auto"`` there and filled in here from the run configuration; nothing else is changed, so a
+DeepSpeed user can read what runs.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from convbert.models.errors import UserError
+from convbert.pretrain.training.optimizer import AdamW, parameter_groups
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+def load_deepspeed_config(name: str) -> dict[str, Any]:
+    """Read a configuration by its name in ``ds_configs`` (``zero1``) or by its path."""
+    path = Path(name)
+    if path.suffix != ".json":
+        folder = resources.files("convbert.ds_configs")
+        path = Path(str(folder / f"{name}.json"))
+        if not path.is_file():
+            known = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".json"))
+            raise UserError(
+                f"deepspeed: no configuration named '{name}'; choose one of {', '.join(known)} "
+                "or give the path of a .json file"
+            )
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"deepspeed: the file {path} does not exist") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"deepspeed: {path} is not valid JSON: {error}") from None
+
+
+def resolve_deepspeed_config(
+    template: dict[str, Any],
+    *,
+    precision: Precision,
+    micro_batch: int,
+    accumulation: int,
+    clip: float,
+) -> dict[str, Any]:
+    """Fill every ``"auto"`` of a configuration; keys the file sets itself are kept."""
+    values: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": clip,
+        "bf16.enabled": precision == "bf16",
+        "fp16.enabled": precision == "fp16",
+        "data_types.grad_accum_dtype": "fp32",
+    }
+
+    def fill(node: Any, prefix: str) -> Any:
+        if isinstance(node, dict):
+            return {k: fill(v, f"{prefix}.{k}" if prefix else k) for k, v in node.items()}
+        if node == "auto":
+            if prefix not in values:
+                raise UserError(f"deepspeed: '{prefix}' cannot be 'auto'; give it a value")
+            return values[prefix]
+        return node
+
+    return fill(template, "")
+
+
+def init_distributed() -> None:
+    """Join the process group described by the environment (torchrun or SLURM ranks).
+
+    A single process without such an environment forms a group of its own.
+    """
+    for key, value in {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "0",
+    }.items():
+        os.environ.setdefault(key, value)
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    # Its progress notes go to stdout; importing it resets the level.
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # The shared-memory reduction is compiled on first use, takes all processes to be on one
+    # node, and gloo is fast enough for what a CPU can train.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group(backend)
+    deepspeed.init_distributed(dist_backend=backend, dist_init_required=False, verbose=False)
+
+
+class Engine:
+    """A DeepSpeed engine with the few operations the trainer needs, equal in every stage."""
+
+    def __init__(self, module: nn.Module, config: dict[str, Any], optimizer: AdamW) -> None:
+        import deepspeed
+
+        # FP16_UnfusedOptimizer takes a step on zero gradients while it is built; at rate 0 that
+        # step changes nothing, at any other rate it would decay the weights.
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+        self.module = module
+        self.stage: int = config.get("zero_optimization", {}).get("stage", 0)
+        self.base_optimizer = optimizer
+        # Without ZeRO and in fp32 DeepSpeed clips but does not tell the norm, so it is done here.
+        self._own_clip = 0.0
+        low = config.get("bf16", {}).get("enabled") or config.get("fp16", {}).get("enabled")
+        if self.stage == 0 and not low:
+            self._own_clip = config.get("gradient_clipping", 0.0)
+            config = {**config, "gradient_clipping": 0.0}
+        # BF16_Optimizer prints its memory readings.
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.deepspeed, *_ = deepspeed.initialize(
+                model=module, optimizer=optimizer, config=config, dist_init_required=False
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """The device the parameters live on."""
+        return torch.device(self.deepspeed.device)
+
+    def forward_backward(self, *inputs: Any) -> Tensor:
+        """Run one micro-batch and return its detached statistics."""
+        loss, statistics = self.deepspeed(*inputs)
+        self.deepspeed.backward(loss)
+        return statistics
+
+    def step(self, learning_rate: float) -> float | Tensor:
+        """Finish a micro-batch; at the accumulation boundary update and return the norm.
+
+        The norm is that of the gradient before clipping, over all parameters and processes.
+        """
+        for group in self.deepspeed.optimizer.param_groups:
+            group["lr"] = learning_rate
+        norm: float | Tensor | None = None
+        if self._own_clip and self.deepspeed.is_gradient_accumulation_boundary():
+            norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._own_clip)
+        self.deepspeed.step()
+        return norm if norm is not None else self.deepspeed.get_global_grad_norm()
+
+    @property
+    def skipped_steps(self) -> int:
+        """Updates DeepSpeed left out because of an overflow; it does not log them in bf16."""
+        return self.deepspeed.skipped_steps
+
+
+def build_engine(
+    objective: nn.Module, config: dict[str, Any], *, weight_decay: float, **optimizer: Any
+) -> Engine:
+    """Create the optimizer and the DeepSpeed engine for an objective."""
+    groups = parameter_groups(objective, weight_decay)
+    return Engine(objective, config, AdamW(groups, **optimizer))

@@ -1,0 +1,77 @@
+"""Start the training processes of a run on this machine and look after them.
+
+torchrun would do the same but for two things: it kills workers 30 seconds after a stop signal,
+which a large checkpoint may outlast, and it buries the error of a worker under its own.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+GRACE_SECONDS = 5.0
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+Worker = subprocess.Popen[bytes]
+
+
+def launch(run_dir: Path, processes: int, threads: int | None) -> int:
+    """Run ``processes`` workers and return the first non-zero exit code, or 0.
+
+    Stop signals are passed on and waited for as long as the workers need. When one worker fails,
+    the others get a few seconds to fail by themselves before they are killed.
+    """
+    from torch.distributed import TCPStore
+
+    # The store lives here and picks its own port, so runs on one machine cannot collide.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = {
+        **os.environ,
+        "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "OMP_NUM_THREADS": str(threads or max(1, (os.cpu_count() or 1) // processes)),
+    }
+    command = [sys.executable, "-m", "convbert.pretrain.training.worker", str(run_dir)]
+    workers = [
+        subprocess.Popen(
+            command,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            # A session of their own: a Ctrl-C reaches them once, through this process.
+            start_new_session=True,
+        )
+        for rank in range(processes)
+    ]
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for worker in workers:
+            worker.send_signal(number)
+
+    previous = {number: signal.signal(number, forward) for number in _FORWARDED}
+    try:
+        return _wait(workers)
+    finally:
+        for worker in workers:
+            worker.kill()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _wait(workers: Sequence[Worker]) -> int:
+    """Wait for all; return the code of the first failure, 128 + n for a death by signal n."""
+    failed_at: float | None = None
+    code = 0
+    while any(worker.poll() is None for worker in workers):
+        failure = next((w.returncode for w in workers if w.returncode), 0)
+        if failure and failed_at is None:
+            failed_at, code = time.monotonic(), failure
+        if failed_at is not None and time.monotonic() - failed_at > GRACE_SECONDS:
+            break
+        time.sleep(0.05)
+    code = code or next((w.returncode for w in workers if w.returncode), 0)
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,100 @@
+"""One training process: ``python -m convbert.pretrain.training.worker RUN_DIR``.
+
+Rank and world size come from the environment variables every launcher sets (RANK, WORLD_SIZE,
+LOCAL_RANK, MASTER_ADDR, MASTER_PORT). Exit codes: 0 finished, 2 a user error, 75 stopped by a
+signal with a checkpoint, so that starting again continues.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+from convbert.models.errors import UserError
+from convbert.pretrain.run_directory import RunDirectory, code_version
+from convbert.pretrain.training.stopping import StopRequest
+
+STOPPED = 75
+_SET_PARENT_DEATH_SIGNAL = 1
+
+
+def train(path: Path, stop: StopRequest) -> bool:
+    """Run this process's part of the run at ``path``; return False if it was asked to stop."""
+    import torch
+
+    from convbert.data_pipeline.loader import ShardLoader
+    from convbert.data_pipeline.manifest import Manifest
+    from convbert.data_pipeline.tokenizer import Tokenizer
+    from convbert.pretrain.tracking.tracker import open_tracker
+    from convbert.pretrain.training.engine import init_distributed
+    from convbert.pretrain.training.progress import Progress
+    from convbert.pretrain.training.trainer import Trainer
+
+    run = RunDirectory(path)
+    config = run.open()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    init_distributed()
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    manifest = Manifest.load(config.data.manifest)
+    tokenizer = Tokenizer.load(config.data.tokenizer)
+    loader = ShardLoader(
+        config.data.manifest,
+        global_batch=config.global_batch,
+        rank=rank,
+        world_size=world,
+        seed=config.seed,
+        tokenizer_digest=tokenizer.digest,
+    )
+    trainer = Trainer(run, config, tokenizer, manifest)
+    start = trainer.resume()
+    tracker = open_tracker(
+        run.path,
+        enabled=rank == 0,
+        experiment=config.tracking.experiment,
+        run_name=run.name,
+        tracking_uri=config.tracking.uri,
+        params={"run": config.model_dump(mode="json"), "networks": trainer.networks.model_dump()},
+        tags={
+            "code": code_version(),
+            "manifest": manifest.digest,
+            "tokenizer": manifest.tokenizer_digest,
+            "recipe": config.model.preset,
+            "world_size": str(world),
+        },
+        resume_step=start,
+    )
+    status: str = "FAILED"
+    try:
+        with Progress(config.steps, start, enabled=rank == 0) as progress:
+            finished = trainer.fit(loader, tracker, progress, stop)
+        status = "FINISHED" if finished else "KILLED"
+    finally:
+        loader.close()
+        tracker.close(status)  # type: ignore[arg-type]
+    torch.distributed.destroy_process_group()
+    return finished
+
+
+def main() -> int:
+    """Train and translate the outcome into an exit code."""
+    if sys.platform == "linux":  # no orphan may keep a GPU when the launcher is killed
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    # DeepSpeed still calls it by its old name, once per step.
+    warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*")
+    try:
+        # From the start: a signal during the imports must not end the process either.
+        with StopRequest() as stop:
+            return 0 if train(Path(sys.argv[1]), stop) else STOPPED
+    except UserError as error:
+        rank = os.environ.get("RANK", "0")
+        prefix = "" if rank == "0" else f"[rank {rank}] "
+        print(f"error: {prefix}{error}", file=sys.stderr, flush=True)
+        # The other processes may wait in a collective: leave without tearing the group down.
+        os._exit(2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The curve's picture shows what its data says, and its points reach the tracker."""
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from convbert.pretrain.finetune.runs import Spread
+from convbert.pretrain.report.curve import BLUE, VERMILION, Curve, Point, draw, publish
+from convbert.pretrain.tracking.metrics_log import ArtifactRecord, CurvePoint, read_records
+from convbert.pretrain.tracking.tracker import open_tracker
+
+
+def spread(*scores):
+    middle = sorted(scores)[len(scores) // 2]
+    return Spread(median=middle, low=min(scores), high=max(scores), scores=list(scores))
+
+
+def curve(flops=(4e12, 1.6e13, 6.4e13)):
+    points = [
+        Point(
+            step=100 * i, flops=x, spread=spread(0.6 + 0.03 * i, 0.62 + 0.03 * i, 0.61 + 0.03 * i)
+        )
+        for i, x in enumerate(flops, start=1)
+    ]
+    baseline = spread(0.58, 0.6, 0.59)
+    return Curve(run="tiny", task="mood", metric="accuracy", baseline=baseline, points=points)
+
+
+def rows_of(pixels, colour):
+    """Return the picture rows that contain exactly this colour."""
+    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    hits = np.abs(pixels[..., :3] - rgb).max(axis=-1) < 0.01
+    return np.flatnonzero(hits.any(axis=1)), np.flatnonzero(hits.any(axis=0))
+
+
+def test_the_picture_shows_a_rising_line_above_its_baseline(tmp_path):
+    draw(curve(), tmp_path / "curve.png")
+    pixels = matplotlib.image.imread(tmp_path / "curve.png")
+    assert pixels.shape[:2] == (672, 1152)
+    body = pixels[:, 150:]
+    line_rows, line_columns = rows_of(body, BLUE)
+    base_rows, base_columns = rows_of(body, VERMILION)
+    assert np.ptp(line_columns) > 700
+    assert np.ptp(base_columns) > 700
+    assert line_rows.max() < base_rows.max()  # row 0 is the top
+
+
+@pytest.mark.parametrize("flops", [(3e18,), (1e9, 1e21)])
+def test_one_point_and_a_wide_range_can_be_drawn(tmp_path, flops):
+    draw(curve(flops), tmp_path / "curve.png")
+    assert matplotlib.image.imread(tmp_path / "curve.png").std() > 0
+
+
+def test_publishing_keeps_the_data_beside_the_picture_and_logs_all(tmp_path):
+    run_dir = tmp_path / "run"
+    tracker = open_tracker(
+        run_dir,
+        enabled=True,
+        experiment="e",
+        run_name="tiny",
+        tracking_uri="off",
+        params={},
+        tags={},
+        resume_step=None,
+    )
+    drawn = curve()
+    picture = publish(drawn, run_dir / "report", tracker)
+    tracker.close("FINISHED")
+    assert picture == run_dir / "report" / "curve.png"
+    stored = Curve.model_validate_json((run_dir / "report" / "curve.json").read_bytes())
+    assert stored == drawn
+    records = list(read_records(run_dir / "metrics.jsonl"))
+    points = [r for r in records if isinstance(r, CurvePoint)]
+    assert [(p.curve, p.flops, p.value) for p in points] == [
+        ("mood/accuracy", 0.0, 0.59),
+        ("mood/accuracy", 4e12, pytest.approx(0.64)),
+        ("mood/accuracy", 1.6e13, pytest.approx(0.67)),
+        ("mood/accuracy", 6.4e13, pytest.approx(0.70)),
+    ]
+    assert points[1].extra["scores"] == drawn.points[0].spread.scores
+    files = [r.artifact for r in records if isinstance(r, ArtifactRecord)]
+    assert files == ["report/curve.json", "report/curve.png"]

@@ -1,0 +1,112 @@
+"""metrics.jsonl holds each step exactly once, whatever happened to the process that wrote it."""
+
+import json
+import math
+
+import pytest
+
+from convbert.models.errors import UserError
+from convbert.pretrain.tracking.metrics_log import (
+    ArtifactRecord,
+    CurvePoint,
+    MetricsLog,
+    StepRecord,
+    read_records,
+)
+
+
+def write_steps(path, steps, *, loss=1.0, resume_step=None):
+    log = MetricsLog(path, resume_step=resume_step)
+    for step in steps:
+        log.append(StepRecord(step, 1000.0 + step, step * 1e12, {"loss": loss}))
+    log.close()
+
+
+def steps_in(path):
+    return [r.step for r in read_records(path) if isinstance(r, StepRecord)]
+
+
+def test_a_line_is_strict_json_with_step_time_flops_and_values(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    log.append(StepRecord(3, 12.5, 2e15, {"loss": math.inf, "gap": math.nan, "rate": 1e-4}))
+    log.close()
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    entry = json.loads(path.read_text(), parse_constant=refuse)
+    assert (entry["step"], entry["time"], entry["flops"]) == (3, 12.5, 2e15)
+    (record,) = read_records(path)
+    assert record.values["loss"] == math.inf
+    assert math.isnan(record.values["gap"])
+    assert record.values["rate"] == 1e-4
+
+
+def test_records_are_in_the_file_before_append_returns(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    log.append(StepRecord(1, 0.0, 0.0, {}))
+    assert steps_in(path) == [1]  # not closed, not synced: nothing waits in this process
+    log.close()
+
+
+@pytest.mark.parametrize("tail", [b'{"step":4,"time":1', b'{"step":4}', b"\0" * 64, b"\0\0\n\0\n"])
+def test_a_torn_end_is_dropped_on_reopening(tmp_path, tail):
+    path = tmp_path / "metrics.jsonl"
+    write_steps(path, [1, 2, 3])
+    with open(path, "ab") as file:
+        file.write(tail)
+    write_steps(path, [4, 5])
+    assert steps_in(path) == [1, 2, 3, 4, 5]
+    assert path.read_bytes().count(b"\n") == 5
+
+
+def test_every_possible_tear_of_the_last_line_loses_only_that_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write_steps(path, [1, 2])
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for cut in range(first, len(whole)):
+        path.write_bytes(whole[:cut])
+        write_steps(path, [2])
+        assert steps_in(path) == [1, 2]
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write_steps(path, [1, 2, 3])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"garbage\n", lines[2]]))
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2: not a metrics record"):
+        list(read_records(path))
+
+
+def test_resuming_forgets_later_steps_and_keeps_each_step_once(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write_steps(path, range(1, 8), loss=1.0)
+    write_steps(path, range(5, 10), loss=2.0, resume_step=4)
+    assert steps_in(path) == list(range(1, 10))
+    losses = [r.values["loss"] for r in read_records(path)]
+    assert losses == [1.0] * 4 + [2.0] * 5
+
+
+def test_resuming_drops_curve_points_of_the_training_that_is_repeated(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write_steps(path, range(1, 8))
+    log = MetricsLog(path)
+    for flops in (0.0, 3e12, 6e12):
+        log.append(CurvePoint("task/accuracy", 0.0, flops, 0.5))
+    log.append(ArtifactRecord("report/curve.png", 0.0))
+    log.close()
+    MetricsLog(path, resume_step=4).close()
+    kept = list(read_records(path))
+    assert [r.flops for r in kept if isinstance(r, CurvePoint)] == [0.0, 3e12]
+    assert [r.artifact for r in kept if isinstance(r, ArtifactRecord)] == ["report/curve.png"]
+
+
+def test_reopening_without_a_step_keeps_everything(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write_steps(path, [1, 2])
+    write_steps(path, [3])
+    assert steps_in(path) == [1, 2, 3]

@@ -1,0 +1,238 @@
+"""What reaches a real MLflow store (SQLite): every record once, in one run, also after trouble."""
+
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from convbert.models.errors import UserError
+from convbert.pretrain.tracking.metrics_log import read_records
+from convbert.pretrain.tracking.mlflow_delivery import Delivery
+from convbert.pretrain.tracking.tracked_run import TrackedRun
+from convbert.pretrain.tracking.tracker import open_tracker, resolve_uri, sync
+
+DEAD = "http://127.0.0.1:9"  # the discard port: connections are refused
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(empty_store, tmp_path):
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def start(run_dir, uri, *, resume_step=None, params=None):
+    return open_tracker(
+        run_dir,
+        enabled=True,
+        experiment="pretraining",
+        run_name="tiny",
+        tracking_uri=uri,
+        params=params or {"model": {"layers": 3}, "seed": 0},
+        tags={"manifest": "abc"},
+        resume_step=resume_step,
+    )
+
+
+def log_steps(tracker, steps):
+    for step in steps:
+        tracker.log(step, step * 2e9, {"loss": 10.0 / step, "rate": 1e-3})
+
+
+def only_run(uri):
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("pretraining")
+    (run,) = client.search_runs([experiment.experiment_id])
+    return client, run
+
+
+def history(uri, key):
+    client, run = only_run(uri)
+    return [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
+
+
+def test_a_run_arrives_whole(tmp_path, store):
+    tracker = start(tmp_path / "run", store)
+    log_steps(tracker, range(1, 2001))  # several batches of 1000 metrics
+    tracker.curve_point(3e15, "mr/accuracy", 0.71, low=0.70, high=0.72, scores=[0.70, 0.71, 0.72])
+    (tmp_path / "run" / "report").mkdir()
+    picture = tmp_path / "run" / "report" / "curve.png"
+    picture.write_bytes(b"picture")
+    tracker.artifact(picture)
+    tracker.close("FINISHED")
+
+    client, run = only_run(store)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "tiny"
+    assert run.data.params == {"model.layers": "3", "seed": "0"}
+    assert run.data.tags["manifest"] == "abc"
+    assert sorted(history(store, "loss")) == [(s, 10.0 / s) for s in range(1, 2001)]
+    assert sorted(history(store, "flops"))[-1] == (2000, 4e12)
+    # Curves count GFLOPs: 3e15 FLOPs are step 3,000,000.
+    assert history(store, "mr/accuracy") == [(3_000_000, 0.71)]
+    assert history(store, "mr/accuracy_low") == [(3_000_000, 0.70)]
+    local = client.download_artifacts(run.info.run_id, "report/curve.png", str(tmp_path))
+    assert Path(local).read_bytes() == b"picture"
+    assert run.info.artifact_uri.startswith((tmp_path / "mlartifacts").as_uri())
+
+
+def test_a_resumed_run_continues_the_same_mlflow_run(tmp_path, store):
+    run_dir = tmp_path / "run"
+    tracker = start(run_dir, store)
+    log_steps(tracker, range(1, 31))
+    tracker.close("KILLED")
+    assert only_run(store)[1].info.status == "KILLED"
+    first = only_run(store)[1].info.run_id
+
+    # Steps 21..30 are computed again; the parameters of a resumption cannot change the first ones.
+    tracker = start(run_dir, store, resume_step=20, params={"seed": 0, "extra": 1})
+    log_steps(tracker, range(21, 41))
+    tracker.close("FINISHED")
+    run = only_run(store)[1]
+    assert (run.info.run_id, run.info.status) == (first, "FINISHED")
+    assert run.data.params == {"model.layers": "3", "seed": "0", "extra": "1"}
+    assert Counter(step for step, _ in history(store, "loss")) == Counter(range(1, 41))
+    assert [r.step for r in read_records(run_dir / "metrics.jsonl")] == list(range(1, 41))
+
+
+def test_a_dead_server_costs_nothing_and_sync_delivers_later(tmp_path, store):
+    run_dir = tmp_path / "run"
+    began = time.monotonic()
+    tracker = start(run_dir, DEAD)
+    slowest = 0.0
+    for step in range(1, 201):
+        before = time.monotonic()
+        log_steps(tracker, [step])
+        slowest = max(slowest, time.monotonic() - before)
+    tracker.close("FINISHED")
+    assert slowest < 0.5
+    assert time.monotonic() - began < 20
+    with pytest.raises(UserError, match="could not deliver"):
+        sync(run_dir)
+
+    assert sync(run_dir, store) == 600  # loss, rate and flops of 200 steps
+    assert sync(run_dir) == 0
+    assert sorted(history(store, "loss")) == [(s, 10.0 / s) for s in range(1, 201)]
+    assert only_run(store)[1].info.status == "FINISHED"
+
+
+def test_an_answer_that_got_lost_does_not_double_anything(tmp_path, store, monkeypatch):
+    run_dir = tmp_path / "run"
+    tracker = start(run_dir, DEAD)
+    log_steps(tracker, range(1, 11))
+    tracker.close("FINISHED")
+
+    sent: Counter[tuple[str, int]] = Counter()
+    real = MlflowClient.log_batch
+
+    def carried_out_but_unanswered(self, run_id, metrics=(), **rest):
+        real(self, run_id, metrics=metrics, **rest)
+        sent.update((m.key, m.step) for m in metrics)
+        if metrics:
+            raise ConnectionError("connection reset")
+
+    delivery = Delivery(run_dir, TrackedRun.load(run_dir, store))
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", carried_out_but_unanswered)
+        with pytest.raises(ConnectionError):
+            delivery.deliver()
+    assert set(sent.values()) == {1}
+    assert len(sent) == 30
+    # The server has them although this side was told otherwise: nothing is left to send.
+    assert delivery.deliver() == 0
+    assert Counter(step for step, _ in history(store, "loss")) == Counter(range(1, 11))
+
+
+def test_a_lost_position_does_not_double_anything(tmp_path, store):
+    run_dir = tmp_path / "run"
+    tracker = start(run_dir, store)
+    log_steps(tracker, range(1, 6))
+    tracker.curve_point(1e12, "mr/accuracy", 0.5)
+    tracker.close("FINISHED")
+    (run_dir / "mlflow_cursor.json").unlink()
+    assert sync(run_dir) == 0
+
+
+def test_a_curve_that_is_measured_again_is_delivered_again(tmp_path, store):
+    run_dir = tmp_path / "run"
+    for value in (0.5, 0.6, 0.6):
+        tracker = start(run_dir, store)
+        tracker.curve_point(1e12, "mr/accuracy", value)
+        tracker.close("FINISHED")
+    assert sorted(history(store, "mr/accuracy")) == [(1000, 0.5), (1000, 0.6)]
+
+
+def test_sync_marks_a_run_that_died_silently(tmp_path, store):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    TrackedRun.open(run_dir, store, "pretraining", "tiny", {}, {})
+    (run_dir / "metrics.jsonl").write_text(
+        '{"step":1,"time":1.0,"flops":0.0,"values":{"loss":2.0}}\n{"step":2,"ti'
+    )
+    assert sync(run_dir) == 2
+    assert only_run(store)[1].info.status == "KILLED"
+    assert history(store, "loss") == [(1, 2.0)]
+
+
+def test_two_processes_cannot_track_one_run(tmp_path):
+    run_dir = tmp_path / "run"
+    tracker = start(run_dir, "off")
+    with pytest.raises(UserError, match="tracked by a running process"):
+        start(run_dir, "off")
+    tracker.close("FINISHED")
+    start(run_dir, "off").close("FINISHED")
+
+
+def test_off_keeps_the_file_and_touches_no_mlflow(tmp_path):
+    run_dir = tmp_path / "run"
+    tracker = start(run_dir, "off")
+    log_steps(tracker, [1])
+    tracker.flush()
+    tracker.close("FINISHED")
+    assert [r.step for r in read_records(run_dir / "metrics.jsonl")] == [1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
+    with pytest.raises(UserError, match="with MLflow tracking"):
+        sync(run_dir)
+
+
+def test_other_ranks_write_nothing(tmp_path):
+    tracker = open_tracker(
+        tmp_path / "run",
+        enabled=False,
+        experiment="e",
+        run_name="r",
+        tracking_uri=None,
+        params={},
+        tags={},
+        resume_step=0,
+    )
+    tracker.log(1, 1.0, {"loss": 1.0})
+    tracker.curve_point(1.0, "a", 1.0)
+    tracker.artifact(tmp_path)
+    tracker.flush()
+    tracker.close("FINISHED")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_a_run_is_tracked(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run_dir = tmp_path / "runs" / "tiny"
+    run_dir.mkdir(parents=True)
+    assert resolve_uri(run_dir, None) == f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    assert resolve_uri(run_dir, None) == "http://tracking:5000"
+    assert resolve_uri(run_dir, "off") == "off"
+    for unusable in ("./mlruns", "file:///tmp/mlruns"):
+        with pytest.raises(UserError, match="plain folders"):
+            resolve_uri(run_dir, unusable)
+    with pytest.raises(UserError, match="create it first"):
+        resolve_uri(run_dir, f"sqlite:///{tmp_path / 'nowhere' / 'm.db'}")
