@@ -1,0 +1,136 @@
+"""A document on its way through the corpus pipeline, and what a stage says it did.
+
+A stage is a pure function of documents: it returns those it keeps, in order, and a report. Reports
+of parts of a corpus merge into the report of the whole, whatever the parts and their order.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from convbert.models.errors import UserError
+
+EXCERPT_CHARACTERS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text with its origin.
+
+    ``id`` is ``source#position`` unless the file gives ids of its own: it does not depend on other
+    files or their order. ``source`` is the path or URL that was read, ``meta`` what else the
+    format knows (title, URL, date, ...), values JSON can hold.
+    """
+
+    id: str
+    text: str
+    source: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_text(self, text: str) -> "Document":
+        """Return the same document with another text."""
+        return Document(self.id, text, self.source, self.meta)
+
+
+class Sample(BaseModel):
+    """A dropped document as a person wants to see it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str = Field(description="digest of text and id, in whose order samples are kept")
+    id: str
+    detail: str = Field("", description="the measure that decided, e.g. 'mean length 11.2'")
+    excerpt: str = Field(description=f"first {EXCERPT_CHARACTERS} characters")
+
+    @classmethod
+    def of(cls, document: Document, detail: str = "") -> "Sample":
+        """Take the start of a document."""
+        content = f"{document.text}\0{document.id}".encode("utf-8", "surrogatepass")
+        key = blake2b(content, digest_size=8).hexdigest()
+        excerpt = document.text[:EXCERPT_CHARACTERS]
+        return cls(key=key, id=document.id, detail=detail, excerpt=excerpt)
+
+
+class StageReport(BaseModel):
+    """What a stage read, kept, changed and dropped, and why.
+
+    ``seconds`` is time in the stage, summed over processes: the one figure that differs between
+    runs of equal input.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    stage: str
+    documents_in: int = 0
+    documents_out: int = 0
+    characters_in: int = 0
+    characters_out: int = 0
+    bytes_in: int = Field(0, description="of the text in UTF-8")
+    bytes_out: int = 0
+    changed: dict[str, int] = Field(default_factory=dict, description="documents by repair")
+    dropped: dict[str, int] = Field(default_factory=dict, description="documents by reason")
+    samples: dict[str, list[Sample]] = Field(
+        default_factory=dict, description="dropped documents by reason, smallest keys first"
+    )
+    sample_limit: int = Field(20, ge=0, description="samples kept of each reason")
+    seconds: float = 0.0
+
+    def read(self, document: Document) -> None:
+        """Count a document that entered the stage."""
+        self.documents_in += 1
+        self.characters_in += len(document.text)
+        self.bytes_in += _bytes(document.text)
+
+    def keep(self, document: Document) -> Document:
+        """Count a document that leaves the stage, and return it."""
+        self.documents_out += 1
+        self.characters_out += len(document.text)
+        self.bytes_out += _bytes(document.text)
+        return document
+
+    def change(self, repair: str) -> None:
+        """Count a document that was altered."""
+        self.changed[repair] = self.changed.get(repair, 0) + 1
+
+    def drop(self, document: Document, reason: str, detail: str = "") -> None:
+        """Count a dropped document, and hold it as a sample if its key is small enough."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        held = self.samples.get(reason, [])
+        self.samples[reason] = self._smallest([*held, Sample.of(document, detail)])
+
+    def merge(self, other: "StageReport") -> "StageReport":
+        """Return the report of both parts; associative and commutative but for ``seconds``' ulps.
+
+        Raises ``UserError`` if the parts are of different stages or hold different samples.
+        """
+        for name in ("stage", "sample_limit"):
+            left, right = getattr(self, name), getattr(other, name)
+            if left != right:
+                raise UserError(f"report: {name} {left!r} and {right!r} differ; merge equal ones")
+        both: dict[str, Any] = {
+            name: getattr(self, name) + getattr(other, name)
+            for name, field in type(self).model_fields.items()
+            if field.annotation in (int, float) and name != "sample_limit"
+        }
+        for name in ("changed", "dropped"):
+            left, right = getattr(self, name), getattr(other, name)
+            both[name] = {k: left.get(k, 0) + right.get(k, 0) for k in sorted({*left, *right})}
+        both["samples"] = {
+            reason: self._smallest(self.samples.get(reason, []) + other.samples.get(reason, []))
+            for reason in sorted({*self.samples, *other.samples})
+        }
+        return StageReport(stage=self.stage, sample_limit=self.sample_limit, **both)
+
+    def _smallest(self, samples: list[Sample]) -> list[Sample]:
+        return heapq.nsmallest(self.sample_limit, samples, key=lambda s: (s.key, s.id))
+
+
+Stage = Callable[[Iterable[Document]], tuple[list[Document], StageReport]]
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
