@@ -1,17 +1,14 @@
-"""Build training shards from documents, in parallel, with the same bytes on any machine."""
+"""Build training shards from documents, in parallel, with the same bytes on any machine.
 
-import os
-import signal
-import threading
-from collections import deque
+Tokenising and packing are two steps: ``tokenize_corpus`` writes token ids once, ``pack_tokens``
+packs them to rows of any length, and ``build_shards`` does both without the files in between.
+"""
+
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -19,24 +16,23 @@ from numpy.typing import NDArray
 
 from convbert.data_pipeline.atomic import atomic_directory, require_vacant
 from convbert.data_pipeline.manifest import Manifest, Packing
-from convbert.data_pipeline.packing import PACKERS, RowFormat, split_segments, to_array
+from convbert.data_pipeline.packing import PACKERS, RowFormat, to_array
 from convbert.data_pipeline.readers import ReaderOptions, iter_documents
 from convbert.data_pipeline.shards import ShardWriter
 from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.tokens import (
+    TokenChunk,
+    TokenManifest,
+    TokenSource,
+    TokenWriter,
+    read_chunks,
+)
+from convbert.data_pipeline.workers import ordered_map
 from convbert.models.errors import UserError
 
 CHUNK_CHARACTERS = 1 << 20
 Chunk = tuple[int, list[str]]
 Report = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """Rows [n, L] of a chunk, and what went into them."""
-
-    documents: int
-    characters: int
-    rows: NDArray[np.uint32]
 
 
 @cache
@@ -46,26 +42,54 @@ def _tokenizer(path: Path, digest: str) -> Tokenizer:
 
 
 @dataclass(frozen=True)
-class _Packer:
-    """Turns a chunk into rows; small enough to be sent with every chunk."""
+class _Encoder:
+    """Turns a chunk of text into token ids; small enough to be sent with every chunk."""
 
     tokenizer: Path
     digest: str
+
+    def __call__(self, chunk: Chunk) -> tuple[int, TokenChunk]:
+        """Return the characters and the tokens of a chunk."""
+        first, texts = chunk
+        encoded = TokenChunk.encode(first, texts, _tokenizer(self.tokenizer, self.digest))
+        return sum(map(len, texts)), encoded
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """Rows [n, L] of a chunk, and what went into them; characters or, without text, tokens."""
+
+    documents: int
+    size: int
+    rows: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class _Packer:
+    """Turns token ids into rows."""
+
     rows: RowFormat
     packing: Packing
     seed: int
 
+    def __call__(self, chunk: TokenChunk) -> _Packed:
+        """Pack the documents of one chunk."""
+        packed = PACKERS[self.packing](chunk.split(), self.rows, self.seed)
+        return _Packed(len(chunk.documents), len(chunk.tokens), to_array(packed, self.rows))
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Turns a chunk of text into rows."""
+
+    encode: _Encoder
+    pack: _Packer
+
     def __call__(self, chunk: Chunk) -> _Packed:
         """Tokenise and pack the documents of one chunk."""
-        first, texts = chunk
-        parts = [split_segments(text) for text in texts]
-        tokenizer = _tokenizer(self.tokenizer, self.digest)
-        encoded = iter(tokenizer.encode_batch([s for segments in parts for s in segments]))
-        documents = (
-            (first + i, [next(encoded) for _ in segments]) for i, segments in enumerate(parts)
-        )
-        packed = PACKERS[self.packing](documents, self.rows, self.seed)
-        return _Packed(len(texts), sum(map(len, texts)), to_array(packed, self.rows))
+        characters, encoded = self.encode(chunk)
+        packed = self.pack(encoded)
+        return _Packed(packed.documents, characters, packed.rows)
 
 
 def _chunks(documents: Iterable[str]) -> Iterator[Chunk]:
@@ -82,41 +106,6 @@ def _chunks(documents: Iterable[str]) -> Iterator[Chunk]:
         yield first, texts
 
 
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent is gone, however it ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def _pack(packer: _Packer, chunks: Iterator[Chunk], workers: int) -> Iterator[_Packed]:
-    """Yield the chunks' rows in order, with a bounded number of chunks in memory."""
-    if workers == 1:
-        yield from map(packer, chunks)
-        return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
-    running: deque[Future[_Packed]] = deque()
-    try:
-        for chunk in chunks:
-            running.append(pool.submit(packer, chunk))
-            if len(running) > 2 * workers:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-    except BrokenProcessPool:
-        raise UserError(
-            f"workers={workers}: one was killed, most likely for lack of memory; use fewer"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 @contextmanager
 def _naming(folder: Path) -> Iterator[None]:
     """Turn a full or forbidden disk into an error that names the place."""
@@ -127,6 +116,87 @@ def _naming(folder: Path) -> Iterator[None]:
             f"{folder}: cannot be written ({error.strerror}), nothing is kept; make room or choose "
             "another directory"
         ) from None
+
+
+def _source(tokenizer: Tokenizer, options: ReaderOptions) -> TokenSource:
+    return TokenSource(
+        tool=f"convbert-pretrain {version('convbert-pretrain')}",
+        tokenizer_digest=tokenizer.digest,
+        vocab_size=tokenizer.vocab_size,
+        pad_id=tokenizer.pad_id,
+        cls_id=tokenizer.cls_id,
+        sep_id=tokenizer.sep_id,
+        build={"chunk_characters": CHUNK_CHARACTERS, **asdict(options)},
+    )
+
+
+def _packer(source: TokenSource, seq_len: int, packing: Packing, seed: int) -> _Packer:
+    if seq_len < 8:
+        raise UserError(f"seq_len={seq_len}: too short for a segment pair; use at least 8")
+    rows = RowFormat(seq_len, source.pad_id, source.cls_id, source.sep_id)
+    return _Packer(rows, packing, seed)
+
+
+def _require_tokens(count: int) -> None:
+    if not count:
+        raise UserError("the input holds no tokens, only invisible characters; check it")
+
+
+def tokenize_corpus(
+    inputs: Iterable[str | Path],
+    tokenizer_path: Path,
+    folder: Path,
+    *,
+    part_bytes: int = 256 << 20,
+    workers: int = 1,
+    options: ReaderOptions | None = None,
+    report: Report = lambda documents, characters: None,
+) -> TokenManifest:
+    """Tokenise a corpus to ``folder``, which appears when it is complete; return its manifest.
+
+    ``report``, the bytes and the errors are as in ``build_shards``.
+    """
+    require_vacant(folder)
+    tokenizer = Tokenizer.load(tokenizer_path)
+    options = options or ReaderOptions()
+    encode = _Encoder(tokenizer_path, tokenizer.digest)
+    with _naming(folder), atomic_directory(folder) as temporary:
+        with TokenWriter(temporary, part_bytes) as writer:
+            chunks = _chunks(iter_documents(inputs, options))
+            for characters, encoded in ordered_map(encode, chunks, workers):
+                writer.write(encoded)
+                report(len(encoded.documents), characters)
+        _require_tokens(writer.tokens)
+        manifest = TokenManifest(
+            **_source(tokenizer, options).model_dump(),
+            num_documents=writer.documents,
+            num_tokens=writer.tokens,
+            parts=writer.parts,
+        )
+        manifest.save(temporary)
+    return manifest
+
+
+def pack_tokens(
+    tokens: Path,
+    folder: Path,
+    *,
+    seq_len: int = 128,
+    packing: Packing = "electra",
+    shard_bytes: int = 256 << 20,
+    seed: int = 0,
+    workers: int = 1,
+    report: Report = lambda documents, tokens: None,
+) -> Manifest:
+    """Pack tokenised documents to shards: the bytes of ``build_shards`` with the same settings.
+
+    ``report`` hears of documents and tokens. Raises ``UserError`` also for missing or damaged
+    files of ``tokens``.
+    """
+    source = TokenManifest.load(tokens)
+    packer = _packer(source, seq_len, packing, seed)
+    packed = ordered_map(packer, read_chunks(tokens, source), workers)
+    return _write(packed, source, packer, folder, shard_bytes, report)
 
 
 def build_shards(
@@ -150,32 +220,42 @@ def build_shards(
     written; nothing is left behind then.
     """
     require_vacant(folder)
-    if seq_len < 8:
-        raise UserError(f"seq_len={seq_len}: too short for a segment pair; use at least 8")
     tokenizer = Tokenizer.load(tokenizer_path)
     options = options or ReaderOptions()
-    rows = RowFormat(seq_len, tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
-    packer = _Packer(tokenizer_path, tokenizer.digest, rows, packing, seed)
+    source = _source(tokenizer, options)
+    packer = _packer(source, seq_len, packing, seed)
+    builder = _Builder(_Encoder(tokenizer_path, tokenizer.digest), packer)
+    packed = ordered_map(builder, _chunks(iter_documents(inputs, options)), workers)
+    return _write(packed, source, packer, folder, shard_bytes, report)
+
+
+def _write(
+    chunks: Iterable[_Packed],
+    source: TokenSource,
+    packer: _Packer,
+    folder: Path,
+    shard_bytes: int,
+    report: Report,
+) -> Manifest:
+    """Write rows and their manifest to ``folder``, whole or not at all."""
+    require_vacant(folder)
     documents = tokens = 0
     with _naming(folder), atomic_directory(folder) as temporary:
-        with ShardWriter(temporary, seq_len, tokenizer.vocab_size, shard_bytes) as writer:
-            for packed in _pack(packer, _chunks(iter_documents(inputs, options)), workers):
+        with ShardWriter(temporary, packer.rows.seq_len, source.vocab_size, shard_bytes) as writer:
+            for packed in chunks:
                 writer.write(packed.rows)
                 documents += packed.documents
-                tokens += int(np.count_nonzero(packed.rows != rows.pad_id))
-                report(packed.documents, packed.characters)
-        if not tokens:
-            raise UserError("the input holds no tokens, only invisible characters; check it")
+                tokens += int(np.count_nonzero(packed.rows != source.pad_id))
+                report(packed.documents, packed.size)
+        _require_tokens(tokens)
         manifest = Manifest(
-            tool=f"convbert-pretrain {version('convbert-pretrain')}",
-            tokenizer_digest=tokenizer.digest,
-            vocab_size=tokenizer.vocab_size,
-            **asdict(rows),
-            packing=packing,
+            **source.model_dump(include=TokenSource.model_fields.keys() - {"build"}),
+            seq_len=packer.rows.seq_len,
+            packing=packer.packing,
             num_documents=documents,
             num_sequences=sum(shard.sequences for shard in writer.shards),
             num_tokens=tokens,
-            build={"seed": seed, "chunk_characters": CHUNK_CHARACTERS, **asdict(options)},
+            build={"seed": packer.seed, **source.build},
             shards=writer.shards,
         )
         manifest.save(temporary / "manifest.json")

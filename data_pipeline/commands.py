@@ -8,12 +8,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from convbert.data_pipeline.build import build_shards
+from convbert.data_pipeline.build import Report, build_shards, pack_tokens, tokenize_corpus
 from convbert.data_pipeline.corpora import fetch
 from convbert.data_pipeline.inspect import head, info
 from convbert.data_pipeline.manifest import Manifest, Packing
 from convbert.data_pipeline.readers import ReaderOptions, input_files, iter_documents
 from convbert.data_pipeline.tokenizer import ModelType, Tokenizer, train_tokenizer
+from convbert.data_pipeline.tokens import TokenManifest
 from convbert.data_pipeline.verify import verify_shards
 
 
@@ -63,6 +64,32 @@ def train(
     print(f"{folder}: {tokenizer.vocab_size:,} ids, sha256 {tokenizer.digest[:12]}")
 
 
+@contextmanager
+def _counting(what: str, total: int) -> Iterator[Report]:
+    """Show a bar over ``total`` while the block runs; give what hears of documents and size."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[documents]:,} documents"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total or None, documents=0)
+        done = [0, 0]
+
+        def report(documents: int, size: int) -> None:
+            done[0] += documents
+            done[1] += size
+            progress.update(task, completed=done[1], documents=done[0])
+
+        yield report
+
+
+def _input_size(inputs: list[Path]) -> int:
+    return sum(p.stat().st_size for p in input_files(inputs) if p.suffix != ".gz")
+
+
 def build(
     inputs: list[Path],
     tokenizer: Path,
@@ -76,23 +103,7 @@ def build(
     options: ReaderOptions,
 ) -> None:
     """Build shards with a progress bar over the input and report what they hold."""
-    total = sum(p.stat().st_size for p in input_files(inputs) if p.suffix != ".gz")
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("packing"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[documents]:,} documents"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("packing", total=total or None, documents=0)
-        done = [0, 0]
-
-        def report(documents: int, characters: int) -> None:
-            done[0] += documents
-            done[1] += characters
-            progress.update(task, completed=done[1], documents=done[0])
-
+    with _counting("packing", _input_size(inputs)) as report:
         manifest = build_shards(
             inputs,
             tokenizer,
@@ -103,6 +114,55 @@ def build(
             seed=seed,
             workers=workers or len(os.sched_getaffinity(0)),
             options=options,
+            report=report,
+        )
+    print(describe(folder, manifest))
+
+
+def tokenize(
+    inputs: list[Path],
+    tokenizer: Path,
+    folder: Path,
+    *,
+    workers: int | None,
+    options: ReaderOptions,
+) -> None:
+    """Tokenise a corpus with a progress bar and report what it holds."""
+    with _counting("tokenising", _input_size(inputs)) as report:
+        manifest = tokenize_corpus(
+            inputs,
+            tokenizer,
+            folder,
+            workers=workers or len(os.sched_getaffinity(0)),
+            options=options,
+            report=report,
+        )
+    print(
+        f"{folder}: {manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens in "
+        f"{len(manifest.parts)} file(s)"
+    )
+
+
+def pack(
+    tokens: Path,
+    folder: Path,
+    *,
+    seq_len: int,
+    packing: Packing,
+    shard_megabytes: int,
+    workers: int | None,
+    seed: int,
+) -> None:
+    """Pack a tokenised corpus with a progress bar and report what the shards hold."""
+    with _counting("packing", TokenManifest.load(tokens).num_tokens) as report:
+        manifest = pack_tokens(
+            tokens,
+            folder,
+            seq_len=seq_len,
+            packing=packing,
+            shard_bytes=shard_megabytes << 20,
+            seed=seed,
+            workers=workers or len(os.sched_getaffinity(0)),
             report=report,
         )
     print(describe(folder, manifest))

@@ -25,6 +25,60 @@ def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
 
 
+class TarFiles:
+    """Numbered tars of ``.npy`` members with the same bytes for the same arrays.
+
+    ``close`` ends a tar; the next member opens the next one. ``full`` says that it has reached
+    ``target_bytes``.
+    """
+
+    def __init__(self, folder: Path, stem: str, target_bytes: int) -> None:
+        self.folder = folder
+        self.stem = stem
+        self.target_bytes = target_bytes
+        self._closed = 0
+        self._tar: tarfile.TarFile | None = None
+
+    @property
+    def path(self) -> Path:
+        """The tar that is written now, or next."""
+        return self.folder / f"{self.stem}-{self._closed:06d}.tar"
+
+    @property
+    def full(self) -> bool:
+        """Whether the tar has reached its target size."""
+        return self._tar is not None and self._tar.offset >= self.target_bytes
+
+    def add(self, name: str, array: NDArray[np.unsignedinteger]) -> tuple[int, int, int]:
+        """Append an array; return offset, size and CRC-32 of its ``.npy`` bytes."""
+        if self._tar is None:
+            self._tar = tarfile.TarFile(self.path, "w", format=tarfile.USTAR_FORMAT)
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        payload = buffer.getvalue()
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mode, entry.mtime = len(payload), 0o644, 0
+        offset = self._tar.offset + tarfile.BLOCKSIZE
+        self._tar.addfile(entry, io.BytesIO(payload))
+        return offset, len(payload), zlib.crc32(payload)
+
+    def close(self) -> tuple[Path, str] | None:
+        """End the tar, if one is open; return its path and SHA-256."""
+        if self._tar is None:
+            return None
+        self._tar.close()
+        path = self.path
+        self._tar, self._closed = None, self._closed + 1
+        with path.open("rb") as file:
+            return path, hashlib.file_digest(file, "sha256").hexdigest()
+
+    def abandon(self) -> None:
+        """Free the file after an error."""
+        if self._tar is not None and self._tar.fileobj is not None:
+            with suppress(OSError):  # on a full disk this fails too, but frees the file
+                self._tar.fileobj.close()
+
+
 class ShardWriter:
     """Collects sequences and writes them to ``folder`` as numbered shards.
 
@@ -36,13 +90,12 @@ class ShardWriter:
         self.folder = folder
         self.seq_len = seq_len
         self.dtype = token_dtype(vocab_size)
-        self.shard_bytes = shard_bytes
+        self._files = TarFiles(folder, "shard", shard_bytes)
         self._pending: list[NDArray[np.unsignedinteger]] = []
         self._count = 0
         self._blocks = 0
         self.shards: list[Shard] = []
         self._members: list[Member] = []
-        self._tar: tarfile.TarFile | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -50,9 +103,8 @@ class ShardWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
-        elif self._tar is not None and self._tar.fileobj is not None:
-            with suppress(OSError):  # on a full disk this fails too, but frees the file
-                self._tar.fileobj.close()
+        else:
+            self._files.abandon()
 
     def write(self, rows: NDArray[np.unsignedinteger]) -> None:
         """Append sequences [n, L]."""
@@ -72,42 +124,25 @@ class ShardWriter:
         self._close_shard()
         return self.shards
 
-    def _path(self) -> Path:
-        return self.folder / f"shard-{len(self.shards):06d}.tar"
-
     def _write_block(self, rows: NDArray[np.unsignedinteger]) -> None:
-        if self._tar is None:
-            self._tar = tarfile.TarFile(self._path(), "w", format=tarfile.USTAR_FORMAT)
-        buffer = io.BytesIO()
-        np.save(buffer, np.ascontiguousarray(rows, dtype=self.dtype))
-        payload = buffer.getvalue()
-        entry = tarfile.TarInfo(f"{self._blocks:09d}.npy")
-        entry.size, entry.mode, entry.mtime = len(payload), 0o644, 0
-        offset = self._tar.offset + tarfile.BLOCKSIZE
-        self._tar.addfile(entry, io.BytesIO(payload))
+        name = f"{self._blocks:09d}.npy"
+        array = np.ascontiguousarray(rows, dtype=self.dtype)
+        offset, size, crc32 = self._files.add(name, array)
         self._members.append(
-            Member(
-                name=entry.name,
-                offset=offset,
-                size=len(payload),
-                crc32=zlib.crc32(payload),
-                sequences=len(rows),
-            )
+            Member(name=name, offset=offset, size=size, crc32=crc32, sequences=len(rows))
         )
         self._blocks += 1
-        if self._tar.offset >= self.shard_bytes:
+        if self._files.full:
             self._close_shard()
 
     def _close_shard(self) -> None:
-        if self._tar is None:
+        written = self._files.close()
+        if written is None:
             return
-        self._tar.close()
-        path = self._path()
+        path, digest = written
         index = ShardIndex(shard=path.name, members=self._members)
         content = index.model_dump_json(indent=1).encode() + b"\n"
         (self.folder / index_name(path.name)).write_bytes(content)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.shards.append(
             Shard(
                 name=path.name,
@@ -117,4 +152,4 @@ class ShardWriter:
                 index_sha256=hashlib.sha256(content).hexdigest(),
             )
         )
-        self._tar, self._members = None, []
+        self._members = []

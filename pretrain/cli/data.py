@@ -19,6 +19,16 @@ Unit = Annotated[
     typer.Option(help="What a document is in a text file; a paragraph ends at a blank line."),
 ]
 Field = Annotated[str, typer.Option(help="JSON key or CSV column that holds the text.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")]
+TokenizerOption = Annotated[Path, typer.Option("--tokenizer", "-t", help="Tokenizer directory.")]
+SequenceLength = Annotated[int, typer.Option(help="Tokens per sequence.")]
+Packing = Annotated[
+    Literal["electra", "full"],
+    typer.Option(help="electra: segment pairs of one document; full: no padding."),
+]
+ShardSize = Annotated[int, typer.Option(help="Size of a shard.", min=1)]
+Workers = Annotated[int | None, typer.Option(help="Processes; default one per core.")]
+PackingSeed = Annotated[int, typer.Option(help="Of segment lengths.")]
 
 
 @corpus_app.command("fetch")
@@ -67,16 +77,13 @@ def tokenizer_train(
 @shards_app.command("build")
 def shards_build(
     inputs: Inputs,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
-    tokenizer: Annotated[Path, typer.Option("--tokenizer", "-t", help="Tokenizer directory.")],
-    seq_len: Annotated[int, typer.Option(help="Tokens per sequence.")] = 128,
-    packing: Annotated[
-        Literal["electra", "full"],
-        typer.Option(help="electra: segment pairs of one document; full: no padding."),
-    ] = "electra",
-    shard_megabytes: Annotated[int, typer.Option(help="Size of a shard.", min=1)] = 256,
-    workers: Annotated[int | None, typer.Option(help="Processes; default one per core.")] = None,
-    seed: Annotated[int, typer.Option(help="Of segment lengths.")] = 0,
+    output: Output,
+    tokenizer: TokenizerOption,
+    seq_len: SequenceLength = 128,
+    packing: Packing = "electra",
+    shard_megabytes: ShardSize = 256,
+    workers: Workers = None,
+    seed: PackingSeed = 0,
     unit: Unit = "file",
     field: Field = "text",
 ) -> None:
@@ -94,6 +101,47 @@ def shards_build(
         workers=workers,
         seed=seed,
         options=ReaderOptions(unit=unit, field=field),
+    )
+
+
+@shards_app.command("tokenize")
+def shards_tokenize(
+    inputs: Inputs,
+    output: Output,
+    tokenizer: TokenizerOption,
+    workers: Workers = None,
+    unit: Unit = "file",
+    field: Field = "text",
+) -> None:
+    """Tokenise text once, to pack it to several lengths with `convbert shards pack`."""
+    from convbert.data_pipeline import commands
+    from convbert.data_pipeline.readers import ReaderOptions
+
+    options = ReaderOptions(unit=unit, field=field)
+    commands.tokenize(inputs, tokenizer, output, workers=workers, options=options)
+
+
+@shards_app.command("pack")
+def shards_pack(
+    tokens: Annotated[Path, typer.Argument(help="Directory that `shards tokenize` made.")],
+    output: Output,
+    seq_len: SequenceLength = 128,
+    packing: Packing = "electra",
+    shard_megabytes: ShardSize = 256,
+    workers: Workers = None,
+    seed: PackingSeed = 0,
+) -> None:
+    """Pack tokenised text into shards: the bytes of `shards build` with the same settings."""
+    from convbert.data_pipeline import commands
+
+    commands.pack(
+        tokens,
+        output,
+        seq_len=seq_len,
+        packing=packing,
+        shard_megabytes=shard_megabytes,
+        workers=workers,
+        seed=seed,
     )
 
 
