@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from convbert.models.config import PretrainingConfig
 from convbert.models.errors import UserError
 from convbert.models.presets import preset
+from convbert.pretrain.guards.config import GuardConfig
 from convbert.pretrain.objective.config import ObjectiveConfig
 from convbert.pretrain.training.schedule import ScheduleConfig
 
@@ -103,6 +104,7 @@ class RunConfig(_Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    guards: GuardConfig = GuardConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     def absolute(self) -> "RunConfig":
@@ -123,7 +125,15 @@ class RunConfig(_Section):
 
 
 # These change how a run is executed, not what it computes, so a resumed run may alter them.
-EXECUTION_KEYS = ("micro_batch", "deepspeed", "threads", "compile", "checkpoint", "tracking")
+EXECUTION_KEYS = (
+    "micro_batch",
+    "deepspeed",
+    "threads",
+    "compile",
+    "checkpoint",
+    "guards",
+    "tracking",
+)
 
 
 def _first(error: ValidationError) -> str:

@@ -1,11 +1,14 @@
 """``metrics.jsonl``: what a run measured, one JSON object a line, written before anything else.
 
-Three kinds of line share the file, so that one position in it says how much was delivered:
+Four kinds of line share the file, so that one position in it says how much was delivered:
 
 ``{"step": 50, "time": 1763900000.1, "flops": 3.1e15, "values": {"loss": 9.2}}``
     training: optimizer step, Unix seconds, cumulative training FLOPs, scalars;
 ``{"curve": "rotten_tomatoes/accuracy", "time": ..., "flops": 3.1e15, "value": 0.71, "extra": {}}``
     one point of an accuracy-against-FLOPs curve;
+``{"event": "nan", "action": "skip", "at": 51, "time": ..., "facts": {"loss": "nan", ...}}``
+    something that befell optimizer step ``at`` and what was done about it; a rollback carries
+    the first step that is trained again;
 ``{"artifact": "report/curve.png", "time": ...}``
     a file of the run directory that belongs on the tracking server.
 
@@ -56,8 +59,20 @@ class ArtifactRecord:
     time: float
 
 
-Record = StepRecord | CurvePoint | ArtifactRecord
+@dataclass(frozen=True)
+class EventRecord:
+    """What befell optimizer step ``at`` and the ``action`` taken; numbers in ``facts``."""
+
+    event: str
+    action: str
+    at: int
+    time: float
+    facts: dict[str, float]
+
+
+Record = StepRecord | CurvePoint | ArtifactRecord | EventRecord
 KINDS: dict[str, type[Record]] = {
+    "event": EventRecord,
     "step": StepRecord,
     "curve": CurvePoint,
     "artifact": ArtifactRecord,
@@ -82,6 +97,12 @@ class MetricsLog:
     def append(self, record: Record) -> None:
         """Write one record."""
         self._file.write(encode(record))
+
+    def rewind(self, step: int) -> None:
+        """Forget everything after optimizer step ``step``."""
+        self._file.close()
+        rewind(self.path, step)
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
 
     def sync(self) -> None:
         """Force what was written to the disk; to be called before a checkpoint is committed."""
@@ -112,6 +133,8 @@ def decode(line: bytes) -> Record:
         raise ValueError(f"none of the keys {', '.join(KINDS)}")
     if kind is StepRecord:
         entry["values"] = {name: float(value) for name, value in entry["values"].items()}
+    if kind is EventRecord:
+        entry["facts"] = {name: float(value) for name, value in entry["facts"].items()}
     if kind is CurvePoint:
         entry["value"] = float(entry["value"])
     try:
@@ -175,6 +198,8 @@ def rewind(path: Path, step: int) -> int:
 def _is_before(record: Record, step: int, flops: float) -> bool:
     if isinstance(record, StepRecord):
         return record.step <= step
+    if isinstance(record, EventRecord):
+        return record.at <= step
     return isinstance(record, ArtifactRecord) or record.flops <= flops
 
 

@@ -18,9 +18,11 @@ from convbert.pretrain.tracking.metrics_log import (
     FILE_NAME,
     ArtifactRecord,
     CurvePoint,
+    EventRecord,
     Record,
     StepRecord,
     decode,
+    read_records,
 )
 from convbert.pretrain.tracking.tracked_run import RunState, TrackedRun
 
@@ -50,15 +52,23 @@ class Delivery:
         self._run_dir = run_dir
         self._cursor = run_dir / CURSOR_FILE
         self._client: Any = None
-        self._seen: dict[str, set[tuple[int, float | None]]] = {}
+        # By metric: when the server last got this step (of curves: this step with this value).
+        self._seen: dict[str, dict[tuple[int, float | None], int]] = {}
+        self._rollbacks: list[EventRecord] = []
         if rewound:
-            self._save_offset(0)
+            self.rewind()
+
+    def rewind(self) -> None:
+        """Start again from the beginning of the file, which lost lines."""
+        self._save_offset(0)
+        self._client, self._seen = None, {}
 
     def deliver(self) -> int:
         """Send every complete line not sent yet; return the number of metrics that were new."""
         try:
             if self._client is None:
                 self._client = self._connect()
+                self._rollbacks = self._find_rollbacks()
             sent = 0
             for records, end in self._pending():
                 sent += self._send(records)
@@ -141,13 +151,27 @@ class Delivery:
         step, values = scalars(record)
         return [Metric(key, value, int(record.time * 1000), step) for key, value in values.items()]
 
+    def _find_rollbacks(self) -> list[EventRecord]:
+        path = self._run_dir / FILE_NAME
+        events = (r for r in read_records(path) if isinstance(r, EventRecord))
+        return [event for event in events if event.action == "rollback"]
+
     def _is_new(self, metric: Any, record: Record) -> bool:
-        """Compare with the server by step; curves may be measured again, so by value too."""
+        """Compare with the server by step; curves may be measured again, so by value too.
+
+        Steps trained again after a rollback are new although the server has the abandoned ones.
+        """
         valued = isinstance(record, CurvePoint)
         if metric.key not in self._seen:
             history = self._client.get_metric_history(self.run.state.run_id, metric.key)
-            self._seen[metric.key] = {(m.step, m.value if valued else None) for m in history}
-        return (metric.step, metric.value if valued else None) not in self._seen[metric.key]
+            self._seen[metric.key] = {}
+            for m in sorted(history, key=lambda m: m.timestamp):
+                self._seen[metric.key][m.step, m.value if valued else None] = m.timestamp
+        since = [
+            e.time for e in self._rollbacks if not valued and e.at <= metric.step <= e.facts["step"]
+        ]
+        sent = self._seen[metric.key].get((metric.step, metric.value if valued else None))
+        return sent is None or sent < 1000 * max(since, default=0.0)
 
     def _send_artifact(self, record: ArtifactRecord) -> None:
         path = self._run_dir / record.artifact
@@ -173,7 +197,7 @@ def scalars(record: Record) -> tuple[int, dict[str, float]]:
 
     Training scalars count optimizer steps and carry their cumulative ``flops``, so that a chart
     can take either as its x axis; curve points count cumulative GFLOPs, which fit MLflow's
-    64-bit steps up to 9e27 FLOPs.
+    64-bit steps up to 9e27 FLOPs. Events count optimizer steps.
     """
     if isinstance(record, StepRecord):
         return record.step, record.values | {"flops": record.flops}
@@ -181,6 +205,9 @@ def scalars(record: Record) -> tuple[int, dict[str, float]]:
         numbers = {k: float(v) for k, v in record.extra.items() if isinstance(v, int | float)}
         spread = {f"{record.curve}_{key}": value for key, value in numbers.items()}
         return round(record.flops / 1e9), {record.curve: record.value} | spread
+    if isinstance(record, EventRecord):
+        name = f"guards/{record.event}_{record.action}"
+        return record.at, {f"{name}/{key}": value for key, value in record.facts.items()}
     return 0, {}
 
 

@@ -2,6 +2,8 @@
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 
@@ -29,11 +31,18 @@ class Spool:
         self._patience = patience
         self._closing = threading.Event()
         self._reached = True
+        self._delivering = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="mlflow-spool", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    @contextmanager
+    def paused(self) -> Iterator[Delivery]:
+        """Hold back deliveries while the file is changed; waits for the one under way."""
+        with self._delivering:
+            yield self._delivery
 
     def close(self, status: str) -> None:
         """End the run as ``status`` and wait a bounded time for the last delivery."""
@@ -55,9 +64,10 @@ class Spool:
     def _attempt(self, *, last: bool = False) -> bool:
         """Deliver once; report the first failure of a series and its end."""
         try:
-            self._delivery.deliver()
-            if last:
-                self._delivery.finish()
+            with self._delivering:
+                self._delivery.deliver()
+                if last:
+                    self._delivery.finish()
         except Exception as error:
             if self._reached:
                 uri = self._delivery.run.state.tracking_uri

@@ -14,6 +14,7 @@ from convbert.pretrain.tracking.metrics_log import (
     FILE_NAME,
     ArtifactRecord,
     CurvePoint,
+    EventRecord,
     MetricsLog,
     StepRecord,
     now,
@@ -41,6 +42,12 @@ class Tracker(Protocol):
         ``NAME_KEY``.
         """
 
+    def event(self, kind: str, action: str, at: int, facts: dict[str, float]) -> None:
+        """Record what befell optimizer step ``at`` and what was done about it."""
+
+    def rewind(self, step: int) -> None:
+        """Forget what came after optimizer step ``step``, which is trained again otherwise."""
+
     def artifact(self, path: Path) -> None:
         """Publish a file; it must stay in place until it was delivered."""
 
@@ -58,6 +65,12 @@ class SilentTracker:
         """Do nothing."""
 
     def curve_point(self, flops: float, name: str, value: float, **extra: Any) -> None:
+        """Do nothing."""
+
+    def event(self, kind: str, action: str, at: int, facts: dict[str, float]) -> None:
+        """Do nothing."""
+
+    def rewind(self, step: int) -> None:
         """Do nothing."""
 
     def artifact(self, path: Path) -> None:
@@ -87,6 +100,20 @@ class RunTracker:
     def curve_point(self, flops: float, name: str, value: float, **extra: Any) -> None:
         """Append one curve record."""
         self._log.append(CurvePoint(name, now(), float(flops), float(value), extra))
+
+    def event(self, kind: str, action: str, at: int, facts: dict[str, float]) -> None:
+        """Append one event."""
+        numbers = {name: float(value) for name, value in facts.items()}
+        self._log.append(EventRecord(kind, action, int(at), now(), numbers))
+
+    def rewind(self, step: int) -> None:
+        """Drop the records after ``step`` and deliver what follows as new."""
+        if self._spool is None:
+            self._log.rewind(step)
+            return
+        with self._spool.paused() as delivery:
+            self._log.rewind(step)
+            delivery.rewind()
 
     def artifact(self, path: Path) -> None:
         """Append the file's path, relative to the run directory where it lies inside."""

@@ -10,6 +10,8 @@ import io
 import json
 import logging
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -102,6 +104,24 @@ def init_distributed() -> None:
     deepspeed.init_distributed(dist_backend=backend, dist_init_required=False, verbose=False)
 
 
+Accept = Callable[[float | Tensor], bool]
+"""Told the gradient norm of an update, says whether it is to be applied; the same everywhere."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """How an update ended.
+
+    ``norm`` is that of the gradient before clipping, over all parameters and processes.
+    ``applied`` is false if it was refused or the gradient overflowed; ``overflow`` says that
+    DeepSpeed left it out without asking.
+    """
+
+    norm: float | Tensor
+    applied: bool
+    overflow: bool
+
+
 class Engine:
     """A DeepSpeed engine with the few operations the trainer needs, equal in every stage."""
 
@@ -113,6 +133,11 @@ class Engine:
         for group in optimizer.param_groups:
             group["lr"] = 0.0
         self.module = module
+        self.updates = 0  # applied ones, of the whole run
+        self._accept: Accept | None = None
+        self._accepted: bool | None = None
+        self._own_norm: Tensor | None = None
+        optimizer.step = self._gated(optimizer.step)  # type: ignore[method-assign]
         self.stage: int = config.get("zero_optimization", {}).get("stage", 0)
         self.base_optimizer = optimizer
         # Without ZeRO and in fp32 DeepSpeed clips but does not tell the norm, so it is done here.
@@ -138,23 +163,47 @@ class Engine:
         self.deepspeed.backward(loss)
         return statistics
 
-    def step(self, learning_rate: float) -> float | Tensor:
-        """Finish a micro-batch; at the accumulation boundary update and return the norm.
+    def step(self, learning_rate: float, accept: Accept) -> Update | None:
+        """Finish a micro-batch; at the accumulation boundary update if ``accept`` agrees.
 
-        The norm is that of the gradient before clipping, over all parameters and processes.
+        Returns None before the boundary.
         """
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = learning_rate
-        norm: float | Tensor | None = None
-        if self._own_clip and self.deepspeed.is_gradient_accumulation_boundary():
-            norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._own_clip)
+        boundary = self.deepspeed.is_gradient_accumulation_boundary()
+        self._accept, self._accepted, self._own_norm = accept, None, None
+        if self._own_clip and boundary:
+            self._own_norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._own_clip)
         self.deepspeed.step()
-        return norm if norm is not None else self.deepspeed.get_global_grad_norm()
+        if not boundary:
+            return None
+        self.updates += bool(self._accepted)
+        return Update(self._norm(), bool(self._accepted), overflow=self._accepted is None)
 
-    @property
-    def skipped_steps(self) -> int:
-        """Updates DeepSpeed left out because of an overflow; it does not log them in bf16."""
-        return self.deepspeed.skipped_steps
+    def _norm(self) -> float | Tensor:
+        if self._own_norm is not None:
+            return self._own_norm
+        return self.deepspeed.optimizer._global_grad_norm
+
+    def _gated(self, step: Callable[[], Any]) -> Callable[..., None]:
+        """Ask before the optimizer's step, once per update however often DeepSpeed calls it.
+
+        DeepSpeed computes the norm before it steps and copies the parameters after it, whatever
+        the stage, so a refused update leaves everything as it was.
+        """
+
+        def gated(closure: None = None) -> None:
+            if self._accept is None:  # DeepSpeed's own step while it is built
+                step()
+                return
+            if self._accepted is None:
+                self._accepted = self._accept(self._norm())
+            if self._accepted:
+                for group in self.base_optimizer.param_groups:
+                    group["step"] = self.updates  # stage 3 steps a group in several parts
+                step()
+
+        return gated
 
 
 def build_engine(

@@ -1,12 +1,13 @@
 """The training loop: batches in, updates, metrics and checkpoints out.
 
 Everything random is a function of the step, so the only state besides parameters and moments is
-the number of finished updates.
+the number of finished updates and what the guards remember.
 """
 
-import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,8 @@ from convbert.pretrain.checkpoints.saving import Checkpointer
 from convbert.pretrain.checks import Split
 from convbert.pretrain.config import RunConfig
 from convbert.pretrain.exchange.importing import initialise_from
+from convbert.pretrain.guards.data_order import DataOrder
+from convbert.pretrain.guards.judge import Event, Judge
 from convbert.pretrain.objective.counter_rng import mix
 from convbert.pretrain.objective.losses import STATISTICS, Normalisers, build_objective, summarise
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
@@ -41,26 +44,16 @@ from convbert.pretrain.training.stopping import StopRequest
 _DROPOUT_STREAM = 4
 
 
-class Window:
-    """Statistics of the steps since the last report, kept on the device.
+@dataclass(frozen=True)
+class Row:
+    """What one update did: sums over the global batch, read after the processes agreed."""
 
-    Reading a value from a GPU waits for it, so values of several steps are reduced over the
-    processes and read at once.
-    """
-
-    def __init__(self) -> None:
-        self.rows: list[Tensor] = []
-
-    def add(self, statistics: Tensor) -> None:
-        """Add one step's statistics of this process."""
-        self.rows.append(statistics)
-
-    def reduce(self) -> list[list[float]]:
-        """Return the sums over all processes, a row per step, and start afresh."""
-        table = torch.stack(self.rows)
-        dist.all_reduce(table)
-        self.rows = []
-        return table.tolist()
+    step: int
+    batch: int
+    sums: dict[str, float]
+    loss: float
+    norm: float
+    stop: bool
 
 
 class Trainer:
@@ -86,7 +79,9 @@ class Trainer:
             for convention in ("electra", "hardware")
         }
         self.step = 0
-        self.window = Window()
+        self.order = DataOrder(config.global_batch)
+        self.judge = Judge(config.guards)
+        self._rows: list[Row] = []
 
     def _engine(self) -> Engine:
         config = self.config
@@ -118,8 +113,13 @@ class Trainer:
         """Continue from the newest good checkpoint; return the number of finished updates."""
         state = self.checkpointer.restore()
         if state is not None:
-            self.step = int(state["step"])
+            self._adopt(state)
         return self.step
+
+    def _adopt(self, state: dict[str, Any], *, keep_counts: bool = False) -> None:
+        self.step = int(state["step"])
+        self.order = DataOrder(self.split.global_batch, state["skipped"])
+        self.judge.load(state["guards"], keep_counts=keep_counts)
 
     def fit(
         self, loader: ShardLoader, tracker: Tracker, progress: Progress, stop: StopRequest
@@ -128,17 +128,20 @@ class Trainer:
 
         Either way the last update is in a checkpoint when this returns.
         """
-        batches = loader.iterate(self.step)
+        batches = self.order.read(loader, self.step)
         self._started = time.monotonic()
         while self.step < self.config.steps:
-            self._update(batches)
-            if self._report_due():
-                stopping = self._report(tracker, progress, stop.requested)
-                if stopping and self.step < self.config.steps:
-                    self._save(tracker)
-                    return False
-            if self.checkpointer.due(self.step) or self.step == self.config.steps:
+            row, event = self._update(batches, stop.requested)
+            if event is not None and self._react(event, row, tracker):
+                batches = self.order.read(loader, self.step)
+                continue
+            stopping = row.stop and self.step < self.config.steps
+            if stopping or self._report_due():
+                self._report(tracker, progress)
+            if stopping or self.checkpointer.due(self.step) or self.step == self.config.steps:
                 self._save(tracker)
+            if stopping:
+                return False
         return True
 
     def _report_due(self) -> bool:
@@ -150,32 +153,90 @@ class Trainer:
 
     def _save(self, tracker: Tracker) -> None:
         tracker.flush()
-        self.checkpointer.save(self.step, {"sequences": self.step * self.split.global_batch})
-
-    def _update(self, batches: Iterator[Batch]) -> None:
-        """Run one update on the next global batch and keep its statistics."""
-        masked = self._mask(next(batches))
-        normalisers = self._normalisers(masked)
-        rate = learning_rate(
-            self.config.schedule,
+        self.checkpointer.save(
             self.step,
-            self.config.steps,
-            self.config.optimizer.learning_rate,
+            {
+                "sequences": self.order.number(self.step) * self.split.global_batch,
+                "skipped": self.order.state(),
+                "guards": self.judge.state(),
+            },
         )
-        total: Tensor | None = None
-        norm: float | Tensor = 0.0
+
+    def _update(self, batches: Iterator[tuple[int, Batch]], stop: bool) -> tuple[Row, Event | None]:
+        """Run one update on the next global batch, judge it and keep its statistics."""
+        number, batch = next(batches)
+        masked = self._mask(batch)
+        normalisers = self._normalisers(masked)
+        rate = self._rate(self.step)
+        sums = torch.zeros(len(STATISTICS) + 1, device=self.engine.device)
+        sums[-1] = float(stop)
+        event: Event | None = None
+
+        def accept(norm: float | Tensor) -> bool:
+            nonlocal event
+            dist.all_reduce(sums)
+            event = self.judge.look(self._loss(sums), float(norm))
+            return event is None or event.applied
+
         for index in range(self.split.accumulation):
             self._seed_dropout(index)
             start = index * self.split.micro_batch
             micro = masked.rows(start, start + self.split.micro_batch)
-            statistics = self.engine.forward_backward(micro, normalisers)
-            total = statistics if total is None else total + statistics
-            norm = self.engine.step(rate)
-        assert total is not None
-        # The norm is the same on every process: an equal share each survives the summation.
-        share = torch.as_tensor(norm, device=total.device).float() / self.split.world
-        self.window.add(torch.cat([total, share.reshape(1)]))
+            sums[:-1] += self.engine.forward_backward(micro, normalisers)
+            update = self.engine.step(rate, accept)
+        assert update is not None
+        if update.overflow:
+            dist.all_reduce(sums)
+            scaled = self.config.precision == "fp16"
+            event = self.judge.overflowed(self._loss(sums), scaled=scaled)
         self.step += 1
+        *values, stops = sums.tolist()
+        named = dict(zip(STATISTICS, values, strict=True))
+        row = Row(self.step, number, named, self._loss(sums), float(update.norm), stops > 0)
+        self._rows.append(row)
+        return row, event
+
+    def _loss(self, sums: Tensor) -> float:
+        """Return the total loss per slot and token; reading it waits for the device."""
+        weights = self.config.objective
+        values = summarise(dict(zip(STATISTICS, sums.tolist(), strict=False)))
+        return weights.generator_weight * values["loss/mlm"] + (
+            weights.discriminator_weight * values.get("loss/rtd", 0.0)
+        )
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(
+            self.config.schedule, step, self.config.steps, self.config.optimizer.learning_rate
+        )
+
+    def _react(self, event: Event, row: Row, tracker: Tracker) -> bool:
+        """Record what happened to an update and act on it; return True after a rollback."""
+        first, last = self.order.positions(row.batch)
+        facts = {"loss": row.loss, "norm": row.norm, "first_sequence": first, "last_sequence": last}
+        if event.score is not None:
+            facts["score"] = event.score
+        if event.action == "rollback" and (state := self.checkpointer.restore()) is not None:
+            resumed = int(state["step"])
+            low = max(self.order.number(resumed), row.batch + 1 - self.config.guards.rollback_span)
+            self._adopt(state, keep_counts=True)
+            self.order.leave_out(low, row.batch + 1)
+            self._rows = [r for r in self._rows if r.step <= resumed]
+            facts |= {"first_sequence": self.order.positions(low)[0], "step": row.step}
+            tracker.rewind(resumed)
+            tracker.event(event.kind, "rollback", resumed + 1, facts)
+            return True
+        action = "skip" if event.action == "rollback" else event.action
+        tracker.event(event.kind, action, row.step, facts)
+        if action == "stop":
+            self._log_rows(tracker)
+            tracker.flush()
+            raise UserError(
+                f"step {row.step}: {event.kind} (loss {row.loss}, gradient norm {row.norm}, "
+                f"sequences {first} to {last - 1}); {event.reason or 'the policy is stop'}; the "
+                "update was not applied and the last checkpoint is good; lower "
+                "optimizer.learning_rate, use precision=fp32, or change guards"
+            )
+        return False
 
     def _mask(self, batch: Batch) -> MaskedBatch:
         batch = batch.to(self.engine.device)
@@ -197,46 +258,33 @@ class Trainer:
         place = self.rank * self.split.accumulation + index
         torch.manual_seed(mix(self.config.seed, _DROPOUT_STREAM, self.step, place))
 
-    def _report(self, tracker: Tracker, progress: Progress, stop: bool) -> bool:
-        """Log every step of the window; return whether any process was asked to stop."""
-        count = len(self.window.rows)
-        flag = torch.zeros_like(self.window.rows[0])
-        flag[0] = float(stop)
-        self.window.add(flag)
-        *rows, flags = self.window.reduce()
-        now = time.monotonic()
-        seconds = (now - self._started) / count
-        self._started = now
-        tokens = sum(row[STATISTICS.index("rtd_tokens")] for row in rows)
-        for offset, row in enumerate(rows):
-            step = self.step - count + offset + 1
-            values = self._values(step, row)
-            values["speed/tokens_per_second"] = tokens / count / seconds
-            values["speed/step_seconds"] = seconds
-            tracker.log(step, step * self.flops["electra"], values)
-        progress.update(self.step, values)
-        return flags[0] > 0
+    def _report(self, tracker: Tracker, progress: Progress) -> None:
+        """Log every update since the last report."""
+        if self._rows:
+            progress.update(self.step, self._log_rows(tracker))
 
-    def _values(self, step: int, row: list[float]) -> dict[str, float]:
-        *sums, norm = row
-        weights = self.config.objective
-        values = summarise(dict(zip(STATISTICS, sums, strict=True)))
-        values["loss/total"] = weights.generator_weight * values["loss/mlm"] + (
-            weights.discriminator_weight * values.get("loss/rtd", 0.0)
-        )
-        if not math.isfinite(values["loss/total"]):
-            raise UserError(
-                f"step {step}: the loss is {values['loss/total']}; the last good checkpoint is "
-                "kept; lower optimizer.learning_rate or use precision=fp32"
-            )
-        rate = learning_rate(
-            self.config.schedule, step - 1, self.config.steps, self.config.optimizer.learning_rate
-        )
-        return values | {
-            "optimizer/gradient_norm": norm,
-            "optimizer/learning_rate": rate,
-            "optimizer/skipped_steps": float(self.engine.skipped_steps),
-            "flops/electra": step * self.flops["electra"],
-            "flops/hardware": step * self.flops["hardware"],
-            "tokens": float(step * self.split.global_batch * self.manifest.seq_len),
+    def _log_rows(self, tracker: Tracker) -> dict[str, float]:
+        rows, self._rows = self._rows, []
+        now = time.monotonic()
+        seconds = (now - self._started) / len(rows)
+        self._started = now
+        tokens = sum(row.sums["rtd_tokens"] for row in rows)
+        values: dict[str, float] = {}
+        for row in rows:
+            values = self._values(row)
+            values["speed/tokens_per_second"] = tokens / len(rows) / seconds
+            values["speed/step_seconds"] = seconds
+            tracker.log(row.step, row.step * self.flops["electra"], values)
+        return values
+
+    def _values(self, row: Row) -> dict[str, float]:
+        return summarise(row.sums) | {
+            "loss/total": row.loss,
+            "optimizer/gradient_norm": row.norm,
+            "optimizer/learning_rate": self._rate(row.step - 1),
+            "guards/left_out": float(self.judge.left_out),
+            "data/first_sequence": float(self.order.positions(row.batch)[0]),
+            "flops/electra": row.step * self.flops["electra"],
+            "flops/hardware": row.step * self.flops["hardware"],
+            "tokens": float(row.step * self.split.global_batch * self.manifest.seq_len),
         }

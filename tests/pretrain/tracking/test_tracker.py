@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from convbert.models.errors import UserError
-from convbert.pretrain.tracking.metrics_log import read_records
+from convbert.pretrain.tracking.metrics_log import StepRecord, read_records
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.tracked_run import TrackedRun
 from convbert.pretrain.tracking.tracker import open_tracker, resolve_uri, sync
@@ -83,6 +83,26 @@ def test_a_run_arrives_whole(tmp_path, store):
     local = client.download_artifacts(run.info.run_id, "report/curve.png", str(tmp_path))
     assert Path(local).read_bytes() == b"picture"
     assert run.info.artifact_uri.startswith((tmp_path / "mlartifacts").as_uri())
+
+
+def test_a_rollback_replaces_the_steps_that_are_trained_again(tmp_path, store):
+    run_dir = tmp_path / "run"
+    tracker = start(run_dir, store)
+    log_steps(tracker, range(1, 11))
+    time.sleep(0.01)
+    tracker.rewind(6)
+    tracker.event("nan", "rollback", 7, {"step": 10, "first_sequence": 72, "loss": float("nan")})
+    time.sleep(0.01)
+    for step in range(7, 13):
+        tracker.log(step, step * 2e9, {"loss": -1.0})
+    tracker.close("FINISHED")
+    sync(run_dir)
+
+    steps = [r.step for r in read_records(run_dir / "metrics.jsonl") if isinstance(r, StepRecord)]
+    assert steps == list(range(1, 13))
+    sent = [step for step, value in history(store, "loss") if value == -1.0]
+    assert sorted(sent) == list(range(7, 13))
+    assert history(store, "guards/nan_rollback/first_sequence") == [(7, 72.0)]
 
 
 def test_a_resumed_run_continues_the_same_mlflow_run(tmp_path, store):

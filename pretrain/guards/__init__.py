@@ -1,0 +1,1 @@
+"""What keeps a run from failing silently: bad updates, diverging processes, hangs."""

@@ -1,0 +1,113 @@
+"""Decide about every update before it is applied.
+
+The judge sees only numbers that are equal on all processes (sums over them), so all reach the
+same verdict without asking each other.
+"""
+
+import math
+import statistics
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from convbert.pretrain.guards.config import Action, GuardConfig
+
+Kind = Literal["nan", "spike", "overflow"]
+_SCALE = 1.4826  # makes the median absolute deviation an estimate of the standard deviation
+_FLOOR = 1e-3  # smallest spread, as a share of the median: a flat loss is not full of spikes
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something wrong with one update, and what is done about it."""
+
+    kind: Kind
+    action: Action
+    loss: float
+    norm: float
+    score: float | None = None
+    reason: str = ""
+
+    @property
+    def applied(self) -> bool:
+        """Say whether the update goes ahead nevertheless."""
+        return self.action == "record"
+
+
+class Judge:
+    """Verdicts on updates, with the memory they need; that memory belongs in a checkpoint."""
+
+    def __init__(self, config: GuardConfig) -> None:
+        self.config = config
+        self.losses: deque[float] = deque(maxlen=config.spike_window)
+        self.counts: dict[str, int] = {"nan": 0, "spike": 0, "overflow": 0}
+        self.left_out = 0
+        self._consecutive = {"events": 0, "overflows": 0}
+
+    def look(self, loss: float, norm: float) -> Event | None:
+        """Judge an update that is about to be applied; None means that nothing is wrong."""
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            return self._count(Event("nan", self.config.on_nan, loss, norm))
+        score = self._score(loss)
+        if score is not None and score > self.config.spike_threshold:
+            return self._count(Event("spike", self.config.on_spike, loss, norm, score))
+        self.losses.append(loss)
+        self._consecutive = dict.fromkeys(self._consecutive, 0)
+        return None
+
+    def overflowed(self, loss: float, *, scaled: bool) -> Event:
+        """Judge an update that DeepSpeed left out because its gradient was not finite.
+
+        ``scaled`` says that the loss was scaled (fp16): then a finite loss means that the scale
+        was too high, which is normal and mends itself.
+        """
+        if scaled and math.isfinite(loss):
+            return self._count(Event("overflow", "skip", loss, math.inf))
+        return self._count(Event("nan", self.config.on_nan, loss, math.inf))
+
+    def _score(self, loss: float) -> float | None:
+        """Return how far ``loss`` lies above the recent median, in robust standard deviations."""
+        if len(self.losses) < self.config.spike_window // 2:
+            return None
+        median = statistics.median(self.losses)
+        deviation = statistics.median(abs(x - median) for x in self.losses)
+        return (loss - median) / max(_SCALE * deviation, _FLOOR * abs(median), 1e-12)
+
+    def _count(self, event: Event) -> Event:
+        """Count an event and turn it into a stop where a limit is passed."""
+        self.counts[event.kind] += 1
+        if event.applied:
+            self.losses.append(event.loss)
+            return event
+        self.left_out += 1
+        series = "overflows" if event.kind == "overflow" else "events"
+        self._consecutive[series] += 1
+        events = self.counts["nan"] + (
+            self.counts["spike"] if self.config.on_spike != "record" else 0
+        )
+        limits = {
+            "max_events": events,
+            "max_consecutive": self._consecutive["events"],
+            "max_overflows": self._consecutive["overflows"],
+        }
+        passed = [name for name, count in limits.items() if count > getattr(self.config, name)]
+        reason = f"guards.{passed[0]}={getattr(self.config, passed[0])} is passed" if passed else ""
+        action: Action = "stop" if passed else event.action
+        return Event(event.kind, action, event.loss, event.norm, event.score, reason)
+
+    def state(self) -> dict[str, Any]:
+        """Return the memory as plain data."""
+        return {
+            "losses": list(self.losses),
+            "counts": dict(self.counts),
+            "left_out": self.left_out,
+            "consecutive": dict(self._consecutive),
+        }
+
+    def load(self, state: dict[str, Any], *, keep_counts: bool = False) -> None:
+        """Take the memory of a checkpoint; after a rollback the counts of events go on."""
+        self.losses = deque(state["losses"], maxlen=self.config.spike_window)
+        if not keep_counts:
+            self.counts = dict(state["counts"])
+            self.left_out = int(state["left_out"])
+            self._consecutive = dict(state["consecutive"])
