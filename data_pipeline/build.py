@@ -6,7 +6,7 @@ packs them to rows of any length, and ``build_shards`` does both without the fil
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -126,7 +126,7 @@ def _source(tokenizer: Tokenizer, options: ReaderOptions) -> TokenSource:
         pad_id=tokenizer.pad_id,
         cls_id=tokenizer.cls_id,
         sep_id=tokenizer.sep_id,
-        build={"chunk_characters": CHUNK_CHARACTERS, **asdict(options)},
+        build={"chunk_characters": CHUNK_CHARACTERS, **options.recorded()},
     )
 
 

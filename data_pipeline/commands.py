@@ -38,7 +38,7 @@ def fetch_corpora(names: list[str], folder: Path) -> None:
 
 
 def train(
-    inputs: list[Path],
+    inputs: list[str],
     folder: Path,
     *,
     vocab_size: int,
@@ -86,12 +86,12 @@ def _counting(what: str, total: int) -> Iterator[Report]:
         yield report
 
 
-def _input_size(inputs: list[Path]) -> int:
-    return sum(p.stat().st_size for p in input_files(inputs) if p.suffix != ".gz")
+def _input_size(inputs: list[str]) -> int:
+    return sum(f.size() for f in input_files(inputs) if f.is_plain)
 
 
 def build(
-    inputs: list[Path],
+    inputs: list[str],
     tokenizer: Path,
     folder: Path,
     *,
@@ -120,7 +120,7 @@ def build(
 
 
 def tokenize(
-    inputs: list[Path],
+    inputs: list[str],
     tokenizer: Path,
     folder: Path,
     *,

@@ -10,8 +10,11 @@ tokenizer_app = typer.Typer(help="Train and inspect tokenizers.", no_args_is_hel
 shards_app = typer.Typer(help="Build, verify and look into shards.", no_args_is_help=True)
 
 Inputs = Annotated[
-    list[Path],
-    typer.Argument(help="Files, directories or globs: .txt .md .jsonl .csv .tsv, also .gz"),
+    list[str],
+    typer.Argument(
+        help="Files, directories, globs or URLs (s3://...): .txt .md .jsonl .csv .tsv .parquet "
+        ".warc .wet and MediaWiki .xml, also .gz .bz2 .zst .xz"
+    ),
 ]
 Shards = Annotated[Path, typer.Argument(help="Directory of the shards, or their manifest.")]
 Unit = Annotated[

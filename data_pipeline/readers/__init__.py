@@ -1,0 +1,21 @@
+"""Read documents from files of many formats, one document at a time.
+
+One module knows one format: text, jsonl, table, parquet, warc and mediawiki. Every format is read
+from local paths, globs, directories and any URL that fsspec opens, plain or compressed with gzip,
+bzip2, Zstandard or xz. What a file is follows from its name, or else from its first bytes.
+"""
+
+from convbert.data_pipeline.readers.inputs import InputFile, input_files
+from convbert.data_pipeline.readers.options import Format, ReaderOptions, Unit
+from convbert.data_pipeline.readers.read import iter_documents, read_documents, read_file
+
+__all__ = [
+    "Format",
+    "InputFile",
+    "ReaderOptions",
+    "Unit",
+    "input_files",
+    "iter_documents",
+    "read_documents",
+    "read_file",
+]

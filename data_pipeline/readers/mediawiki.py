@@ -1,0 +1,74 @@
+"""MediaWiki XML dumps (``pages-articles``): a document per page."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+from convbert.data_pipeline.documents import Document
+from convbert.data_pipeline.readers.options import ReaderOptions
+from convbert.data_pipeline.readers.wikitext import prose
+from convbert.models.errors import UserError
+
+
+def read_mediawiki(
+    stream: io.BufferedReader, name: str, options: ReaderOptions
+) -> Iterator[Document]:
+    """Yield documents whose position is their page id, with title and revision.
+
+    Redirects, pages outside the wanted namespaces and other content models are passed over. Only
+    one page is held at a time.
+    """
+    page = "0"
+    try:
+        for element in _pages(stream, name):
+            page = element.findtext("{*}id", "0")
+            document = _document(element, name, options)
+            if document is not None:
+                yield document
+    except ElementTree.ParseError as error:
+        raise UserError(
+            f"{name}: damaged XML behind page {page} ({error}); fetch it again"
+        ) from None
+
+
+def _pages(stream: io.BufferedReader, name: str) -> Iterator[Any]:
+    """Yield page elements, each emptied when the next is asked for."""
+    events = ElementTree.iterparse(stream, ("start", "end"))
+    root = None
+    for event, element in events:
+        if root is None:
+            root = element
+            if _local(element) != "mediawiki":
+                raise UserError(
+                    f"{name}: its root is <{_local(element)}>, not <mediawiki>; give a dump such "
+                    "as pages-articles.xml.bz2"
+                )
+        elif event == "end" and _local(element) == "page":
+            yield element
+            root.clear()
+
+
+def _local(element: Any) -> str:
+    """Return a tag without its name space, which names the version of the dump."""
+    return str(element.tag).rsplit("}", 1)[-1]
+
+
+def _document(page: Any, name: str, options: ReaderOptions) -> Document | None:
+    revision = page.find("{*}revision")
+    if revision is None or page.find("{*}redirect") is not None:
+        return None
+    if int(page.findtext("{*}ns", "0")) not in options.namespaces:
+        return None
+    if revision.findtext("{*}model", "wikitext") != "wikitext":
+        return None
+    markup = revision.findtext("{*}text") or ""
+    if markup.lstrip()[:9].upper() == "#REDIRECT":
+        return None
+    number = page.findtext("{*}id", "0")
+    meta = {
+        "title": page.findtext("{*}title", ""),
+        "revision": revision.findtext("{*}id", ""),
+        "date": revision.findtext("{*}timestamp", ""),
+    }
+    return Document(f"{name}#{number}", prose(markup), name, meta)

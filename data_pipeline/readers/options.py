@@ -1,0 +1,54 @@
+"""How files become documents."""
+
+import codecs
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Format = Literal["text", "jsonl", "csv", "tsv", "parquet", "warc", "mediawiki"]
+Unit = Literal["file", "line", "paragraph"]
+
+
+class ReaderOptions(BaseModel):
+    """Options of all formats; each reader uses those that concern it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unit: Unit = Field("file", description="what a document is in a text file")
+    field: str = Field("text", description="JSON key or column that holds the text")
+    id_field: str | None = Field(None, description="key or column of an id; default: the position")
+    meta_fields: tuple[str, ...] = Field((), description="keys or columns kept with the text")
+    format: Format | None = Field(None, description="of every input; default: seen from each file")
+    encoding: str = Field("utf-8", description="of text, JSON lines and tables; an ASCII superset")
+    invalid: Literal["stop", "replace"] = Field(
+        "stop", description="what to do with bytes that are no characters"
+    )
+    quotes: bool = Field(True, description="whether double quotes may enclose a field of a table")
+    html: Literal["main", "all"] = Field(
+        "main", description="text taken from web pages: without navigation and the like, or all"
+    )
+    namespaces: tuple[int, ...] = Field((0,), description="of MediaWiki pages; 0 holds articles")
+    max_megabytes: int = Field(
+        64, gt=0, description="longest document in bytes of the file, so that memory is bounded"
+    )
+
+    @property
+    def max_bytes(self) -> int:
+        """The longest document in bytes."""
+        return self.max_megabytes << 20
+
+    def recorded(self) -> dict[str, Any]:
+        """Return ``unit``, ``field`` and what differs from the defaults, as manifests hold it."""
+        changed = self.model_dump(mode="json", exclude_defaults=True)
+        return {"unit": self.unit, "field": self.field, **changed}
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_ascii_superset(cls, value: str) -> str:
+        try:
+            fits = codecs.lookup(value).name and bytes(range(10, 127)).decode(value)[0] == "\n"
+        except (LookupError, UnicodeDecodeError):
+            fits = False
+        if not fits:
+            raise ValueError("is no known superset of ASCII; convert the files, e.g. with iconv")
+        return value
