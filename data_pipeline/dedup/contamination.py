@@ -1,0 +1,145 @@
+"""Documents that share a run of words with an evaluation set.
+
+Every text of an evaluation file counts: all strings of JSON, all cells of a table, all lines of
+other text. A text shorter than the run cannot be told from a common phrase and is left out.
+"""
+
+import csv
+import gzip
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbert.data_pipeline.dedup.words import HashedWords, Hashes, hash_words, words
+from convbert.models.errors import UserError
+
+_BATCH_CHARACTERS = 1 << 19
+
+
+@dataclass(frozen=True)
+class Match:
+    """The run of words found in a document, and the evaluation file that holds it."""
+
+    ngram: str
+    file: str
+
+
+class EvaluationIndex:
+    """The word runs of evaluation files: hashes [n], sorted, and the file of each."""
+
+    def __init__(self, hashes: Hashes, files: NDArray[np.uint32], names: Sequence[str]) -> None:
+        self._hashes = hashes
+        self._files = files
+        self._names = names
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], size: int) -> "EvaluationIndex":
+        """Read evaluation files; a run in several of them belongs to the first.
+
+        Raises ``UserError`` for a file that cannot be read or has no text of ``size`` words.
+        """
+        found = []
+        for number, path in enumerate(paths):
+            hashes = _runs(path, size)
+            if not len(hashes):
+                raise UserError(f"{path}: no text of {size} words or more; check it or lower ngram")
+            found.append((hashes, np.full(len(hashes), number, np.uint32)))
+        hashes = np.concatenate([np.empty(0, np.uint64), *(h for h, _ in found)])
+        files = np.concatenate([np.empty(0, np.uint32), *(f for _, f in found)])
+        unique, first = np.unique(hashes, return_index=True)
+        return cls(unique, files[first], [str(path) for path in paths])
+
+    def save(self, folder: Path) -> None:
+        """Write the index to a folder."""
+        np.save(folder / "runs.npy", self._hashes)
+        np.save(folder / "files.npy", self._files)
+        (folder / "names.json").write_text(json.dumps(list(self._names)))
+
+    @classmethod
+    def load(cls, folder: Path) -> "EvaluationIndex":
+        """Open a saved index; workers on one machine share its memory."""
+        runs, files = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("runs", "files"))
+        return cls(runs, files, json.loads((folder / "names.json").read_text()))
+
+    def matches(self, texts: Sequence[str], hashed: HashedWords, size: int) -> dict[int, Match]:
+        """Return the first match of each document of a batch that has one."""
+        found: dict[int, Match] = {}
+        if not len(self._hashes):
+            return found
+        counts = np.diff(hashed.offsets)
+        runs = hashed.ngrams(size)
+        places = np.searchsorted(self._hashes, runs.hashes)
+        places[places == len(self._hashes)] = 0
+        for run in np.flatnonzero(self._hashes[places] == runs.hashes):
+            document = int(np.searchsorted(runs.offsets, run, side="right")) - 1
+            if document not in found and counts[document] >= size:
+                start = int(run - runs.offsets[document])
+                ngram = " ".join(words(texts[document])[start : start + size])
+                found[document] = Match(ngram, self._names[int(self._files[places[run]])])
+        return found
+
+
+def _runs(path: Path, size: int) -> Hashes:
+    """Return the distinct hashes of all runs of ``size`` words of an evaluation file."""
+    parts = [np.empty(0, np.uint64)]
+    for texts in _batches(_texts(path)):
+        hashed = hash_words(texts)
+        runs = hashed.ngrams(size)
+        long = np.repeat(np.diff(hashed.offsets) >= size, np.diff(runs.offsets))
+        parts.append(np.unique(runs.hashes[long]))
+    return np.unique(np.concatenate(parts))
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    yield batch
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """Yield every text of an evaluation file."""
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with cast("IO[str]", opener(path, "rt", encoding="utf-8-sig", newline="")) as file:
+            if suffix == ".json":
+                yield from _strings(json.load(file))
+            elif suffix in (".jsonl", ".ndjson"):
+                for line in file:
+                    yield from _strings(json.loads(line)) if line.strip() else ()
+            elif suffix in (".csv", ".tsv"):
+                csv.field_size_limit(sys.maxsize)
+                rows = (
+                    csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+                    if suffix == ".tsv"
+                    else csv.reader(file)
+                )
+                for row in rows:
+                    yield from row
+            else:
+                yield from file
+    except (OSError, EOFError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{path}: evaluation file cannot be read ({error}); give JSON, JSON lines, CSV, TSV or "
+            "plain text in UTF-8, also as .gz"
+        ) from None
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)
