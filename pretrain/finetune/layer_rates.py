@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from convbert.pretrain.finetune.model import SequenceClassifier
+from convbert.pretrain.finetune.model import TaskModel
 from convbert.pretrain.training.optimizer import decays
 
 Exponent = Literal["correct", "paper"]
@@ -14,7 +14,7 @@ _LAYER = re.compile(r"^encoder\.layers\.(\d+)\.")
 
 
 def rate_factor(name: str, num_layers: int, decay: float, exponent: Exponent) -> float:
-    """Return the learning-rate factor of a parameter of ``SequenceClassifier``.
+    """Return the learning-rate factor of a parameter of ``TaskModel``.
 
     The task head has 1 and each level below it ``decay`` times the one above: layer n-1, ...,
     layer 0, and the embeddings with their projection last. ``paper`` multiplies everything below
@@ -30,7 +30,7 @@ def rate_factor(name: str, num_layers: int, decay: float, exponent: Exponent) ->
 
 
 def parameter_groups(
-    model: SequenceClassifier, decay: float, exponent: Exponent, weight_decay: float
+    model: TaskModel, decay: float, exponent: Exponent, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Split the parameters into optimizer groups; each carries its ``factor`` of the rate."""
     num_layers = model.encoder.config.num_layers

@@ -3,9 +3,10 @@
 import copy
 import math
 import time
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.config import EncoderConfig
@@ -15,19 +16,23 @@ from convbert.pretrain.finetune.data import (
     LabelledBatch,
     TaskData,
     evaluation_batches,
-    prepare,
     training_batches,
 )
+from convbert.pretrain.finetune.kinds import PROBLEMS, build_head, prepare
 from convbert.pretrain.finetune.layer_rates import parameter_groups
 from convbert.pretrain.finetune.metrics import METRICS
-from convbert.pretrain.finetune.model import LOSSES, PREDICTIONS, SequenceClassifier
-from convbert.pretrain.finetune.task import FinetuneConfig, TaskSpec
+from convbert.pretrain.finetune.model import TaskModel
+from convbert.pretrain.finetune.recipe import FinetuneConfig
+from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.training.optimizer import AdamW
-from convbert.pretrain.training.schedule import electra
+from convbert.pretrain.training.schedule import ScheduleConfig, learning_rate
 
 
 class FinetuneResult(BaseModel):
-    """What one fine-tuning measured: ``scores[split][metric]``, for each split with labels."""
+    """What one fine-tuning measured: ``scores[split][metric]``, for each split with labels.
+
+    ``predictions`` holds those of the splits that were asked for, in file order.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,6 +42,7 @@ class FinetuneResult(BaseModel):
     scores: dict[str, dict[str, float]]
     train_loss: float
     seconds: float
+    predictions: dict[str, list[Any]] = Field(default_factory=dict, exclude=True)
 
     @property
     def score(self) -> float:
@@ -55,32 +61,35 @@ def finetune(
     return finetune_prepared(encoder, prepare(task, tokenizer), seed=seed)
 
 
-def finetune_prepared(encoder: Encoder, data: TaskData, *, seed: int) -> FinetuneResult:
-    """Do the same for a task already encoded, as when several seeds share it."""
+def finetune_prepared(
+    encoder: Encoder, data: TaskData, *, seed: int, keep: bool = False
+) -> FinetuneResult:
+    """Do the same for a task already encoded, as when several seeds share it.
+
+    ``keep`` predicts every split but train, labelled or not, and keeps the predictions.
+    """
     check_fit(encoder.config, data)
     started = time.perf_counter()
     device = encoder.embeddings.word.weight.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        model = SequenceClassifier(
-            copy.deepcopy(encoder),
-            data.num_outputs,
-            data.task.recipe.dropout,
-            data.task.recipe.pooling,
-        ).to(device)
-        loss = train(model, data, seed)
-    measured = [split for split in data.splits if split != "train" and data.splits[split].labelled]
+        model = TaskModel(copy.deepcopy(encoder), build_head(data, encoder.config.hidden_size))
+        loss = train(model.to(device), data, seed)
+    held_out = [split for split in data.splits if split != "train"]
+    chosen = [split for split in held_out if keep or data.labelled(split)]
+    predictions = {split: predict(model, data, split) for split in chosen}
     return FinetuneResult(
         task=data.task.name,
         metric=data.task.metric,
         seed=seed,
-        scores={split: evaluate(model, data, split) for split in measured},
+        scores={s: score(data, s, predictions[s]) for s in chosen if data.labelled(s)},
         train_loss=loss,
         seconds=time.perf_counter() - started,
+        predictions=predictions if keep else {},
     )
 
 
-def train(model: SequenceClassifier, data: TaskData, seed: int) -> float:
+def train(model: TaskModel, data: TaskData, seed: int) -> float:
     """Train for the recipe's epochs; return the mean loss of the last one."""
     recipe = data.task.recipe
     groups = parameter_groups(model, recipe.layer_decay, recipe.decay_exponent, recipe.weight_decay)
@@ -100,30 +109,33 @@ def train(model: SequenceClassifier, data: TaskData, seed: int) -> float:
 
 def set_rates(optimizer: AdamW, recipe: FinetuneConfig, step: int, total: int) -> None:
     """Give each parameter group its rate for update ``step`` of ``total``."""
-    rate = electra(step, total, round(recipe.warmup * total), recipe.learning_rate)
+    shape = ScheduleConfig(name=recipe.schedule, warmup_steps=round(recipe.warmup * total))
+    rate = learning_rate(shape, step, total, recipe.learning_rate)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
 
 
 @torch.no_grad()
-def predict(model: SequenceClassifier, data: TaskData, split: str) -> list[float]:
-    """Return a class index or a number for each row of ``split``, in file order."""
+def predict(model: TaskModel, data: TaskData, split: str) -> list[Any]:
+    """Return the prediction for each example of ``split``, in file order.
+
+    A class index, a number, the tags by name, or an ``Answer``.
+    """
     model.eval()
-    device = model.head.weight.device
-    scale = data.task.label_scale if data.task.kind == "regression" else 1.0
-    predictions = [0.0] * len(data.splits[split])
+    problem = PROBLEMS[data.task.kind]
+    rows: list[Any] = [None] * len(data.splits[split])
     for batch in evaluation_batches(data, split):
-        values = PREDICTIONS[data.task.kind](model(batch.to(device))) * scale
-        for row, value in zip(batch.rows, values.tolist(), strict=True):
-            predictions[row] = value
-    return predictions
+        moved = batch.to(model.device)
+        values = problem.decode(data, split, model(moved), moved)
+        for row, value in zip(batch.rows, values, strict=True):
+            rows[row] = value
+    return problem.collect(data, split, rows)
 
 
-def evaluate(model: SequenceClassifier, data: TaskData, split: str) -> dict[str, float]:
-    """Return each of the task's measures on ``split``."""
-    predictions = predict(model, data, split)
-    labels = data.splits[split].labels
-    return {name: METRICS[name].score(labels, predictions) for name in data.task.metrics}
+def score(data: TaskData, split: str, predictions: list[Any]) -> dict[str, float]:
+    """Return each of the task's measures of the predictions for a labelled split."""
+    gold = PROBLEMS[data.task.kind].gold(data, split)
+    return {name: METRICS[data.task.kind][name](gold, predictions) for name in data.task.metrics}
 
 
 def check_fit(config: EncoderConfig, data: TaskData) -> None:
@@ -141,13 +153,10 @@ def check_fit(config: EncoderConfig, data: TaskData) -> None:
         )
 
 
-def _update(
-    model: SequenceClassifier, optimizer: AdamW, data: TaskData, batch: LabelledBatch
-) -> float:
+def _update(model: TaskModel, optimizer: AdamW, data: TaskData, batch: LabelledBatch) -> float:
     task = data.task
-    batch = batch.to(model.head.weight.device)
-    scale = task.label_scale if task.kind == "regression" else 1.0
-    loss = LOSSES[task.kind](model(batch), batch.labels_B / scale)
+    batch = batch.to(model.device)
+    loss = PROBLEMS[task.kind].loss(task, model(batch), batch)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), task.recipe.clip)

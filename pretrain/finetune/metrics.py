@@ -1,22 +1,18 @@
-"""Task measures, computed by scikit-learn and scipy."""
+"""Task measures: scikit-learn's, scipy's, and spans counted as the CoNLL script counts them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from scipy import stats
 from sklearn import metrics as sk
 
-Score = Callable[[Sequence[float], Sequence[float]], float]
+from convbert.pretrain.finetune.answer_metrics import ANSWER_METRICS
 
+Score = Callable[[Sequence[Any], Sequence[Any]], float]
+"""A measure of (labels, predictions); higher is better."""
 
-@dataclass(frozen=True)
-class Metric:
-    """A measure of (labels, predictions), class indices or numbers; higher is better."""
-
-    kind: Literal["classification", "regression"]
-    score: Score
+Span = tuple[int, int, str]
 
 
 def _correlation(measure: Callable[..., tuple[float, float]]) -> Score:
@@ -36,11 +32,82 @@ def _f1(average: str) -> Score:
     return score
 
 
-METRICS: dict[str, Metric] = {
-    "accuracy": Metric("classification", lambda y, p: float(sk.accuracy_score(y, p))),
-    "matthews": Metric("classification", lambda y, p: float(sk.matthews_corrcoef(y, p))),
-    "f1": Metric("classification", _f1("binary")),
-    "f1_macro": Metric("classification", _f1("macro")),
-    "pearson": Metric("regression", _correlation(stats.pearsonr)),
-    "spearman": Metric("regression", _correlation(stats.spearmanr)),
+def spans(tags: Sequence[str]) -> set[Span]:
+    """Return the (first word, word behind the last, type) that IOB or IOBES tags mark.
+
+    A span starts at B and S, and at any tag whose type differs from the word before or follows O,
+    E or S: that is how the CoNLL script reads tags that break the scheme.
+    """
+    found: set[Span] = set()
+    start, kind, open_ = 0, "", False
+    for index, tag in enumerate([*tags, "O"]):
+        prefix, _, name = tag.partition("-")
+        begins = prefix in ("B", "S") or name != kind
+        if open_ and (prefix == "O" or begins):
+            found.add((start, index, kind))
+            open_ = False
+        if prefix != "O" and not open_:
+            start, kind, open_ = index, name, True
+        if open_ and prefix in ("E", "S"):
+            found.add((start, index + 1, kind))
+            open_ = False
+        if not open_:
+            kind = name if prefix != "O" else ""
+    return found
+
+
+def _span_counts(labels: Sequence[Any], predictions: Sequence[Any]) -> tuple[int, int, int]:
+    right = known = named = 0
+    for gold, guess in zip(labels, predictions, strict=True):
+        expected, found = spans(gold), spans(guess)
+        right += len(expected & found)
+        known += len(expected)
+        named += len(found)
+    return right, known, named
+
+
+def span_precision(labels: Sequence[Any], predictions: Sequence[Any]) -> float:
+    """Share of the predicted spans that are right in both ends and type."""
+    right, _, named = _span_counts(labels, predictions)
+    return right / named if named else 0.0
+
+
+def span_recall(labels: Sequence[Any], predictions: Sequence[Any]) -> float:
+    """Share of the spans that were found."""
+    right, known, _ = _span_counts(labels, predictions)
+    return right / known if known else 0.0
+
+
+def span_f1(labels: Sequence[Any], predictions: Sequence[Any]) -> float:
+    """Harmonic mean of precision and recall over all spans."""
+    right, known, named = _span_counts(labels, predictions)
+    return 2 * right / (known + named) if known + named else 0.0
+
+
+def tag_accuracy(labels: Sequence[Any], predictions: Sequence[Any]) -> float:
+    """Share of the words with the right tag."""
+    pairs = [
+        pair for row in zip(labels, predictions, strict=True) for pair in zip(*row, strict=True)
+    ]
+    return sum(gold == guess for gold, guess in pairs) / max(1, len(pairs))
+
+
+METRICS: dict[str, dict[str, Score]] = {
+    "classification": {
+        "accuracy": lambda y, p: float(sk.accuracy_score(y, p)),
+        "matthews": lambda y, p: float(sk.matthews_corrcoef(y, p)),
+        "f1": _f1("binary"),
+        "f1_macro": _f1("macro"),
+    },
+    "regression": {
+        "pearson": _correlation(stats.pearsonr),
+        "spearman": _correlation(stats.spearmanr),
+    },
+    "tagging": {
+        "span_f1": span_f1,
+        "span_precision": span_precision,
+        "span_recall": span_recall,
+        "accuracy": tag_accuracy,
+    },
+    "qa": dict(ANSWER_METRICS),
 }

@@ -3,11 +3,14 @@
 Shapes: B rows, L positions, D hidden size, C outputs.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from convbert.models.encoder import Encoder
 from convbert.pretrain.finetune.data import LabelledBatch
+from convbert.pretrain.finetune.recipe import FinetuneConfig
 
 
 def pool_first(hidden_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
@@ -26,55 +29,69 @@ def pool_mean(hidden_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
 POOLS = {"cls": pool_first, "mean": pool_mean}
 
 
-class SequenceClassifier(nn.Module):
-    """One linear layer on a pooled vector, behind dropout.
+def output_layer(inputs: int, outputs: int) -> nn.Linear:
+    """Return a linear layer as heads are initialised: truncated normal of 0.02, biases 0."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+    nn.init.zeros_(layer.bias)
+    return layer
 
-    On the [CLS] vector that is the head of the authors' code; transformers' ConvBERT classifier
-    adds a hidden layer. With one output it is a regressor.
+
+class SentenceHead(nn.Module):
+    """Scores of a row, [B, C], from one pooled vector behind dropout.
+
+    ``linear`` on the [CLS] vector is the head of the authors' code. ``mlp`` is that of
+    transformers' ConvBERT classifier: another layer of width D with GELU and dropout between.
     """
 
-    def __init__(
-        self, encoder: Encoder, num_outputs: int, dropout: float, pooling: str = "cls"
-    ) -> None:
+    def __init__(self, hidden_size: int, num_outputs: int, recipe: FinetuneConfig) -> None:
+        super().__init__()
+        self.pool = POOLS[recipe.pooling]
+        self.dropout = nn.Dropout(recipe.dropout)
+        self.dense = output_layer(hidden_size, hidden_size) if recipe.head == "mlp" else None
+        self.output = output_layer(hidden_size, num_outputs)
+
+    def forward(self, hidden_BLD: Tensor, batch: LabelledBatch) -> Tensor:
+        """Return the scores [B, C]."""
+        vector_BD = self.dropout(self.pool(hidden_BLD, batch.attention_mask_BL))
+        if self.dense is not None:
+            vector_BD = self.dropout(nn.functional.gelu(self.dense(vector_BD)))
+        scores_BC: Tensor = self.output(vector_BD)
+        return scores_BC
+
+
+class TokenHead(nn.Module):
+    """Scores of every position, [B, L, C]: one linear layer behind dropout."""
+
+    def __init__(self, hidden_size: int, num_outputs: int, recipe: FinetuneConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(recipe.dropout)
+        self.output = output_layer(hidden_size, num_outputs)
+
+    def forward(self, hidden_BLD: Tensor, batch: LabelledBatch) -> Tensor:
+        """Return the scores [B, L, C]."""
+        scores_BLC: Tensor = self.output(self.dropout(hidden_BLD))
+        return scores_BLC
+
+
+class TaskModel(nn.Module):
+    """An encoder with a head that reads its last hidden states."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
-        self.pool = POOLS[pooling]
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(encoder.config.hidden_size, num_outputs)
-        nn.init.trunc_normal_(self.head.weight, std=0.02, a=-0.04, b=0.04)
-        nn.init.zeros_(self.head.bias)
+        self.head = head
 
-    def forward(self, batch: LabelledBatch) -> Tensor:
-        """Return the scores [B, C]."""
+    @property
+    def device(self) -> torch.device:
+        """The device the parameters live on."""
+        return self.encoder.embeddings.word.weight.device
+
+    def forward(self, batch: LabelledBatch) -> Any:
+        """Return what the head makes of a batch."""
         hidden_BLD = self.encoder(
             batch.input_ids_BL,
             token_type_ids=batch.token_type_ids_BL,
             attention_mask=batch.attention_mask_BL,
         )
-        pooled_BD = self.pool(hidden_BLD, batch.attention_mask_BL)
-        scores_BC: Tensor = self.head(self.dropout(pooled_BD))
-        return scores_BC
-
-
-def classification_loss(scores_BC: Tensor, labels_B: Tensor) -> Tensor:
-    """Mean cross-entropy against class indices."""
-    return nn.functional.cross_entropy(scores_BC, labels_B.long())
-
-
-def regression_loss(scores_BC: Tensor, labels_B: Tensor) -> Tensor:
-    """Mean squared error against scaled targets."""
-    return nn.functional.mse_loss(scores_BC.squeeze(1), labels_B)
-
-
-def classify(scores_BC: Tensor) -> Tensor:
-    """Return the index of the best class [B]."""
-    return torch.argmax(scores_BC, dim=1)
-
-
-def regress(scores_BC: Tensor) -> Tensor:
-    """Return the scaled prediction [B]."""
-    return scores_BC.squeeze(1)
-
-
-LOSSES = {"classification": classification_loss, "regression": regression_loss}
-PREDICTIONS = {"classification": classify, "regression": regress}
+        return self.head(hidden_BLD, batch)

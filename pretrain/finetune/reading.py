@@ -1,41 +1,48 @@
-"""Reading labelled rows from CSV, TSV and JSON-lines files."""
+"""From rows to examples: texts with their label, number, tags or answers."""
 
-import csv
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from convbert.models.errors import UserError
-from convbert.pretrain.finetune.task import SplitRule, TaskSpec
+from convbert.pretrain.finetune.recipe import SplitRule
+from convbert.pretrain.finetune.sources import Located, Source, read_splits
+from convbert.pretrain.finetune.tables import Row
+from convbert.pretrain.finetune.task import TaskSpec
 
-Row = dict[str, str]
-Reader = Callable[[Path], Iterator[tuple[int, Row]]]
+OUTSIDE = "O"
+_IDS = ("id", "index", "idx")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One text or pair and its label: class index or number, None where unlabelled."""
+    """One text, pair, sentence of words, or question with its context.
+
+    ``label`` is a class index, a number, a tag index for each word, or the answers as (text,
+    first character); None where unlabelled. ``group`` decides the split in place of the texts.
+    """
 
     texts: tuple[str, ...]
-    label: float | None
+    label: Any
+    id: str | None = None
+    group: str | None = None
 
 
-def read_examples(task: TaskSpec) -> tuple[dict[str, list[Example]], list[str]]:
-    """Return the examples of each split (train, dev and perhaps test), and the class names.
+def read_examples(
+    task: TaskSpec, source: Source = "auto"
+) -> tuple[dict[str, list[Example]], list[str]]:
+    """Return the examples of each split (train, dev and perhaps more), and the class names.
 
     Raises ``UserError`` naming file, line and column for anything that cannot be used.
     """
-    files = {"train": task.train, "dev": task.dev, "test": task.test}
-    rows = {split: _rows(task, path) for split, path in files.items() if path is not None}
-    names = _class_names(task, [row for _, row in rows["train"]])
+    rows = read_splits(task, source)
+    names = _class_names(task, rows["train"])
     splits = {
-        split: [_example(task, split, names, line, row) for line, row in rows[split]]
+        split: [_example(task, split, names, place, row) for place, row in rows[split]]
         for split in rows
     }
-    if task.dev is None:
+    if "dev" not in splits:
         splits |= _divide(task, splits["train"])
     if task.train_rows is not None:
         splits["train"] = _sample(splits["train"], task.train_rows, task.split)
@@ -72,104 +79,110 @@ def _divide(task: TaskSpec, examples: list[Example]) -> dict[str, list[Example]]
     if task.split.test:
         parts["test"] = []
     for example in examples:
-        parts[part_of(example.texts, task.split)].append(example)
+        key = example.texts if example.group is None else (example.group,)
+        parts[part_of(key, task.split)].append(example)
     return parts
 
 
-def _rows(task: TaskSpec, path: Path) -> list[tuple[int, Row]]:
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UserError(f"{path}: unknown file type; use one of {', '.join(READERS)}")
-    try:
-        rows = list(reader(path))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; task {task.name} needs it") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason}); convert it") from error
-    for line, row in rows:
-        for column in [*task.text, *task.where]:
-            if column not in row:
-                raise UserError(f"{path}:{line}: no column {column!r}; there are {_list(row)}")
-    kept = [(n, row) for n, row in rows if all(row[c] == v for c, v in task.where.items())]
-    if not kept:
-        condition = f" with {task.where}" if task.where else ""
-        raise UserError(f"{path}: no rows{condition}; check the file and `where`")
-    return kept
-
-
-def _class_names(task: TaskSpec, rows: list[Row]) -> list[str]:
-    if task.kind == "regression" or task.labels:
+def _class_names(task: TaskSpec, rows: list[Located]) -> list[str]:
+    if task.kind in ("regression", "qa") or task.labels:
         return task.labels or []
-    names = {row[task.label] for row in rows if task.label in row}
+    values = [row[task.label] for _, row in rows if task.label in row]
+    if task.kind == "tagging":
+        values = [tag for tags in values for tag in _words(tags)]
+    names = {_name(task, value) for value in values} - set(task.unlabelled)
     if len(names) < 2:
         raise UserError(
             f"{task.train}: column {task.label!r} has {len(names)} distinct labels; need two"
         )
-    return sorted(names, key=lambda name: (not name.isdecimal(), name.zfill(20)))
+    return sorted(names, key=lambda name: (name != OUTSIDE, not name.isdecimal(), name.zfill(20)))
 
 
-def _example(task: TaskSpec, split: str, names: list[str], line: int, row: Row) -> Example:
-    path = getattr(task, split)
-    texts = tuple(row[column] for column in task.text)
-    if task.label not in row:
-        if split == "test":
-            return Example(texts, None)
-        raise UserError(f"{path}:{line}: no column {task.label!r}; there are {_list(row)}")
-    value = row[task.label]
-    if task.kind == "regression":
-        try:
-            return Example(texts, float(value))
-        except ValueError as error:
-            raise UserError(f"{path}:{line}: {task.label} {value!r} is not a number") from error
-    if value not in names:
+def _name(task: TaskSpec, value: Any) -> str:
+    return task.label_names.get(str(value), str(value))
+
+
+def _words(value: Any) -> list[str]:
+    return [str(word) for word in value] if isinstance(value, list) else str(value).split()
+
+
+def _example(task: TaskSpec, split: str, names: list[str], place: str, row: Row) -> Example:
+    value = row.get(task.label)
+    if value is None or str(value) in task.unlabelled:
+        if split in ("train", "dev"):
+            reason = f"no column {task.label!r}" if value is None else f"unlabelled ({value})"
+            raise UserError(f"{place}: {reason}; there are {', '.join(row)}")
+        value = None
+    example = _KINDS[task.kind](task, names, place, row, value)
+    number = next((str(row[key]) for key in _IDS if key in row), None)
+    group = str(row[task.split.by]) if task.split.by in row else None
+    return replace(example, id=number, group=group)
+
+
+def _sentence(task: TaskSpec, names: list[str], place: str, row: Row, value: Any) -> Example:
+    texts = tuple(str(row[column]) for column in task.text)
+    return Example(texts, None if value is None else _index(task, names, place, value))
+
+
+def _number(task: TaskSpec, names: list[str], place: str, row: Row, value: Any) -> Example:
+    texts = tuple(str(row[column]) for column in task.text)
+    if value is None:
+        return Example(texts, None)
+    try:
+        return Example(texts, float(value))
+    except ValueError as error:
+        raise UserError(f"{place}: {task.label} {value!r} is not a number") from error
+
+
+def _tagged(task: TaskSpec, names: list[str], place: str, row: Row, value: Any) -> Example:
+    words = tuple(_words(row[task.text[0]]))
+    if not words:
+        raise UserError(f"{place}: {task.text[0]} holds no words")
+    if value is None:
+        return Example(words, None)
+    tags = _words(value)
+    if len(tags) != len(words):
+        raise UserError(f"{place}: {len(words)} words but {len(tags)} tags in {task.label}")
+    return Example(words, tuple(_index(task, names, place, tag) for tag in tags))
+
+
+def _index(task: TaskSpec, names: list[str], place: str, value: Any) -> int:
+    name = _name(task, value)
+    if name not in names:
         raise UserError(
-            f"{path}:{line}: {task.label} {value!r} is not a class; there are {', '.join(names)}"
+            f"{place}: {task.label} {value!r} is not a class; there are {', '.join(names)} "
+            "(`label_names` renames, `unlabelled` ignores)"
         )
-    return Example(texts, names.index(value))
+    return names.index(name)
 
 
-def _separated(delimiter: str, quoting: Literal[0, 3]) -> Reader:
-    def read(path: Path) -> Iterator[tuple[int, Row]]:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader: csv.DictReader[str] = csv.DictReader(
-                file, delimiter=delimiter, quoting=quoting, strict=True
-            )
-            try:
-                for row in reader:
-                    if None in row or None in row.values():
-                        fields = len(reader.fieldnames or ())
-                        raise UserError(
-                            f"{path}:{reader.line_num}: not the {fields} fields of the first line; "
-                            "check delimiter and quotes"
-                        )
-                    yield reader.line_num, row
-            except csv.Error as error:
-                raise UserError(f"{path}:{reader.line_num}: {error}") from error
-
-    return read
+def _question(task: TaskSpec, names: list[str], place: str, row: Row, value: Any) -> Example:
+    question, context = (str(row[column]) for column in task.text)
+    if value is None:
+        return Example((question, context), None)
+    if isinstance(value, dict):  # columns, as in Hugging Face datasets
+        starts = value.get("answer_start") or [None] * len(value.get("text", []))
+        entries = list(zip(value.get("text", []), starts, strict=True))
+    else:
+        entries = [(entry["text"], entry.get("answer_start")) for entry in value]
+    answers = tuple((text, _start(place, context, text, start)) for text, start in entries)
+    return Example((question, context), answers)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, Row]]:
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                entry: Any = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}:{number}: not JSON ({error})") from error
-            if not isinstance(entry, dict):
-                raise UserError(f"{path}:{number}: not a JSON object")
-            yield number, {key: str(value) for key, value in entry.items()}
+def _start(place: str, context: str, text: str, start: int | None) -> int:
+    """Return where the answer starts; without a number it must occur exactly once."""
+    if start is not None and context[start : start + len(text)] == text:
+        return start
+    if start is not None or context.count(text) != 1:
+        found = "not there" if start is not None else f"found {context.count(text)} times"
+        where = f"at character {start}" if start is not None else "in the context"
+        raise UserError(f"{place}: answer {text!r} is {found} {where}; correct answer_start")
+    return context.index(text)
 
 
-# GLUE's TSV files contain bare quotes, so quotes mean nothing there.
-READERS: dict[str, Reader] = {
-    ".csv": _separated(",", csv.QUOTE_MINIMAL),
-    ".tsv": _separated("\t", csv.QUOTE_NONE),
-    ".jsonl": _json_lines,
+_KINDS: dict[str, Callable[[TaskSpec, list[str], str, Row, Any], Example]] = {
+    "classification": _sentence,
+    "regression": _number,
+    "tagging": _tagged,
+    "qa": _question,
 }
-
-
-def _list(row: Row) -> str:
-    return ", ".join(row)

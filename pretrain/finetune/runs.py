@@ -50,6 +50,7 @@ class _Job(BaseModel):
     data: Path
     weights: Path | None
     seed: int
+    keep: bool
 
 
 def finetune_all(
@@ -58,13 +59,14 @@ def finetune_all(
     *,
     seeds: Sequence[int],
     workers: int | None = None,
+    keep: bool = False,
     on_result: Callable[[str, FinetuneResult], None] = lambda label, result: None,
 ) -> dict[str, list[FinetuneResult]]:
     """Fine-tune every start with every seed; return the results by label, ordered by seed.
 
     Each runs in one of ``workers`` processes (default: one per available core) on one thread, so
-    that the results do not depend on how many there are. ``on_result`` is called in this process
-    as each one ends.
+    that the results do not depend on how many there are. ``keep`` asks for predictions too.
+    ``on_result`` is called in this process as each one ends.
     """
     for start in starts.values():
         check_fit(_config(start), data)
@@ -79,7 +81,7 @@ def finetune_all(
             initargs=(1,),
         ) as pool,
     ):
-        jobs = _jobs(starts, data, seeds, Path(folder))
+        jobs = _jobs(starts, data, seeds, keep, Path(folder))
         futures = {pool.submit(_work, job): job.label for job in jobs}
         try:
             for future in as_completed(futures):
@@ -97,7 +99,11 @@ def _config(start: Start) -> EncoderConfig:
 
 
 def _jobs(
-    starts: Mapping[str, Start], data: TaskData, seeds: Sequence[int], folder: Path
+    starts: Mapping[str, Start],
+    data: TaskData,
+    seeds: Sequence[int],
+    keep: bool,
+    folder: Path,
 ) -> list[_Job]:
     """Write what the workers need into ``folder`` and describe their work."""
     task = folder / "task.pickle"
@@ -110,7 +116,14 @@ def _jobs(
             tensors = {k: v.detach().cpu().contiguous() for k, v in start.state_dict().items()}
             save_file(tensors, weights)
         jobs += [
-            _Job(label=label, config=_config(start), data=task, weights=weights, seed=seed)
+            _Job(
+                label=label,
+                config=_config(start),
+                data=task,
+                weights=weights,
+                seed=seed,
+                keep=keep,
+            )
             for seed in seeds
         ]
     return jobs
@@ -129,4 +142,4 @@ def _work(job: _Job) -> FinetuneResult:
         encoder = Encoder(job.config)
     if job.weights is not None:
         encoder.load_state_dict(load_file(job.weights))
-    return finetune_prepared(encoder, _load(job.data), seed=job.seed)
+    return finetune_prepared(encoder, _load(job.data), seed=job.seed, keep=job.keep)

@@ -1,78 +1,72 @@
 """The description of a labelled task: a few lines of YAML."""
 
+import fnmatch
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from convbert.models.errors import UserError
+from convbert.pretrain.config import merge, parse_override
 from convbert.pretrain.finetune.metrics import METRICS
+from convbert.pretrain.finetune.recipe import FinetuneConfig, Section, SplitRule
 
-Kind = Literal["classification", "regression"]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SplitRule(_Section):
-    """How one file becomes several: each text falls into its part by a keyed hash of itself.
-
-    The part of a row depends on nothing but the row and ``seed``, so that reordering or
-    extending the file moves nothing, and equal texts never end up on both sides.
-    """
-
-    dev: float = Field(0.1, gt=0, lt=1, description="share of the rows to measure on")
-    test: float = Field(0.0, ge=0, lt=1, description="share of the rows for a final measurement")
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _leaves_training_rows(self) -> Self:
-        if self.dev + self.test >= 1:
-            raise ValueError(f"dev {self.dev} and test {self.test} leave no rows to train on")
-        return self
+Kind = Literal["classification", "regression", "tagging", "qa"]
+MAIN = ("train", "dev", "test")
+# How many columns a kind reads; tagging has one, with the words of a sentence.
+_COLUMNS: dict[Kind, tuple[int, int]] = {
+    "classification": (1, 2),
+    "regression": (1, 2),
+    "tagging": (1, 1),
+    "qa": (2, 2),
+}
 
 
-class FinetuneConfig(_Section):
-    """The fine-tuning recipe; the defaults are those of ConvBERT's and ELECTRA's released code."""
+class DatasetSource(Section):
+    """The same task as a Hugging Face dataset: saved on disk, as parquet files, or on the hub."""
 
-    epochs: int = Field(3, gt=0)
-    batch_size: int = Field(32, gt=0)
-    max_length: int = Field(128, gt=4, description="tokens, special ones included")
-    learning_rate: float = Field(3e-4, gt=0, description="of the task head; 1e-4 for base models")
-    layer_decay: float = Field(0.8, gt=0, le=1, description="factor per layer downwards")
-    decay_exponent: Literal["correct", "paper"] = Field(
-        "correct",
-        description="paper: one factor too many below the head, as in ELECTRA's released code",
-    )
-    weight_decay: float = Field(0.01, ge=0)
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the updates")
-    bias_correction: bool = Field(
-        False, description="of AdamW; off as in the papers, on is steadier in short fine-tunings"
-    )
-    clip: float = Field(1.0, gt=0, description="global gradient norm")
-    dropout: float = Field(0.1, ge=0, lt=1, description="on the vector that the head reads")
-    pooling: Literal["cls", "mean"] = Field(
-        "cls", description="what the head reads: [CLS] as in the papers, or the tokens' mean"
+    directory: Path = Field(Path(), description="where it is looked for, in data_dir")
+    hub: str | None = Field(None, description="repository, used with --source hub only")
+    config: str | None = Field(None, description="its configuration, and the folder looked for")
+    splits: dict[str, str] = Field(
+        default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"},
+        description="our splits, and theirs",
     )
 
 
-class TaskSpec(_Section):
+class TaskSpec(Section):
     """One task: its files, its columns, its measures and its recipe."""
 
     name: str = Field(min_length=1)
     kind: Kind = "classification"
-    train: Path = Field(description="CSV, TSV or JSON-lines file")
+    train: Path = Field(description="CSV, TSV, JSON-lines, CoNLL, SQuAD JSON or parquet file")
     dev: Path | None = Field(None, description="default: a part of train, see split")
     test: Path | None = Field(None, description="may lack labels")
+    extra: dict[str, Path] = Field(default_factory=dict, description="more splits to predict")
+    may_lack: list[str] = Field(default_factory=list, description="splits whose file may be absent")
+    dataset: DatasetSource | None = None
     text: list[str] = Field(min_length=1, max_length=2, description="one column, or two for pairs")
     label: str = "label"
     labels: list[str] | None = Field(None, description="class names; default: those in train")
+    label_names: dict[str, str] = Field(
+        default_factory=dict, description="how a file's labels are called here"
+    )
     label_scale: float = Field(1.0, gt=0, description="regression targets are divided by it")
+    unlabelled: list[str] = Field(default_factory=list, description="labels that mean none")
+    header: list[str] | None = Field(None, description="columns of files without a first line")
+    rename: dict[str, str] = Field(default_factory=dict, description="columns: theirs to ours")
+    quoted: bool | None = Field(
+        None, description="whether quotes enclose fields; default in .csv, not in .tsv"
+    )
+    skip_damaged: bool = Field(False, description="leave out rows with a wrong number of fields")
     where: dict[str, str] = Field(default_factory=dict, description="keep rows with these values")
     metrics: list[str] = Field(min_length=1, description="the first decides")
+    submission: dict[str, str] = Field(
+        default_factory=dict, description="splits, and the files their predictions are named"
+    )
     split: SplitRule = SplitRule()
     train_rows: int | None = Field(
         None, gt=0, description="train on this many rows; fewer show more of what pretraining gave"
@@ -85,43 +79,89 @@ class TaskSpec(_Section):
         """The measure that decides."""
         return self.metrics[0]
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """The file of every split that has one of its own."""
+        main = {split: getattr(self, split) for split in MAIN}
+        return {split: path for split, path in main.items() if path is not None} | self.extra
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for name in self.metrics:
-            known = [m for m in METRICS if METRICS[m].kind == self.kind]
+            known = METRICS[self.kind]
             if name not in known:
                 raise ValueError(f"metrics: no {name!r} for {self.kind}; use {', '.join(known)}")
+        fewest, most = _COLUMNS[self.kind]
+        if not fewest <= len(self.text) <= most:
+            raise ValueError(f"text: {self.kind} reads {most} column(s), not {len(self.text)}")
         if self.split.test and (self.dev or self.test):
             raise ValueError("split.test divides train; leave out the files dev and test")
-        if self.swap_pairs and len(self.text) != 2:
+        if self.swap_pairs and (len(self.text) != 2 or self.kind == "qa"):
             raise ValueError("swap_pairs needs two text columns")
+        for split in [*self.may_lack, *self.submission]:
+            if split not in self.files and split not in MAIN:
+                raise ValueError(f"{split!r} is not a split; there are {', '.join(self.files)}")
+        if "train" in self.may_lack or "dev" in self.may_lack:
+            raise ValueError("may_lack: train and dev are needed")
         return self
 
 
-def load_task(source: str, data_dir: Path | None = None) -> TaskSpec:
+def packaged_tasks() -> list[str]:
+    """Name the tasks that come with the package, ``glue/cola`` for instance."""
+    folder = Path(str(resources.files(__package__) / "tasks"))
+    found = folder.rglob("*.yaml")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
+
+
+def match_tasks(names: Sequence[str]) -> list[str]:
+    """Replace patterns such as ``glue/*`` by the packaged tasks they match; keep other names."""
+    known = packaged_tasks()
+    chosen: list[str] = []
+    for name in names:
+        matched = fnmatch.filter(known, name) if any(c in name for c in "*?[") else [name]
+        if not matched:
+            raise UserError(f"task {name!r}: matches none of {', '.join(known)}")
+        chosen += [task for task in matched if task not in chosen]
+    return chosen
+
+
+def load_task(source: str, data_dir: Path | None = None, overrides: Sequence[str] = ()) -> TaskSpec:
     """Read the YAML file ``source``, or the task of that name that comes with the package.
 
     Relative file names in it start at ``data_dir``; by default at the YAML file's own folder, and
-    for the tasks of the package at the current one. Raises ``UserError`` naming file and key.
+    for the tasks of the package at the current one. ``overrides`` are ``key=value`` with dotted
+    keys (``recipe.learning_rate=1e-4``). Raises ``UserError`` naming file and key.
     """
     path = Path(source)
     if not path.is_file():
-        packaged = resources.files(__package__) / "tasks"
-        names = sorted(p.name.removesuffix(".yaml") for p in packaged.iterdir())
+        names = packaged_tasks()
         if source not in names:
             raise UserError(f"task {source!r}: no such file, and not one of {', '.join(names)}")
-        text, base = (packaged / f"{source}.yaml").read_text(), data_dir or Path()
+        packaged = resources.files(__package__) / "tasks" / f"{source}.yaml"
+        text, base = packaged.read_text(encoding="utf-8"), data_dir or Path()
     else:
         text, base = path.read_text(encoding="utf-8"), data_dir or path.parent
+    task = _parse(source, text, overrides)
+    files = {split: base / file for split, file in task.files.items()}
+    main = {split: file for split, file in files.items() if split in MAIN}
+    extra = {split: file for split, file in files.items() if split not in MAIN}
+    dataset = task.dataset
+    if dataset is not None:
+        dataset = dataset.model_copy(update={"directory": base / dataset.directory})
+    return task.model_copy(update={**main, "extra": extra, "dataset": dataset})
+
+
+def _parse(source: str, text: str, overrides: Sequence[str]) -> TaskSpec:
     try:
-        entry = yaml.safe_load(text)
-        task = TaskSpec.model_validate(entry)
+        entry: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{source}: not YAML ({' '.join(str(error).split())})") from error
+    for override in overrides:
+        entry = merge(entry, parse_override(override))
+    try:
+        return TaskSpec.model_validate(entry)
     except ValidationError as error:
         detail = error.errors()[0]
         key = ".".join(map(str, detail["loc"])) or "task"
         message = detail["msg"].removeprefix("Value error, ")
         raise UserError(f"{source}: {key}: {message}") from error
-    files = {key: getattr(task, key) for key in ("train", "dev", "test")}
-    return task.model_copy(update={key: base / file for key, file in files.items() if file})

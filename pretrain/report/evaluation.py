@@ -9,7 +9,7 @@ from convbert.models.errors import UserError
 from convbert.models.flops import training_flops_per_sequence
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.exchange.trained_model import kept_encoder, load_model
-from convbert.pretrain.finetune.data import prepare
+from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.runs import Spread, Start, finetune_all
 from convbert.pretrain.finetune.task import load_task

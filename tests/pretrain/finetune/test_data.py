@@ -13,13 +13,13 @@ from convbert.pretrain.finetune.data import (
     Features,
     TaskData,
     collate,
-    encode,
     evaluation_batches,
     training_batches,
-    truncate,
 )
 from convbert.pretrain.finetune.reading import Example, part_of, read_examples
-from convbert.pretrain.finetune.task import SplitRule, TaskSpec, load_task
+from convbert.pretrain.finetune.recipe import SplitRule
+from convbert.pretrain.finetune.sentences import encode, truncate
+from convbert.pretrain.finetune.task import TaskSpec, load_task
 
 
 class Characters:
@@ -120,14 +120,14 @@ def test_fewer_training_rows_are_nested_and_leave_dev_alone(tmp_path):
             r"t\.csv:2: no column 'text'; there are sentence, label",
         ),
         ("t.csv", "text,gold\na,0\n", r"column 'label'"),
-        ("t.csv", "text,label\na,0\nb\n", r"t\.csv:3: not the 2 fields"),
-        ("t.csv", "text,label\na,0,7\n", r"t\.csv:2: not the 2 fields"),
+        ("t.csv", "text,label\na,0\nb\n", r"t\.csv:3: 1 fields, not the 2 of"),
+        ("t.csv", "text,label\na,0,7\n", r"t\.csv:2: 3 fields, not the 2 of"),
         ("t.csv", 'text,label\n"a,0\n', r"t\.csv:\d: "),
         ("t.csv", "text,label\na,0\nb,0\n", r"1 distinct label"),
         ("t.csv", "text,label\n", r"no rows"),
         ("t.jsonl", '{"text": "a", "label": 0}\n{"text": \n', r"t\.jsonl:2: not JSON"),
         ("t.jsonl", "[1]\n", r"t\.jsonl:1: not a JSON object"),
-        ("t.parquet", "x", r"unknown file type; use one of \.csv, \.tsv, \.jsonl"),
+        ("t.xml", "x", r"unknown file type; use one of \.csv, \.tsv, \.jsonl"),
     ],
 )
 def test_unusable_files_are_named_with_line_and_remedy(tmp_path, name, content, message):
@@ -196,12 +196,12 @@ def test_an_unknown_task_names_those_there_are():
 
 def test_rows_are_cls_text_sep_and_pairs_have_two_types(tmp_path):
     single = spec(tmp_path, "t.csv", recipe={"max_length": 6})
-    features = encode([Example(("abc",), 1), Example(("abcdefgh",), None)], Characters(), single)
+    features = encode(single, Characters(), [Example(("abc",), 1), Example(("abcdefgh",), None)])
     assert features.input_ids == [[2, 97, 98, 99, 3], [2, 97, 98, 99, 100, 3]]
     assert features.labels[0] == 1
     assert math.isnan(features.labels[1])
     pair = spec(tmp_path, "t.csv", text=["a", "b"])
-    features = encode([Example(("ab", "c"), 0)], Characters(), pair)
+    features = encode(pair, Characters(), [Example(("ab", "c"), 0)])
     assert features.input_ids == [[2, 97, 98, 3, 99, 3]]
     assert features.token_type_ids == [[0, 0, 0, 0, 1, 1]]
 
@@ -230,7 +230,7 @@ def ragged(tmp_path, count=1000, size=16):
         [float(i) for i in range(count)],
     )
     task = spec(tmp_path, "t.csv", recipe={"batch_size": size})
-    return TaskData(task, ["a", "b"], 0, 128, {"train": features, "dev": features}), lengths
+    return TaskData(task, ["a", "b"], 0, 128, {"train": features, "dev": features}, {}), lengths
 
 
 def test_an_epoch_has_every_row_once_with_little_padding_in_changing_order(tmp_path):
@@ -238,7 +238,7 @@ def test_an_epoch_has_every_row_once_with_little_padding_in_changing_order(tmp_p
     generator = torch.Generator().manual_seed(1)
     first, second = (list(training_batches(data, generator)) for _ in range(2))
     for epoch in (first, second):
-        assert sorted(i for b in epoch for i in b.labels_B.tolist()) == list(range(1000))
+        assert sorted(i for b in epoch for i in b.labels.tolist()) == list(range(1000))
         assert sum(b.input_ids_BL.numel() for b in epoch) < 1.1 * sum(lengths)
     assert [b.rows for b in first] != [b.rows for b in second]
     again = list(training_batches(data, torch.Generator().manual_seed(1)))

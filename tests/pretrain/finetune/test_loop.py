@@ -9,12 +9,14 @@ from convbert.data_pipeline.tokenizer import train_tokenizer
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
-from convbert.pretrain.finetune.data import evaluation_batches, prepare
+from convbert.pretrain.finetune.data import evaluation_batches
+from convbert.pretrain.finetune.kinds import build_head, prepare
 from convbert.pretrain.finetune.layer_rates import parameter_groups, rate_factor
 from convbert.pretrain.finetune.loop import finetune, finetune_prepared, set_rates
-from convbert.pretrain.finetune.model import SequenceClassifier
+from convbert.pretrain.finetune.model import SentenceHead, TaskModel
+from convbert.pretrain.finetune.recipe import FinetuneConfig
 from convbert.pretrain.finetune.runs import Spread, finetune_all
-from convbert.pretrain.finetune.task import FinetuneConfig, TaskSpec
+from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.training.optimizer import AdamW
 
 WORDS = [a + b for a in ("ba", "do", "ki", "lu", "me", "po") for b in ("ran", "sit", "tol", "vex")]
@@ -153,7 +155,7 @@ def test_regression_on_pairs(tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("name", "correct", "paper"),
     [
-        ("head.weight", 1.0, 1.0),
+        ("head.output.weight", 1.0, 1.0),
         ("encoder.layers.11.attention.in_proj.weight", 0.8, 0.64),
         ("encoder.layers.0.feedforward.up.bias", 0.8**12, 0.055),
         ("encoder.embeddings.word.weight", 0.8**13, 0.044),
@@ -166,32 +168,32 @@ def test_layer_wise_rates_of_twelve_layers(name, correct, paper):
 
 
 def test_every_parameter_is_in_one_group_with_its_rate_and_decay(encoder):
-    model = SequenceClassifier(encoder, 2, 0.1)
+    model = TaskModel(encoder, SentenceHead(encoder.config.hidden_size, 2, FinetuneConfig()))
     groups = parameter_groups(model, 0.8, "correct", 0.01)
     names = {id(p): name for name, p in model.named_parameters()}
     grouped = [names[id(p)] for g in groups for p in g["params"]]
     assert sorted(grouped) == sorted(names.values())
     decay = {names[id(p)]: g["weight_decay"] for g in groups for p in g["params"]}
-    assert decay["head.weight"] == decay["encoder.embeddings.word.weight"] == 0.01
-    assert decay["head.bias"] == decay["encoder.embeddings.norm.weight"] == 0.0
+    assert decay["head.output.weight"] == decay["encoder.embeddings.word.weight"] == 0.01
+    assert decay["head.output.bias"] == decay["encoder.embeddings.norm.weight"] == 0.0
 
     optimizer = AdamW(groups)
     recipe = FinetuneConfig(learning_rate=1e-3, warmup=0.1)
     set_rates(optimizer, recipe, step=50, total=100)
     rates = {names[id(p)]: g["lr"] for g in optimizer.param_groups for p in g["params"]}
-    assert rates["head.weight"] == pytest.approx(0.5e-3)
+    assert rates["head.output.weight"] == pytest.approx(0.5e-3)
     assert rates["encoder.layers.1.attention.out_proj.weight"] == pytest.approx(0.4e-3)
     assert rates["encoder.embeddings.word.weight"] == pytest.approx(0.5e-3 * 0.8**3)
 
 
 def test_the_classifier_reads_the_first_position_only(encoder, tokenizer, task):
-    model = SequenceClassifier(encoder, 3, 0.0).eval()
     data = prepare(task, tokenizer)
+    model = TaskModel(encoder, build_head(data, encoder.config.hidden_size)).eval()
     batch = next(evaluation_batches(data, "dev", size=4))
     hidden = encoder(
         batch.input_ids_BL,
         token_type_ids=batch.token_type_ids_BL,
         attention_mask=batch.attention_mask_BL,
     )
-    expected = hidden[:, 0] @ model.head.weight.T + model.head.bias
+    expected = hidden[:, 0] @ model.head.output.weight.T + model.head.output.bias
     torch.testing.assert_close(model(batch), expected)

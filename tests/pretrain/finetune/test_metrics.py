@@ -9,7 +9,8 @@ from convbert.pretrain.finetune.metrics import METRICS
 
 
 def score(name, labels, predictions):
-    return METRICS[name].score(labels, predictions)
+    kind = "regression" if name in METRICS["regression"] else "classification"
+    return METRICS[kind][name](labels, predictions)
 
 
 def counts(labels, predictions):

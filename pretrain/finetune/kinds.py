@@ -1,0 +1,84 @@
+"""The four kinds of task, each as the functions that differ between them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.pretrain.finetune import answering, sentences, tagging
+from convbert.pretrain.finetune.answer_head import HEADS
+from convbert.pretrain.finetune.data import Features, LabelledBatch, TaskData
+from convbert.pretrain.finetune.model import SentenceHead, TokenHead
+from convbert.pretrain.finetune.reading import Example, read_examples
+from convbert.pretrain.finetune.recipe import FinetuneConfig
+from convbert.pretrain.finetune.sources import Source
+from convbert.pretrain.finetune.task import TaskSpec
+
+
+@dataclass(frozen=True)
+class Problem:
+    """How a kind of task is encoded, learned and read off.
+
+    ``decode`` turns a batch's scores into one value for each row, ``collect`` the rows of a split
+    into one prediction for each example, comparable with ``gold``.
+    """
+
+    encode: Callable[[TaskSpec, Tokenizer, list[Example]], Features]
+    head: Callable[[int, int, FinetuneConfig], nn.Module]
+    loss: Callable[[TaskSpec, Any, LabelledBatch], Tensor]
+    decode: Callable[[TaskData, str, Any, LabelledBatch], list[Any]]
+    collect: Callable[[TaskData, str, list[Any]], list[Any]]
+    gold: Callable[[TaskData, str], list[Any]]
+
+
+def _span_head(hidden_size: int, num_outputs: int, recipe: FinetuneConfig) -> nn.Module:
+    return HEADS[recipe.qa.head](hidden_size, recipe.qa)
+
+
+PROBLEMS: dict[str, Problem] = {
+    "classification": Problem(
+        sentences.encode,
+        SentenceHead,
+        sentences.classification_loss,
+        sentences.classify,
+        sentences.unchanged,
+        sentences.gold,
+    ),
+    "regression": Problem(
+        sentences.encode,
+        SentenceHead,
+        sentences.regression_loss,
+        sentences.regress,
+        sentences.unchanged,
+        sentences.gold,
+    ),
+    "tagging": Problem(
+        tagging.encode, TokenHead, tagging.loss, tagging.decode, tagging.collect, tagging.gold
+    ),
+    "qa": Problem(
+        answering.encode,
+        _span_head,
+        answering.loss,
+        answering.decode,
+        answering.collect,
+        answering.gold,
+    ),
+}
+
+
+def prepare(task: TaskSpec, tokenizer: Tokenizer, source: Source = "auto") -> TaskData:
+    """Read and encode the task's rows; raises ``UserError`` for unusable ones."""
+    examples, names = read_examples(task, source)
+    if task.swap_pairs:
+        examples["train"] = examples["train"] + sentences.swapped(examples["train"])
+    encode = PROBLEMS[task.kind].encode
+    splits = {split: encode(task, tokenizer, rows) for split, rows in examples.items()}
+    return TaskData(task, names, tokenizer.pad_id, tokenizer.vocab_size, splits, examples)
+
+
+def build_head(data: TaskData, hidden_size: int) -> nn.Module:
+    """Return a fresh head for a task, on the states of an encoder."""
+    outputs = max(1, len(data.class_names))
+    return PROBLEMS[data.task.kind].head(hidden_size, outputs, data.task.recipe)

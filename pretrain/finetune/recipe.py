@@ -1,0 +1,88 @@
+"""The fine-tuning recipe, and how rows are divided; importable without PyTorch."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """Part of a task description: unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitRule(Section):
+    """How one file becomes several: each text falls into its part by a keyed hash of itself.
+
+    The part of a row depends on nothing but the row and ``seed``, so that reordering or
+    extending the file moves nothing, and equal texts never end up on both sides.
+    """
+
+    dev: float = Field(0.1, gt=0, lt=1, description="share of the rows to measure on")
+    test: float = Field(0.0, ge=0, lt=1, description="share of the rows for a final measurement")
+    seed: int = 0
+    by: str | None = Field(
+        None, description="column whose value decides instead of the texts, to keep groups together"
+    )
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> Self:
+        if self.dev + self.test >= 1:
+            raise ValueError(f"dev {self.dev} and test {self.test} leave no rows to train on")
+        return self
+
+
+class AnswerConfig(Section):
+    """Extractive question answering: windows over the context, the head, and how spans are chosen.
+
+    The values are those of ELECTRA's released code.
+    """
+
+    head: Literal["electra", "simple"] = Field(
+        "electra",
+        description="electra: the end depends on the start, answerability has its own output; "
+        "simple: two linear outputs as in BERT",
+    )
+    stride: int = Field(128, gt=0, description="tokens from one window to the next")
+    max_query: int = Field(64, gt=0, description="tokens of the question")
+    max_answer: int = Field(30, gt=0, description="tokens")
+    beam: int = Field(20, gt=0, description="starts that are followed, electra head")
+    n_best: int = Field(20, gt=0, description="spans kept for each question")
+    answerable_weight: float = Field(0.5, ge=0, description="of the answerability loss")
+    null_threshold: float = Field(
+        0.0, description="answer nothing where the null odds exceed it; ELECTRA's test files: -2.75"
+    )
+
+
+class FinetuneConfig(Section):
+    """The fine-tuning recipe; the defaults are those of ConvBERT's and ELECTRA's released code."""
+
+    epochs: int = Field(3, gt=0)
+    batch_size: int = Field(32, gt=0)
+    max_length: int = Field(128, gt=4, description="tokens, special ones included")
+    learning_rate: float = Field(3e-4, gt=0, description="of the task head; 1e-4 for base models")
+    layer_decay: float = Field(0.8, gt=0, le=1, description="factor per layer downwards")
+    decay_exponent: Literal["correct", "paper"] = Field(
+        "correct",
+        description="paper: one factor too many below the head, as in ELECTRA's released code",
+    )
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the updates")
+    schedule: Literal["electra", "linear"] = Field(
+        "electra",
+        description="electra: decay over all updates times the warm-up; linear: up, then down",
+    )
+    bias_correction: bool = Field(
+        False, description="of AdamW; off as in the papers, on is steadier in short fine-tunings"
+    )
+    clip: float = Field(1.0, gt=0, description="global gradient norm")
+    dropout: float = Field(0.1, ge=0, lt=1, description="on the vector that the head reads")
+    pooling: Literal["cls", "mean"] = Field(
+        "cls", description="what the head reads: [CLS] as in the papers, or the tokens' mean"
+    )
+    head: Literal["linear", "mlp"] = Field(
+        "linear",
+        description="linear: one layer as in the papers; mlp: the hidden layer of transformers' "
+        "ConvBertForSequenceClassification",
+    )
+    qa: AnswerConfig = AnswerConfig()

@@ -1,0 +1,77 @@
+"""Classification and regression of a text or a pair.
+
+Shapes: B rows, C outputs.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.pretrain.finetune.data import Features, LabelledBatch, TaskData, framed
+from convbert.pretrain.finetune.reading import Example
+from convbert.pretrain.finetune.task import TaskSpec
+
+
+def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Features:
+    """Encode as [CLS] A [SEP] or [CLS] A [SEP] B [SEP], cut to the maximum."""
+    columns = [
+        tokenizer.encode_batch([example.texts[i] for example in examples])
+        for i in range(len(task.text))
+    ]
+    room = task.recipe.max_length - 1 - len(columns)
+    rows = [framed(truncate(parts, room), tokenizer) for parts in zip(*columns, strict=True)]
+    labels = [math.nan if e.label is None else float(e.label) for e in examples]
+    return Features(
+        [ids for ids, _ in rows], [types for _, types in rows], labels, list(range(len(rows)))
+    )
+
+
+def truncate(parts: tuple[list[int], ...], room: int) -> list[list[int]]:
+    """Shorten the longer part, from its end, until all fit into ``room`` ids together."""
+    if len(parts) == 1:
+        return [parts[0][:room]]
+    first, second = parts
+    excess = max(0, len(first) + len(second) - room)
+    from_longer = min(excess, abs(len(first) - len(second)))
+    rest = excess - from_longer
+    cut_first = (from_longer if len(first) > len(second) else 0) + rest // 2
+    cut_second = excess - cut_first
+    return [first[: len(first) - cut_first], second[: len(second) - cut_second]]
+
+
+def swapped(examples: list[Example]) -> list[Example]:
+    """Return the pairs in the other order."""
+    return [Example(example.texts[::-1], example.label) for example in examples]
+
+
+def classification_loss(task: TaskSpec, scores_BC: Tensor, batch: LabelledBatch) -> Tensor:
+    """Mean cross-entropy against class indices."""
+    return nn.functional.cross_entropy(scores_BC, batch.labels.long())
+
+
+def regression_loss(task: TaskSpec, scores_BC: Tensor, batch: LabelledBatch) -> Tensor:
+    """Mean squared error against scaled targets."""
+    return nn.functional.mse_loss(scores_BC.squeeze(1), batch.labels / task.label_scale)
+
+
+def classify(data: TaskData, split: str, scores_BC: Tensor, batch: LabelledBatch) -> list[Any]:
+    """Return the index of the best class of each row."""
+    return torch.argmax(scores_BC, dim=1).tolist()
+
+
+def regress(data: TaskData, split: str, scores_BC: Tensor, batch: LabelledBatch) -> list[Any]:
+    """Return the prediction of each row in the units of its labels."""
+    return (scores_BC.squeeze(1) * data.task.label_scale).tolist()
+
+
+def unchanged(data: TaskData, split: str, rows: list[Any]) -> list[Any]:
+    """Return the rows: each is one example."""
+    return rows
+
+
+def gold(data: TaskData, split: str) -> list[Any]:
+    """Return the labels of a split."""
+    return [example.label for example in data.examples[split]]

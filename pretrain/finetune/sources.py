@@ -1,0 +1,124 @@
+"""Where a task's rows come from: its own files, a Hugging Face dataset on disk, or the hub."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from convbert.models.errors import UserError
+from convbert.pretrain.finetune.tables import Line, Row, dataset_rows, import_datasets, read_table
+from convbert.pretrain.finetune.task import DatasetSource, TaskSpec
+
+Source = Literal["auto", "files", "datasets", "hub"]
+
+Located = tuple[str, Row]
+"""A row and where it stands, for messages."""
+
+
+def read_splits(task: TaskSpec, source: Source = "auto") -> dict[str, list[Located]]:
+    """Return the rows of every split that has any, filtered and with the task's column names.
+
+    ``auto`` takes the task's files where the training file exists, else a dataset on disk; the
+    hub is asked only when named. Raises ``UserError`` naming what was looked for.
+    """
+    found = _SOURCES[_choose(task, source)](task)
+    return {split: _fitting(task, name, lines) for split, (name, lines) in found.items()}
+
+
+def _choose(task: TaskSpec, source: Source) -> Source:
+    if source != "auto":
+        return source
+    if task.dataset is None or task.train.is_file():
+        return "files"
+    return "datasets" if _saved(task.dataset) or _parquet(task.dataset, "train") else "files"
+
+
+def _from_files(task: TaskSpec) -> dict[str, tuple[str, list[Line]]]:
+    return {
+        split: (str(path), read_table(task, path))
+        for split, path in task.files.items()
+        if path.is_file() or split not in task.may_lack
+    }
+
+
+def _dataset(task: TaskSpec) -> DatasetSource:
+    if task.dataset is None:
+        raise UserError(f"task {task.name}: names no dataset; add `dataset` or use its files")
+    return task.dataset
+
+
+def _folders(dataset: DatasetSource) -> list[Path]:
+    root = dataset.directory
+    named = [root / dataset.config] if dataset.config else []
+    return [*named, root, *(folder / "data" for folder in [*named, root])]
+
+
+def _saved(dataset: DatasetSource) -> Path | None:
+    """Return the folder that ``DatasetDict.save_to_disk`` wrote."""
+    folders = (f for f in _folders(dataset) if (f / "dataset_dict.json").is_file())
+    return next(folders, None)
+
+
+def _parquet(dataset: DatasetSource, split: str) -> list[Path]:
+    theirs = dataset.splits.get(split, split)
+    for folder in _folders(dataset):
+        files = sorted([*folder.glob(f"{theirs}.parquet"), *folder.glob(f"{theirs}-*.parquet")])
+        if files:
+            return files
+    return []
+
+
+def _from_datasets(task: TaskSpec) -> dict[str, tuple[str, list[Line]]]:
+    dataset = _dataset(task)
+    saved = _saved(dataset)
+    if saved is not None:
+        return _splits(task, str(saved), import_datasets().load_from_disk(str(saved)))
+    found = {}
+    for split in dataset.splits:
+        files = _parquet(dataset, split)
+        if files:
+            found[split] = (str(files[0]), [row for f in files for row in read_table(task, f)])
+        elif split not in task.may_lack:
+            looked = ", ".join(str(f / f"{dataset.splits[split]}*") for f in _folders(dataset))
+            raise UserError(f"task {task.name}: no dataset_dict.json and no parquet file {looked}")
+    return found
+
+
+def _from_hub(task: TaskSpec) -> dict[str, tuple[str, list[Line]]]:
+    dataset = _dataset(task)
+    if dataset.hub is None:
+        raise UserError(f"task {task.name}: dataset.hub names no repository; use files instead")
+    try:
+        loaded = import_datasets().load_dataset(dataset.hub, dataset.config)
+    except Exception as error:  # connection, permission and format errors share no base
+        reason = " ".join(str(error).split())
+        raise UserError(f"hub dataset {dataset.hub}: {reason}; use files instead") from error
+    return _splits(task, dataset.hub, loaded)
+
+
+def _splits(task: TaskSpec, name: str, loaded: Any) -> dict[str, tuple[str, list[Line]]]:
+    found = {}
+    for split, theirs in _dataset(task).splits.items():
+        if theirs in loaded:
+            found[split] = (f"{name}[{theirs}]", list(dataset_rows(loaded[theirs])))
+        elif split not in task.may_lack:
+            raise UserError(f"{name}: no split {theirs!r}; there are {', '.join(loaded)}")
+    return found
+
+
+_SOURCES = {"files": _from_files, "datasets": _from_datasets, "hub": _from_hub}
+
+
+def _fitting(task: TaskSpec, name: str, lines: list[Line]) -> list[Located]:
+    """Give columns our names, check them, and keep the rows the task wants."""
+    rows = [
+        (f"{name}:{line}", {task.rename.get(key, key): value for key, value in row.items()})
+        for line, row in lines
+    ]
+    for place, row in rows:
+        for column in [*task.text, *task.where]:
+            if column not in row:
+                raise UserError(f"{place}: no column {column!r}; there are {', '.join(row)}")
+    kept = [entry for entry in rows if all(str(entry[1][c]) == v for c, v in task.where.items())]
+    if not kept:
+        condition = f" with {task.where}" if task.where else ""
+        raise UserError(f"{name}: no rows{condition}; check the file and `where`")
+    return kept

@@ -1,0 +1,200 @@
+"""Rows of one file: CSV, TSV, JSON lines, SQuAD's JSON, CoNLL columns, parquet."""
+
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from convbert.models.errors import UserError
+from convbert.pretrain.finetune.task import TaskSpec
+
+Row = dict[str, Any]
+"""Column to value: text, or what JSON and parquet hold. A missing value has no key."""
+
+Line = tuple[int, Row]
+Reader = Callable[[TaskSpec, Path], Iterator[Line]]
+
+
+def read_table(task: TaskSpec, path: Path) -> list[Line]:
+    """Return the rows of a file with their line numbers.
+
+    Raises ``UserError`` naming file and line for anything that cannot be read.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{path}: unknown file type; use one of {', '.join(READERS)}")
+    try:
+        return list(reader(task, path))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; task {task.name} needs it") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason}); convert it") from error
+
+
+def _delimited(task: TaskSpec, path: Path) -> Iterator[Line]:
+    """Read CSV or TSV. In TSV quotes mean nothing: GLUE's files contain bare ones."""
+    comma = path.suffix.lower() == ".csv"
+    quoted = comma if task.quoted is None else task.quoted
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    csv.field_size_limit(sys.maxsize)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter="," if comma else "\t", quoting=quoting, strict=True)
+        names: list[str] | None = None
+        skipped = 0
+        try:
+            for cells in reader:
+                if not cells:
+                    continue
+                if names is None:
+                    names, is_header = _columns(task, cells)
+                    if is_header:
+                        continue
+                if len(cells) == len(names):
+                    yield reader.line_num, dict(zip(names, cells, strict=True))
+                elif task.skip_damaged:
+                    skipped += 1
+                else:
+                    raise UserError(
+                        f"{path}:{reader.line_num}: {len(cells)} fields, not the {len(names)} of "
+                        "the first line; check delimiter and quotes, or set skip_damaged"
+                    )
+        except csv.Error as error:
+            raise UserError(f"{path}:{reader.line_num}: {error}; check the quotes") from error
+    if skipped:
+        print(f"{path}: {skipped} damaged rows left out", file=sys.stderr)
+
+
+def _columns(task: TaskSpec, cells: list[str]) -> tuple[list[str], bool]:
+    """Return the column names, and whether the first line holds them.
+
+    A task with ``header`` may meet both: CoLA's training file starts with data, its test file
+    with names.
+    """
+    if task.header is None:
+        return cells, True
+    renamed = {task.rename.get(cell, cell) for cell in cells}
+    return (cells, True) if set(task.text) <= renamed else (task.header, False)
+
+
+def _json_lines(task: TaskSpec, path: Path) -> Iterator[Line]:
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                entry: Any = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: not JSON ({error})") from error
+            if not isinstance(entry, dict):
+                raise UserError(f"{path}:{number}: not a JSON object")
+            yield number, {key: value for key, value in entry.items() if value is not None}
+
+
+def _squad(task: TaskSpec, path: Path) -> Iterator[Line]:
+    """Read SQuAD 1.1's and 2.0's JSON; the line number is that of the question."""
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        articles = json.loads(text)["data"]
+        number = 0
+        for article in articles:
+            for paragraph in article["paragraphs"]:
+                for question in paragraph["qas"]:
+                    number += 1
+                    yield number, _question(article, paragraph["context"], question)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path}: not in SQuAD's format ({reason})") from error
+
+
+def _question(article: Row, context: str, question: Row) -> Row:
+    row = {"id": question["id"], "question": question["question"], "context": context}
+    row["title"] = article.get("title", "")
+    if question.get("is_impossible"):
+        return row | {"answers": []}
+    return row | ({"answers": question["answers"]} if "answers" in question else {})
+
+
+def _conll(task: TaskSpec, path: Path) -> Iterator[Line]:
+    """Read one word a line, columns split at white space, sentences at blank lines.
+
+    ``header`` names the columns. Lines of -DOCSTART- are left out.
+    """
+    names = task.header or [*task.text, task.label]
+    sentence: list[list[str]] = []
+    number = first = 0
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            cells = line.split()
+            if cells and cells[0] == "-DOCSTART-":
+                continue
+            if cells:
+                if len(cells) != len(names):
+                    raise UserError(
+                        f"{path}:{number}: {len(cells)} columns, not {', '.join(names)}; name them "
+                        "in `header`"
+                    )
+                first = first if sentence else number
+                sentence.append(cells)
+            elif sentence:
+                yield first, dict(zip(names, map(list, zip(*sentence, strict=True)), strict=True))
+                sentence = []
+    if sentence:
+        yield first, dict(zip(names, map(list, zip(*sentence, strict=True)), strict=True))
+
+
+def _text(task: TaskSpec, path: Path) -> Iterator[Line]:
+    return _conll(task, path) if task.kind == "tagging" else _delimited(task, path)
+
+
+def _parquet(task: TaskSpec, path: Path) -> Iterator[Line]:
+    datasets = import_datasets()
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    with tempfile.TemporaryDirectory(prefix="parquet-") as cache:
+        yield from dataset_rows(
+            datasets.Dataset.from_parquet(str(path), cache_dir=cache, keep_in_memory=True)
+        )
+
+
+def import_datasets() -> Any:
+    """Import ``datasets`` without its progress bars; raises ``UserError`` where it is missing."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError("reading datasets needs the package: pip install datasets") from error
+    datasets.disable_progress_bars()
+    return datasets
+
+
+def dataset_rows(dataset: Any) -> Iterator[Line]:
+    """Yield the rows of a Hugging Face dataset, class numbers replaced by their names."""
+    datasets = import_datasets()
+    named = {}
+    for column, feature in dataset.features.items():
+        inner = getattr(feature, "feature", feature)
+        if isinstance(inner, datasets.ClassLabel):
+            named[column] = inner.names
+    for number, row in enumerate(dataset, start=1):
+        for column, names in named.items():
+            row[column] = _class_names(row[column], names)
+        yield number, {key: value for key, value in row.items() if value is not None}
+
+
+def _class_names(value: Any, names: list[str]) -> Any:
+    if isinstance(value, list):
+        return [_class_names(entry, names) for entry in value]
+    return names[value] if value is not None and value >= 0 else value
+
+
+READERS: dict[str, Reader] = {
+    ".csv": _delimited,
+    ".tsv": _delimited,
+    ".jsonl": _json_lines,
+    ".json": _squad,
+    ".conll": _conll,
+    ".txt": _text,
+    ".parquet": _parquet,
+}
