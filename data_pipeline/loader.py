@@ -2,8 +2,7 @@
 
 import queue
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from convbert.data_pipeline.batch import Batch
-from convbert.data_pipeline.manifest import Manifest, manifest_path
-from convbert.data_pipeline.order import GlobalOrder, Piece
+from convbert.data_pipeline.damage import DamageLog, OnDamage
+from convbert.data_pipeline.manifest import Manifest
+from convbert.data_pipeline.sources import CacheSettings, Corpus, Source, open_store
 from convbert.data_pipeline.store import Rows, SequenceStore
+from convbert.data_pipeline.stream import Stream
 from convbert.models.errors import UserError
 
 _PREFETCH = 4
-# A batch may begin in one window and end in the next.
-_WINDOWS = 2
 
 _Item = Batch | BaseException
 _Long = NDArray[np.int64]
@@ -28,62 +27,75 @@ _Mask = NDArray[np.bool_]
 class ShardLoader:
     """Batches of one process: its contiguous slice of every global batch.
 
-    The positions of global batch number s are ``s * global_batch`` and following; the last,
-    incomplete one of an epoch is completed from the next epoch, so no sequence is dropped or
-    repeated. Raises ``UserError`` for shards that are missing, damaged, built by another
-    tokenizer than ``tokenizer_digest``, or fewer than one global batch, and for a global batch
-    that does not divide among the processes.
+    ``manifest`` is a path or URL, or several sources with weights. The positions of global batch
+    number s are ``s * global_batch`` and following; the last, incomplete one of an epoch is
+    completed from the next epoch, so no sequence is dropped or repeated. Sources are blended by
+    position, each in epochs of its own.
+
+    Raises ``UserError`` for shards that are missing, damaged, built by another tokenizer than
+    ``tokenizer_digest``, or fewer than one global batch, and for a global batch that does not
+    divide among the processes. With ``on_damage="skip"`` damaged blocks are replaced and recorded
+    in ``damage``; blocks recorded there stay replaced either way.
     """
 
     def __init__(
         self,
-        manifest: Path,
+        manifest: Path | str | Sequence[Source],
         *,
         global_batch: int,
         rank: int = 0,
         world_size: int = 1,
         seed: int = 0,
         tokenizer_digest: str | None = None,
+        on_damage: OnDamage = "stop",
+        damage: DamageLog | None = None,
+        cache: CacheSettings | None = None,
     ) -> None:
-        path = manifest_path(Path(manifest))
-        self.manifest = Manifest.load(path)
-        size = self.manifest.num_sequences
-        if size < global_batch:
-            raise UserError(
-                f"{path}: {size} sequences are fewer than one global batch ({global_batch}); add "
-                "text or lower global_batch"
-            )
+        if isinstance(manifest, Path | str):
+            manifest = [Source(manifest=str(manifest))]
+        self.corpus = Corpus(manifest)
+        self.corpus.require_batch(global_batch)
         if global_batch % world_size:
             raise UserError(
                 f"global_batch={global_batch}: does not divide among {world_size} processes; use a "
                 f"multiple of {world_size}"
             )
-        if tokenizer_digest not in (None, self.manifest.tokenizer_digest):
+        if tokenizer_digest not in (None, self.corpus.tokenizer_digest):
             raise UserError(
-                f"{path}: was built with another tokenizer ({self.manifest.tokenizer_digest[:12]} "
-                f"instead of {str(tokenizer_digest)[:12]}); use that one or rebuild the shards"
+                f"{self.corpus.name}: was built with another tokenizer "
+                f"({self.corpus.tokenizer_digest[:12]} instead of {str(tokenizer_digest)[:12]}); "
+                "use that one or rebuild the shards"
             )
         self.global_batch = global_batch
         self.share = global_batch // world_size
         self.rank = rank
-        self.order = GlobalOrder(self.manifest.digest, seed, size)
-        self._store = SequenceStore(self.manifest, path.parent)
-        self._windows: OrderedDict[tuple[int, int], Rows] = OrderedDict()
+        self.streams = [
+            Stream(*self._stores(source, found, cache), seed, on_damage, damage)
+            for source, found in zip(manifest, self.corpus.manifests, strict=True)
+        ]
         self._reading = threading.Lock()
-        self._derive = _Full(self.manifest) if self._packed else _Electra(self.manifest)
+        first = self.corpus.manifests[0]
+        self._pad = first.pad_id
+        self._derive = _Full(first) if self._packed else _Electra(first)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @staticmethod
+    def _stores(
+        source: Source, manifest: Manifest, cache: CacheSettings | None
+    ) -> tuple[SequenceStore, SequenceStore]:
+        first, second = (open_store(source.manifest, manifest, cache) for _ in range(2))
+        return first, second
+
     @property
     def _packed(self) -> bool:
-        return self.manifest.packing == "full"
+        return self.corpus.packing == "full"
 
     def batch(self, step: int) -> Batch:
         """Return this process's rows of global batch number ``step``."""
         first = step * self.global_batch + self.rank * self.share
         with self._reading:
-            parts = [self._rows(p) for p in self.order.pieces(first, first + self.share)]
-        rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            rows = self._rows(first, first + self.share)
         return self._batch(rows, np.arange(first, first + self.share))
 
     def iterate(self, start: int = 0) -> Iterator[Batch]:
@@ -103,7 +115,8 @@ class ShardLoader:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self._store.close()
+        for stream in self.streams:
+            stream.close()
 
     def _fill(self, step: int, ready: "queue.Queue[_Item]", stop: threading.Event) -> None:
         item: _Item | None = None
@@ -120,18 +133,24 @@ class ShardLoader:
                     continue
             step += 1
 
-    def _rows(self, piece: Piece) -> Rows:
-        """Return rows of a window, which is read and put in its order when first asked for."""
-        key = (piece.epoch, piece.window)
-        if key not in self._windows:
-            if len(self._windows) >= _WINDOWS:
-                self._windows.popitem(last=False)
-            stored = self._store.read(self.order.spans(*key))
-            self._windows[key] = stored.take(self.order.shuffle(*key), axis=0)
-        return self._windows[key][piece.first : piece.last]
+    def _rows(self, first: int, last: int) -> Rows:
+        """Return the rows at global positions, each from its source."""
+        if len(self.streams) == 1:
+            return self.streams[0].rows(first, last)
+        source_of, before = self.corpus.blend.split(first, last)
+        parts = []
+        for number, stream in enumerate(self.streams):
+            places = np.flatnonzero(source_of == number)
+            if len(places):
+                found = stream.rows(before[number], before[number] + len(places))
+                parts.append((places, found))
+        rows = np.empty((last - first, self.corpus.seq_len), parts[0][1].dtype)
+        for places, found in parts:
+            rows[places] = found
+        return rows
 
     def _batch(self, rows: Rows, positions: _Long) -> Batch:
-        real = rows != self.manifest.pad_id
+        real = rows != self._pad
         types, documents = self._derive(rows, real)
         batch = Batch(
             input_ids=torch.from_numpy(rows.astype(np.int64)),

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.damage import DamageError
+from convbert.data_pipeline.remote import is_url, read_bytes
 from convbert.models.errors import UserError
 
 Packing = Literal["electra", "full"]
@@ -79,11 +81,12 @@ class Manifest(_Record):
         return self.num_tokens / (self.num_sequences * self.seq_len)
 
     @classmethod
-    def load(cls, path: Path) -> "Manifest":
-        """Read a manifest, or the one in a directory; raises ``UserError``."""
-        path = manifest_path(path)
+    def load(cls, place: Path | str) -> "Manifest":
+        """Read a manifest, or the one in a directory, also at a URL; raises ``UserError``."""
+        path = manifest_path(place)
         try:
-            return cls.model_validate_json(path.read_bytes())
+            content = read_bytes(path) if isinstance(path, str) else path.read_bytes()
+            return cls.model_validate_json(content)
         except FileNotFoundError:
             raise UserError(
                 f"{path}: no manifest; build shards with `convbert shards build`"
@@ -101,21 +104,32 @@ class Manifest(_Record):
             file.write(self.model_dump_json(indent=1).encode() + b"\n")
 
 
-def manifest_path(path: Path) -> Path:
-    """Return the manifest file for a path that may name its directory."""
+def manifest_path(place: Path | str) -> Path | str:
+    """Return the manifest file for a path or URL that may name its directory."""
+    if isinstance(place, str) and is_url(place):
+        return place if place.endswith(".json") else f"{place.rstrip('/')}/manifest.json"
+    path = Path(place)
     return path / "manifest.json" if path.is_dir() else path
 
 
 def load_index(folder: Path, shard: Shard) -> ShardIndex:
-    """Read the index beside a shard and check that it is the manifest's; raises ``UserError``."""
+    """Read the index beside a shard and check that it is the manifest's.
+
+    Raises ``DamageError`` if it is missing or another.
+    """
     path = folder / index_name(shard.name)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: missing; copy it again or rebuild the shards") from None
+        raise DamageError(f"{path}: missing; copy it again or rebuild the shards") from None
+    return check_index(str(path), content, shard)
+
+
+def check_index(place: str, content: bytes, shard: Shard) -> ShardIndex:
+    """Return the index that the bytes at ``place`` are; raises ``DamageError`` for another one."""
     if hashlib.sha256(content).hexdigest() != shard.index_sha256:
-        raise UserError(
-            f"{path}: is not the index this manifest was built with; copy shard, index and "
+        raise DamageError(
+            f"{place}: is not the index this manifest was built with; copy shard, index and "
             "manifest of one build"
         )
     return ShardIndex.model_validate_json(content)

@@ -21,7 +21,8 @@ WINDOW = 64
 _ROUNDS = 6
 
 
-def _key(*parts: object) -> int:
+def seed_of(*parts: object) -> int:
+    """Return 64 bits that depend on all parts."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
@@ -43,7 +44,7 @@ def permute(values: Indices, size: int, key: int) -> Indices:
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = np.uint64((1 << half) - 1)
     shift = np.uint64(half)
-    keys = [_key(key, index) for index in range(_ROUNDS)]
+    keys = [seed_of(key, index) for index in range(_ROUNDS)]
     out = values.astype(np.uint64)
     todo = np.arange(out.size)
     while todo.size:
@@ -84,7 +85,7 @@ class GlobalOrder:
         self._blocks = self._full + (1 if self._rest else 0)
 
     def _number(self, *parts: object) -> int:
-        return _key(*self._base, *parts)
+        return seed_of(*self._base, *parts)
 
     def windows(self) -> int:
         """Number of windows per epoch."""

@@ -62,7 +62,7 @@ class Fault:
 
 
 def verify_shards(
-    manifest: Path, workers: int | None = None, report: Progress = lambda done: None
+    manifest: Path | str, workers: int | None = None, report: Progress = lambda done: None
 ) -> list[Fault]:
     """Return every fault of a shard set, in the order of the shards; none means it is whole.
 
@@ -71,7 +71,11 @@ def verify_shards(
     are done. Threads suffice for ``workers``: digests are computed outside the interpreter's lock.
     Raises ``UserError`` if the manifest itself cannot be read.
     """
-    path = manifest_path(Path(manifest))
+    path = manifest_path(manifest)
+    if isinstance(path, str):
+        raise UserError(
+            f"{path}: shards at an address are checked as they are read; verify a copy on a disk"
+        )
     content = Manifest.load(path)
     faults = list(_unlisted(content, path.parent))
     listed = sum(shard.sequences for shard in content.shards)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from convbert.data_pipeline.manifest import Manifest
+from convbert.data_pipeline.sources import Corpus
 from convbert.models.errors import UserError
 from convbert.pretrain.config import RunConfig
 
@@ -34,24 +34,20 @@ class Split:
         return cls(global_batch, micro, share // micro, world)
 
 
-def check(config: RunConfig, manifest: Manifest, tokenizer_digest: str, world: int) -> None:
+def check(config: RunConfig, corpus: Corpus, tokenizer_digest: str, world: int) -> None:
     """Refuse what cannot train before any process is started; raises ``UserError``."""
-    if tokenizer_digest != manifest.tokenizer_digest:
+    if tokenizer_digest != corpus.tokenizer_digest:
         raise UserError(
-            f"{config.data.tokenizer}: not the tokenizer that {config.data.manifest} was built "
+            f"{config.data.tokenizer}: not the tokenizer that {corpus.name} was built "
             "with; give that one as data.tokenizer or rebuild the shards"
         )
-    networks = config.model.build(manifest.vocab_size)
+    networks = config.model.build(corpus.vocab_size)
     positions = networks.discriminator.max_positions
-    if manifest.seq_len > positions:
+    if corpus.seq_len > positions:
         raise UserError(
-            f"{config.data.manifest}: sequences of {manifest.seq_len} tokens exceed the model's "
+            f"{corpus.name}: sequences of {corpus.seq_len} tokens exceed the model's "
             f"{positions} positions; build shorter shards or set "
-            f"model.overrides.max_positions={manifest.seq_len}"
+            f"model.overrides.max_positions={corpus.seq_len}"
         )
-    if manifest.num_sequences < config.global_batch:
-        raise UserError(
-            f"{config.data.manifest}: {manifest.num_sequences} sequences are fewer than one "
-            f"global batch ({config.global_batch}); add text or lower global_batch"
-        )
+    corpus.require_batch(config.global_batch)
     Split.of(config.global_batch, config.micro_batch, world)

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from convbert.cluster.submit import JobOptions
-from convbert.data_pipeline.manifest import Manifest
+from convbert.data_pipeline.sources import Corpus
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain import checks
@@ -34,8 +34,7 @@ def _prepare(
     """Resolve and check a configuration for ``world`` processes and write the run directory."""
     config = resolve(recipe, overrides)
     tokenizer = Tokenizer.load(config.data.tokenizer)
-    manifest = Manifest.load(config.data.manifest)
-    checks.check(config, manifest, tokenizer.digest, world)
+    checks.check(config, Corpus(config.data.blend), tokenizer.digest, world)
     run = RunDirectory(run_dir or Path("runs") / Path(recipe).stem)
     run.prepare(config.absolute())
     return run, run.open()
@@ -73,10 +72,10 @@ def pretrain(recipe: str, overrides: list[str], run_dir: Path | None, processes:
 def _vocabulary(config: RunConfig) -> tuple[int, int]:
     """Return vocabulary size and sequence length of the shards, or BERT's if there are none."""
     try:
-        manifest = Manifest.load(config.data.manifest)
+        corpus = Corpus(config.data.blend)
     except UserError:
         return 30_522, 128
-    return manifest.vocab_size, manifest.seq_len
+    return corpus.vocab_size, corpus.seq_len
 
 
 def plan(recipe: str, overrides: list[str]) -> None:

@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from convbert.data_pipeline.damage import OnDamage
+from convbert.data_pipeline.remote import is_url
+from convbert.data_pipeline.sources import CacheSettings, Source
 from convbert.models.config import PretrainingConfig
 from convbert.models.errors import UserError
 from convbert.models.presets import preset
@@ -45,10 +48,61 @@ class ModelConfig(_Section):
 
 
 class DataConfig(_Section):
-    """Where the training sequences come from."""
+    """Where the training sequences come from: one manifest, or several sources with weights."""
 
-    manifest: Path = Field(Path("shards/manifest.json"), description="of the training shards")
+    manifest: str | None = Field(
+        None, description="path or URL of the only source; default shards/manifest.json"
+    )
+    sources: list[Source] = Field(
+        default_factory=list, description="several, e.g. [{manifest: web, weight: 3}, ...]"
+    )
     tokenizer: Path = Field(Path("tokenizer"), description="checked against the shards, exported")
+    on_damage: OnDamage = Field(
+        "stop", description="skip: replace damaged blocks, recorded in the run's damage/"
+    )
+    cache: Path | None = Field(
+        None, description="directory on a node's disk for shards at a URL; default in $TMPDIR"
+    )
+    cache_gigabytes: float = Field(20.0, gt=0, description="limit of that cache on each node")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        if content.get("manifest") and content.get("sources"):
+            raise ValueError(
+                "both manifest and sources are given; set data.manifest=null or drop the sources"
+            )
+        if content.get("sources"):
+            return content
+        return {**content, "manifest": content.get("manifest") or "shards/manifest.json"}
+
+    @property
+    def blend(self) -> list[Source]:
+        """All sources, also if there is only one."""
+        return self.sources or [Source(manifest=str(self.manifest))]
+
+    @property
+    def cache_settings(self) -> CacheSettings:
+        """Where and how much the loader caches."""
+        return CacheSettings(self.cache, self.cache_gigabytes)
+
+    def absolute(self) -> "DataConfig":
+        """Return the same with absolute paths; addresses stay."""
+        moved = [s.model_copy(update={"manifest": _absolute(s.manifest)}) for s in self.sources]
+        return self.model_copy(
+            update={
+                "manifest": _absolute(self.manifest) if self.manifest else None,
+                "sources": moved,
+                "tokenizer": self.tokenizer.resolve(),
+                "cache": self.cache.resolve() if self.cache else None,
+            }
+        )
+
+
+def _absolute(place: str) -> str:
+    return place if is_url(place) else str(Path(place).resolve())
 
 
 class OptimizerConfig(_Section):
@@ -109,10 +163,9 @@ class RunConfig(_Section):
 
     def absolute(self) -> "RunConfig":
         """Return the same run with absolute paths, so that it can start from any directory."""
-        paths = {name: getattr(self.data, name).resolve() for name in ("manifest", "tokenizer")}
         start = self.model.init_from
         model = self.model.model_copy(update={"init_from": start.resolve() if start else None})
-        return self.model_copy(update={"data": self.data.model_copy(update=paths), "model": model})
+        return self.model_copy(update={"data": self.data.absolute(), "model": model})
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
@@ -133,6 +186,9 @@ EXECUTION_KEYS = (
     "checkpoint",
     "guards",
     "tracking",
+    "data.on_damage",
+    "data.cache",
+    "data.cache_gigabytes",
 )
 
 
@@ -214,13 +270,16 @@ def load(path: Path) -> RunConfig:
     return resolve(str(path))
 
 
+_EXECUTION_PREFIXES = tuple(f"{key}." for key in EXECUTION_KEYS)
+
+
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """List ``key: old -> new`` for keys that decide results, dotted and sorted."""
     left, right = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
     return [
         f"{key}: {left.get(key)} -> {right.get(key)}"
         for key in sorted(left.keys() | right.keys())
-        if left.get(key) != right.get(key) and key.split(".")[0] not in EXECUTION_KEYS
+        if left.get(key) != right.get(key) and not f"{key}.".startswith(_EXECUTION_PREFIXES)
     ]
 
 

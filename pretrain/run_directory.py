@@ -37,6 +37,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def damage(self) -> Path:
+        """Records of the blocks of sequences that the run skips."""
+        return self.path / "damage"
+
+    @property
     def report(self) -> Path:
         """Plots and pages about the run."""
         return self.path / "report"

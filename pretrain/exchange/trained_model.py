@@ -1,6 +1,6 @@
 """A checkpoint as networks in memory, in fp32 and without DeepSpeed."""
 
-from convbert.data_pipeline.manifest import Manifest
+from convbert.data_pipeline.sources import Corpus
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel, build_model
@@ -28,9 +28,9 @@ def open_checkpoint(run: RunDirectory, step: int | None) -> CheckpointReader:
 def load_model(run: RunDirectory, step: int | None = None) -> tuple[PretrainingModel, int]:
     """Rebuild the networks of a checkpoint in fp32; return them with their step."""
     config = run.open()
-    manifest = Manifest.load(config.data.manifest)
+    corpus = Corpus(config.data.blend)
     reader = open_checkpoint(run, step)
-    model = build_model(config.model.build(manifest.vocab_size))
+    model = build_model(config.model.build(corpus.vocab_size))
     weights = {n.removeprefix("model."): t for n, t in reader.parameters().items()}
     model.load_state_dict(weights, strict=False)
     missing = {n for n, _ in model.named_parameters()} ^ weights.keys()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from convbert.data_pipeline.manifest import Manifest
+from convbert.data_pipeline.sources import Corpus
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.models.flops import training_flops_per_sequence
@@ -41,10 +41,10 @@ def flops_curve(
         raise UserError(f"{run.checkpoints}: no checkpoint to evaluate; train the run first")
     task = load_task(task_name, data_dir)
     data = prepare(task, Tokenizer.load(config.data.tokenizer))
-    manifest = Manifest.load(config.data.manifest)
-    networks = config.model.build(manifest.vocab_size)
+    corpus = Corpus(config.data.blend)
+    networks = config.model.build(corpus.vocab_size)
     per_step = config.global_batch * training_flops_per_sequence(
-        networks, manifest.seq_len, "electra"
+        networks, corpus.seq_len, "electra"
     )
     starts: dict[str, Start] = {BASELINE: networks.discriminator}
     starts |= {f"step {step}": kept_encoder(load_model(run, step)[0]) for step in chosen}

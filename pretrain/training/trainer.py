@@ -15,7 +15,7 @@ from torch import Tensor
 
 from convbert.data_pipeline.batch import Batch
 from convbert.data_pipeline.loader import ShardLoader
-from convbert.data_pipeline.manifest import Manifest
+from convbert.data_pipeline.sources import Corpus
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.models.flops import training_flops_per_sequence
@@ -60,7 +60,7 @@ class Trainer:
     """One process's part of a run."""
 
     def __init__(
-        self, run: RunDirectory, config: RunConfig, tokenizer: Tokenizer, manifest: Manifest
+        self, run: RunDirectory, config: RunConfig, tokenizer: Tokenizer, corpus: Corpus
     ) -> None:
         self.run = run
         self.config = config
@@ -69,13 +69,13 @@ class Trainer:
         self.special = SpecialIds(
             tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id
         )
-        self.manifest = manifest
-        self.networks = config.model.build(manifest.vocab_size)
+        self.corpus = corpus
+        self.networks = config.model.build(corpus.vocab_size)
         self.engine = self._engine()
         self.checkpointer = Checkpointer(run.checkpoints, config.checkpoint, self.engine)
         self.flops = {
             convention: config.global_batch
-            * training_flops_per_sequence(self.networks, manifest.seq_len, convention)
+            * training_flops_per_sequence(self.networks, corpus.seq_len, convention)
             for convention in ("electra", "hardware")
         }
         self.step = 0
@@ -113,8 +113,18 @@ class Trainer:
         """Continue from the newest good checkpoint; return the number of finished updates."""
         state = self.checkpointer.restore()
         if state is not None:
+            self._require_same_data(state)
             self._adopt(state)
         return self.step
+
+    def _require_same_data(self, state: dict[str, Any]) -> None:
+        """Refuse other data than the checkpoint's: a step would stand for other sequences."""
+        if state.get("data") not in (None, self.corpus.digest):
+            raise UserError(
+                f"{self.corpus.name}: is not the data this run was trained on (digest "
+                f"{self.corpus.digest[:12]} instead of {state['data'][:12]}); restore those shards "
+                "or choose another --run-dir"
+            )
 
     def _adopt(self, state: dict[str, Any], *, keep_counts: bool = False) -> None:
         self.step = int(state["step"])
@@ -157,6 +167,7 @@ class Trainer:
             self.step,
             {
                 "sequences": self.order.number(self.step) * self.split.global_batch,
+                "data": self.corpus.digest,
                 "skipped": self.order.state(),
                 "guards": self.judge.state(),
             },
@@ -286,5 +297,5 @@ class Trainer:
             "data/first_sequence": float(self.order.positions(row.batch)[0]),
             "flops/electra": row.step * self.flops["electra"],
             "flops/hardware": row.step * self.flops["hardware"],
-            "tokens": float(row.step * self.split.global_batch * self.manifest.seq_len),
+            "tokens": float(row.step * self.split.global_batch * self.corpus.seq_len),
         }

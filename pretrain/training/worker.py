@@ -24,8 +24,8 @@ def train(path: Path, stop: StopRequest) -> bool:
     """Run this process's part of the run at ``path``; return False if it was asked to stop."""
     import torch
 
+    from convbert.data_pipeline.damage import DamageLog
     from convbert.data_pipeline.loader import ShardLoader
-    from convbert.data_pipeline.manifest import Manifest
     from convbert.data_pipeline.tokenizer import Tokenizer
     from convbert.pretrain.tracking.tracker import open_tracker
     from convbert.pretrain.training.engine import init_distributed
@@ -38,17 +38,19 @@ def train(path: Path, stop: StopRequest) -> bool:
         torch.set_num_threads(config.threads)
     init_distributed()
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    manifest = Manifest.load(config.data.manifest)
     tokenizer = Tokenizer.load(config.data.tokenizer)
     loader = ShardLoader(
-        config.data.manifest,
+        config.data.blend,
         global_batch=config.global_batch,
         rank=rank,
         world_size=world,
         seed=config.seed,
         tokenizer_digest=tokenizer.digest,
+        on_damage=config.data.on_damage,
+        damage=DamageLog(run.damage),
+        cache=config.data.cache_settings,
     )
-    trainer = Trainer(run, config, tokenizer, manifest)
+    trainer = Trainer(run, config, tokenizer, loader.corpus)
     start = trainer.resume()
     tracker = open_tracker(
         run.path,
@@ -59,8 +61,8 @@ def train(path: Path, stop: StopRequest) -> bool:
         params={"run": config.model_dump(mode="json"), "networks": trainer.networks.model_dump()},
         tags={
             "code": code_version(),
-            "manifest": manifest.digest,
-            "tokenizer": manifest.tokenizer_digest,
+            "manifest": loader.corpus.digest,
+            "tokenizer": tokenizer.digest,
             "recipe": config.model.preset,
             "world_size": str(world),
         },

@@ -84,7 +84,7 @@ def loaded(folder: Path, length: int, batch: int, ahead: bool) -> Contender:
 
     def run() -> int:
         loader = ShardLoader(folder, global_batch=batch)
-        steps = loader.manifest.num_sequences // batch
+        steps = loader.corpus.num_sequences // batch
         stream: Iterator[object] = loader.iterate() if ahead else map(loader.batch, range(steps))
         for _ in range(steps):
             next(stream)

@@ -76,7 +76,7 @@ def spoilable(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_shards() -> Callable[[Path, Rows], Manifest]:
     """Return the function that writes rows as a shard set."""
     return write_shards

@@ -38,7 +38,7 @@ def test_ranks_together_read_the_global_order(
         first = step * batch + rank * (batch // world)
         last = first + batch // world
         assert found.positions.tolist() == list(range(first, last))
-        expected = rows[loader.order.sequences(first, last)]
+        expected = rows[loader.streams[0].order.sequences(first, last)]
         assert np.array_equal(found.input_ids.numpy(), expected)
         loader.close()
 
@@ -114,7 +114,7 @@ def test_more_shards_than_open_files(
     assert len(Manifest.load(folder).shards) > 2
     loader = ShardLoader(folder, global_batch=1000)
     found = np.concatenate([loader.batch(step).input_ids.numpy() for step in range(5)])
-    assert np.array_equal(found, rows[loader.order.sequences(0, 5000)])
+    assert np.array_equal(found, rows[loader.streams[0].order.sequences(0, 5000)])
 
 
 def test_large_vocabularies_keep_their_ids(spoilable: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from convbert.models.errors import UserError
-from convbert.pretrain.config import differences, dump, recipe_names, resolve
+from convbert.pretrain.config import differences, dump, load, recipe_names, resolve
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -62,3 +64,27 @@ def test_differences_ignore_how_a_run_is_executed() -> None:
     assert differences(old, same) == []
     other = resolve("tiny", ["optimizer.clip=2", "seed=9"])
     assert differences(old, other) == ["optimizer.clip: 1.0 -> 2.0", "seed: 0 -> 9"]
+
+
+def test_data_comes_from_one_manifest_or_from_weighted_sources(tmp_path: Path) -> None:
+    assert [s.manifest for s in resolve("tiny").data.blend] == ["shards/manifest.json"]
+    blend = "data.sources=[{manifest: web, weight: 3}, {manifest: 's3://bucket/books'}]"
+    config = resolve("tiny", [blend])
+    assert config.data.manifest is None
+    moved = config.absolute().data.blend
+    assert [(s.manifest, s.weight) for s in moved] == [
+        (str(Path("web").resolve()), 3.0),
+        ("s3://bucket/books", 1.0),
+    ]
+    path = tmp_path / "config.yaml"
+    path.write_text(dump(config))
+    assert load(path) == config
+    with pytest.raises(UserError, match="both manifest and sources are given; set"):
+        resolve("tiny", ["data.manifest=web", blend])
+
+
+def test_a_resumed_run_may_change_how_it_reads_but_not_what() -> None:
+    start = resolve("tiny")
+    reads = ["data.on_damage=skip", "data.cache=/scratch", "data.cache_gigabytes=5"]
+    assert differences(start, resolve("tiny", reads)) == []
+    assert differences(start, resolve("tiny", ["data.manifest=other"])) != []
