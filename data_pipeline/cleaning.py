@@ -1,0 +1,154 @@
+"""Repair and normalise text: wrong decoding, entities, control characters, NFC, white space.
+
+Most text needs none of it, so each repair is behind a search that is much cheaper than the repair.
+"""
+
+import re
+import time
+import unicodedata
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from convbert.data_pipeline.documents import Document, StageReport
+from convbert.data_pipeline.extras import load_extra
+
+_LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+# Controls but tab and line feed; soft hyphen, zero-width space, direction marks, byte order mark;
+# half surrogate pairs and code points that will never be characters. Zero-width joiners stay:
+# Persian, the scripts of India and emoji need them.
+_INVISIBLE = re.compile(
+    r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064"
+    r"\u2066-\u2069\ufeff\ufff9-\ufffb\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]"
+)
+# UTF-8 read as one byte per character gives two neighbours of these, or one before a space that
+# was a no-break space.
+_MISREAD = re.compile(
+    r"[\x80-\u04ff\u2010-\u25ff\ufb01\ufb02\ufffd]{2}|[\xc2\xc3\xc5\xe0] ", re.UNICODE
+)
+_ENTITY = re.compile(r"&#?\w{1,24};")
+_SPACES = re.compile(r"[^\S\n]+")
+_OTHER_SPACE = re.compile(r"[^\S\n ]")
+_UNTIDY = ("  ", " \n", "\n ", "\n\n\n", "\t")
+_ASCII_CONTROLS = bytes({*range(32), 127} - set(b"\t\n"))
+
+
+class CleaningConfig(BaseModel):
+    """What is repaired in a text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoding: bool = Field(True, description="repair text once decoded wrongly (ftfy)")
+    entities: bool = Field(True, description="turn &amp; and the like into characters (ftfy)")
+    form: Literal["NFC", "NFKC", "none"] = Field("NFC", description="Unicode normal form")
+    invisible: bool = Field(True, description="drop controls and other invisible characters")
+    spaces: bool = Field(
+        True, description="one space for a run, none at line ends, one blank line for several"
+    )
+
+
+class Cleaner:
+    """The stage that cleans; drops what is empty then."""
+
+    name = "clean"
+
+    def __init__(self, config: CleaningConfig | None = None, sample_limit: int = 20) -> None:
+        self.config = config or CleaningConfig()
+        self.sample_limit = sample_limit
+
+    def __call__(self, documents: Iterable[Document]) -> tuple[list[Document], StageReport]:
+        """Clean documents; ``changed`` counts those that each repair altered."""
+        report = StageReport(stage=self.name, sample_limit=self.sample_limit)
+        started = time.perf_counter()
+        kept = []
+        for document in documents:
+            report.read(document)
+            text, repairs = self.clean(document.text)
+            for repair in repairs:
+                report.change(repair)
+            if text:
+                kept.append(report.keep(document.with_text(text) if repairs else document))
+            else:
+                report.drop(document, "empty")
+        report.seconds = time.perf_counter() - started
+        return kept, report
+
+    def clean(self, text: str) -> tuple[str, list[str]]:
+        """Return clean text and the names of the repairs that changed it."""
+        repairs = []
+        for name, step in self._steps:
+            changed = step(text)
+            if changed != text:
+                repairs.append(name)
+                text = changed
+        return text, repairs
+
+    @cached_property
+    def _steps(self) -> list[tuple[str, Any]]:
+        """The steps in order: later ones tidy what earlier ones bring to light."""
+        config = self.config
+        known = [
+            (config.encoding, "encoding", _Decoding().repair if config.encoding else None),
+            (config.entities, "entities", _unescape),
+            (True, "line ends", _line_ends),
+            (config.invisible, "invisible", _visible),
+            (config.form != "none", config.form, self._normalise),
+            (config.spaces, "spaces", _tidy),
+        ]
+        return [(name, step) for wanted, name, step in known if wanted]
+
+    def _normalise(self, text: str) -> str:
+        form: Any = self.config.form
+        ready = text.isascii() or unicodedata.is_normalized(form, text)
+        return text if ready else unicodedata.normalize(form, text)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self.config, "sample_limit": self.sample_limit}
+
+
+class _Decoding:
+    """Lines that were decoded wrongly, by ftfy; a line is repaired whole or not at all."""
+
+    def __init__(self) -> None:
+        ftfy = load_extra("ftfy", "corpus", "repairing text")
+        self.fix = ftfy.fix_encoding
+
+    def repair(self, text: str) -> str:
+        if text.isascii() or not _MISREAD.search(text):
+            return text
+        lines = text.split("\n")
+        return "\n".join(self.fix(line) if _MISREAD.search(line) else line for line in lines)
+
+
+def _unescape(text: str) -> str:
+    """Unescape entities, but not in text with ``<``, which is markup and shows them on purpose."""
+    if "&" not in text or "<" in text or not _ENTITY.search(text):
+        return text
+    fixed: str = load_extra("ftfy.fixes", "corpus", "repairing text").unescape_html(text)
+    return fixed
+
+
+def _is_plain(text: str) -> bool:
+    """Tell ASCII text without controls, by means much faster than a search."""
+    if not text.isascii():
+        return False
+    content = text.encode()
+    return len(content.translate(None, _ASCII_CONTROLS)) == len(content)
+
+
+def _line_ends(text: str) -> str:
+    return text if _is_plain(text) else _LINE_ENDS.sub("\n", text)
+
+
+def _visible(text: str) -> str:
+    return text if _is_plain(text) else _INVISIBLE.sub("", text)
+
+
+def _tidy(text: str) -> str:
+    untidy = any(part in text for part in _UNTIDY)
+    if untidy or (not _is_plain(text) and _OTHER_SPACE.search(text)):
+        text = _SPACES.sub(" ", text).replace(" \n", "\n").replace("\n ", "\n")
+        text = re.sub(r"\n{3,}", "\n\n", text)
+    return text.strip()

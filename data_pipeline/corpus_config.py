@@ -1,0 +1,83 @@
+"""The file that says how a corpus is built: inputs, reading, cleaning, filters.
+
+A section set to ``null`` is left out. Unknown keys are refused.
+"""
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from convbert.data_pipeline.cleaning import Cleaner, CleaningConfig
+from convbert.data_pipeline.documents import Stage
+from convbert.data_pipeline.filters import (
+    C4Config,
+    C4Filter,
+    GopherConfig,
+    GopherFilter,
+    LanguageConfig,
+    LanguageFilter,
+    RepetitionConfig,
+    RepetitionFilter,
+)
+from convbert.data_pipeline.readers import ReaderOptions
+from convbert.models.errors import UserError
+
+
+class FiltersConfig(BaseModel):
+    """The filters, in the order in which they run: cheap ones first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    language: LanguageConfig | None = LanguageConfig()
+    gopher: GopherConfig | None = GopherConfig()
+    repetition: RepetitionConfig | None = RepetitionConfig()
+    c4: C4Config | None = Field(
+        None, description="off: it takes headings and lists out; meant for web pages"
+    )
+
+
+class CorpusConfig(BaseModel):
+    """Everything that decides which text a corpus holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: tuple[str, ...] = Field(min_length=1, description="files, directories, globs, URLs")
+    reader: ReaderOptions = ReaderOptions()
+    cleaning: CleaningConfig | None = CleaningConfig()
+    filters: FiltersConfig = FiltersConfig()
+    samples: int = Field(20, ge=0, description="dropped documents shown of each reason")
+
+    def stages(self) -> list[Stage]:
+        """Return cleaning and filters in order; each can be sent to another process."""
+        filters = self.filters
+        chosen: list[Stage] = []
+        if self.cleaning is not None:
+            chosen.append(Cleaner(self.cleaning, self.samples))
+        if filters.language is not None:
+            chosen.append(LanguageFilter(filters.language, self.samples))
+        if filters.gopher is not None:
+            chosen.append(GopherFilter(filters.gopher, self.samples))
+        if filters.repetition is not None:
+            chosen.append(RepetitionFilter(filters.repetition, self.samples))
+        if filters.c4 is not None:
+            chosen.append(C4Filter(filters.c4, self.samples))
+        return chosen
+
+
+def load_corpus_config(path: Path) -> CorpusConfig:
+    """Read a YAML file; ``UserError`` names file, key and value."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not YAML ({reason}); mend it") from None
+    try:
+        return CorpusConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        value = "" if isinstance(first["input"], dict) else f" (got {first['input']!r:.60})"
+        raise UserError(f"{path}: {where}: {first['msg']}{value}; see docs/corpus.md") from None

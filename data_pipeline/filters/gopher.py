@@ -1,0 +1,92 @@
+"""The quality rules of Gopher (Rae et al. 2021, "Scaling Language Models", appendix A.1.1).
+
+Words are what white space separates; punctuation belongs to them, where the original does not say.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from convbert.data_pipeline.filters.base import KEEP, Filter, FilterConfig, Verdict
+
+_SOURCE = "Gopher A.1.1"
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+class GopherConfig(FilterConfig):
+    """Bounds beyond which a document is dropped; all from Gopher, appendix A.1.1."""
+
+    min_words: int = Field(50, ge=0, description=f"fewest words ({_SOURCE}: 50)")
+    max_words: int = Field(100_000, gt=0, description=f"most words ({_SOURCE}: 100,000)")
+    min_mean_word: float = Field(3, ge=0, description=f"mean characters of a word ({_SOURCE}: 3)")
+    max_mean_word: float = Field(10, gt=0, description=f"mean characters of a word ({_SOURCE}: 10)")
+    max_hashes: float = Field(0.1, ge=0, description=f"# per word ({_SOURCE}: 0.1)")
+    max_ellipses: float = Field(0.1, ge=0, description=f"... per word ({_SOURCE}: 0.1)")
+    max_bullet_lines: float = Field(
+        0.9, ge=0, description=f"share of lines that start with a bullet ({_SOURCE}: 0.9)"
+    )
+    max_ellipsis_lines: float = Field(
+        0.3, ge=0, description=f"share of lines that end with an ellipsis ({_SOURCE}: 0.3)"
+    )
+    min_alphabetic: float = Field(
+        0.8, ge=0, description=f"share of words with a letter ({_SOURCE}: 0.8)"
+    )
+    stop_words: tuple[str, ...] = Field(
+        ("the", "be", "to", "of", "and", "that", "have", "with"),
+        description=f"frequent words of the language ({_SOURCE}: these eight)",
+    )
+    min_stop_words: int = Field(
+        2, ge=0, description=f"how many of them must occur ({_SOURCE}: 2); 0 for other languages"
+    )
+
+
+class GopherFilter(Filter):
+    """Drops documents that are no prose."""
+
+    name = "gopher"
+
+    def __init__(self, config: GopherConfig | None = None, sample_limit: int = 20) -> None:
+        super().__init__(sample_limit)
+        self.config = config or GopherConfig()
+
+    def judge(self, texts: Sequence[str]) -> list[Verdict]:
+        """Judge each text by the first rule that it breaks."""
+        return [self._judge(text) for text in texts]
+
+    def _judge(self, text: str) -> Verdict:
+        config = self.config
+        words = text.split()
+        total = len(words)
+        if not config.min_words <= total <= config.max_words:
+            return Verdict("word count", f"{total:,} words")
+        mean = sum(map(len, words)) / max(total, 1)
+        if not config.min_mean_word <= mean <= config.max_mean_word:
+            return Verdict("word length", f"mean {mean:.1f}")
+        if (hashes := text.count("#")) > config.max_hashes * total:
+            return Verdict("hash signs", f"{hashes} in {total:,} words")
+        if (ellipses := text.count("...") + text.count("…")) > config.max_ellipses * total:
+            return Verdict("ellipses", f"{ellipses} in {total:,} words")
+        return self._lines(text) or self._vocabulary(words) or KEEP
+
+    def _lines(self, text: str) -> Verdict | None:
+        lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
+        bullets = sum(line.startswith(("•", "‣", "●", "-", "*")) for line in lines)
+        if bullets > self.config.max_bullet_lines * len(lines):
+            return Verdict("bullet lines", f"{bullets} of {len(lines)} lines")
+        dotted = sum(line.endswith(("...", "…")) for line in lines)
+        if dotted > self.config.max_ellipsis_lines * len(lines):
+            return Verdict("ellipsis lines", f"{dotted} of {len(lines)} lines")
+        return None
+
+    def _vocabulary(self, words: list[str]) -> Verdict | None:
+        counts = Counter(words)
+        odd = sum(n for w, n in counts.items() if not w.isalpha() and not _LETTER.search(w))
+        share = 1 - odd / max(len(words), 1)
+        if share < self.config.min_alphabetic:
+            return Verdict("alphabetic words", f"{share:.0%}")
+        found = sum(word in counts for word in self.config.stop_words)
+        if found < self.config.min_stop_words:
+            return Verdict("stop words", f"{found} of {len(self.config.stop_words)}")
+        return None

