@@ -4,7 +4,6 @@ Words are what white space separates; punctuation belongs to them, where the ori
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 from pydantic import Field
@@ -81,12 +80,13 @@ class GopherFilter(Filter):
         return None
 
     def _vocabulary(self, words: list[str]) -> Verdict | None:
-        counts = Counter(words)
-        odd = sum(n for w, n in counts.items() if not w.isalpha() and not _LETTER.search(w))
-        share = 1 - odd / max(len(words), 1)
-        if share < self.config.min_alphabetic:
-            return Verdict("alphabetic words", f"{share:.0%}")
-        found = sum(word in counts for word in self.config.stop_words)
+        fewest = self.config.min_alphabetic * len(words)
+        # Words of letters alone are enough in most prose, and quick to count.
+        if sum(map(str.isalpha, words)) < fewest:
+            alphabetic = sum(1 for word in words if _LETTER.search(word))
+            if alphabetic < fewest:
+                return Verdict("alphabetic words", f"{alphabetic / len(words):.0%}")
+        found = len(set(words).intersection(self.config.stop_words))
         if found < self.config.min_stop_words:
             return Verdict("stop words", f"{found} of {len(self.config.stop_words)}")
         return None
