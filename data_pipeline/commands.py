@@ -14,6 +14,7 @@ from convbert.data_pipeline.inspect import head, info
 from convbert.data_pipeline.manifest import Manifest, Packing
 from convbert.data_pipeline.readers import ReaderOptions, input_files, iter_documents
 from convbert.data_pipeline.tokenizer import ModelType, Tokenizer, train_tokenizer
+from convbert.data_pipeline.tokenizer_report import report_tokenizer
 from convbert.data_pipeline.tokens import TokenManifest
 from convbert.data_pipeline.verify import verify_shards
 
@@ -62,6 +63,19 @@ def train(
             threads=threads,
         )
     print(f"{folder}: {tokenizer.vocab_size:,} ids, sha256 {tokenizer.digest[:12]}")
+
+
+def report_on_tokenizer(
+    tokenizer: Path, inputs: list[str], documents: int, options: ReaderOptions, *, as_json: bool
+) -> None:
+    """Print how well a tokenizer fits a text."""
+    loaded = Tokenizer.load(tokenizer)
+    with working("reading and tokenising"):
+        report = report_tokenizer(loaded, iter_documents(inputs, options), documents=documents)
+    if as_json:
+        print(report.model_dump_json(indent=1))
+    else:
+        _print_table(report.figures())
 
 
 @contextmanager
@@ -184,7 +198,10 @@ def verify(manifest: Path, workers: int | None = None) -> int:
 
 def show_info(manifest: Path) -> None:
     """Print the figures of a shard set."""
-    figures = info(manifest)
+    _print_table(info(manifest))
+
+
+def _print_table(figures: list[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in figures)
     for name, value in figures:
         print(f"{name:<{width}}  {value}")

@@ -40,6 +40,8 @@ class _Encoder(Protocol):
 
     def piece_id(self, piece: str) -> int | None: ...
 
+    def piece(self, number: int) -> str: ...
+
     def size(self) -> int: ...
 
 
@@ -63,6 +65,10 @@ class _SentencePiece:
         number = int(self.processor.PieceToId(piece))
         return number if self.processor.IdToPiece(number) == piece else None
 
+    def piece(self, number: int) -> str:
+        piece: str = self.processor.IdToPiece(number)
+        return piece
+
     def size(self) -> int:
         return int(self.processor.GetPieceSize())
 
@@ -82,6 +88,9 @@ class _WordPiece:
     def piece_id(self, piece: str) -> int | None:
         number: int | None = self.tokenizer.token_to_id(piece)
         return number
+
+    def piece(self, number: int) -> str:
+        return str(self.tokenizer.id_to_token(number))
 
     def size(self) -> int:
         return int(self.tokenizer.get_vocab_size())
@@ -162,6 +171,10 @@ class Tokenizer:
         special = {self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id}
         return self._encoder.decode([i for i in ids if i not in special])
 
+    def pieces(self) -> list[str]:
+        """Return the vocabulary in the order of the ids, as the model spells it."""
+        return [self._encoder.piece(number) for number in range(self.vocab_size)]
+
     def _special(self) -> list[int]:
         found = {piece: self._encoder.piece_id(piece) for piece in PIECES.values()}
         missing = [piece for piece, number in found.items() if number is None]
@@ -194,7 +207,7 @@ def train_tokenizer(
     """
     if folder.exists():
         raise UserError(f"{folder}: exists already; remove it or choose another directory")
-    lines = _sample(
+    lines = sample_texts(
         (line for text in texts for line in _lines(text)), max_sentences, SAMPLE_CHARACTERS, seed
     )
     if not lines:
@@ -264,10 +277,10 @@ def _lines(text: str) -> Iterator[str]:
         yield line[start:]
 
 
-def _sample(lines: Iterable[str], limit: int, characters: int, seed: int) -> list[str]:
-    """Keep the lines with the smallest keyed digests, up to both limits, whatever their order.
+def sample_texts(lines: Iterable[str], limit: int, characters: int, seed: int) -> list[str]:
+    """Keep the texts with the smallest keyed digests, up to both limits, whatever their order.
 
-    Only lines that may still be kept are held: once one was given up, none behind it returns.
+    Only texts that may still be kept are held: once one was given up, none behind it returns.
     """
     salt = seed.to_bytes(8, "little")
     held: list[tuple[int, str]] = []  # a heap with the largest digest on top, by its negative

@@ -77,6 +77,23 @@ def tokenizer_train(
     )
 
 
+@tokenizer_app.command("report")
+def tokenizer_report(
+    tokenizer: Annotated[Path, typer.Argument(help="Tokenizer directory.")],
+    inputs: Inputs,
+    documents: Annotated[int, typer.Option(help="Size of the sample.", min=1)] = 10_000,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    unit: Unit = "file",
+    field: Field = "text",
+) -> None:
+    """Show how well a tokenizer fits a text: tokens per word, unknown tokens, lengths, examples."""
+    from convbert.data_pipeline import commands
+    from convbert.data_pipeline.readers import ReaderOptions
+
+    options = ReaderOptions(unit=unit, field=field)
+    commands.report_on_tokenizer(tokenizer, inputs, documents, options, as_json=as_json)
+
+
 @shards_app.command("build")
 def shards_build(
     inputs: Inputs,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convbert.data_pipeline.hf_tokenizer import save_hf_tokenizer
-from convbert.data_pipeline.tokenizer import ModelType, Tokenizer, _sample, train_tokenizer
+from convbert.data_pipeline.tokenizer import ModelType, Tokenizer, sample_texts, train_tokenizer
 from convbert.models.errors import UserError
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -139,10 +139,10 @@ def test_what_is_no_tokenizer_is_named(tmp_path: Path) -> None:
 def test_the_sample_is_bounded_and_does_not_depend_on_the_order(
     lines: list[str], limit: int, characters: int, shuffle: random.Random
 ) -> None:
-    kept = _sample(lines, limit, characters, 7)
+    kept = sample_texts(lines, limit, characters, 7)
     assert len(kept) <= limit
     assert sum(map(len, kept)) <= characters
-    assert _sample(shuffle.sample(lines, len(lines)), limit, characters, 7) == kept
-    everything = _sample(lines, 100, 1000, 7)
+    assert sample_texts(shuffle.sample(lines, len(lines)), limit, characters, 7) == kept
+    everything = sample_texts(lines, 100, 1000, 7)
     assert len(everything) == sum(1 for line in lines if line)
     assert set(kept) <= set(everything)
