@@ -48,6 +48,7 @@ setup(
     packages=list(MAPPING),
     package_dir=MAPPING,
     package_data={
+        "convbert.data_pipeline.corpus_build": ["*.j2"],
         "convbert.ds_configs": ["*.json"],
         "convbert.pretrain": ["recipes/*.yaml", "finetune/tasks/*.yaml", "finetune/tasks/*/*.yaml"],
         "convbert.cluster": ["templates/*", "sites/*.yaml"],

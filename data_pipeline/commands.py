@@ -10,6 +10,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from convbert.data_pipeline.build import Report, build_shards, pack_tokens, tokenize_corpus
 from convbert.data_pipeline.corpora import fetch
+from convbert.data_pipeline.corpus_build.build import build_corpus
+from convbert.data_pipeline.corpus_build.config import BuildConfig
+from convbert.data_pipeline.corpus_build.progress import BuildProgress
+from convbert.data_pipeline.corpus_config import load_config
 from convbert.data_pipeline.inspect import head, info
 from convbert.data_pipeline.manifest import Manifest, Packing
 from convbert.data_pipeline.readers import ReaderOptions, input_files, iter_documents
@@ -180,6 +184,29 @@ def pack(
             report=report,
         )
     print(describe(folder, manifest))
+
+
+def build_from_config(
+    config: Path,
+    folder: Path,
+    *,
+    workers: int | None,
+    scheduler_file: Path | None,
+    keep_work: bool,
+) -> None:
+    """Build a corpus with live progress, and say what it holds."""
+    with BuildProgress() as progress:
+        report = build_corpus(
+            load_config(config, BuildConfig),
+            folder,
+            progress,
+            workers=workers,
+            scheduler_file=scheduler_file,
+            keep_work=keep_work,
+        )
+    for shards in report.shards:
+        print(describe(folder / shards.folder, Manifest.load(folder / shards.folder)))
+    print(f"{folder / 'report.html'}: what was kept, what was dropped and why")
 
 
 def verify(manifest: Path, workers: int | None = None) -> int:

@@ -4,6 +4,7 @@ A section set to ``null`` is left out. Unknown keys are refused.
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -65,8 +66,16 @@ class CorpusConfig(BaseModel):
         return chosen
 
 
+Config = TypeVar("Config", bound=BaseModel)
+
+
 def load_corpus_config(path: Path) -> CorpusConfig:
     """Read a YAML file; ``UserError`` names file, key and value."""
+    return load_config(path, CorpusConfig)
+
+
+def load_config(path: Path, kind: type[Config]) -> Config:
+    """Read a YAML file of any of the corpus's settings; the errors are the same."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -75,7 +84,7 @@ def load_corpus_config(path: Path) -> CorpusConfig:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not YAML ({reason}); mend it") from None
     try:
-        return CorpusConfig.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"

@@ -25,6 +25,14 @@ def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
 
 
+def members_per_shard(seq_len: int, vocab_size: int, shard_bytes: int) -> int:
+    """Return how many whole members fill a shard."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.empty((MEMBER_SEQUENCES, seq_len), token_dtype(vocab_size)))
+    blocks = -(-buffer.tell() // tarfile.BLOCKSIZE) + 1
+    return max(1, -(-shard_bytes // (blocks * tarfile.BLOCKSIZE)))
+
+
 class TarFiles:
     """Numbered tars of ``.npy`` members with the same bytes for the same arrays.
 
@@ -32,11 +40,11 @@ class TarFiles:
     ``target_bytes``.
     """
 
-    def __init__(self, folder: Path, stem: str, target_bytes: int) -> None:
+    def __init__(self, folder: Path, stem: str, target_bytes: int, first: int = 0) -> None:
         self.folder = folder
         self.stem = stem
         self.target_bytes = target_bytes
-        self._closed = 0
+        self._closed = first
         self._tar: tarfile.TarFile | None = None
 
     @property
@@ -83,17 +91,27 @@ class ShardWriter:
     """Collects sequences and writes them to ``folder`` as numbered shards.
 
     A shard is closed when it reaches ``shard_bytes``. ``close``, or the end of the ``with`` block,
-    writes the last one; ``shards`` then lists all.
+    writes the last one; ``shards`` then lists all. A part of a set that others continue starts with
+    shard ``first_shard`` and member ``first_block``.
     """
 
-    def __init__(self, folder: Path, seq_len: int, vocab_size: int, shard_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        seq_len: int,
+        vocab_size: int,
+        shard_bytes: int,
+        *,
+        first_shard: int = 0,
+        first_block: int = 0,
+    ) -> None:
         self.folder = folder
         self.seq_len = seq_len
         self.dtype = token_dtype(vocab_size)
-        self._files = TarFiles(folder, "shard", shard_bytes)
+        self._files = TarFiles(folder, "shard", shard_bytes, first_shard)
         self._pending: list[NDArray[np.unsignedinteger]] = []
         self._count = 0
-        self._blocks = 0
+        self._blocks = first_block
         self.shards: list[Shard] = []
         self._members: list[Member] = []
 

@@ -111,10 +111,11 @@ class PieceRecords:
         self._keys.append(keys)
         self._count += len(keys)
 
-    def save(self, folder: Path) -> None:
-        """Write the three files into the folder of the piece."""
+    def save(self, folder: Path) -> int:
+        """Write the three files into the folder of the piece; return the number of entries."""
         np.save(folder / KEYS, np.concatenate([np.empty(0, KEY), *self._keys]))
         bands = np.concatenate([np.empty(0, BAND), *self._bands])
         bands.sort(order=("hash", "row"))
         np.save(folder / HASHES, bands["hash"])
         np.save(folder / ROWS, bands["row"])
+        return len(bands)

@@ -40,6 +40,13 @@ class InputFile:
         filesystem, path = _remote(self.name)
         return int(filesystem.size(path) or 0)
 
+    def version(self) -> str:
+        """Return what changes with the content: the time of the change, or the store's own mark."""
+        if not is_url(self.name):
+            return str(Path(self.name).stat().st_mtime_ns)
+        filesystem, path = _remote(self.name)
+        return str(filesystem.ukey(path))
+
 
 def is_url(name: str) -> bool:
     """Tell ``s3://bucket/key`` from a path."""

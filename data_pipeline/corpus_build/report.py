@@ -1,0 +1,148 @@
+"""What a build did: ``report.json`` for programs and a self-contained ``report.html`` to read."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import BaseModel, ConfigDict, Field
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.corpus_build.clean import Cleaned
+from convbert.data_pipeline.corpus_build.config import BuildConfig
+from convbert.data_pipeline.corpus_build.pack import Packed
+from convbert.data_pipeline.corpus_build.pieces import Piece, read_piece
+from convbert.data_pipeline.corpus_build.progress import Timing
+from convbert.data_pipeline.documents import EXCERPT_CHARACTERS, Sample, StageReport
+from convbert.data_pipeline.manifest import Manifest
+
+_ROW_MASK = (1 << 32) - 1
+
+
+class ShardSet(BaseModel):
+    """The shards of one length."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: str
+    digest: str
+    seq_len: int
+    documents: int
+    sequences: int
+    tokens: int
+    fill: float
+    shards: int
+    bytes: int
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "ShardSet":
+        """Take the figures of a manifest."""
+        return cls(
+            folder=f"shards-{manifest.seq_len}",
+            digest=manifest.digest,
+            seq_len=manifest.seq_len,
+            documents=manifest.num_documents,
+            sequences=manifest.num_sequences,
+            tokens=manifest.num_tokens,
+            fill=manifest.fill,
+            shards=len(manifest.shards),
+            bytes=sum(shard.bytes for shard in manifest.shards),
+        )
+
+
+class Step(BaseModel):
+    """Wall-clock seconds of a step of the last run, and the bytes that went through it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: str
+    seconds: float
+    bytes: int
+
+
+class CorpusReport(BaseModel):
+    """Everything that ``report.html`` shows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tool: str
+    config: BuildConfig
+    stages: list[StageReport]
+    steps: list[Step] = Field(description="a step that an earlier run had finished takes no time")
+    shards: list[ShardSet]
+    document_tokens: dict[int, int] = Field(description="documents by tokens, bins of powers of 2")
+
+
+def merged_stages(parts: Sequence[Sequence[StageReport]]) -> list[StageReport]:
+    """Merge the reports of many tasks by stage, in the order of the stages."""
+    merged: dict[str, StageReport] = {}
+    for stages in parts:
+        for stage in stages:
+            before = merged.get(stage.stage)
+            merged[stage.stage] = before.merge(stage) if before else stage
+    return list(merged.values())
+
+
+def write_report(
+    out: Path,
+    config: BuildConfig,
+    cleaned: Sequence[Cleaned],
+    packed: Sequence[Packed],
+    pieces: Sequence[Piece],
+    manifests: Sequence[Manifest],
+    timings: Sequence[Timing],
+) -> CorpusReport:
+    """Write both files to ``out``; ``report.json``, written last, says that all is complete."""
+    stages = merged_stages([r.stages for r in cleaned] + [r.report.stages for r in packed])
+    tokens: Counter[int] = Counter()
+    for result in packed:
+        tokens.update(result.report.document_tokens)
+    report = CorpusReport(
+        tool=f"convbert-pretrain {version('convbert-pretrain')}",
+        config=config,
+        stages=[_with_survivors(stage, pieces) for stage in stages],
+        steps=[Step(**asdict(timing)) for timing in timings],
+        shards=[ShardSet.of(manifest) for manifest in manifests],
+        document_tokens=dict(sorted(tokens.items())),
+    )
+    with atomic_write(out / "report.html") as file:
+        file.write(render(report).encode())
+    with atomic_write(out / "report.json") as file:
+        file.write(report.model_dump_json(indent=1).encode() + b"\n")
+    return report
+
+
+def _with_survivors(stage: StageReport, pieces: Sequence[Piece]) -> StageReport:
+    """Show beside each duplicate the document that stayed, instead of its number."""
+    if stage.stage != "deduplicate":
+        return stage
+    samples = {
+        reason: [_beside_survivor(sample, pieces) for sample in held]
+        for reason, held in stage.samples.items()
+    }
+    return stage.model_copy(update={"samples": samples})
+
+
+def _beside_survivor(sample: Sample, pieces: Sequence[Piece]) -> Sample:
+    number = int(sample.detail)
+    row = number & _ROW_MASK
+    ((_, document),) = read_piece(pieces[number >> 32].folder, {row})
+    detail = f"{document.id} stays: {document.text[:EXCERPT_CHARACTERS]}"
+    return sample.model_copy(update={"detail": detail})
+
+
+def render(report: CorpusReport) -> str:
+    """Return the page: no script, no other file, fit for printing."""
+    environment = Environment(
+        loader=PackageLoader("convbert.data_pipeline.corpus_build", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    most = max(report.document_tokens.values(), default=1)
+    return environment.get_template("report.html.j2").render(
+        report=report, first=report.stages[0], most=most
+    )

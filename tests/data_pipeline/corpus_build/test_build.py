@@ -1,0 +1,161 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convbert.data_pipeline.corpus_build.build import build_corpus
+from convbert.data_pipeline.corpus_build.config import BuildConfig
+from convbert.data_pipeline.corpus_build.progress import BuildProgress
+from convbert.data_pipeline.corpus_build.report import CorpusReport
+from convbert.data_pipeline.corpus_config import load_config
+from convbert.data_pipeline.dedup.words import words
+from convbert.data_pipeline.manifest import Manifest
+from convbert.data_pipeline.packing import split_segments
+from convbert.data_pipeline.store import SequenceStore
+from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.verify import verify_shards
+from convbert.models.errors import UserError
+
+
+def build(settings: dict[str, Any], out: Path, **options: Any) -> CorpusReport:
+    with BuildProgress() as progress:
+        config = BuildConfig.model_validate(settings)
+        return build_corpus(config, out, progress, **{"workers": 1, **options})
+
+
+def stored_tokens(folder: Path) -> list[int]:
+    manifest = Manifest.load(folder)
+    store = SequenceStore(manifest, folder)
+    rows = store.read([(0, manifest.num_sequences)]).ravel().tolist()
+    store.close()
+    frame = {manifest.pad_id, manifest.cls_id, manifest.sep_id}
+    return [token for token in rows if token not in frame]
+
+
+def test_shards_hold_each_surviving_text_once_and_in_order(
+    built: Path, sources: Path, tokenizer_dir: Path
+) -> None:
+    read = [
+        json.loads(line)["text"]
+        for path in sorted(sources.iterdir())
+        for line in path.read_text().splitlines()
+    ]
+    report = CorpusReport.model_validate_json((built / "report.json").read_bytes())
+    stages = {stage.stage: stage for stage in report.stages}
+    assert stages["read"].documents_out == len(read)
+    assert stages["decontaminate"].dropped == {
+        report.config.decontamination.files[0]: 6,
+    }
+    dropped = stages["deduplicate"].dropped
+    assert dropped["exact duplicate"] >= 5  # the shouted copies; some topics come twice as well
+    assert dropped["near duplicate"] >= 5
+    tokenizer = Tokenizer.load(tokenizer_dir)
+    stored = stored_tokens(built / "shards-32")
+    assert stored == stored_tokens(built / "shards-64")
+    # Walk through the input: what the shards lack is what the report says was dropped.
+    position = gone = 0
+    for text in read:
+        ids = [i for part in tokenizer.encode_batch(split_segments(text)) for i in part]
+        if stored[position : position + len(ids)] == ids:
+            position += len(ids)
+        else:
+            gone += 1
+    assert position == len(stored)
+    assert gone == 6 + sum(dropped.values())
+    for length in (32, 64):
+        assert verify_shards(built / f"shards-{length}") == []
+        assert len(Manifest.load(built / f"shards-{length}").shards) == 1
+
+
+def test_contaminated_documents_are_listed(built: Path) -> None:
+    entries = [json.loads(line) for line in (built / "contaminated.jsonl").read_text().splitlines()]
+    assert {entry["file"][-13:] for entry in entries} == {"questions.txt"}
+    assert {entry["ngram"] for entry in entries} == {
+        "which of the many rivers that cross the old town carried most of"
+    }
+    assert len({entry["id"] for entry in entries}) == 6
+
+
+def test_survivors_do_not_depend_on_the_order_of_files(
+    tmp_path: Path, built: Path, settings: dict[str, Any], tokenizer_dir: Path
+) -> None:
+    turned = {**settings, "sources": list(reversed(settings["sources"])), "piece_megabytes": 1}
+    build(turned, tmp_path / "turned")
+    assert sorted(stored_tokens(tmp_path / "turned" / "shards-32")) == sorted(
+        stored_tokens(built / "shards-32")
+    )
+
+
+def test_finished_tasks_are_not_done_again(
+    tmp_path: Path, settings: dict[str, Any], shard_bytes: Callable[[Path], Any]
+) -> None:
+    out = tmp_path / "corpus"
+    build(settings, out, keep_work=True)
+    made = {path: path.stat().st_mtime_ns for path in (out / "work").rglob("*.arrow")}
+    assert len(made) == 6
+    whole = shard_bytes(out)
+    (out / "report.json").unlink()
+    for path in (out / "shards-64").iterdir():
+        path.unlink()
+    (out / "shards-64").rmdir()
+    build(settings, out, keep_work=True)
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert shard_bytes(out) == whole
+    (out / "report.json").unlink()
+    build(settings, out)
+    assert not (out / "work").exists()
+
+
+def test_a_finished_build_is_not_repeated_and_not_overwritten(
+    built: Path, settings: dict[str, Any]
+) -> None:
+    before = (built / "report.json").stat().st_mtime_ns
+    assert build(settings, built).shards[0].seq_len == 32
+    assert (built / "report.json").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="built with other settings; choose another directory"):
+        build({**settings, "piece_megabytes": 2}, built)
+
+
+def test_a_trained_tokenizer_lies_beside_the_shards(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    build({**settings, "tokenizer": {"vocab_size": 700, "model_type": "bpe"}}, tmp_path / "corpus")
+    tokenizer = Tokenizer.load(tmp_path / "corpus" / "tokenizer")
+    manifest = Manifest.load(tmp_path / "corpus" / "shards-32")
+    assert manifest.vocab_size == 700
+    assert manifest.tokenizer_digest == tokenizer.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sources": [{"inputs": ["nowhere.txt"]}]}, "nowhere.txt: no such file"),
+        ({"decontamination": {"files": ["nowhere.txt"]}}, "nowhere.txt: no such file"),
+        ({"tokenizer": {"path": "nowhere"}}, "no tokenizer .*train one"),
+    ],
+)
+def test_unusable_settings_are_named(
+    tmp_path: Path, settings: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        build({**settings, **change}, tmp_path / "out")
+
+
+def test_a_wrong_key_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.yaml"
+    path.write_text("sources: [{inputs: [a], reder: {}}]\n")
+    with pytest.raises(UserError, match=r"corpus.yaml: sources\.0\.reder: Extra inputs"):
+        load_config(path, BuildConfig)
+
+
+def test_the_report_is_one_file_with_samples_of_both_copies(built: Path) -> None:
+    page = (built / "report.html").read_text()
+    for outside in ("http://", "https://", "<script", "<link", "src="):
+        assert outside not in page.split("<h2>Samples")[0]
+    report = CorpusReport.model_validate_json((built / "report.json").read_bytes())
+    (stage,) = (stage for stage in report.stages if stage.stage == "deduplicate")
+    for sample in stage.samples["exact duplicate"]:
+        stays = sample.detail.split(" stays: ", 1)[1]
+        assert words(stays)[:50] == words(sample.excerpt)[:50]
