@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install lint types test test-slow test-slurm test-browser quickstart clean
+.PHONY: install lint types test test-slow test-slurm test-browser slurm-packages slurm-local slurm-local-stop \
+	quickstart clean
 
 install: $(STAMP)
 
@@ -33,8 +34,20 @@ test-slow: install
 	$(BIN)/python -m pytest -m slow
 
 # A real SLURM of several nodes on this machine; Debian's packages are installed on first use (root).
-test-slurm: install
+test-slurm: install slurm-packages
 	$(BIN)/python -m pytest -m slurm
+
+SLURM_PACKAGES := slurmctld slurmd slurm-client munge
+INSTALL_SLURM := DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(SLURM_PACKAGES)
+slurm-packages:
+	@command -v sbatch >/dev/null || $(INSTALL_SLURM) || { apt-get update && $(INSTALL_SLURM); }
+
+# The same for trying things: a cluster of three nodes that runs until `make slurm-local-stop`.
+slurm-local: install slurm-packages
+	$(BIN)/python -m convbert.cluster.local start
+
+slurm-local-stop: install
+	$(BIN)/python -m convbert.cluster.local stop
 
 # Real Chromium against the real MLflow UI and the report; Debian's package, installed on first use.
 test-browser: install

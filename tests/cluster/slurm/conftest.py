@@ -1,0 +1,110 @@
+"""One local SLURM for all tests that need a scheduler, and a hand that works it."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from convbert.cluster.local import daemons
+from convbert.cluster.local.configuration import LocalCluster
+from convbert.cluster.records import Attempt, JobRecords
+
+SETTINGS = [
+    "precision=fp32",
+    "global_batch=8",
+    "schedule.warmup_steps=2",
+    "tracking.log_every=2",
+    "tracking.uri=off",
+    "threads=1",
+    "model.overrides={num_layers: 2, hidden_size: 64, embedding_size: 64, num_heads: 2}",
+]
+PATIENCE = 400.0  # seconds; the machine may be busy with other things
+
+
+class Slurm:
+    """SLURM's and our own commands against the local cluster."""
+
+    def __init__(self, cluster: LocalCluster, settings: list[str]) -> None:
+        self.cluster = cluster
+        self.settings = settings
+        self.environment = daemons.environment(cluster.state)
+
+    def run(self, *command: str, cwd: Path | None = None) -> str:
+        """Run a command and return what it prints; fails the test if it fails."""
+        done = subprocess.run(
+            command, env=self.environment, cwd=cwd, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def convbert(self, *arguments: str, cwd: Path | None = None) -> str:
+        """Run our command line."""
+        return self.run(sys.executable, "-m", "convbert.pretrain.cli", *arguments, cwd=cwd)
+
+    def submit(self, run: Path, *arguments: str) -> str:
+        """Submit the shared recipe and return the job's id."""
+        self.convbert("submit", "tiny", *self.settings, *arguments, "--run-dir", str(run))
+        return JobRecords(run).submissions()[-1].job
+
+    def job(self, job: str) -> dict[str, str]:
+        """Return scontrol's fields of a job."""
+        shown = self.run("scontrol", "--oneliner", "show", "job", job).splitlines()[0]
+        return dict(field.split("=", 1) for field in shown.split() if "=" in field)
+
+    def state(self, job: str) -> str:
+        """Return the job's state."""
+        return self.job(job)["JobState"]
+
+    def wait(self, what: str, true: Callable[[], object], run: Path) -> None:
+        """Wait until something is true; a failure shows the run's logs."""
+        deadline = time.monotonic() + PATIENCE
+        while not true():
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what}: did not come true\n{log(run)}")
+            time.sleep(0.25)
+
+    def wait_for_end(self, job: str, run: Path) -> str:
+        """Wait until a job is neither queued nor running; return its state."""
+        active = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED")
+        self.wait(f"job {job} ends", lambda: self.state(job) not in active, run)
+        return self.state(job)
+
+
+def log(run: Path) -> str:
+    """Return the text of a run's logs."""
+    return "\n".join(p.read_text(errors="replace") for p in sorted(run.glob("slurm/*.log")))
+
+
+def last_step(run: Path) -> int:
+    """Return the last step in metrics.jsonl, 0 without one."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return max((json.loads(line).get("step", 0) for line in lines if line.endswith("}")), default=0)
+
+
+def attempts(run: Path) -> list[Attempt]:
+    """Return the recorded attempts of a run."""
+    return JobRecords(run).attempts()
+
+
+@pytest.fixture(scope="session")
+def slurm(shards_dir: Path, tokenizer_dir: Path) -> Iterator[Slurm]:
+    """A cluster of three nodes; skipped where SLURM is not installed and cannot be."""
+    if shutil.which("slurmctld", path=daemons.search_path()) is None:
+        pytest.skip(f"needs Debian's packages {daemons.PACKAGES}; `make test-slurm` installs them")
+    # Sockets have short names: not below pytest's directory.
+    state = Path(tempfile.mkdtemp(prefix="convbert-slurm-"))
+    cluster = LocalCluster(state=state)
+    data = [f"data.manifest={shards_dir / 'manifest.json'}", f"data.tokenizer={tokenizer_dir}"]
+    daemons.start(cluster)
+    try:
+        yield Slurm(cluster, [*SETTINGS, *data])
+    finally:
+        daemons.stop(state)
+        shutil.rmtree(state, ignore_errors=True)
