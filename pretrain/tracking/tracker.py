@@ -6,10 +6,12 @@ the server is away; ``sync`` delivers later what a run could not.
 """
 
 import os
+import time
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from convbert.models.errors import UserError
+from convbert.pretrain.tracking import inbox
 from convbert.pretrain.tracking.metrics_log import (
     FILE_NAME,
     ArtifactRecord,
@@ -91,11 +93,15 @@ class RunTracker:
         self._log = log
         self._lock = lock
         self._spool = spool
+        self._looked = time.monotonic()
 
     def log(self, step: int, flops: float, values: dict[str, float]) -> None:
-        """Append one training record."""
+        """Append one training record, and now and then what others handed in."""
         scalars = {name: float(value) for name, value in values.items()}
         self._log.append(StepRecord(int(step), now(), float(flops), scalars))
+        if time.monotonic() - self._looked > inbox.INTERVAL:
+            inbox.take_over(self._run_dir, self._log)
+            self._looked = time.monotonic()
 
     def curve_point(self, flops: float, name: str, value: float, **extra: Any) -> None:
         """Append one curve record."""
@@ -128,6 +134,7 @@ class RunTracker:
 
     def close(self, status: Status) -> None:
         """Write the final status, give the thread a last bounded chance, release the run."""
+        inbox.take_over(self._run_dir, self._log)
         self._log.sync()
         self._log.close()
         if self._spool is not None:
@@ -151,14 +158,20 @@ def open_tracker(
     ``tracking_uri`` None means ``MLFLOW_TRACKING_URI`` or a SQLite file beside the run;
     ``"off"`` means no MLflow. ``resume_step`` s forgets what the file holds after step s, None
     appends to it. ``params`` may be nested; they reach MLflow with dotted names. A run directory
-    keeps its MLflow run for life: resuming continues the same one.
-    Raises ``UserError`` for an unusable URI and where another process tracks the run.
+    keeps its MLflow run for life: resuming continues the same one. Where another process tracks
+    the run, what is to be appended is handed over to it.
+    Raises ``UserError`` for an unusable URI, and for resuming where another process tracks the run.
     """
     if not enabled:
         return SilentTracker()
     run_dir.mkdir(parents=True, exist_ok=True)
     uri = resolve_uri(run_dir, tracking_uri)
-    lock = exclusive(run_dir)
+    try:
+        lock = exclusive(run_dir)
+    except UserError:
+        if resume_step is not None:
+            raise
+        return inbox.InboxTracker(run_dir, sync)
     try:
         spool = None
         if uri != OFF:
@@ -201,6 +214,10 @@ def sync(run_dir: Path, tracking_uri: str | None = None) -> int:
     """
     lock = exclusive(run_dir)
     try:
+        if inbox.waiting(run_dir):
+            log = MetricsLog(run_dir / FILE_NAME)
+            inbox.take_over(run_dir, log)
+            log.close()
         run = TrackedRun.load(run_dir, tracking_uri)
         if run.state.status == "RUNNING":
             run.end("KILLED")

@@ -207,9 +207,9 @@ def test_two_processes_cannot_track_one_run(tmp_path):
     run_dir = tmp_path / "run"
     tracker = start(run_dir, "off")
     with pytest.raises(UserError, match="tracked by a running process"):
-        start(run_dir, "off")
+        start(run_dir, "off", resume_step=0)
     tracker.close("FINISHED")
-    start(run_dir, "off").close("FINISHED")
+    start(run_dir, "off", resume_step=0).close("FINISHED")
 
 
 def test_off_keeps_the_file_and_touches_no_mlflow(tmp_path):
@@ -256,3 +256,40 @@ def test_where_a_run_is_tracked(tmp_path, monkeypatch):
             resolve_uri(run_dir, unusable)
     with pytest.raises(UserError, match="create it first"):
         resolve_uri(run_dir, f"sqlite:///{tmp_path / 'nowhere' / 'm.db'}")
+
+
+def test_evaluation_reaches_the_run_of_a_training_that_goes_on(store, tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    training = start(run_dir, store, resume_step=0)
+    log_steps(training, [1, 2])
+    picture = tmp_path / "curve.png"
+    picture.write_bytes(b"picture")
+    for value in (0.7, 0.8):
+        evaluation = start(run_dir, store)
+        evaluation.curve_point(4e9, "sst2/accuracy", value)
+        evaluation.artifact(picture)
+        evaluation.close("FINISHED" if value == 0.7 else "FAILED")
+    monkeypatch.setattr("convbert.pretrain.tracking.inbox.INTERVAL", 0.0)
+    log_steps(training, [3])
+    assert [r.value for r in read_records(run_dir / "metrics.jsonl") if hasattr(r, "curve")] == [
+        0.7
+    ]
+    with pytest.raises(UserError, match="tracked by a running process"):
+        start(run_dir, store, resume_step=0)
+    training.close("FINISHED")
+    assert history(store, "sst2/accuracy") == [(4, 0.7)]
+    client, run = only_run(store)
+    assert run.info.status == "FINISHED"
+    assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["curve.png"]
+
+
+def test_evaluation_that_ends_after_the_training_delivers_itself(store, tmp_path):
+    run_dir = tmp_path / "run"
+    training = start(run_dir, store, resume_step=0)
+    log_steps(training, [1])
+    evaluation = start(run_dir, store)
+    training.close("FINISHED")
+    evaluation.curve_point(2e9, "sst2/accuracy", 0.9)
+    evaluation.close("FINISHED")
+    assert history(store, "sst2/accuracy") == [(2, 0.9)]
+    assert sync(run_dir) == 0
