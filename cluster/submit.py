@@ -1,74 +1,110 @@
-"""Turn a prepared run directory into a SLURM job."""
+"""Write job scripts into run directories and queue them."""
 
-import re
-import shlex
-import subprocess
-import sys
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
-from pydantic import BaseModel, ConfigDict, Field
-
+from convbert.cluster import scheduler
+from convbert.cluster.records import JobRecords
+from convbert.cluster.render import JobOptions, render_corpus, render_pretraining
+from convbert.cluster.site import Site
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import UserError
 
 
-class JobOptions(BaseModel):
-    """What the job asks SLURM for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    nodes: int = Field(1, gt=0)
-    tasks_per_node: int = Field(1, gt=0, description="processes per node: its GPUs")
-    cpus_per_task: int = Field(1, gt=0)
-    gpus: bool = True
-    partition: str | None = Field(None, pattern=r"^[\w.,-]+$")
-    time: str = Field("24:00:00", pattern=r"^(\d+-)?\d+(:\d+){0,2}$")
-    grace_seconds: int = Field(300, gt=0, description="signal before the time limit")
-
-
-def render(run_dir: Path, options: JobOptions, python: str = sys.executable) -> str:
-    """Return the job script; names and paths are quoted for the shell."""
-    text = (resources.files("convbert.cluster") / "templates" / "pretrain.sbatch.j2").read_text()
-    # A job script is not HTML; what could be misread is quoted below.
-    environment = Environment(
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    return environment.from_string(text).render(
-        **options.model_dump(),
-        name=re.sub(r"[^\w.-]", "_", run_dir.resolve().name) or "convbert",
-        run_dir=shlex.quote(str(run_dir.resolve())),
-        python=shlex.quote(python),
-    )
-
-
-def submit(run_dir: Path, options: JobOptions, *, dry_run: bool = False) -> str | None:
-    """Write ``slurm/pretrain.sbatch`` into the run directory and queue it; return the job id.
-
-    With ``dry_run`` nothing is queued and None is returned. Raises ``UserError`` with SLURM's
-    reason if it refuses the job.
-    """
-    folder = run_dir / "slurm"
+def write_script(directory: Path, name: str, text: str) -> Path:
+    """Write ``slurm/NAME.sbatch`` into a directory and return its path."""
+    folder = directory / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
-    script = folder / "pretrain.sbatch"
+    script = folder / f"{name}.sbatch"
     with atomic_write(script) as file:
-        file.write(render(run_dir, options).encode())
+        file.write(text.encode())
+    return script
+
+
+def submit_pretraining(
+    run_dir: Path,
+    site: Site,
+    options: JobOptions,
+    *,
+    after: Sequence[str] = (),
+    chain: int = 1,
+    follow_seconds: int | None = None,
+    dry_run: bool = False,
+) -> tuple[Path, list[str]]:
+    """Write the script of a run and queue it ``chain`` times, each after the one before.
+
+    Returns the script and the jobs' ids, none with ``dry_run``. ``after`` are jobs that must have
+    succeeded. A chain is for clusters that do not requeue: each job continues where the one before
+    stopped. Nodes that earlier jobs of the run found bad are avoided.
+    """
+    if chain > 1:
+        options = options.model_copy(update={"requeue": False})
+    text = render_pretraining([run_dir], site, options, follow_seconds=follow_seconds)
+    script = write_script(run_dir, "pretrain", text)
+    records = JobRecords(run_dir)
+    jobs: list[str] = []
+    while not dry_run and len(jobs) < chain:
+        waits = f"afterany:{jobs[-1]}" if jobs else _after(after)
+        job = scheduler.sbatch(script, run_dir, *waiting(waits), *avoiding(records, site))
+        records.submitted(job, "pretrain", run_dir / "slurm" / f"{job}.log")
+        jobs.append(job)
+    return script, jobs
+
+
+def submit_array(
+    root: Path,
+    run_dirs: Sequence[Path],
+    site: Site,
+    options: JobOptions,
+    *,
+    after: Sequence[str] = (),
+    limit: int | None = None,
+    dry_run: bool = False,
+) -> tuple[Path, list[str]]:
+    """Write one script for several runs below ``root`` and queue it as a job array.
+
+    At most ``limit`` run at once. Returns the script and the ids of the array's tasks.
+    """
+    script = write_script(
+        root, "pretrain", render_pretraining(run_dirs, site, options, limit=limit)
+    )
     if dry_run:
-        return None
-    # SLURM reads patterns such as %j in --output, so the script runs inside the run directory.
-    command = ["sbatch", "--parsable", "--chdir", str(run_dir.resolve()), str(script.resolve())]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise UserError(
-            "sbatch: not found; submit from a login node of the cluster, or use --dry-run to only "
-            "write the script"
-        ) from None
-    if done.returncode:
-        raise UserError(f"{script}: sbatch refused it: {done.stderr.strip()}")
-    return done.stdout.strip().split(";")[0]
+        return script, []
+    array = scheduler.sbatch(script, root, *waiting(_after(after)))
+    tasks = [f"{array}_{i}" for i in range(len(run_dirs))] if len(run_dirs) > 1 else [array]
+    for task, run_dir in zip(tasks, run_dirs, strict=True):
+        JobRecords(run_dir).submitted(task, "pretrain", root / "slurm" / f"{task}.log")
+    return script, tasks
+
+
+def submit_corpus(
+    config: Path,
+    output: Path,
+    site: Site,
+    options: JobOptions,
+    *,
+    after: Sequence[str] = (),
+    dry_run: bool = False,
+) -> tuple[Path, list[str]]:
+    """Write the script that builds a corpus on several nodes into ``output/slurm`` and queue it."""
+    text = render_corpus(config, output, site, options)
+    script = write_script(output, "corpus", text)
+    if dry_run:
+        return script, []
+    job = scheduler.sbatch(script, output, *waiting(_after(after)))
+    JobRecords(output).submitted(job, "corpus", output / "slurm" / f"{job}.log")
+    return script, [job]
+
+
+def _after(jobs: Sequence[str]) -> str:
+    return f"afterok:{':'.join(jobs)}" if jobs else ""
+
+
+def waiting(dependency: str) -> list[str]:
+    """Return sbatch's option for a dependency; a job whose condition cannot come true ends."""
+    return [f"--dependency={dependency}", "--kill-on-invalid-dep=yes"] if dependency else []
+
+
+def avoiding(records: JobRecords, site: Site) -> list[str]:
+    """Return sbatch's option for the nodes that this run found bad."""
+    nodes = [*records.excluded(), *([site.exclude] if site.exclude else [])]
+    return [f"--exclude={','.join(nodes)}"] if nodes else []

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from convbert.cluster.submit import JobOptions
 from convbert.data_pipeline.sources import Corpus
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.errors import UserError
@@ -28,7 +27,7 @@ def _default_processes() -> int:
     return max(1, torch.cuda.device_count())
 
 
-def _prepare(
+def prepare(
     recipe: str, overrides: list[str], run_dir: Path | None, world: int
 ) -> tuple[RunDirectory, RunConfig]:
     """Resolve and check a configuration for ``world`` processes and write the run directory."""
@@ -40,25 +39,12 @@ def _prepare(
     return run, run.open()
 
 
-def submit(
-    recipe: str, overrides: list[str], run_dir: Path | None, options: JobOptions, dry_run: bool
-) -> None:
-    """Prepare the run directory and queue the job, or only write its script."""
-    from convbert.cluster.submit import submit as queue
-
-    world = options.nodes * options.tasks_per_node
-    run, _ = _prepare(recipe, overrides, run_dir, world)
-    job = queue(run.path, options, dry_run=dry_run)
-    script = run.path / "slurm" / "pretrain.sbatch"
-    print(f"{script}: written, not queued" if job is None else f"job {job}: {script}")
-
-
 def pretrain(recipe: str, overrides: list[str], run_dir: Path | None, processes: int | None) -> int:
     """Prepare the run directory, check the inputs and launch; return the exit code."""
     from convbert.pretrain.training.launch import launch
 
     world = processes or _default_processes()
-    run, config = _prepare(recipe, overrides, run_dir, world)
+    run, config = prepare(recipe, overrides, run_dir, world)
     path = run.path
     if checkpoint.directory(run.checkpoints, config.steps).is_dir():
         print(f"{path}: has finished its {config.steps:,} updates; raise steps to go on")

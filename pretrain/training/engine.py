@@ -19,10 +19,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from convbert.cluster.rendezvous import host_store
 from convbert.models.errors import UserError
 from convbert.pretrain.training.optimizer import AdamW, parameter_groups
 
 Precision = Literal["fp32", "bf16", "fp16"]
+
+_HOSTED: list[Any] = []  # the store lives as long as the process that serves it
 
 
 def load_deepspeed_config(name: str) -> dict[str, Any]:
@@ -100,6 +103,7 @@ def init_distributed() -> None:
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    _HOSTED.append(host_store())
     torch.distributed.init_process_group(backend)
     deepspeed.init_distributed(dist_backend=backend, dist_init_required=False, verbose=False)
 

@@ -21,6 +21,8 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         for number in SIGNALS:
             self._previous[number] = signal.signal(number, self._note)
+        # A launcher may have held them back so that none is lost while the process starts.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return self
 
     def __exit__(

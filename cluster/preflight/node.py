@@ -1,0 +1,111 @@
+"""Checks that a node can do without the others: GPUs, versions, disk, shared memory."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+from convbert.cluster.preflight.report import Gpu, NodeReport, own_faults
+from convbert.cluster.site import PreflightLimits
+
+_GIB = float(1 << 30)
+_QUERY = "name,driver_version,temperature.gpu,ecc.errors.uncorrected.volatile.total"
+
+
+def node_name() -> str:
+    """Return the name SLURM uses for this node, outside a job the host's."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname().split(".")[0]
+
+
+def examine(run_dir: Path, wanted_gpus: int) -> NodeReport:
+    """Measure this node."""
+    places = [run_dir, *map(Path, filter(None, [os.environ.get("CONVBERT_SCRATCH")]))]
+    return NodeReport(
+        node=node_name(),
+        wanted_gpus=wanted_gpus,
+        gpus=gpus(),
+        versions=versions(),
+        disk_gib={str(p): free_gib(p) for p in places},
+        shm_gib=free_gib(Path("/dev/shm")),
+        shared_problem=shared_problem(run_dir),
+    )
+
+
+def gpus() -> list[Gpu]:
+    """Ask nvidia-smi; a GPU that has fallen off the bus is missing from the answer."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return []
+    return parse_gpus(done.stdout) if done.returncode == 0 else []
+
+
+def parse_gpus(table: str) -> list[Gpu]:
+    """Read nvidia-smi's lines ``NAME, DRIVER, CELSIUS, ERRORS``; ``[N/A]`` counts as 0."""
+    found = []
+    for line in table.strip().splitlines():
+        name, driver, celsius, errors = (field.strip() for field in line.split(","))
+        found.append(
+            Gpu(
+                name=name,
+                driver=driver,
+                celsius=float(celsius) if celsius.isdigit() else 0.0,
+                uncorrected_errors=int(errors) if errors.isdigit() else 0,
+            )
+        )
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Return what must be equal on all nodes."""
+    import torch
+
+    found = {"torch": torch.__version__, "CUDA": str(torch.version.cuda)}
+    if torch.cuda.is_available():
+        found["NCCL"] = ".".join(map(str, torch.cuda.nccl.version()))
+        found["driver"] = next((gpu.driver for gpu in gpus()), "unknown")
+    return found
+
+
+def free_gib(path: Path) -> float:
+    """Return the free space of a file system, 0 where it cannot be read."""
+    try:
+        return shutil.disk_usage(path).free / _GIB
+    except OSError:
+        return 0.0
+
+
+def shared_problem(run_dir: Path) -> str | None:
+    """Write a file into the run directory, read it back and delete it; return what failed."""
+    path = run_dir / "slurm" / f".preflight-{node_name()}-{os.getpid()}"
+    content = secrets.token_hex(4096)
+    try:
+        path.write_text(content)
+        same = path.read_text() == content
+        path.unlink()
+    except OSError as error:
+        return f"{run_dir}: cannot be written ({error.strerror})"
+    return None if same else f"{run_dir}: reads back other bytes than were written"
+
+
+def check_here(run_dir: Path, wanted_gpus: int, limits: PreflightLimits) -> int:
+    """Examine this machine alone, print what was found; return 1 if anything is wrong."""
+    (run_dir / "slurm").mkdir(parents=True, exist_ok=True)
+    report = examine(run_dir, wanted_gpus)
+    for gpu in report.gpus:
+        print(f"{gpu.name}, driver {gpu.driver}, {gpu.celsius:.0f} degrees")
+    print(", ".join(f"{k} {v}" for k, v in report.versions.items()))
+    print(", ".join(f"{v:.1f} GiB free in {k}" for k, v in report.disk_gib.items()))
+    faults = own_faults(report, limits)
+    for text in faults:
+        print(f"{report.node}: {text}")
+    print(f"{report.node}: {'not fit' if faults else 'fit'}")
+    return 1 if faults else 0

@@ -1,0 +1,109 @@
+"""Where the processes of a job meet: SLURM's variables in, torch's variables out.
+
+Needs neither scontrol nor a resolvable host name. Process 0 opens a socket on a port the system
+picks and writes its address to a file that the others wait for; the socket stays open and is
+handed to torch, so no other job on the node can take the port in between.
+"""
+
+import fcntl
+import os
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+from convbert.cluster.hostlist import expand
+
+SECONDS = 300.0
+STORE = "CONVBERT_STORE_FD"
+"""Variable with the number of the open socket that process 0 hands on."""
+
+_INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR
+_ANY_PORT = 9
+_A_DAY = 86_400.0
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the variables that torch and DeepSpeed read, after meeting the other processes."""
+    rank = int(os.environ["SLURM_PROCID"])
+    found = {
+        "RANK": str(rank),
+        "WORLD_SIZE": os.environ["SLURM_NTASKS"],
+        "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # everyone, process 0 too, is a client
+    }
+    step = [os.environ.get(f"SLURM_{n}", "0") for n in ("JOB_ID", "RESTART_COUNT", "STEP_ID")]
+    file = folder / f"meeting-{'-'.join(step)}"
+    if rank == 0:
+        address, port, descriptor = publish(file)
+        found[STORE] = str(descriptor)
+    else:
+        address, port = await_address(file)
+    return found | {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
+
+
+def publish(file: Path) -> tuple[str, int, int]:
+    """Open a socket, write ``ADDRESS PORT`` to ``file``, return both and the socket's number."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("", 0))
+    listener.listen(1024)
+    address, port = own_address(), listener.getsockname()[1]
+    for old in file.parent.glob("meeting-*"):
+        if old.stat().st_mtime < time.time() - _A_DAY:
+            old.unlink(missing_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(f"{address} {port}")
+    temporary.replace(file)
+    os.set_inheritable(listener.fileno(), True)
+    return address, port, listener.detach()
+
+
+def await_address(file: Path) -> tuple[str, int]:
+    """Wait for process 0's file; ends the process where it does not come."""
+    deadline = time.monotonic() + SECONDS
+    pause = 0.5  # not at once: a shared file system may remember for long that it was not there
+    while time.monotonic() < deadline:
+        time.sleep(pause)
+        try:
+            address, port = file.read_text().split()
+            return address, int(port)
+        except (FileNotFoundError, ValueError):
+            pause = min(2 * pause, 5.0)
+    raise SystemExit(f"{socket.gethostname()}: no {file} after {SECONDS:.0f} s; is it shared?")
+
+
+def own_address() -> str:
+    """Return the address of this node that its peers can reach."""
+    interface = os.environ.get("GLOO_SOCKET_IFNAME")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        if interface:
+            request = struct.pack("256s", interface.encode()[:15])
+            answer = fcntl.ioctl(probe.fileno(), _INTERFACE_ADDRESS, request)
+            return socket.inet_ntoa(answer[20:24])
+        peers = expand(os.environ.get("SLURM_JOB_NODELIST", ""))
+        try:
+            # Nothing is sent: this asks the routing table which address faces the last peer.
+            probe.connect((peers[-1], _ANY_PORT))
+            return str(probe.getsockname()[0])
+        except (OSError, IndexError):
+            return socket.gethostbyname(socket.gethostname())
+
+
+def host_store() -> Any:
+    """Serve torch's store on the socket this process was handed; None where it was not.
+
+    The caller keeps the result for as long as the process group lives.
+    """
+    descriptor = os.environ.pop(STORE, None)
+    if descriptor is None:
+        return None
+    from torch.distributed import TCPStore
+
+    return TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=True,
+        wait_for_workers=False,
+        master_listen_fd=int(descriptor),
+    )

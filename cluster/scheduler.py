@@ -1,0 +1,136 @@
+"""SLURM's commands, called without a shell, and what their answers mean."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from convbert.models.errors import UserError
+
+ENDED = frozenset(
+    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
+    | {"PREEMPTED", "REVOKED", "TIMEOUT"}
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as SLURM describes it; times in seconds, None where SLURM does not say."""
+
+    id: str
+    state: str
+    reason: str = ""
+    nodes: str = ""
+    seconds_left: float | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state not in ENDED
+
+
+def outside_environment() -> dict[str, str]:
+    """Return the environment without the variables of a surrounding job.
+
+    A job submitted from inside another would inherit its SLURM_NTASKS and the like.
+    """
+    kept = ("SLURM_CONF", "SLURM_EXIT_ERROR", "SLURM_CLUSTERS")
+    return {k: v for k, v in os.environ.items() if not k.startswith("SLURM_") or k in kept}
+
+
+def call(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a SLURM command; raises ``UserError`` where it does not exist."""
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=outside_environment()
+        )
+    except FileNotFoundError:
+        raise UserError(
+            f"{command[0]}: not found; run this where SLURM's commands are, such as a login node "
+            "(`convbert submit --dry-run` works anywhere)"
+        ) from None
+
+
+def sbatch(script: Path, directory: Path, *options: str) -> str:
+    """Queue ``script`` to run in ``directory``; return the job's id.
+
+    The directory is an argument, not a ``#SBATCH`` line, because SLURM reads patterns and spaces
+    there. Raises ``UserError`` with SLURM's reason if it refuses.
+    """
+    command = ["sbatch", "--parsable", "--chdir", str(directory.resolve()), *options]
+    done = call(*command, str(script.resolve()))
+    if done.returncode:
+        reason = done.stderr.strip().replace("sbatch: error: ", "")
+        raise UserError(f"{script}: sbatch refused it: {reason}")
+    return done.stdout.strip().split(";")[0]
+
+
+def cancel(job: str, *options: str) -> None:
+    """Cancel a job, or send it what ``options`` say; raises ``UserError`` if SLURM refuses."""
+    done = call("scancel", *options, job)
+    if done.returncode:
+        raise UserError(f"scancel {job}: {done.stderr.strip()}")
+
+
+def jobs(ids: list[str]) -> dict[str, Job]:
+    """Return what SLURM knows about jobs: the queue first, then accounting where there is any.
+
+    Jobs that neither remembers are missing from the result.
+    """
+    if not ids:
+        return {}
+    found = _queued(ids)
+    missing = [i for i in ids if i not in found]
+    return found | _ended(missing) if missing else found
+
+
+def _queued(ids: list[str]) -> dict[str, Job]:
+    done = call("squeue", "--noheader", "--states=all", "--format=%i|%T|%r|%N|%L|%A")
+    if done.returncode:
+        raise UserError(f"squeue: {done.stderr.strip()}")
+    found = {}
+    for line in done.stdout.splitlines():
+        shown, state, reason, nodes, left, plain = line.split("|")
+        job = Job(shown, state, reason, nodes, parse_duration(left))
+        # An array's waiting tasks share one line, 12_[0-2].
+        for name in {shown, plain, shown.split("_")[0]} & set(ids):
+            if name not in found or job.active:
+                found[name] = job
+    return found
+
+
+def _ended(ids: list[str]) -> dict[str, Job]:
+    """Ask accounting; a cluster without it answers nothing."""
+    try:
+        done = call("sacct", "-n", "-P", "-X", "-j", ",".join(ids), "-o", "JobID,State,NodeList")
+    except UserError:
+        return {}
+    if done.returncode:
+        return {}
+    found = {}
+    for line in done.stdout.splitlines():
+        name, state, nodes = line.split("|")
+        found[name] = Job(name, state.split()[0], nodes=nodes)  # "CANCELLED by 1000"
+    return {k: v for k, v in found.items() if k in ids}
+
+
+def partition_nodes() -> set[str] | None:
+    """Return the nodes of this job's partition; None where sinfo cannot be asked."""
+    partition = os.environ.get("SLURM_JOB_PARTITION", "")
+    try:
+        done = call("sinfo", "--noheader", "--Node", f"--partition={partition}", "--format=%N")
+    except UserError:
+        return None
+    return set(done.stdout.split()) if done.returncode == 0 else None
+
+
+def parse_duration(text: str) -> float | None:
+    """Return the seconds of ``[DAYS-]HH:MM:SS``, ``MM:SS``; None for ``UNLIMITED`` and the like."""
+    days, dash, clock = text.rpartition("-")
+    parts = clock.split(":")
+    if not all(p.isdigit() for p in parts) or (dash and not days.isdigit()):
+        return None
+    seconds = 0.0
+    for part in parts:
+        seconds = 60 * seconds + int(part)
+    return seconds + 86_400 * int(days or 0)

@@ -1,0 +1,154 @@
+"""One table of runs: what the queue says beside what the run directories say."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from convbert.cluster import scheduler
+from convbert.cluster.records import JobRecords
+from convbert.cluster.scheduler import Job
+from convbert.models.errors import UserError
+
+_TAIL_BYTES = 1 << 16
+_ENDED = {
+    "finished": "finished",
+    "saved": "stopped with a checkpoint",
+    "stopped": "stopped on request",
+    "lost": "lost: node failure or killed",
+    "refused": "refused: see the log",
+}
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What is known of one run; ``seconds_*`` None where nothing can be said."""
+
+    name: str
+    state: str
+    job: str
+    step: int
+    steps: int | None
+    values: dict[str, float]
+    checkpoint: int
+    seconds_to_end: float | None
+    seconds_to_limit: float | None
+    mlflow: str
+
+
+def overview(run_dirs: Sequence[Path]) -> Table:
+    """Return the table of runs; SLURM is asked once for all of them."""
+    submitted = {p: [s.job for s in JobRecords(p).submissions()] for p in run_dirs}
+    try:
+        jobs = scheduler.jobs([j for ids in submitted.values() for j in ids])
+        note = None
+    except UserError as error:
+        jobs, note = {}, f"without the queue: {error}"
+    table = Table(caption=note)
+    for column in ("run", "state", "job"):
+        table.add_column(column, overflow="fold")
+    for column in ("step", "tokens", "loss", "tokens/s", "to the end", "to the limit"):
+        table.add_column(column, justify="right")
+    for column in ("checkpoint", "MLflow"):
+        table.add_column(column, overflow="fold")
+    for run_dir in run_dirs:
+        table.add_row(*_row(run_status(run_dir, submitted[run_dir], jobs)))
+    return table
+
+
+def run_status(run_dir: Path, submitted: Sequence[str], jobs: dict[str, Job]) -> RunStatus:
+    """Combine the newest facts about one run."""
+    records = JobRecords(run_dir)
+    last = last_metrics(run_dir / "metrics.jsonl")
+    values = last.get("values", {})
+    step, steps = int(last.get("step", 0)), records.config().get("steps")
+    known = [jobs[j] for j in submitted if j in jobs]
+    # Of a chain, the running job says more than those that wait for it.
+    job = next((j for j in known if j.state == "RUNNING"), None)
+    job = job or next((j for j in known if j.active), known[-1] if known else None)
+    pace = values.get("speed/step_seconds")
+    return RunStatus(
+        name=str(run_dir),
+        state=_state(records, job),
+        job=job.id if job else (submitted[-1] if submitted else ""),
+        step=step,
+        steps=steps,
+        values=values,
+        checkpoint=records.last_step(),
+        seconds_to_end=(steps - step) * pace if pace and steps else None,
+        seconds_to_limit=job.seconds_left if job and job.state == "RUNNING" else None,
+        mlflow=_mlflow(run_dir),
+    )
+
+
+def _state(records: JobRecords, job: Job | None) -> str:
+    """Return the queue's word for waiting and running jobs, else how the last attempt ended."""
+    if job is not None and job.active:
+        waits = job.reason if job.state == "PENDING" and job.reason != "None" else job.nodes
+        return f"{job.state.lower()} ({waits})" if waits else job.state.lower()
+    if records.finished():
+        return "finished"
+    attempts = records.attempts()
+    if not attempts:
+        return job.state.lower() if job else "not submitted"
+    last = attempts[-1]
+    # A job that left no end was cut off; SLURM may know by what.
+    if last.ended is None and job is not None and job.state not in ("RUNNING", "COMPLETED"):
+        return job.state.lower().replace("_", " ")
+    state = _ENDED.get(last.outcome, last.outcome)
+    return f"{state} ({','.join(last.failed_nodes)})" if last.failed_nodes else state
+
+
+def last_metrics(path: Path) -> dict[str, Any]:
+    """Return the last training record of ``metrics.jsonl``, empty without one."""
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+        lines = file.read().splitlines()
+    for line in reversed(lines):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and "step" in record and "values" in record:
+            return record
+    return {}
+
+
+def _mlflow(run_dir: Path) -> str:
+    path = run_dir / "mlflow.json"
+    if not path.is_file():
+        return ""
+    state = json.loads(path.read_text())
+    uri, run = state["tracking_uri"], state.get("run_id") or "not delivered yet"
+    where = f"{uri}/#/runs/{run}" if uri.startswith("http") else f"{Path(uri).name}: {run}"
+    return f"{state['status']} {where}"
+
+
+def _row(status: RunStatus) -> list[str]:
+    loss = status.values.get("loss/total")
+    return [
+        status.name,
+        status.state,
+        status.job,
+        f"{status.step:,}" + (f"/{status.steps:,}" if status.steps else ""),
+        f"{status.values['tokens']:.3g}" if "tokens" in status.values else "",
+        f"{loss:.3f}" if loss is not None else "",
+        f"{status.values['speed/tokens_per_second']:,.0f}"
+        if "speed/tokens_per_second" in status.values
+        else "",
+        _duration(status.seconds_to_end),
+        _duration(status.seconds_to_limit),
+        f"step {status.checkpoint:,}" if status.checkpoint else "none",
+        status.mlflow,
+    ]
+
+
+def _duration(seconds: float | None) -> str:
+    return "" if seconds is None else str(timedelta(seconds=round(seconds)))

@@ -1,0 +1,26 @@
+"""``python -m convbert.cluster.task MODULE ARGUMENTS``: one process of an srun step.
+
+Meets the other processes (see ``rendezvous``), then becomes ``python -m MODULE ARGUMENTS``, so that
+SLURM's signals reach that directly.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from convbert.cluster import rendezvous
+
+
+def main(arguments: list[str]) -> None:
+    """Meet the others and become the module.
+
+    Stop signals are held back from here on, until the module is ready for them and unblocks them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
+    os.environ.update(rendezvous.environment(Path(os.environ["RUN_DIR"]) / "slurm"))
+    os.execv(sys.executable, [sys.executable, "-m", *arguments])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,130 @@
+"""What follows from an attempt's end: requeue, avoid a node, or give up."""
+
+from pathlib import Path
+
+import pytest
+
+from convbert.cluster import decisions
+from convbert.cluster.decisions import classify, decide, failures_in_a_row, first_failed
+from convbert.cluster.records import Attempt, JobRecords, Outcome
+
+SRUN_LOG = """\
+step 40/100  loss 25.5
+srun: error: node1: task 1: Segmentation fault
+srun: error: node0: task 0: Exited with exit code 1
+"""
+
+
+def attempt(restart: int, outcome: Outcome, start: int, end: int | None, **more: object) -> Attempt:
+    return Attempt(
+        job="7",
+        restart=restart,
+        nodes=["node0", "node1"],
+        begun=1.0,
+        step=start,
+        ended=None if end is None else 2.0,
+        end_step=end,
+        outcome=outcome,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "flags", "outcome"),
+    [
+        (0, "", {}, "finished"),
+        (75, "", {}, "saved"),
+        (75, "", {"cancelled": True}, "cancelled"),
+        (75, "", {"stopping": True}, "stopped"),
+        (2, "", {}, "refused"),
+        (76, "", {}, "bad node"),
+        (139, SRUN_LOG, {}, "crashed"),
+        (1, "torch.OutOfMemoryError: CUDA out of memory.", {}, "out of memory"),
+        (137, "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0", {}, "out of memory"),
+    ],
+)
+def test_outcomes(code: int, log: str, flags: dict[str, bool], outcome: str) -> None:
+    given = {"cancelled": False, "stopping": False} | flags
+    assert classify(code, log, **given) == outcome
+
+
+def test_the_first_failing_node_is_to_blame() -> None:
+    assert first_failed(SRUN_LOG) == ["node1"]
+    assert first_failed("srun: error: node1: tasks 0-3: Exited with exit code 75\n") == []
+
+
+def decided(folder: Path, *attempts: Attempt, checkpoint: int = 0, retries: int = 2):
+    records = JobRecords(folder)
+    if checkpoint:
+        (folder / "checkpoints" / f"step-{checkpoint:08d}").mkdir(parents=True)
+    for one in attempts:
+        records.note(one)
+    return decide(records, "7", retries, least=2)
+
+
+@pytest.fixture(autouse=True)
+def _four_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = {f"node{i}" for i in range(4)}
+    monkeypatch.setattr(decisions.scheduler, "partition_nodes", lambda: nodes)
+
+
+def test_progress_is_requeued_for_ever_and_standstill_is_not(tmp_path: Path) -> None:
+    saved = [attempt(i, "saved", 10 * i, 10 * i + 10) for i in range(9)]
+    assert decided(tmp_path / "moving", *saved, checkpoint=90).requeue
+    still = [attempt(i, "saved", 0, 0) for i in range(3)]
+    assert decided(tmp_path / "two", *still[:2]).requeue
+    final = decided(tmp_path / "three", *still)
+    assert not final.requeue
+    assert "3 attempts without a new checkpoint" in final.reason
+
+
+def test_a_checkpoint_resets_the_count_even_if_the_attempt_was_lost(tmp_path: Path) -> None:
+    crashes = [attempt(0, "crashed", 0, 0), attempt(1, "crashed", 0, 0)]
+    lost = attempt(2, "lost", 0, None)
+    assert len(failures_in_a_row([*crashes, lost], reached=0)) == 3
+    assert failures_in_a_row([*crashes, lost], reached=50) == []
+    again = attempt(3, "crashed", 50, 50)
+    assert len(failures_in_a_row([*crashes, lost, again], reached=50)) == 1
+
+
+def test_out_of_memory_is_tried_once_more_only(tmp_path: Path) -> None:
+    first = attempt(0, "out of memory", 0, 0)
+    assert decided(tmp_path / "once", first, retries=9).requeue
+    twice = decided(tmp_path / "twice", first, attempt(1, "out of memory", 0, 0), retries=9)
+    assert not twice.requeue
+    assert "lower micro_batch" in twice.reason
+
+
+@pytest.mark.parametrize("outcome", ["finished", "stopped", "cancelled", "refused"])
+def test_some_ends_are_final(tmp_path: Path, outcome: Outcome) -> None:
+    assert not decided(tmp_path, attempt(0, outcome, 0, 10), checkpoint=10).requeue
+
+
+def test_node_that_fails_first_twice_is_avoided(tmp_path: Path) -> None:
+    once = attempt(0, "crashed", 0, 0, failed_nodes=["node1"])
+    twice = attempt(1, "crashed", 0, 0, failed_nodes=["node1"])
+    other = attempt(1, "crashed", 0, 0, failed_nodes=["node0"])
+    assert decided(tmp_path / "once", once).exclude == []
+    assert decided(tmp_path / "other", once, other).exclude == []
+    assert decided(tmp_path / "twice", once, twice).exclude == ["node1"]
+
+
+def test_suspicion_never_leaves_too_few_nodes_but_known_faults_end_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions.scheduler, "partition_nodes", lambda: {"node0", "node1"})
+    crashes = [attempt(i, "crashed", 0, 0, failed_nodes=["node1"]) for i in range(2)]
+    suspected = decided(tmp_path / "suspected", *crashes)
+    assert (suspected.requeue, suspected.exclude) == (True, [])
+    JobRecords(tmp_path / "known").exclude({"node1": "preflight: 3 GPUs answer of 4"})
+    known = decided(tmp_path / "known", attempt(0, "bad node", 0, 0))
+    assert not known.requeue
+    assert "without node1 fewer than 2 nodes are left" in known.reason
+
+
+def test_torn_line_of_a_dead_node_is_skipped(tmp_path: Path) -> None:
+    records = JobRecords(tmp_path)
+    records.note(attempt(0, "saved", 0, 10))
+    with (tmp_path / "slurm" / "attempts.jsonl").open("a") as file:
+        file.write('{"job": "7", "resta')
+    assert [a.outcome for a in records.attempts()] == ["saved"]

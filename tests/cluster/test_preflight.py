@@ -1,0 +1,125 @@
+"""A node that is not fit is named, with what is wrong with it."""
+
+from pathlib import Path
+
+import pytest
+
+from convbert.cluster.preflight.node import check_here, parse_gpus
+from convbert.cluster.preflight.report import Gpu, NodeReport, judge, read_reports
+from convbert.cluster.preflight.verdict import conclude, report_folder
+from convbert.cluster.site import PreflightLimits
+
+LIMITS = PreflightLimits(min_allreduce_gbps=10)
+GPU = Gpu(name="H100", driver="550.1", celsius=40, uncorrected_errors=0)
+NAMES = [f"node{i}" for i in range(4)]
+
+
+def report(name: str, **changes: object) -> NodeReport:
+    fine: dict[str, object] = {
+        "wanted_gpus": 2,
+        "gpus": [GPU, GPU],
+        "versions": {"driver": "550.1", "NCCL": "2.21"},
+        "disk_gib": {"/run": 100.0},
+        "shm_gib": 10.0,
+        "tflops": 600.0,
+        "clock": 1000.0,
+        "allreduce_gbps": 50.0,
+        "link_gbps": 20.0,
+    }
+    return NodeReport.model_validate({"node": name} | fine | changes)
+
+
+def faults(**changes: object) -> list[str]:
+    """Judge four nodes of which node2 is changed."""
+    reports = [report(n, **(changes if n == "node2" else {})) for n in NAMES]
+    return [str(fault) for fault in judge(reports, NAMES, LIMITS)]
+
+
+def test_fit_nodes_have_no_faults() -> None:
+    assert faults() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"gpus": [GPU]}, "1 GPUs answer of 2"),
+        (
+            {"gpus": [GPU, GPU.model_copy(update={"uncorrected_errors": 3})]},
+            "GPU 1 has 3 uncorrected memory errors",
+        ),
+        ({"gpus": [GPU, GPU.model_copy(update={"celsius": 95.0})]}, "GPU 1 is at 95 degrees"),
+        ({"versions": {"driver": "535.9", "NCCL": "2.21"}}, "driver 535.9, others 550.1"),
+        ({"disk_gib": {"/run": 0.5}}, "0.5 GiB free in /run"),
+        ({"shm_gib": 0.1}, "0.10 GiB free in /dev/shm"),
+        ({"shared_problem": "/run: cannot be written"}, "/run: cannot be written"),
+        ({"clock": 1030.0}, "its clock is +30.0 s off the others'"),
+        ({"tflops": 300.0}, "computes at 300 TFLOP/s, the others at 600"),
+        ({"link_gbps": 3.0}, "sends at 3 GB/s, the others at 20"),
+    ],
+)
+def test_each_fault_names_its_node(changes: dict[str, object], text: str) -> None:
+    (fault,) = faults(**changes)
+    assert fault.startswith(f"node2: {text}")
+
+
+def test_faults_of_no_single_node() -> None:
+    slow = [report(n, allreduce_gbps=4.0) for n in NAMES]
+    assert str(judge(slow, NAMES, LIMITS)[0]) == "all nodes: all-reduce at 4 GB/s, needed 10.0"
+    stuck = [report(n, allreduce_gbps=None, tflops=None, clock=None) for n in NAMES]
+    assert "the all-reduce did not finish" in str(judge(stuck, NAMES, LIMITS)[0])
+
+
+def test_silent_node_is_named() -> None:
+    found = judge([report(n) for n in NAMES[:3]], NAMES, LIMITS)
+    assert [f.node for f in found] == ["node3"]
+
+
+def test_nvidia_smi_lines_are_read() -> None:
+    table = "NVIDIA H100 80GB HBM3, 550.54.15, 34, 0\nNVIDIA A100, 550.54.15, [N/A], [N/A]\n"
+    first, second = parse_gpus(table)
+    assert (first.name, first.celsius) == ("NVIDIA H100 80GB HBM3", 34)
+    assert (second.celsius, second.uncorrected_errors) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "least", "batch", "use"),
+    [
+        ("requeue", 1, 24, []),
+        ("continue", 1, 24, ["node0", "node1", "node3"]),
+        ("continue", 4, 24, []),
+        ("continue", 1, 32, []),  # three nodes of two processes cannot share 32 sequences
+        ("ignore", 1, 32, NAMES),
+    ],
+)
+def test_policies(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: str,
+    least: int,
+    batch: int,
+    use: list[str],
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "node[0-3]")
+    folder = report_folder(tmp_path)
+    folder.mkdir(parents=True)
+    for name in NAMES:
+        report(name, **({"gpus": [GPU]} if name == "node2" else {})).write(folder)
+    assert len(read_reports(folder)) == 4
+    verdict = conclude(
+        tmp_path,
+        0,
+        policy,
+        LIMITS,
+        least=least,
+        batch=batch,
+        per_node=2,  # type: ignore[arg-type]
+    )
+    assert verdict.use == use
+    assert list(verdict.bad) == ["node2"]
+
+
+def test_this_machine_is_checked_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    easy = PreflightLimits(min_disk_gib=0, min_shm_gib=0)
+    assert check_here(tmp_path, 0, easy) == 0
+    assert check_here(tmp_path, 64, easy) == 1
+    assert "GPUs answer of 64" in capsys.readouterr().out

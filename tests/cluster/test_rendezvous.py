@@ -1,0 +1,57 @@
+"""Processes find each other without scontrol, and two jobs on one node do not meet."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convbert.cluster import rendezvous
+
+PROGRAM = """
+import torch.distributed as dist, torch
+from convbert.cluster.rendezvous import host_store
+store = host_store()
+dist.init_process_group("gloo")
+total = torch.tensor([dist.get_rank() + int(__import__("os").environ["SLURM_JOB_ID"])])
+dist.all_reduce(total)
+print(int(total))
+dist.barrier()
+"""
+
+
+def start(folder: Path, job: int, rank: int) -> "subprocess.Popen[str]":
+    (folder / "meet.py").write_text(PROGRAM)
+    variables = {
+        "RUN_DIR": str(folder),
+        "SLURM_JOB_ID": str(job),
+        "SLURM_STEP_ID": "0",
+        "SLURM_PROCID": str(rank),
+        "SLURM_NTASKS": "2",
+        "SLURM_LOCALID": "0",
+        "SLURM_JOB_NODELIST": "no-such-node[1-2]",
+        "PYTHONPATH": str(folder),
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "convbert.cluster.task", "meet"],
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_jobs_at_once_do_not_meet(tmp_path: Path) -> None:
+    (tmp_path / "slurm").mkdir()
+    processes = [start(tmp_path, job, rank) for job in (10, 20) for rank in (0, 1)]
+    shown = [process.communicate(timeout=120)[0].split()[-1] for process in processes]
+    assert shown == ["21", "21", "41", "41"]
+
+
+def test_address_is_that_of_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    assert rendezvous.own_address() == "127.0.0.1"
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "localhost")
+    assert rendezvous.own_address().startswith("127.")
