@@ -21,6 +21,8 @@ from convbert.cluster.site import Site
 from convbert.cluster.status import overview
 from convbert.cluster.submit import submit_array, submit_pretraining
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.corpus_build.config import BuildConfig
+from convbert.data_pipeline.corpus_config import load_config
 from convbert.models.errors import UserError
 from convbert.pretrain.commands import prepare
 
@@ -113,9 +115,8 @@ def submit_corpus(
     after: Sequence[str] = (),
     dry_run: bool = False,
 ) -> None:
-    """Queue the building of a corpus, or only write the script."""
-    if not config.is_file():
-        raise UserError(f"{config}: no such file; give the YAML file of the corpus")
+    """Check the configuration of a corpus and queue its building, or only write the script."""
+    load_config(config, BuildConfig)
     _tell(*submit_jobs.submit_corpus(config, output, site, options, after=after, dry_run=dry_run))
 
 
