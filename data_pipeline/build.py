@@ -25,6 +25,7 @@ from convbert.data_pipeline.tokens import (
     TokenManifest,
     TokenSource,
     TokenWriter,
+    encode_documents,
     read_chunks,
 )
 from convbert.data_pipeline.workers import ordered_map
@@ -47,6 +48,10 @@ class _Encoder:
 
     tokenizer: Path
     digest: str
+
+    def documents(self, texts: list[str]) -> list[list[list[int]]]:
+        """Return for each document the ids of each of its segments."""
+        return encode_documents(texts, _tokenizer(self.tokenizer, self.digest))
 
     def __call__(self, chunk: Chunk) -> tuple[int, TokenChunk]:
         """Return the characters and the tokens of a chunk."""
@@ -80,16 +85,19 @@ class _Packer:
 
 @dataclass(frozen=True)
 class _Builder:
-    """Turns a chunk of text into rows."""
+    """Turns a chunk of text into rows, without the arrays that files hold in between."""
 
     encode: _Encoder
     pack: _Packer
 
     def __call__(self, chunk: Chunk) -> _Packed:
         """Tokenise and pack the documents of one chunk."""
-        characters, encoded = self.encode(chunk)
-        packed = self.pack(encoded)
-        return _Packed(packed.documents, characters, packed.rows)
+        first, texts = chunk
+        documents = self.encode.documents(texts)
+        packed = PACKERS[self.pack.packing](
+            enumerate(documents, first), self.pack.rows, self.pack.seed
+        )
+        return _Packed(len(texts), sum(map(len, texts)), to_array(packed, self.pack.rows))
 
 
 def _chunks(documents: Iterable[str]) -> Iterator[Chunk]:

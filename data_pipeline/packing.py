@@ -27,9 +27,9 @@ Documents = Iterable[tuple[int, list[list[int]]]]
 
 SINGLE_SEGMENT, SHORT_TARGET, COIN = 0.1, 0.05, 0.5
 # The spaces after a full stop, question or exclamation mark, and after a quotation mark or bracket
-# that closes behind it: nothing but spaces is consumed.
+# that closes behind it. Beginning with the stop lets the search skip all other characters.
 _STOP, _CLOSING = r".!?…。！？", r"\"'”’»)\]"
-_SENTENCE_END = re.compile(rf"(?:(?<=[{_STOP}])|(?<=[{_STOP}][{_CLOSING}]))\s+")
+_SENTENCE_END = re.compile(rf"([{_STOP}][{_CLOSING}]?)\s+")
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,15 @@ def split_segments(text: str) -> list[str]:
 
     Only white space is lost.
     """
-    lines = (line.strip() for line in text.splitlines())
-    return [part for line in lines if line for part in _SENTENCE_END.split(line)]
+    segments: list[str] = []
+    for line in map(str.strip, text.splitlines()):
+        start = 0
+        for end in _SENTENCE_END.finditer(line):
+            segments.append(line[start : end.end(1)])
+            start = end.end()
+        if line:
+            segments.append(line[start:])
+    return segments
 
 
 def pack_electra(documents: Documents, rows: RowFormat, seed: int) -> list[Row]:

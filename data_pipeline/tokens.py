@@ -12,7 +12,7 @@ import io
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, islice, pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -28,6 +28,13 @@ from convbert.models.errors import UserError
 
 Counts = NDArray[np.uint32]
 _FIELDS = ("tokens", "segments", "documents")
+
+
+def encode_documents(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[list[int]]]:
+    """Return for each document the ids of each of its segments."""
+    parts = [split_segments(text) for text in texts]
+    encoded = iter(tokenizer.encode_batch([s for segments in parts for s in segments]))
+    return [list(islice(encoded, len(segments))) for segments in parts]
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,13 @@ class TokenChunk:
     @classmethod
     def encode(cls, first: int, texts: Sequence[str], tokenizer: Tokenizer) -> "TokenChunk":
         """Split documents into segments and tokenise them."""
-        parts = [split_segments(text) for text in texts]
-        encoded = tokenizer.encode_batch([s for segments in parts for s in segments])
-        lengths = np.fromiter(map(len, encoded), np.uint32, len(encoded))
-        flat = (token for segment in encoded for token in segment)
+        documents = encode_documents(texts, tokenizer)
+        segments = [segment for document in documents for segment in document]
+        lengths = np.fromiter(map(len, segments), np.uint32, len(segments))
+        flat = chain.from_iterable(segments)
         tokens = np.fromiter(flat, token_dtype(tokenizer.vocab_size), int(lengths.sum()))
-        return cls(first, tokens, lengths, np.fromiter(map(len, parts), np.uint32, len(parts)))
+        counts = np.fromiter(map(len, documents), np.uint32, len(documents))
+        return cls(first, tokens, lengths, counts)
 
     def split(self) -> Iterator[tuple[int, list[list[int]]]]:
         """Yield (number, segments) of every document."""

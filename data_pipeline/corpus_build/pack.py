@@ -16,10 +16,10 @@ from convbert.data_pipeline.corpus_build.pieces import Piece, read_piece
 from convbert.data_pipeline.corpus_build.tasks import once
 from convbert.data_pipeline.dedup.clusters import dropped_of_piece
 from convbert.data_pipeline.documents import Document, StageReport
-from convbert.data_pipeline.packing import PACKERS, RowFormat, to_array
+from convbert.data_pipeline.packing import PACKERS, Documents, RowFormat, to_array
 from convbert.data_pipeline.shards import token_dtype
 from convbert.data_pipeline.tokenizer import Tokenizer
-from convbert.data_pipeline.tokens import TokenChunk
+from convbert.data_pipeline.tokens import encode_documents
 
 CHUNK_CHARACTERS = 1 << 20
 
@@ -102,12 +102,14 @@ def _pack(task: PackTask, folder: Path) -> None:
     for texts in _chunks(documents, pack):
         dedup.seconds += time.perf_counter() - start
         start = time.perf_counter()
-        chunk = TokenChunk.encode(task.first + report.documents, texts, tokenizer)
+        encoded = encode_documents(texts, tokenizer)
         for length, packed in rows.items():
-            packed.append(_rows(chunk, length, tokenizer, task.config))
+            numbered = enumerate(encoded, task.first + report.documents)
+            packed.append(_rows(numbered, length, tokenizer, task.config))
+        counts = [sum(map(len, document)) for document in encoded]
+        lengths.update(1 << max(0, count.bit_length() - 1) for count in counts)
         report.documents += len(texts)
-        report.tokens += len(chunk.tokens)
-        lengths.update(_document_tokens(chunk))
+        report.tokens += sum(counts)
         pack.seconds += time.perf_counter() - start
         start = time.perf_counter()
     dedup.seconds += time.perf_counter() - start
@@ -137,18 +139,9 @@ def _chunks(documents: Iterable[Document], report: StageReport) -> Iterator[list
 
 
 def _rows(
-    chunk: TokenChunk, length: int, tokenizer: Tokenizer, config: ShardsConfig
+    documents: Documents, length: int, tokenizer: Tokenizer, config: ShardsConfig
 ) -> NDArray[np.unsignedinteger]:
-    """Pack a chunk to rows [n, length] of the type in which they are stored."""
+    """Pack documents to rows [n, length] of the type in which they are stored."""
     form = RowFormat(length, tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
-    packed = PACKERS[config.packing](chunk.split(), form, config.seed)
+    packed = PACKERS[config.packing](documents, form, config.seed)
     return to_array(packed, form).astype(token_dtype(tokenizer.vocab_size))
-
-
-def _document_tokens(chunk: TokenChunk) -> dict[int, int]:
-    """Count documents by tokens, in bins that start at powers of two."""
-    ends = np.cumsum(chunk.documents, dtype=np.int64)
-    sums = np.concatenate([[0], np.cumsum(chunk.segments, dtype=np.int64)])
-    tokens = np.diff(sums[np.concatenate([[0], ends])])
-    bins, counts = np.unique(np.log2(np.maximum(tokens, 1)).astype(int), return_counts=True)
-    return {1 << int(b): int(c) for b, c in zip(bins, counts, strict=True)}
