@@ -43,6 +43,7 @@ class BlockCache:
         fetched. ``fetch`` returns checked contents, or errors, which are returned and not kept.
         Raises ``UserError`` when the disk is full.
         """
+        keys = list(dict.fromkeys(keys))
         found: dict[str, bytes | UserError] = self._present(keys)
         missing = [key for key in keys if key not in found]
         if missing:

@@ -1,11 +1,16 @@
 """Every fault of a shard set is named with its remedy, by the reader and by the verification."""
 
 import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from convbert.data_pipeline.damage import DamageLog, OnDamage
 from convbert.data_pipeline.loader import ShardLoader
 from convbert.data_pipeline.manifest import Manifest, Shard, load_index
 from convbert.data_pipeline.verify import verify_shards
@@ -91,6 +96,98 @@ def test_the_loader_stops_at_the_damage(
     with pytest.raises(UserError, match=message) as stopped:
         [loader.batch(step) for step in range(2)]
     assert "\n" not in str(stopped.value)
+
+
+SKIPPABLE = [
+    (damage, message) for damage, _, message in DAMAGES if damage is not directory_in_place
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), SKIPPABLE)
+def test_a_run_that_skips_replaces_damaged_blocks_only_and_records_them(
+    tmp_path: Path, spoilable: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    whole = ShardLoader(spoilable, global_batch=2000)
+    expected = [whole.batch(step).input_ids for step in range(4)]
+    order = whole.streams[0].order
+    damage(spoilable)
+    log = DamageLog(tmp_path / "damage")
+
+    def loader(rank: int, world: int, policy: OnDamage = "skip") -> ShardLoader:
+        return ShardLoader(
+            spoilable,
+            global_batch=2000,
+            rank=rank,
+            world_size=world,
+            on_damage=policy,
+            damage=log,
+        )
+
+    alone = loader(0, 1)
+    found = [alone.batch(step).input_ids for step in range(4)]
+    skipped = {n for block in log.read() for n in range(block.first, block.last)}
+    stored = np.concatenate([order.sequences(s * 2000, (s + 1) * 2000) for s in range(4)])
+    same = (torch.cat(found) == torch.cat(expected)).all(1).numpy()
+    replaced = np.isin(stored, list(skipped))
+    assert same[~replaced].all()
+    assert not same[replaced].all()
+    shard = second(spoilable)
+    assert skipped <= set(range(shard_start(spoilable), shard_start(spoilable) + shard.sequences))
+    assert len(skipped) == 512 or (
+        len(skipped) > 512 and damage not in (flip_payload, flip_tar_header)
+    )
+    for block in log.read():
+        assert re.search(message, block.reason)
+        assert block.manifest == Manifest.load(spoilable).digest
+        assert block.substitute not in skipped
+    # Other ranks, and a run that goes on under another policy and world size, read the same.
+    for step in range(2):
+        parts = [loader(rank, 4).batch(step).input_ids for rank in range(4)]
+        assert torch.equal(torch.cat(parts), found[step])
+    assert torch.equal(loader(0, 1, "stop").batch(1).input_ids, found[1])
+
+
+def shard_start(folder: Path) -> int:
+    return Manifest.load(folder).shards[0].sequences
+
+
+def test_what_was_skipped_stays_skipped_after_a_repair(tmp_path: Path, spoilable: Path) -> None:
+    shutil.copytree(spoilable, tmp_path / "good")
+    flip_payload(spoilable)
+    log = DamageLog(tmp_path / "damage")
+    options = {"global_batch": 4000, "damage": log}
+    found = ShardLoader(spoilable, on_damage="skip", **options).batch(0).input_ids  # type: ignore[arg-type]
+    repaired = ShardLoader(tmp_path / "good", **options).batch(0).input_ids  # type: ignore[arg-type]
+    fresh = ShardLoader(tmp_path / "good", global_batch=4000).batch(0).input_ids
+    assert torch.equal(found, repaired)
+    assert not torch.equal(found, fresh)
+
+
+def test_skipping_stops_where_nothing_is_left_or_the_disk_is_gone(
+    tmp_path: Path, spoilable: Path
+) -> None:
+    loader = ShardLoader(spoilable, global_batch=100, on_damage="skip")
+    for path in spoilable.glob("*.tar"):
+        path.unlink()
+    with pytest.raises(UserError, match="no other block could be read in its place"):
+        loader.batch(0)
+    (spoilable / "manifest.json").rename(tmp_path / "manifest.json")
+    with pytest.raises(UserError, match=r"manifest\.json: is gone; check that its file system"):
+        loader.batch(0)
+
+
+def test_an_unreadable_record_is_named(tmp_path: Path, spoilable: Path) -> None:
+    (tmp_path / "damage").mkdir()
+    (tmp_path / "damage" / "x.json").write_text("{")
+    with pytest.raises(UserError, match=r"x\.json: not a record of a skipped block; restore it"):
+        ShardLoader(spoilable, global_batch=100, damage=DamageLog(tmp_path / "damage"))
+
+
+def test_the_wrong_tokenizer_is_refused_before_anything_is_read(spoilable: Path) -> None:
+    for path in spoilable.glob("*.tar"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"built with another tokenizer .* use that one or"):
+        ShardLoader(spoilable, global_batch=100, tokenizer_digest="1" * 64)
 
 
 def test_a_whole_set_has_no_faults_and_every_byte_is_reported(spoilable: Path) -> None:

@@ -1,5 +1,6 @@
 """Wrong input: one line that names the thing and the remedy, a non-zero exit, no traceback."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -81,9 +82,18 @@ def test_damaged_shard(shards_dir: Path, tokenizer_dir: Path, tmp_path: Path) ->
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     settings = ("steps=4", "schedule.warmup_steps=1", "tracking.uri=off", "threads=1")
-    line = refusal(*pretrain(broken, tokenizer_dir, tmp_path / "run", *settings))
+    run = tmp_path / "run"
+    line = refusal(*pretrain(broken, tokenizer_dir, run, *settings))
     assert "shard-000000.tar: member" in line
     assert "is damaged" in line
+    # The same command goes on without the damaged block, and the run says which it was.
+    done = convbert(*pretrain(broken, tokenizer_dir, run, *settings, "data.on_damage=skip"))
+    assert done.returncode == 0, done.stderr
+    assert "are skipped: " in done.stderr
+    (record,) = (run / "damage").iterdir()
+    block = json.loads(record.read_text())
+    assert block["last"] - block["first"] == 512
+    assert block["first"] != block["substitute"]
 
 
 def test_traceback_on_request(tmp_path: Path) -> None:
