@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from convbert.data_pipeline.build import Report, build_shards, pack_tokens, tokenize_corpus
+from convbert.data_pipeline.combine import merge_shards, split_shards
 from convbert.data_pipeline.corpora import fetch
 from convbert.data_pipeline.corpus_build.build import build_corpus
 from convbert.data_pipeline.corpus_build.config import BuildConfig
@@ -209,7 +210,7 @@ def build_from_config(
     print(f"{folder / 'report.html'}: what was kept, what was dropped and why")
 
 
-def verify(manifest: Path, workers: int | None = None) -> int:
+def verify(manifest: str, workers: int | None = None) -> int:
     """Check a shard set with a progress bar, print every fault; return their number."""
     total = sum(shard.bytes for shard in Manifest.load(manifest).shards)
     console = Console(stderr=True)
@@ -223,7 +224,22 @@ def verify(manifest: Path, workers: int | None = None) -> int:
     return len(faults)
 
 
-def show_info(manifest: Path) -> None:
+def merge(places: list[Path], folder: Path) -> None:
+    """Merge shard sets and report what the result holds."""
+    with working("merging and verifying"):
+        manifest = merge_shards(places, folder)
+    print(describe(folder, manifest))
+
+
+def split(place: Path, folder: Path, shares: list[float]) -> None:
+    """Split a shard set and report what the parts hold."""
+    with working("splitting and verifying"):
+        parts = split_shards(place, folder, shares)
+    for number, manifest in enumerate(parts):
+        print(describe(folder / f"part-{number}", manifest))
+
+
+def show_info(manifest: str) -> None:
     """Print the figures of a shard set."""
     _print_table(info(manifest))
 
@@ -234,7 +250,7 @@ def _print_table(figures: list[tuple[str, str]]) -> None:
         print(f"{name:<{width}}  {value}")
 
 
-def show_head(manifest: Path, tokenizer: Path, count: int, *, first: int, ids: bool) -> None:
+def show_head(manifest: str, tokenizer: Path, count: int, *, first: int, ids: bool) -> None:
     """Print stored sequences as readable text."""
     for line in head(manifest, Tokenizer.load(tokenizer), count, first=first, ids=ids):
         print(line)
@@ -242,8 +258,10 @@ def show_head(manifest: Path, tokenizer: Path, count: int, *, first: int, ids: b
 
 def describe(folder: Path, manifest: Manifest) -> str:
     """Say in one line what a set of shards holds."""
+    documents = manifest.num_documents
+    counted = "" if documents is None else f"{documents:,} documents, "
     return (
-        f"{folder}: {manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens in "
+        f"{folder}: {counted}{manifest.num_tokens:,} tokens in "
         f"{manifest.num_sequences:,} sequences of {manifest.seq_len} ({manifest.fill:.1%} filled), "
         f"{len(manifest.shards)} shard(s), digest {manifest.digest[:12]}"
     )

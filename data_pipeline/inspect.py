@@ -20,7 +20,7 @@ def info(manifest: Path | str) -> list[tuple[str, str]]:
         ("built by", content.tool),
         ("tokenizer", f"{content.tokenizer_digest[:12]}, {content.vocab_size:,} ids"),
         ("packing", f"{content.packing}, {content.seq_len} tokens a sequence"),
-        ("documents", f"{content.num_documents:,}"),
+        ("documents", "unknown" if content.num_documents is None else f"{content.num_documents:,}"),
         ("sequences", f"{content.num_sequences:,}"),
         ("tokens", f"{content.num_tokens:,} ({content.fill:.1%} of the room)"),
         ("shards", f"{len(sizes):,}, {sum(sizes) / 1e6:,.1f} MB"),

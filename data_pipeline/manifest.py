@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.damage import DamageError
@@ -58,7 +58,7 @@ class Manifest(_Record):
     sep_id: int
     seq_len: int
     packing: Packing
-    num_documents: int
+    num_documents: int | None = Field(description="None in a part of a set that was split")
     num_sequences: int
     num_tokens: int
     build: dict[str, Any]

@@ -27,6 +27,14 @@ _COMMON = {
 }
 
 
+def require_alike(first_place: str, first: Manifest, place: str, manifest: Manifest) -> None:
+    """Refuse shard sets whose sequences cannot stand in one batch; raises ``UserError``."""
+    for field, remedy in _COMMON.items():
+        ours, theirs = str(getattr(first, field))[:12], str(getattr(manifest, field))[:12]
+        if getattr(first, field) != getattr(manifest, field):
+            raise UserError(f"{place}: has {field} {theirs}, {first_place} has {ours}; {remedy}")
+
+
 class Source(BaseModel):
     """One shard set of a blend."""
 
@@ -60,23 +68,13 @@ class Corpus:
         self.manifests = [Manifest.load(source.manifest) for source in self.sources]
         self.blend = Blend([source.weight for source in self.sources])
         for source, manifest in zip(self.sources[1:], self.manifests[1:], strict=True):
-            self._require_alike(source, manifest)
+            require_alike(self.sources[0].manifest, self.manifests[0], source.manifest, manifest)
         digests = [manifest.digest for manifest in self.manifests]
         for number, digest in enumerate(digests):
             if digest in digests[:number]:
                 raise UserError(
                     f"data.sources: {self.sources[number].manifest} is listed twice; add up the "
                     "weights"
-                )
-
-    def _require_alike(self, source: Source, manifest: Manifest) -> None:
-        first = self.manifests[0]
-        for field, remedy in _COMMON.items():
-            ours, theirs = getattr(first, field), getattr(manifest, field)
-            if ours != theirs:
-                raise UserError(
-                    f"data.sources: {source.manifest} has {field} {str(theirs)[:12]}, "
-                    f"{self.sources[0].manifest} has {str(ours)[:12]}; {remedy}"
                 )
 
     @property

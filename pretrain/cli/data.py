@@ -18,7 +18,9 @@ Inputs = Annotated[
         ".warc .wet and MediaWiki .xml, also .gz .bz2 .zst .xz"
     ),
 ]
-Shards = Annotated[Path, typer.Argument(help="Directory of the shards, or their manifest.")]
+Shards = Annotated[
+    str, typer.Argument(help="Directory of the shards, or their manifest; also a URL.")
+]
 Unit = Annotated[
     Literal["file", "line", "paragraph"],
     typer.Option(help="What a document is in a text file; a paragraph ends at a blank line."),
@@ -186,6 +188,31 @@ def shards_pack(
         workers=workers,
         seed=seed,
     )
+
+
+@shards_app.command("merge")
+def shards_merge(
+    sets: Annotated[list[Path], typer.Argument(help="Directories of shards, in order.")],
+    output: Output,
+) -> None:
+    """Make one set of several, verified; shards are linked, not written again."""
+    from convbert.data_pipeline import commands
+
+    commands.merge(sets, output)
+
+
+@shards_app.command("split")
+def shards_split(
+    shards: Annotated[Path, typer.Argument(help="Directory of the shards.")],
+    output: Output,
+    shares: Annotated[
+        list[float], typer.Option("--share", help="Of each part, e.g. --share 99 --share 1.")
+    ],
+) -> None:
+    """Make consecutive parts of a set, verified; only a shard that is cut is written again."""
+    from convbert.data_pipeline import commands
+
+    commands.split(shards, output, shares)
 
 
 @shards_app.command("verify")

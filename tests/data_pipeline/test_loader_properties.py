@@ -164,7 +164,7 @@ def test_the_digest_of_a_blend_covers_contents_and_ratios(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tokenizer_digest": "8" * 64}, "1 has tokenizer_digest 8888.*one tokenizer"),
+        ({"tokenizer_digest": "8" * 64}, "1: has tokenizer_digest 8888.*one tokenizer"),
         ({"vocab_size": 501}, "has vocab_size 501, .* has 500; build all with one tokenizer"),
         ({"seq_len": 8}, "has seq_len 8, .* has 16; pack all to one length"),
         ({"packing": "full"}, "has packing full, .* has electra; pack all in one way"),
