@@ -18,6 +18,7 @@ from convbert.data_pipeline.sources import CacheSettings, Source
 from convbert.models.config import PretrainingConfig
 from convbert.models.errors import UserError
 from convbert.models.presets import preset
+from convbert.pretrain.checkpoints.config import CheckpointConfig
 from convbert.pretrain.guards.config import GuardConfig
 from convbert.pretrain.objective.config import ObjectiveConfig
 from convbert.pretrain.training.schedule import ScheduleConfig
@@ -114,14 +115,6 @@ class OptimizerConfig(_Section):
     weight_decay: float = Field(0.01, ge=0)
     bias_correction: bool = False
     clip: float = Field(1.0, gt=0, description="global gradient norm")
-
-
-class CheckpointConfig(_Section):
-    """When checkpoints are written and which are kept."""
-
-    every: int = Field(1000, gt=0, description="updates between checkpoints")
-    keep_last: int = Field(2, gt=0)
-    keep_every: int | None = Field(None, gt=0, description="multiples of this step are permanent")
 
 
 def _yaml_off(value: Any) -> Any:

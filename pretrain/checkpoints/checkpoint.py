@@ -2,29 +2,28 @@
 
 ``checkpoints/step-00001000/`` holds one safetensors file per process that wrote it and
 ``manifest.json`` with the shape of every parameter, where its fragments lie, the trainer's state
-and the SHA-256 of every file. The directory is written under a temporary name, synced and
-renamed; ``latest`` is only a hint for people. Nothing in it is pickled.
+and the SHA-256 of every file. Every process writes its file and then a note that describes it; the
+one that finds all notes there writes the manifest and gives the directory its final name.
+``latest`` is only a hint for people. Nothing in it is pickled.
 """
 
 import hashlib
-import json
-import os
-import shutil
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from convbert.data_pipeline.atomic import atomic_write, fsync_directory
 from convbert.models.errors import UserError
-from convbert.pretrain.checkpoints.state import KINDS, Fragment
+from convbert.pretrain.checkpoints.snapshot import Snapshot, key
+from convbert.pretrain.checkpoints.state import KINDS
+from convbert.pretrain.checkpoints.tensor_file import write_tensors
 
-FORMAT = 1
+FORMAT = 2
 _PREFIX, _MANIFEST = "step-", "manifest.json"
 
 
@@ -66,35 +65,44 @@ def steps(root: Path) -> list[int]:
     return sorted(int(n[len(_PREFIX) :]) for n in names if n[len(_PREFIX) :].isdigit())
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the digest of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _key(kind: str, name: str, start: int) -> str:
-    return f"{kind}|{name}|{start}"
+class Part(BaseModel):
+    """One process's share of a checkpoint: a file and ``(name, start, count)`` of what is in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    sha256: str
+    fragments: list[tuple[str, int, int]]
 
 
-def write_fragments(folder: Path, rank: int, held: Iterable[Fragment]) -> dict[str, Any]:
-    """Write this process's owned fragments to one synced file and describe it.
+def _note(folder: Path, rank: int) -> Path:
+    return folder / f"part-{rank:05d}.json"
 
-    Returns the file's name, digest and list of ``(name, start, count)``, for ``commit``.
-    """
-    owned = [f for f in held if f.owned]
+
+def write_part(
+    folder: Path, rank: int, snapshot: Snapshot, fragments: list[tuple[str, int, int]]
+) -> None:
+    """Write a process's share of the checkpoint in ``folder``, then the note that it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"state-{rank:05d}.safetensors"
-    tensors = {
-        _key(kind, f.name, f.start): f.views[kind].detach().to("cpu", copy=True)
-        for f in owned
-        for kind in KINDS
-    }
-    save_file(tensors, path)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    return {
-        "file": path.name,
-        "sha256": _sha256(path),
-        "fragments": [(f.name, f.start, f.count) for f in owned],
-    }
+    digest = write_tensors(path, snapshot.tensors())
+    part = Part(file=path.name, sha256=digest, fragments=fragments)
+    with atomic_write(_note(folder, rank)) as file:
+        file.write(part.model_dump_json().encode())
+
+
+def read_parts(folder: Path, world: int) -> list[Part] | None:
+    """Return the shares of all processes, or None while one of them is not there yet."""
+    notes = [_note(folder, rank) for rank in range(world)]
+    if not all(note.exists() for note in notes):
+        return None
+    return [Part.model_validate_json(note.read_text()) for note in notes]
 
 
 def commit(
@@ -102,43 +110,52 @@ def commit(
     final: Path,
     step: int,
     shapes: dict[str, tuple[int, ...]],
-    parts: list[dict[str, Any]],
+    parts: list[Part],
     trainer: dict[str, Any],
-) -> CheckpointManifest:
+) -> None:
     """Write the manifest, move the folder to its final name and point ``latest`` at it."""
     stored: dict[str, list[StoredFragment]] = {name: [] for name in shapes}
     for part in parts:
-        for name, start, count in part["fragments"]:
-            stored[name].append(StoredFragment(start=start, count=count, file=part["file"]))
+        for name, start, count in part.fragments:
+            stored[name].append(StoredFragment(start=start, count=count, file=part.file))
     manifest = CheckpointManifest(
         format=FORMAT,
         step=step,
         trainer=trainer,
         shapes=shapes,
         fragments={n: sorted(s, key=lambda f: f.start) for n, s in stored.items()},
-        sha256={part["file"]: part["sha256"] for part in parts},
+        sha256={part.file: part.sha256 for part in parts},
     )
     with atomic_write(folder / _MANIFEST) as file:
         file.write(manifest.model_dump_json(indent=1).encode())
+    for rank in range(len(parts)):
+        _note(folder, rank).unlink()
     if final.exists():  # an earlier attempt at this step, found damaged when the run was resumed
-        shutil.rmtree(final)
+        final.rename(final.with_name(f".deleted-{final.name}-{folder.name[-8:]}"))
     folder.rename(final)
     fsync_directory(final.parent)
     with atomic_write(final.parent / "latest") as file:
         file.write(f"{final.name}\n".encode())
-    return manifest
 
 
 class CheckpointReader:
-    """Random access to the named tensors of a verified checkpoint."""
+    """Random access to the named tensors of a checkpoint."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open ``folder``; raises ``DamagedCheckpointError`` if a part is not as written."""
+    def __init__(self, folder: Path, *, trusted: bool = False) -> None:
+        """Open ``folder``; raises ``DamagedCheckpointError`` if a part is not as written.
+
+        ``trusted`` leaves out reading everything, where another process has just done so.
+        """
         self.folder = folder
-        self.manifest = verify(folder)
-        self._files: dict[str, Any] = {
-            name: safe_open(folder / name, framework="pt") for name in self.manifest.sha256
-        }
+        self.manifest = read_manifest(folder) if trusted else verify(folder)
+        try:
+            self._files: dict[str, Any] = {
+                name: safe_open(folder / name, framework="pt") for name in self.manifest.sha256
+            }
+            if not trusted:
+                self._check_values()
+        except SafetensorError as error:
+            raise DamagedCheckpointError(f"{folder}: not a safetensors file ({error})") from None
 
     def read(self, kind: str, name: str, start: int, count: int) -> Tensor:
         """Return ``count`` elements of a flattened tensor, fp32, from ``start``."""
@@ -146,9 +163,21 @@ class CheckpointReader:
         for part in self.manifest.fragments[name]:
             low, high = max(start, part.start), min(start + count, part.start + part.count)
             if low < high:
-                stored = self._files[part.file].get_slice(_key(kind, name, part.start))
+                stored = self._files[part.file].get_slice(key(kind, name, part.start))
                 out[low - start : high - start] = stored[low - part.start : high - part.start]
         return out
+
+    def _check_values(self) -> None:
+        """Refuse tensors of another shape than the manifest says, and values not finite."""
+        for name, parts in self.manifest.fragments.items():
+            for part in parts:
+                for kind in KINDS:
+                    tensor = self._files[part.file].get_tensor(key(kind, name, part.start))
+                    where = f"{self.folder / part.file}: {kind} of '{name}'"
+                    if tensor.shape != (part.count,) or tensor.dtype != torch.float32:
+                        raise DamagedCheckpointError(f"{where} has another shape or type")
+                    if not torch.isfinite(tensor).all():
+                        raise DamagedCheckpointError(f"{where} holds values that are not finite")
 
     def parameters(self) -> dict[str, Tensor]:
         """Return every parameter whole, in its shape."""
@@ -167,8 +196,8 @@ def _covers(parts: list[StoredFragment], count: int) -> bool:
     return position == count
 
 
-def verify(folder: Path) -> CheckpointManifest:
-    """Check the manifest, every digest and that the fragments tile every parameter."""
+def read_manifest(folder: Path) -> CheckpointManifest:
+    """Read the manifest and check that it makes sense, without a look at the tensors."""
     path = folder / _MANIFEST
     try:
         manifest = CheckpointManifest.model_validate_json(path.read_text())
@@ -182,57 +211,35 @@ def verify(folder: Path) -> CheckpointManifest:
             f"{path}: format {manifest.format}, this version reads {FORMAT}; use the version that "
             "wrote it"
         )
+    if any(name != Path(name).name for name in manifest.sha256):
+        raise DamagedCheckpointError(f"{path}: names files outside the checkpoint")
+    for name, shape in manifest.shapes.items():
+        parts = manifest.fragments.get(name, [])
+        if not _covers(parts, torch.Size(shape).numel()):
+            raise DamagedCheckpointError(f"{path}: the fragments of '{name}' leave gaps")
+        if any(part.file not in manifest.sha256 for part in parts):
+            raise DamagedCheckpointError(f"{path}: '{name}' lies in a file without a digest")
+    return manifest
+
+
+def verify(folder: Path) -> CheckpointManifest:
+    """Check the manifest, every digest and that the fragments tile every parameter."""
+    manifest = read_manifest(folder)
     for name, digest in manifest.sha256.items():
         file = folder / name
         if not file.is_file():
             raise DamagedCheckpointError(f"{file}: missing; the checkpoint is incomplete")
-        if _sha256(file) != digest:
+        if sha256(file) != digest:
             raise DamagedCheckpointError(f"{file}: its SHA-256 differs from the manifest's")
-    for name, shape in manifest.shapes.items():
-        if not _covers(manifest.fragments[name], torch.Size(shape).numel()):
-            raise DamagedCheckpointError(f"{path}: the fragments of '{name}' leave gaps")
     return manifest
 
 
-def latest_good(root: Path, report: Any = None) -> CheckpointReader | None:
+def latest_good(root: Path, report: Callable[[str], None] | None = None) -> CheckpointReader | None:
     """Open the newest checkpoint that verifies; ``report(message)`` hears of damaged ones."""
     for step in reversed(steps(root)):
         try:
             return CheckpointReader(directory(root, step))
-        except (DamagedCheckpointError, SafetensorError) as error:
+        except (DamagedCheckpointError, OSError) as error:
             if report is not None:
                 report(f"skipping a damaged checkpoint: {error}")
     return None
-
-
-def prune(root: Path, keep_last: int, keep_every: int | None) -> list[int]:
-    """Delete old checkpoints and leftovers of interrupted writes; return the deleted steps.
-
-    Kept are the newest ``keep_last`` and every multiple of ``keep_every``.
-    """
-    present = steps(root)
-    kept = set(present[-keep_last:])
-    if keep_every:
-        kept |= {s for s in present if s % keep_every == 0}
-    gone = [s for s in present if s not in kept]
-    for step in gone:
-        remove(directory(root, step))
-    return gone
-
-
-def remove(folder: Path) -> None:
-    """Delete a checkpoint so that a crash in the middle leaves nothing that looks finished."""
-    doomed = folder.with_name(f".deleted-{folder.name}")
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
-
-
-def sweep(root: Path) -> None:
-    """Remove what interrupted writes and deletions left behind."""
-    for leftover in [*root.glob(".tmp-*"), *root.glob(".deleted-*")]:
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest as plain data without verifying the files, for listings."""
-    return json.loads((folder / _MANIFEST).read_text())

@@ -1,16 +1,24 @@
-"""Saving and restoring as all processes of a run do it together."""
+"""Saving and restoring as all processes of a run do it together.
+
+Training waits only while the state is copied to host memory. A thread writes the copy; a failure is
+seen by the training thread, agreed upon between the processes and handled there.
+"""
 
 import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
 from convbert.models.errors import UserError
-from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.checkpoints import checkpoint, loss_scale, retention
+from convbert.pretrain.checkpoints.background import Writing, write_share
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
+from convbert.pretrain.checkpoints.config import CheckpointConfig
+from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.checkpoints.state import fragments, restore, shapes
-from convbert.pretrain.config import CheckpointConfig
+from convbert.pretrain.checkpoints.upload import Uploader, download_newest
 from convbert.pretrain.training.engine import Engine
 
 
@@ -28,6 +36,10 @@ def _gather(value: Any) -> list[Any]:
     return values
 
 
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
 class Checkpointer:
     """Writes checkpoints of an engine and continues from the newest good one."""
 
@@ -35,62 +47,127 @@ class Checkpointer:
         self.root = root
         self.config = config
         self.engine = engine
-        self.rank = dist.get_rank()
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        # What a former start of the run left half-written can never be taken for this one's.
+        self._token = _agree(secrets.token_hex(4))
+        self._snapshot = Snapshot()
+        self._writing: Writing | None = None
+        self._uploader: Uploader | None = None
+        if config.upload is not None and self.rank == 0:
+            self._uploader = Uploader(root, config.upload)
 
     def due(self, step: int) -> bool:
         """Say whether a checkpoint belongs after ``step`` updates."""
         return step % self.config.every == 0
 
-    def save(self, step: int, trainer: dict[str, Any]) -> None:
-        """Write the checkpoint of ``step``; on failure no trace is left and all processes raise."""
-        folder = self.root / _agree(f".tmp-{step:08d}-{secrets.token_hex(4)}")
-        part: dict[str, Any] | str
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            part = checkpoint.write_fragments(folder, self.rank, fragments(self.engine))
-        except OSError as error:
-            part = f"rank {self.rank}: {error}"
-        parts = _gather(part)
-        problem = next((p for p in parts if isinstance(p, str)), None)
-        if self.rank == 0 and problem is None:
-            problem = self._commit(folder, step, parts, trainer)
-        problem = _agree(problem)
-        if problem is not None:
-            if self.rank == 0:
-                checkpoint.sweep(self.root)
-            raise UserError(
-                f"{checkpoint.directory(self.root, step)}: the checkpoint could not be written "
-                f"({problem}); free space or permissions, then start the run again to continue "
-                "from the previous checkpoint"
-            )
+    def save(self, step: int, trainer: dict[str, Any]) -> str | None:
+        """Copy the state after ``step`` updates and start to write it.
 
-    def _commit(
-        self, folder: Path, step: int, parts: list[dict[str, Any]], trainer: dict[str, Any]
-    ) -> str | None:
-        final = checkpoint.directory(self.root, step)
-        try:
-            checkpoint.commit(folder, final, step, shapes(self.engine), parts, trainer)
-            checkpoint.prune(self.root, self.config.keep_last, self.config.keep_every)
-        except OSError as error:
-            return str(error)
-        return None
+        Waits for the checkpoint before this one and returns why that failed, if it did.
+        """
+        problem = self.settle()
+        listed = self._snapshot.take(fragments(self.engine))
+        state = trainer | {
+            "updates": self.engine.updates,
+            "loss_scale": loss_scale.read(self.engine),
+        }
+        shaped = shapes(self.engine)
+
+        def work(writing: Writing) -> None:
+            write_share(
+                writing,
+                self._folder(step),
+                self.rank,
+                self.world,
+                self._snapshot,
+                listed,
+                shaped,
+                state,
+            )
+            if self.rank == 0:
+                self._committed(step)
+
+        self._writing = Writing(step, work)
+        return problem
+
+    def _folder(self, step: int) -> Path:
+        return self.root / f".tmp-{step:08d}-{self._token}"
+
+    def _committed(self, step: int) -> None:
+        waiting: list[int] = []
+        if self._uploader is not None:
+            self._uploader.submit(step)
+            # Not without bound: a target that stays away must not fill the disk.
+            waiting = self._uploader.waiting()[-self.config.keep_last :]
+        retention.prune(self.root, self.config, waiting)
+
+    @property
+    def failed(self) -> bool:
+        """Say whether this process knows that its writing failed; to be agreed upon by all."""
+        return self._writing is not None and self._writing.problem is not None
+
+    def settle(self) -> str | None:
+        """Wait for the checkpoint under way, together; return why it failed, on every process."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return None
+        if self.rank != 0:
+            writing.join()
+        # Process 0 cannot join yet: it may wait for a part that will never come.
+        others = [p for p in _gather(writing.problem if self.rank else None) if p is not None]
+        if others:
+            writing.cancel()
+        writing.join()
+        own = _agree(writing.problem)
+        problem = others[0] if others else own
+        if problem is None:
+            return None
+        if self.rank == 0:
+            shutil.rmtree(self._folder(writing.step), ignore_errors=True)
+        final = checkpoint.directory(self.root, writing.step)
+        return f"{final}: the checkpoint could not be written ({problem})"
+
+    def finish(self) -> None:
+        """Wait until the last checkpoint is on the disk and uploads are through.
+
+        Raises ``UserError`` if it could not be written; uploads that take too long are left for
+        the next start.
+        """
+        problem = self.settle()
+        if problem is not None:
+            raise UserError(
+                f"{problem}; free space or permissions, then start the run again to continue from "
+                "the previous checkpoint"
+            )
+        if self._uploader is not None:
+            self._uploader.finish(self.config.upload_patience)
 
     def restore(self) -> dict[str, Any] | None:
         """Load the newest good checkpoint; return its trainer state, or None if there is none."""
-        step: int | None = None
+        self.settle()
+        newest: CheckpointReader | None = None
         if self.rank == 0:
-            checkpoint.sweep(self.root)
-            newest = checkpoint.latest_good(self.root, report=lambda text: print(text, flush=True))
-            step = None if newest is None else newest.manifest.step
-        step = _agree(step)
+            newest = self._newest()
+        step = _agree(None if newest is None else newest.manifest.step)
         if step is None:
             return None
-        reader = CheckpointReader(checkpoint.directory(self.root, step))
-        expected = shapes(self.engine)
-        if reader.manifest.shapes != expected:
+        folder = checkpoint.directory(self.root, step)
+        reader = newest or CheckpointReader(folder, trusted=True)
+        if reader.manifest.shapes != shapes(self.engine):
             raise UserError(
                 f"{reader.folder}: holds another model than the configuration describes; use the "
                 "configuration it was written with"
             )
         restore(self.engine, reader.read)
-        return {"step": step, **reader.manifest.trainer}
+        state = reader.manifest.trainer
+        self.engine.updates = int(state["updates"])
+        loss_scale.write(self.engine, state["loss_scale"])
+        return {"step": step, **state}
+
+    def _newest(self) -> CheckpointReader | None:
+        retention.sweep(self.root)
+        newest = checkpoint.latest_good(self.root, report=_say)
+        if newest is None and self.config.upload is not None and not checkpoint.steps(self.root):
+            download_newest(self.config.upload, self.root, report=_say)
+            newest = checkpoint.latest_good(self.root, report=_say)
+        return newest

@@ -5,6 +5,7 @@ the number of finished updates and what the guards remember.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +25,10 @@ from convbert.pretrain.checkpoints.saving import Checkpointer
 from convbert.pretrain.checks import Split
 from convbert.pretrain.config import RunConfig
 from convbert.pretrain.exchange.importing import initialise_from
+from convbert.pretrain.guards import divergence
 from convbert.pretrain.guards.data_order import DataOrder
 from convbert.pretrain.guards.judge import Event, Judge
+from convbert.pretrain.guards.watchdog import Watchdog
 from convbert.pretrain.objective.counter_rng import mix
 from convbert.pretrain.objective.losses import STATISTICS, Normalisers, build_objective, summarise
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
@@ -46,14 +49,38 @@ _DROPOUT_STREAM = 4
 
 @dataclass(frozen=True)
 class Row:
-    """What one update did: sums over the global batch, read after the processes agreed."""
+    """What one update did, as all processes agree: sums are over the global batch.
+
+    ``stop`` and ``failed`` say that any process was asked to stop or failed to write a checkpoint.
+    """
 
     step: int
     batch: int
     sums: dict[str, float]
     loss: float
     norm: float
+    applied: bool
     stop: bool
+    failed: bool
+
+
+class Means:
+    """Means of the metrics of the updates since the last checkpoint."""
+
+    def __init__(self) -> None:
+        self._sums: Counter[str] = Counter()
+        self._count = 0
+
+    def add(self, values: dict[str, float]) -> None:
+        """Add one update's metrics."""
+        self._sums.update(values)
+        self._count += 1
+
+    def take(self) -> dict[str, float]:
+        """Return the means and start afresh."""
+        means = {name: total / self._count for name, total in self._sums.items()}
+        self._sums, self._count = Counter(), 0
+        return means
 
 
 class Trainer:
@@ -82,6 +109,8 @@ class Trainer:
         self.order = DataOrder(config.global_batch)
         self.judge = Judge(config.guards)
         self._rows: list[Row] = []
+        self._means = Means()
+        self.watchdog = Watchdog(run.path, self.rank, world, config.guards.hang_seconds)
 
     def _engine(self) -> Engine:
         config = self.config
@@ -138,6 +167,15 @@ class Trainer:
 
         Either way the last update is in a checkpoint when this returns.
         """
+        with self.watchdog:
+            finished = self._train(loader, tracker, progress, stop)
+            self.watchdog.beat(self.step, "checkpoint")
+            self.checkpointer.finish()
+        return finished
+
+    def _train(
+        self, loader: ShardLoader, tracker: Tracker, progress: Progress, stop: StopRequest
+    ) -> bool:
         batches = self.order.read(loader, self.step)
         self._started = time.monotonic()
         while self.step < self.config.steps:
@@ -145,6 +183,9 @@ class Trainer:
             if event is not None and self._react(event, row, tracker):
                 batches = self.order.read(loader, self.step)
                 continue
+            if row.failed:
+                self._failed(self.checkpointer.settle(), tracker)
+            self._compare()
             stopping = row.stop and self.step < self.config.steps
             if stopping or self._report_due():
                 self._report(tracker, progress)
@@ -162,25 +203,55 @@ class Trainer:
         )
 
     def _save(self, tracker: Tracker) -> None:
+        self.watchdog.beat(self.step, "checkpoint")
         tracker.flush()
-        self.checkpointer.save(
+        problem = self.checkpointer.save(
             self.step,
             {
                 "sequences": self.order.number(self.step) * self.split.global_batch,
                 "data": self.corpus.digest,
                 "skipped": self.order.state(),
                 "guards": self.judge.state(),
+                "metrics": self._means.take(),
             },
         )
+        self._failed(problem, tracker)
+
+    def _failed(self, problem: str | None, tracker: Tracker) -> None:
+        """Act on a checkpoint that could not be written, if there is a problem."""
+        if problem is None:
+            return
+        action = self.config.checkpoint.on_failure
+        tracker.event("checkpoint_failed", action, self.step, {})
+        if action == "stop":
+            raise UserError(
+                f"{problem}; free space or permissions, then start the run again to continue from "
+                "the previous checkpoint"
+            )
+        if self.rank == 0:
+            print(f"warning: {problem}; training goes on without it", flush=True)
+
+    def _compare(self) -> None:
+        """Check now and then that all processes hold the same parameters and counters."""
+        every = self.config.guards.compare_every
+        if every and self.step % every == 0:
+            counters = {
+                "number of updates": self.step,
+                "applied updates": self.engine.updates,
+                "data position": self.order.number(self.step),
+            }
+            divergence.check(self.engine.module, counters, self.step)
 
     def _update(self, batches: Iterator[tuple[int, Batch]], stop: bool) -> tuple[Row, Event | None]:
         """Run one update on the next global batch, judge it and keep its statistics."""
+        self.watchdog.beat(self.step, "data")
         number, batch = next(batches)
+        self.watchdog.beat(self.step, "update")
         masked = self._mask(batch)
         normalisers = self._normalisers(masked)
         rate = self._rate(self.step)
-        sums = torch.zeros(len(STATISTICS) + 1, device=self.engine.device)
-        sums[-1] = float(stop)
+        flags = [float(stop), float(self.checkpointer.failed)]
+        sums = torch.tensor([0.0] * len(STATISTICS) + flags, device=self.engine.device)
         event: Event | None = None
 
         def accept(norm: float | Tensor) -> bool:
@@ -193,7 +264,7 @@ class Trainer:
             self._seed_dropout(index)
             start = index * self.split.micro_batch
             micro = masked.rows(start, start + self.split.micro_batch)
-            sums[:-1] += self.engine.forward_backward(micro, normalisers)
+            sums[: len(STATISTICS)] += self.engine.forward_backward(micro, normalisers)
             update = self.engine.step(rate, accept)
         assert update is not None
         if update.overflow:
@@ -201,9 +272,17 @@ class Trainer:
             scaled = self.config.precision == "fp16"
             event = self.judge.overflowed(self._loss(sums), scaled=scaled)
         self.step += 1
-        *values, stops = sums.tolist()
-        named = dict(zip(STATISTICS, values, strict=True))
-        row = Row(self.step, number, named, self._loss(sums), float(update.norm), stops > 0)
+        *values, stops, failures = sums.tolist()
+        row = Row(
+            step=self.step,
+            batch=number,
+            sums=dict(zip(STATISTICS, values, strict=True)),
+            loss=self._loss(sums),
+            norm=float(update.norm),
+            applied=update.applied,
+            stop=stops > 0,
+            failed=failures > 0,
+        )
         self._rows.append(row)
         return row, event
 
@@ -231,7 +310,7 @@ class Trainer:
             low = max(self.order.number(resumed), row.batch + 1 - self.config.guards.rollback_span)
             self._adopt(state, keep_counts=True)
             self.order.leave_out(low, row.batch + 1)
-            self._rows = [r for r in self._rows if r.step <= resumed]
+            self._rows, self._means = [], Means()
             facts |= {"first_sequence": self.order.positions(low)[0], "step": row.step}
             tracker.rewind(resumed)
             tracker.event(event.kind, "rollback", resumed + 1, facts)
@@ -271,6 +350,7 @@ class Trainer:
 
     def _report(self, tracker: Tracker, progress: Progress) -> None:
         """Log every update since the last report."""
+        self.watchdog.beat(self.step, "report")
         if self._rows:
             progress.update(self.step, self._log_rows(tracker))
 
@@ -286,6 +366,8 @@ class Trainer:
             values["speed/tokens_per_second"] = tokens / len(rows) / seconds
             values["speed/step_seconds"] = seconds
             tracker.log(row.step, row.step * self.flops["electra"], values)
+            if row.applied:
+                self._means.add(values)
         return values
 
     def _values(self, row: Row) -> dict[str, float]:

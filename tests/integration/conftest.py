@@ -3,10 +3,14 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from forked import Zygote
 
 SETTINGS = [
     "steps=12",
@@ -65,6 +69,14 @@ class Runner:
 def runner(shards_dir: Path, tokenizer_dir: Path) -> Runner:
     """A starter of runs."""
     return Runner(shards_dir, tokenizer_dir)
+
+
+@pytest.fixture(scope="session")
+def zygote(shards_dir: Path, tokenizer_dir: Path) -> Iterator[Zygote]:
+    """A starter of runs that costs no imports."""
+    zygote = Zygote(shards_dir, tokenizer_dir)
+    yield zygote
+    zygote.close()
 
 
 def losses(run: Path) -> dict[int, tuple[float, ...]]:

@@ -1,0 +1,29 @@
+"""When checkpoints are written, which are kept, and where they are copied to."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class CheckpointConfig(BaseModel):
+    """When checkpoints are written and which are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every: int = Field(1000, gt=0, description="updates between checkpoints")
+    keep_last: int = Field(2, gt=0)
+    keep_every: int | None = Field(None, gt=0, description="multiples of this step are permanent")
+    keep_best: int = Field(0, ge=0, description="checkpoints with the best value of best_metric")
+    best_metric: str = Field(
+        "loss/total", description="its mean over the updates since the checkpoint before"
+    )
+    best_mode: Literal["min", "max"] = "min"
+    on_failure: Literal["stop", "warn"] = Field(
+        "stop", description="when a checkpoint cannot be written; the last one always stops"
+    )
+    upload: str | None = Field(
+        None, description="fsspec URL (s3://bucket/run, file:///mnt/run) that gets a copy of each"
+    )
+    upload_patience: float = Field(
+        600.0, ge=0, description="seconds to wait at the end for uploads; the next start goes on"
+    )

@@ -1,0 +1,114 @@
+"""The test's side of ``zygote.py``: runs on forked processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from convbert.pretrain import commands
+
+SETTINGS = [
+    "steps=12",
+    "global_batch=8",
+    "schedule.warmup_steps=2",
+    "checkpoint.every=4",
+    "tracking.log_every=1",
+    "tracking.uri=off",
+    "threads=1",
+    "precision=fp32",
+    "model.overrides={num_layers: 1, hidden_size: 32, embedding_size: 32, num_heads: 2}",
+]
+
+
+class Forked:
+    """Processes of one start of a run."""
+
+    def __init__(self, zygote: "Zygote", pids: list[int], log: Path) -> None:
+        self.pids = pids
+        self.log = log
+        self._zygote = zygote
+
+    def wait(self) -> list[int]:
+        """Return the exit codes by rank; negative for a death by signal."""
+        return self._zygote.ask({"do": "wait", "pids": self.pids})
+
+    def kill(self, rank: int, number: int = signal.SIGKILL) -> None:
+        """Send a signal to one process."""
+        os.kill(self.pids[rank], number)
+
+
+class Zygote:
+    """The process that forks training processes, and the runs it is asked for."""
+
+    def __init__(self, shards: Path, tokenizer: Path) -> None:
+        self.data = [f"data.manifest={shards / 'manifest.json'}", f"data.tokenizer={tokenizer}"]
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    def ask(self, command: dict[str, Any]) -> list[int]:
+        """Send a command and return the answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def start(
+        self,
+        run: Path,
+        *settings: str,
+        processes: int = 2,
+        faults: dict[str, dict[str, Any]] | None = None,
+    ) -> Forked:
+        """Start or continue a run; later settings override earlier ones."""
+        overrides = [*SETTINGS, *self.data, *settings]
+        commands._prepare("tiny", overrides, run, processes)
+        log = run / "output.log"
+        command = {
+            "do": "start",
+            "run": str(run),
+            "world": processes,
+            "log": str(log),
+            "faults": faults or {},
+        }
+        return Forked(self, self.ask(command), log)
+
+    def finish(self, run: Path, *settings: str, **options: Any) -> None:
+        """Run to the end; fails the test if it does not succeed."""
+        started = self.start(run, *settings, **options)
+        codes = started.wait()
+        assert not any(codes), (codes, started.log.read_text()[-3000:])
+
+    def close(self) -> None:
+        """End the process, and with it all it started."""
+        self._process.kill()
+        self._process.wait()
+
+
+def wait_for(done: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until ``done``; fails the test when that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def positions(folder: Path) -> dict[int, list[list[int]]]:
+    """Return by update what ``record_positions`` saw: one list of positions per reading process."""
+    found: dict[int, list[list[int]]] = {}
+    for file in sorted(folder.glob("positions-*.jsonl")):
+        for line in file.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                step, read = json.loads(line)
+                found.setdefault(step, []).append(read)
+    return found

@@ -1,0 +1,106 @@
+"""Faults that a run meets while it trains: what the policy says is done, recorded, and exact."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forked import Zygote
+
+from convbert.pretrain.guards.watchdog import HUNG
+
+pytestmark = pytest.mark.integration
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    return [r for r in records(run) if "event" in r]
+
+
+def batches(run: Path) -> dict[int, int]:
+    """Return the global batch that each update read (global_batch is 8)."""
+    steps = [r for r in records(run) if "values" in r]
+    return {r["step"]: int(r["values"]["data/first_sequence"]) // 8 for r in steps}
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_spoiled_batch_is_left_out_and_recorded(
+    zygote: Zygote, read_losses, tmp_path: Path, where: str
+) -> None:
+    run = tmp_path / "run"
+    fault = {"poison": {"batches": [5], "where": where, "on": 1}}
+    zygote.finish(run, f"deepspeed={'zero1' if where == 'loss' else 'zero0'}", faults=fault)
+
+    (event,) = events(run)
+    assert (event["event"], event["action"], event["at"]) == ("nan", "skip", 6)
+    assert (event["facts"]["first_sequence"], event["facts"]["last_sequence"]) == (40, 48)
+    assert batches(run) == {step: step - 1 for step in range(1, 13)}
+    losses = read_losses(run)
+    assert all(math.isfinite(float(losses[step][0])) for step in losses if step != 6)
+
+
+def test_a_rollback_trains_on_without_the_span_also_after_a_kill_and_elsewhere(
+    zygote: Zygote, read_losses, tmp_path: Path
+) -> None:
+    settings = ("guards.on_nan=rollback", "guards.rollback_span=2", "micro_batch=4")
+    fault = {"poison": {"batches": [7], "where": "loss", "on": 0}}
+    run = tmp_path / "run"
+    zygote.finish(run, *settings, faults=fault)
+    # Rolled back from update 8 to the checkpoint of update 4; batches 6 and 7 are never trained on.
+    (event,) = events(run)
+    assert (event["action"], event["at"], event["facts"]["step"]) == ("rollback", 5, 8)
+    assert (event["facts"]["first_sequence"], event["facts"]["last_sequence"]) == (48, 64)
+    expected = dict(enumerate([0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13], start=1))
+    assert batches(run) == expected
+
+    # The same from a checkpoint in between, on one process and another ZeRO stage.
+    other = tmp_path / "other"
+    zygote.finish(other, *settings, "checkpoint.keep_last=3", faults=fault)
+    for step in (12,):
+        (other / "checkpoints" / f"step-{step:08d}" / "manifest.json").unlink()
+    zygote.finish(other, *settings, "deepspeed=zero3", processes=1, faults=fault)
+    assert batches(other) == expected
+    whole, elastic = read_losses(run), read_losses(other)
+    for step in whole:
+        assert elastic[step] == pytest.approx(whole[step], rel=1e-4)
+
+
+def test_a_spike_is_left_out(zygote: Zygote, tmp_path: Path) -> None:
+    fault = {"poison": {"batches": [9], "where": "scale", "on": 1, "factor": 20.0}}
+    run = tmp_path / "run"
+    zygote.finish(run, "guards.on_spike=skip", "guards.spike_window=8", faults=fault)
+    (event,) = events(run)
+    assert (event["event"], event["action"], event["at"]) == ("spike", "skip", 10)
+    assert event["facts"]["score"] > 10
+
+
+def test_too_many_events_stop_all_processes(zygote: Zygote, tmp_path: Path) -> None:
+    fault = {"poison": {"batches": [3, 4, 5], "where": "gradient", "on": 1}}
+    started = zygote.start(tmp_path, "guards.max_consecutive=2", faults=fault)
+    assert started.wait() == [2, 2]
+    assert "guards.max_consecutive=2 is passed" in started.log.read_text()
+    assert [e["action"] for e in events(tmp_path)] == ["skip", "skip", "stop"]
+
+
+def test_a_process_with_other_parameters_is_found(zygote: Zygote, tmp_path: Path) -> None:
+    fault = {"flip_parameter": {"on": 1, "step": 6}}
+    settings = ("deepspeed=zero0", "guards.compare_every=2")
+    started = zygote.start(tmp_path, *settings, faults=fault)
+    assert started.wait() == [2, 2]
+    text = started.log.read_text()
+    assert "step 6: the processes have diverged" in text
+    assert "'model.discriminator.embeddings.word.weight' than the rest" in text
+
+
+def test_a_hang_names_the_late_process_and_dumps_all_stacks(zygote: Zygote, tmp_path: Path) -> None:
+    fault = {"hang": {"on": 1, "step": 6}}
+    started = zygote.start(tmp_path, "guards.hang_seconds=5", faults=fault)
+    assert HUNG in started.wait()
+    assert "is late, in phase 'update' of step 5" in started.log.read_text()
+    stacks = [(tmp_path / "hang" / f"rank-0000{rank}.txt").read_text() for rank in (0, 1)]
+    assert "time.sleep" in stacks[1] or "faults.py" in stacks[1]
+    assert "all_reduce" in stacks[0]
