@@ -85,17 +85,14 @@ def jobs(ids: list[str]) -> dict[str, Job]:
 
 
 def _queued(ids: list[str]) -> dict[str, Job]:
-    done = call("squeue", "--noheader", "--states=all", "--format=%i|%T|%r|%N|%L|%A")
+    done = call("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%N|%L")
     if done.returncode:
         raise UserError(f"squeue: {done.stderr.strip()}")
     found = {}
     for line in done.stdout.splitlines():
-        shown, state, reason, nodes, left, plain = line.split("|")
-        job = Job(shown, state, reason, nodes, parse_duration(left))
-        # An array's waiting tasks share one line, 12_[0-2].
-        for name in {shown, plain, shown.split("_")[0]} & set(ids):
-            if name not in found or job.active:
-                found[name] = job
+        name, state, reason, nodes, left = line.split("|")
+        if name in ids:
+            found[name] = Job(name, state, reason, nodes, parse_duration(left))
     return found
 
 

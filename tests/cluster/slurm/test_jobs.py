@@ -1,5 +1,6 @@
 """Jobs on a real scheduler: arrays, bad nodes, crashes, and how a person ends them."""
 
+import json
 import sqlite3
 import stat
 import sys
@@ -89,7 +90,10 @@ def test_crash_is_tried_again_n_times_without_the_bad_node(slurm: Slurm, tmp_pat
     assert "crashed" in slurm.convbert("status", str(run))
 
 
-def mlflow_status(database: Path) -> list[str]:
+def mlflow_status(slurm: Slurm, run: Path, database: Path) -> list[str]:
+    """Return how MLflow says the runs ended, once it has had the time to hear of it."""
+    assert json.loads((run / "mlflow.json").read_text())["status"] == "KILLED"
+    slurm.convbert("track", "sync", str(run))
     with sqlite3.connect(database) as connection:
         return [row[0] for row in connection.execute("select status from runs")]
 
@@ -105,7 +109,7 @@ def test_stop_and_scancel_end_cleanly(slurm: Slurm, tmp_path: Path) -> None:
     assert slurm.wait_for_end(job, run) == "FAILED", log(run)
     (attempt,) = attempts(run)
     assert (attempt.outcome, attempt.code, attempt.end_step) == ("stopped", 75, last_step(run))
-    assert mlflow_status(database) == ["KILLED"]
+    assert mlflow_status(slurm, run, database) == ["KILLED"]
 
     before = last_step(run)
     job = slurm.submit(run, *settings, *options)
@@ -115,5 +119,5 @@ def test_stop_and_scancel_end_cleanly(slurm: Slurm, tmp_path: Path) -> None:
     assert slurm.wait_for_end(job, run) == "CANCELLED"
     slurm.wait("its end is noted", lambda: attempts(run)[-1].ended, run)
     assert (attempts(run)[-1].outcome, attempts(run)[-1].end_step) == ("cancelled", last_step(run))
-    assert mlflow_status(database) == ["KILLED"]
+    assert mlflow_status(slurm, run, database) == ["KILLED"]
     assert "cancelled" in slurm.convbert("status", str(run))

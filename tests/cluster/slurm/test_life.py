@@ -57,7 +57,8 @@ def test_survives_node_failure_preemption_and_time_limit(slurm: Slurm, tmp_path:
     assert second.step == lost.step + steps // 10 or second.step > 0
 
     slurm.wait("it goes on", lambda: last_step(run) > second.step + 2, run)
-    urgent = slurm.run("sbatch", "--parsable", "-p", "urgent", "-N2", "-c4", "--wrap", "sleep 1")
+    options = ["-p", "urgent", "-N2", "-c4", "--output=/dev/null", "--wrap", "sleep 1"]
+    urgent = slurm.run("sbatch", "--parsable", *options)
     slurm.wait("the third attempt", lambda: len(attempts(run)) == 3, run)
     preempted, third = attempts(run)[1:]
     assert (preempted.outcome, preempted.code) == ("saved", 75)
