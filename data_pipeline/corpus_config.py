@@ -69,11 +69,6 @@ class CorpusConfig(BaseModel):
 Config = TypeVar("Config", bound=BaseModel)
 
 
-def load_corpus_config(path: Path) -> CorpusConfig:
-    """Read a YAML file; ``UserError`` names file, key and value."""
-    return load_config(path, CorpusConfig)
-
-
 def load_config(path: Path, kind: type[Config]) -> Config:
     """Read a YAML file of any of the corpus's settings; the errors are the same."""
     try:

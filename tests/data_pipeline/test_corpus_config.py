@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from convbert.data_pipeline.corpus_config import CorpusConfig, load_corpus_config
+from convbert.data_pipeline.corpus_config import CorpusConfig, load_config
 from convbert.data_pipeline.documents import Document
 from convbert.models.errors import UserError
 
@@ -24,7 +24,7 @@ filters:
   c4: {min_sentences: 1}
 samples: 5
 """
-    config = load_corpus_config(write(tmp_path / "a.yaml", text))
+    config = load_config(write(tmp_path / "a.yaml", text), CorpusConfig)
     stages = pickle.loads(pickle.dumps(config.stages()))
     documents = [Document("f#1", "It is what we have said to the man. Well,\nyes.", "f")]
     names = []
@@ -57,11 +57,11 @@ samples: 5
 )
 def test_mistakes_are_named(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        load_corpus_config(write(tmp_path / "bad.yaml", content))
+        load_config(write(tmp_path / "bad.yaml", content), CorpusConfig)
     assert str(caught.value).startswith(f"{tmp_path}/bad.yaml: ")
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no\.yaml: cannot be read \(No such file"):
-        load_corpus_config(tmp_path / "no.yaml")
+        load_config(tmp_path / "no.yaml", CorpusConfig)
