@@ -72,7 +72,7 @@ class Zygote:
     ) -> Forked:
         """Start or continue a run; later settings override earlier ones."""
         overrides = [*SETTINGS, *self.data, *settings]
-        commands._prepare("tiny", overrides, run, processes)
+        commands.prepare("tiny", overrides, run, processes)
         log = run / "output.log"
         command = {
             "do": "start",
