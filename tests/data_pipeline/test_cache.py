@@ -20,6 +20,7 @@ from convbert.data_pipeline.loader import ShardLoader
 from convbert.data_pipeline.manifest import Manifest
 from convbert.data_pipeline.sources import CacheSettings, open_store
 from convbert.data_pipeline.store import SequenceStore
+from convbert.data_pipeline.verify import verify_shards
 from convbert.models.errors import UserError
 
 Electra = tuple[Path, np.ndarray]
@@ -219,6 +220,8 @@ def test_what_is_no_damage_says_what_to_do(
     assert not isinstance(refused.value, DamageError)
     with pytest.raises(UserError, match=r"nosuchstore://.*: cannot be used \(.*; check"):
         Manifest.load("nosuchstore://bucket/shards")
+    with pytest.raises(UserError, match="are checked as they are read; verify a copy on a disk"):
+        verify_shards(f"file://{electra[0]}")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")

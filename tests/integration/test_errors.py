@@ -11,7 +11,7 @@ import pytest
 
 def convbert(*arguments: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "convbert.pretrain.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 def refusal(*arguments: object) -> str:
@@ -81,8 +81,8 @@ def test_damaged_shard(shards_dir: Path, tokenizer_dir: Path, tmp_path: Path) ->
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
-    settings = ("steps=4", "schedule.warmup_steps=1", "tracking.uri=off", "threads=1")
     run = tmp_path / "run"
+    settings = ("steps=4", "schedule.warmup_steps=1", "tracking.uri=off", "threads=1")
     line = refusal(*pretrain(broken, tokenizer_dir, run, *settings))
     assert "shard-000000.tar: member" in line
     assert "is damaged" in line
