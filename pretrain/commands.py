@@ -3,10 +3,8 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from convbert.data_pipeline.sources import Corpus
@@ -16,9 +14,6 @@ from convbert.pretrain import checks
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.config import RunConfig, resolve
 from convbert.pretrain.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from convbert.pretrain.finetune.loop import FinetuneResult
 
 
 def _default_processes() -> int:
@@ -85,40 +80,6 @@ def plan(recipe: str, overrides: list[str]) -> None:
         flops = sequences * training_flops_per_sequence(networks, seq_len, convention)
         table.add_row(f"training FLOPs, {convention}", f"{flops:.3e}")
     Console().print(table)
-
-
-def finetune(run_dir: Path, task: str, data_dir: Path | None, seeds: int, steps: list[int]) -> None:
-    """Fine-tune checkpoints with a progress bar; print and draw the curve."""
-    from convbert.pretrain.report.evaluation import BASELINE, flops_curve
-
-    run = RunDirectory(run_dir)
-    chosen = steps or checkpoint.steps(run.checkpoints)
-    console = Console(stderr=True)
-    columns = (TextColumn("fine-tuning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("fine-tuning", total=(len(chosen) + 1) * seeds)
-
-        def show(label: str, result: "FinetuneResult") -> None:
-            progress.advance(bar)
-            console.print(
-                f"{label}, seed {result.seed}: {result.metric} {result.score:.4f} "
-                f"({result.seconds:.0f} s)",
-                highlight=False,
-            )
-
-        curve, picture = flops_curve(
-            run, task, data_dir=data_dir, steps=chosen, seeds=seeds, on_result=show
-        )
-    table = Table(title=f"{curve.task}: {curve.metric}, {seeds} seeds")
-    for column in ("start", "training FLOPs", "median", "lowest", "highest"):
-        table.add_column(column, justify="left" if column == "start" else "right")
-    rows = [(BASELINE, 0.0, curve.baseline)]
-    rows += [(f"step {p.step}", p.flops, p.spread) for p in curve.points]
-    for name, flops, spread in rows:
-        numbers = (f"{x:.4f}" for x in (spread.median, spread.low, spread.high))
-        table.add_row(name, f"{flops:.2e}", *numbers)
-    Console().print(table)
-    print(f"curve: {picture}")
 
 
 def export(run_dir: Path, output: Path, step: int | None) -> None:

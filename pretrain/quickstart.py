@@ -55,7 +55,7 @@ def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
         ),
         (
             "Fine-tune every checkpoint on Rotten Tomatoes sentences",
-            run / "report" / "curve.json",
+            run / "report" / "rotten_tomatoes" / "curve.json",
             ["finetune", str(run), "--task", "rotten_tomatoes", "--data-dir", str(corpus)]
             + ["--seeds", str(SEEDS)],
         ),
@@ -88,7 +88,7 @@ def run(root: Path) -> int:
 
 
 def _summarise(console: Console, root: Path, seconds: float) -> None:
-    folder = root / "run" / "report"
+    folder = root / "run" / "report" / "rotten_tomatoes"
     curve = Curve.model_validate(json.loads((folder / "curve.json").read_text()))
     before, after = curve.baseline, curve.points[-1].spread
     gain = after.low - before.high

