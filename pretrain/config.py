@@ -21,6 +21,7 @@ from convbert.models.presets import preset
 from convbert.pretrain.checkpoints.config import CheckpointConfig
 from convbert.pretrain.guards.config import GuardConfig
 from convbert.pretrain.objective.config import ObjectiveConfig
+from convbert.pretrain.probing.config import EvaluationConfig
 from convbert.pretrain.training.schedule import ScheduleConfig
 
 
@@ -153,12 +154,19 @@ class RunConfig(_Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     guards: GuardConfig = GuardConfig()
     tracking: TrackingConfig = TrackingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
 
     def absolute(self) -> "RunConfig":
         """Return the same run with absolute paths, so that it can start from any directory."""
         start = self.model.init_from
         model = self.model.model_copy(update={"init_from": start.resolve() if start else None})
-        return self.model_copy(update={"data": self.data.absolute(), "model": model})
+        held_out = self.evaluation.held_out
+        evaluation = self.evaluation.model_copy(
+            update={"held_out": _absolute(held_out) if held_out else None}
+        )
+        return self.model_copy(
+            update={"data": self.data.absolute(), "model": model, "evaluation": evaluation}
+        )
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
@@ -179,6 +187,7 @@ EXECUTION_KEYS = (
     "checkpoint",
     "guards",
     "tracking",
+    "evaluation",
     "data.on_damage",
     "data.cache",
     "data.cache_gigabytes",

@@ -1,4 +1,4 @@
-"""Commands of evaluation and tracking: ``finetune``, ``tasks`` and ``track``."""
+"""Commands of evaluation and tracking: finetune, evaluate, probe, tasks, track."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -64,6 +64,41 @@ def finetune(
         tokenizer=tokenizer,
         output=output,
     )
+
+
+@app.command()
+def evaluate(
+    run: RunDir,
+    held_out: Annotated[
+        str | None, typer.Option(help="Manifest of other text; default the run's.")
+    ] = None,
+    sequences: Annotated[int | None, typer.Option(help="How many are read.", min=1)] = None,
+    step: Steps = None,
+) -> None:
+    """Measure every checkpoint's masked-token and replaced-token accuracy on held-out text."""
+    from convbert.pretrain.probing import commands
+
+    commands.evaluate(run, held_out, sequences, step or [])
+
+
+@app.command()
+def probe(
+    run: RunDir,
+    task: Tasks,
+    data_dir: DataDir = None,
+    pooling: Annotated[
+        Literal["mean", "cls"], typer.Option(help="Vector of a text: its tokens' mean, or [CLS].")
+    ] = "mean",
+    step: Steps = None,
+    settings: TaskSettings = None,
+    data_source: DataSource = "auto",
+) -> None:
+    """Fit a linear classifier on the frozen states of every checkpoint: cheap points of a curve."""
+    from convbert.pretrain.finetune.commands import load_tasks
+    from convbert.pretrain.probing import commands
+
+    tasks = load_tasks(task, data_dir, settings or [])
+    commands.probe_run(run, tasks, pooling, data_source, step or [])
 
 
 @tasks_app.command("list")

@@ -12,10 +12,10 @@ from convbert.models.errors import UserError
 from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.packages import PACKAGES, fetch_task
 from convbert.pretrain.finetune.results import RESULTS, TaskResults
+from convbert.pretrain.finetune.starts import Checkpoints
 from convbert.pretrain.finetune.synthetic import write_synthetic
 from convbert.pretrain.finetune.task import TaskSpec, load_task, match_tasks, packaged_tasks
 from convbert.pretrain.report.evaluation import (
-    Checkpoints,
     Effort,
     OnResult,
     evaluate_checkpoints,
@@ -53,7 +53,7 @@ def finetune(
         run = RunDirectory(source)
         checkpoints = Checkpoints(run, steps)
         folder = run.report
-        with _progress(len(tasks) * (len(checkpoints.steps) + 1) * effort.seeds) as show:
+        with _progress(len(tasks) * len(checkpoints.places) * effort.seeds) as show:
             found = evaluate_checkpoints(checkpoints, tasks, effort, show)
     for results in found:
         print_results(results)
@@ -113,7 +113,7 @@ def synthesise(folder: Path, seed: int) -> None:
 
 
 def show_tasks() -> None:
-    """List the packaged tasks: kind, training file, deciding measure, where their data come from."""
+    """List the packaged tasks: kind, deciding measure, training file, origin of the data."""
     table = Table()
     for column in ("task", "kind", "measure", "training file", "data"):
         table.add_column(column, overflow="fold")

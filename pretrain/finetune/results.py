@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.models.errors import UserError
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.recipe import FinetuneConfig
@@ -45,19 +46,35 @@ class StartResults(_Record):
 
 
 class TaskResults(_Record):
-    """Contents of ``results.json``: one task, all starting points, all seeds."""
+    """Contents of ``results.json``: one task, all starting points, all seeds.
+
+    ``rows`` are the sizes of the splits.
+    """
 
     run: str
     task: str
     metric: str
     recipe: FinetuneConfig
+    rows: dict[str, int]
     starts: list[StartResults]
 
+    def joined(self, earlier: "TaskResults") -> "TaskResults":
+        """Add the other starting points of ``earlier``, if it measured in the same way."""
+        same = ("run", "task", "metric", "recipe", "rows")
+        if any(getattr(self, key) != getattr(earlier, key) for key in same):
+            return self
+        own = {start.start for start in self.starts}
+        kept = [start for start in earlier.starts if start.start not in own]
+        starts = sorted([*kept, *self.starts], key=lambda start: start.step)
+        return self.model_copy(update={"starts": starts})
 
-def write_results(results: TaskResults, data: TaskData, folder: Path) -> None:
+
+def write_results(results: TaskResults, data: TaskData, folder: Path) -> TaskResults:
     """Write ``results.json`` and, where they were kept, predictions into ``folder``.
 
-    ``predictions/START/`` holds those of the seed that is best on the dev split.
+    Checkpoints that were measured before, with the same recipe on the same rows, stay in the file;
+    what it holds is returned. ``predictions/START/`` holds those of the seed that is best on the
+    dev split.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for start in results.starts:
@@ -65,5 +82,17 @@ def write_results(results: TaskResults, data: TaskData, folder: Path) -> None:
         for split, predictions in best.predictions.items():
             place = folder / "predictions" / start.start.replace(" ", "-")
             write_predictions(data, split, predictions, place)
-    with atomic_write(folder / RESULTS) as file:
+    path = folder / RESULTS
+    if path.is_file():
+        results = results.joined(read_results(path))
+    with atomic_write(path) as file:
         file.write(results.model_dump_json(indent=1).encode() + b"\n")
+    return results
+
+
+def read_results(path: Path) -> TaskResults:
+    """Read ``results.json``; raises ``UserError`` for anything else."""
+    try:
+        return TaskResults.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"{path}: not a file of results; move it away") from error

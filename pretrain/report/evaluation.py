@@ -4,25 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convbert.data_pipeline.sources import Corpus
 from convbert.data_pipeline.tokenizer import Tokenizer
-from convbert.models.errors import UserError
-from convbert.models.flops import training_flops_per_sequence
 from convbert.models.interop.hf import load_pretrained
-from convbert.pretrain.checkpoints import checkpoint
-from convbert.pretrain.exchange.trained_model import kept_encoder, load_model
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.results import StartResults, TaskResults, write_results
 from convbert.pretrain.finetune.runs import Start, finetune_all
 from convbert.pretrain.finetune.sources import Source
+from convbert.pretrain.finetune.starts import Checkpoints, Place
 from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.report.curve import Curve, Point, publish
-from convbert.pretrain.run_directory import RunDirectory
-from convbert.pretrain.tracking.tracker import Tracker, open_tracker
-
-BASELINE = "from random weights"
+from convbert.pretrain.tracking.tracker import Tracker
 
 OnResult = Callable[[str, FinetuneResult], None]
 
@@ -40,53 +33,6 @@ class Effort:
     workers: int | None = None
 
 
-class Checkpoints:
-    """A run's checkpoints as starting points, with the training FLOPs they cost."""
-
-    def __init__(self, run: RunDirectory, steps: Sequence[int] = ()) -> None:
-        """Choose ``steps``, or all there are; raises ``UserError`` where there is none."""
-        self.run = run
-        self.config = run.open()
-        self.steps = list(steps or checkpoint.steps(run.checkpoints))
-        if not self.steps:
-            raise UserError(f"{run.checkpoints}: no checkpoint to evaluate; train the run first")
-        corpus = Corpus(self.config.data.blend)
-        self.networks = self.config.model.build(corpus.vocab_size)
-        self.tokenizer = Tokenizer.load(self.config.data.tokenizer)
-        self.flops_per_step = self.config.global_batch * training_flops_per_sequence(
-            self.networks, corpus.seq_len, "electra"
-        )
-
-    def starts(self) -> dict[str, Start]:
-        """Return the same model with random weights, then every checkpoint."""
-        starts: dict[str, Start] = {BASELINE: self.networks.discriminator}
-        return starts | {
-            _label(step): kept_encoder(load_model(self.run, step)[0]) for step in self.steps
-        }
-
-    def cost(self) -> dict[str, tuple[int, float]]:
-        """Return step and training FLOPs, in the papers' convention, of every start."""
-        known = {_label(step): (step, step * self.flops_per_step) for step in self.steps}
-        return {BASELINE: (0, 0.0)} | known
-
-    def tracker(self) -> Tracker:
-        """Open the tracker of the run, to add to what its training logged."""
-        return open_tracker(
-            self.run.path,
-            enabled=True,
-            experiment=self.config.tracking.experiment,
-            run_name=self.run.name,
-            tracking_uri=self.config.tracking.uri,
-            params={},
-            tags={},
-            resume_step=None,
-        )
-
-
-def _label(step: int) -> str:
-    return f"step {step}"
-
-
 def evaluate_checkpoints(
     checkpoints: Checkpoints,
     tasks: Sequence[TaskSpec],
@@ -100,11 +46,11 @@ def evaluate_checkpoints(
     run. Raises ``UserError`` for unusable task files before any training.
     """
     prepared = [prepare(task, checkpoints.tokenizer, effort.source) for task in tasks]
-    starts, cost = checkpoints.starts(), checkpoints.cost()
+    starts, places = checkpoints.starts(), checkpoints.places
     found = []
     for data in prepared:
         folder = checkpoints.run.report / data.task.name
-        results = _finetune(starts, cost, data, effort, folder, checkpoints.run.name, on_result)
+        results = _finetune(starts, places, data, effort, folder, checkpoints.run.name, on_result)
         _publish(checkpoints, results, folder)
         found.append(results)
     return found
@@ -128,14 +74,16 @@ def evaluate_directory(
     name = directory.resolve().name
     starts: dict[str, Start] = {name: encoder}
     return [
-        _finetune(starts, {name: (0, 0.0)}, data, effort, output / data.task.name, name, on_result)
+        _finetune(
+            starts, [Place(name, 0, 0.0)], data, effort, output / data.task.name, name, on_result
+        )
         for data in prepared
     ]
 
 
 def _finetune(
     starts: Mapping[str, Start],
-    cost: Mapping[str, tuple[int, float]],
+    places: Sequence[Place],
     data: TaskData,
     effort: Effort,
     folder: Path,
@@ -155,10 +103,10 @@ def _finetune(
         task=data.task.name,
         metric=data.task.metric,
         recipe=data.task.recipe,
-        starts=[StartResults.of(label, *cost[label], results) for label, results in found.items()],
+        rows={split: len(examples) for split, examples in data.examples.items()},
+        starts=[StartResults.of(p.label, p.step, p.flops, found[p.label]) for p in places],
     )
-    write_results(results, data, folder)
-    return results
+    return write_results(results, data, folder)
 
 
 def _publish(checkpoints: Checkpoints, results: TaskResults, folder: Path) -> None:

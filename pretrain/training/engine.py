@@ -167,6 +167,11 @@ class Engine:
         self.deepspeed.backward(loss)
         return statistics
 
+    def evaluate(self, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """Run the module without training it; every process must call this equally often."""
+        outputs: tuple[Tensor, Tensor] = self.deepspeed(*inputs)
+        return outputs
+
     def step(self, learning_rate: float, accept: Accept) -> Update | None:
         """Finish a micro-batch; at the accumulation boundary update if ``accept`` agrees.
 

@@ -32,6 +32,7 @@ from convbert.pretrain.guards.watchdog import Watchdog
 from convbert.pretrain.objective.counter_rng import mix
 from convbert.pretrain.objective.losses import STATISTICS, Normalisers, build_objective, summarise
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
+from convbert.pretrain.probing.held_out import HeldOut
 from convbert.pretrain.run_directory import RunDirectory
 from convbert.pretrain.tracking.tracker import Tracker
 from convbert.pretrain.training.engine import (
@@ -105,6 +106,11 @@ class Trainer:
             * training_flops_per_sequence(self.networks, corpus.seq_len, convention)
             for convention in ("electra", "hardware")
         }
+        self.held_out = (
+            HeldOut(config.evaluation, config.objective.masking, tokenizer)
+            if config.evaluation.held_out
+            else None
+        )
         self.step = 0
         self.order = DataOrder(config.global_batch)
         self.judge = Judge(config.guards)
@@ -216,6 +222,15 @@ class Trainer:
             },
         )
         self._failed(problem, tracker)
+        if self.held_out is not None:
+            self._measure(self.held_out, tracker)
+
+    def _measure(self, held_out: HeldOut, tracker: Tracker) -> None:
+        """Log the objective on held-out text; a point of a curve for every checkpoint."""
+        self.watchdog.beat(self.step, "held-out text")
+        values = held_out.measure_together(self.engine.evaluate, self.engine.module)
+        for name, value in values.items():
+            tracker.curve_point(self.step * self.flops["electra"], name, value, step=self.step)
 
     def _failed(self, problem: str | None, tracker: Tracker) -> None:
         """Act on a checkpoint that could not be written, if there is a problem."""

@@ -78,7 +78,7 @@ def test_tags_of_words(files, tokenizer, tmp_path):
     assert [line.split()[0] for line in first] == list(data.examples["dev"][0].texts)
 
 
-@pytest.mark.parametrize("head", ["electra", "simple"])
+@pytest.mark.parametrize("head", ["electra", pytest.param("simple", marks=pytest.mark.slow)])
 def test_answers_and_questions_without_one(files, tokenizer, tmp_path, head):
     settings = [f"recipe.qa.head={head}", "recipe.epochs=5", "recipe.qa.stride=16"]
     data, result = run("qa", files, tokenizer, *settings, "train_rows=1200")

@@ -1,0 +1,77 @@
+"""A run's checkpoints as starting points of evaluations, with the training FLOPs they cost."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from convbert.data_pipeline.sources import Corpus
+from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.models.errors import UserError
+from convbert.models.flops import training_flops_per_sequence
+from convbert.models.pretraining import build_model
+from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.exchange.trained_model import PretrainingModel, kept_encoder, load_model
+from convbert.pretrain.finetune.runs import Start
+from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.tracking.tracker import Tracker, open_tracker
+
+BASELINE = "from random weights"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point on a run's way: its name, step and training FLOPs in the papers' convention."""
+
+    label: str
+    step: int
+    flops: float
+
+
+class Checkpoints:
+    """Chosen checkpoints of one run, and the same model before any training."""
+
+    def __init__(self, run: RunDirectory, steps: Sequence[int] = ()) -> None:
+        """Choose ``steps``, or all there are; raises ``UserError`` where there is none."""
+        self.run = run
+        self.config = run.open()
+        self.steps = list(steps or checkpoint.steps(run.checkpoints))
+        if not self.steps:
+            raise UserError(f"{run.checkpoints}: no checkpoint to evaluate; train the run first")
+        corpus = Corpus(self.config.data.blend)
+        self.networks = self.config.model.build(corpus.vocab_size)
+        self.tokenizer = Tokenizer.load(self.config.data.tokenizer)
+        per_step = self.config.global_batch * training_flops_per_sequence(
+            self.networks, corpus.seq_len, "electra"
+        )
+        self.places = [Place(BASELINE, 0, 0.0)]
+        self.places += [Place(f"step {step}", step, step * per_step) for step in self.steps]
+
+    def starts(self) -> dict[str, Start]:
+        """Return what fine-tuning starts from: a shape for random weights, then the encoders."""
+        starts: dict[str, Start] = {BASELINE: self.networks.discriminator}
+        for place in self.places[1:]:
+            starts[place.label] = kept_encoder(load_model(self.run, place.step)[0])
+        return starts
+
+    def models(self) -> Iterator[tuple[Place, PretrainingModel]]:
+        """Yield the networks one by one, the untrained ones first; those are always the same."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            untrained = build_model(self.networks)
+        yield self.places[0], untrained
+        for place in self.places[1:]:
+            yield place, load_model(self.run, place.step)[0]
+
+    def tracker(self) -> Tracker:
+        """Open the tracker of the run, to add to what its training logged."""
+        return open_tracker(
+            self.run.path,
+            enabled=True,
+            experiment=self.config.tracking.experiment,
+            run_name=self.run.name,
+            tracking_uri=self.config.tracking.uri,
+            params={},
+            tags={},
+            resume_step=None,
+        )

@@ -1,0 +1,1 @@
+"""Cheap measures of a checkpoint: the objective on held-out text, and a linear probe."""

@@ -1,0 +1,15 @@
+"""Settings of the measures taken during training, importable without PyTorch."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EvaluationConfig(BaseModel):
+    """What is measured at every checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    held_out: str | None = Field(
+        None, description="path or URL of a manifest of text that is not trained on; null for none"
+    )
+    sequences: int = Field(1024, gt=0, description="how many of its sequences are read")
+    batch: int = Field(32, gt=0, description="sequences at once; does not change the result")

@@ -1,0 +1,79 @@
+"""A linear probe: how much of a task can be read off an encoder that is not trained on it.
+
+Shapes: B rows, D hidden size.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convbert.models.encoder import Encoder
+from convbert.models.errors import UserError
+from convbert.pretrain.finetune.data import TaskData, evaluation_batches
+from convbert.pretrain.finetune.loop import check_fit, score
+from convbert.pretrain.finetune.model import POOLS
+
+Pooling = Literal["cls", "mean"]
+
+
+def probe(encoder: Encoder, data: TaskData, pooling: Pooling) -> dict[str, dict[str, float]]:
+    """Return the task's measures on each labelled held-out split.
+
+    A logistic regression (for numbers: a ridge regression) of strength 1 is fitted on the
+    standardised, pooled last states of the training rows. The encoder stays as it is, so a
+    checkpoint takes one pass over the rows, and nothing is random. Raises ``UserError`` for
+    tasks about words or answers, which have no single vector.
+    """
+    if data.task.kind not in ("classification", "regression"):
+        raise UserError(
+            f"task {data.task.name}: a probe reads one vector of a text, a {data.task.kind} task "
+            "has none; fine-tune on it instead"
+        )
+    check_fit(encoder.config, data)
+    model = _classifier() if data.task.kind == "classification" else _regressor()
+    model.fit(pooled_states(encoder, data, "train", pooling), data.splits["train"].labels)
+    splits = [split for split in data.splits if split != "train" and data.labelled(split)]
+    guesses = {
+        split: model.predict(pooled_states(encoder, data, split, pooling)) for split in splits
+    }
+    return {split: score(data, split, guesses[split].tolist()) for split in splits}
+
+
+@torch.no_grad()
+def pooled_states(
+    encoder: Encoder, data: TaskData, split: str, pooling: Pooling
+) -> NDArray[np.float32]:
+    """Return one vector for each row of a split, in file order, [B, D]."""
+    training = encoder.training
+    encoder.eval()
+    device = encoder.embeddings.word.weight.device
+    found = np.empty((len(data.splits[split]), encoder.config.hidden_size), np.float32)
+    for batch in evaluation_batches(data, split):
+        moved = batch.to(device)
+        hidden_BLD = encoder(
+            moved.input_ids_BL,
+            token_type_ids=moved.token_type_ids_BL,
+            attention_mask=moved.attention_mask_BL,
+        )
+        pooled_BD = POOLS[pooling](hidden_BLD, moved.attention_mask_BL)
+        found[batch.rows] = pooled_BD.float().cpu().numpy()
+    encoder.train(training)
+    return found
+
+
+def _classifier() -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+
+
+def _regressor() -> Any:
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), Ridge())

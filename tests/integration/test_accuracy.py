@@ -1,0 +1,137 @@
+"""What a run is worth, measured with the real commands: held-out text, probes, fine-tuning."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from convbert.data_pipeline.build import build_shards
+from convbert.models.errors import UserError
+from convbert.pretrain.finetune import commands as finetuning
+from convbert.pretrain.finetune.recipe import FinetuneConfig
+from convbert.pretrain.finetune.results import StartResults, TaskResults
+from convbert.pretrain.finetune.synthetic import write_synthetic
+from convbert.pretrain.probing import commands as probing
+from convbert.pretrain.report.evaluation import Effort
+
+pytestmark = pytest.mark.integration
+
+STEPS = (2, 4)
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory, documents, tokenizer_dir) -> Path:
+    folder = tmp_path_factory.mktemp("held-out")
+    text = folder / "text.jsonl"
+    text.write_text("".join(json.dumps({"text": t}) + "\n" for t in documents[-6:]))
+    build_shards([text], tokenizer_dir, folder / "shards", seq_len=64)
+    return folder / "shards"
+
+
+@pytest.fixture(scope="module")
+def run(runner, tmp_path_factory, held_out) -> Path:
+    """Two processes with ZeRO-3 and three batches of held-out text, so one of them has a spare."""
+    path = tmp_path_factory.mktemp("runs") / "measured"
+    settings = ["steps=4", "checkpoint.every=2", "checkpoint.keep_every=2", "precision=fp32"]
+    settings += ["deepspeed=zero3", "evaluation.sequences=24", "evaluation.batch=8"]
+    runner.finish(path, *settings, f"evaluation.held_out={held_out}", processes=2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("synthetic")
+    write_synthetic(folder)
+    return folder
+
+
+def points(run: Path, prefix: str) -> list[dict]:
+    records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [r for r in records if r.get("curve", "").startswith(prefix)]
+
+
+def test_every_checkpoint_is_measured_in_training_as_it_is_afterwards(run, capsys):
+    during = points(run, "held_out/")
+    assert {p["extra"]["step"] for p in during} == set(STEPS)
+    names = {p["curve"] for p in during}
+    assert {"held_out/loss/mlm", "held_out/loss/rtd", "held_out/generator/accuracy"} <= names
+    probing.evaluate(run, None, None, [])
+    after = points(run, "held_out/")[len(during) :]
+    assert {p["extra"]["step"] for p in after} == {0, *STEPS}
+
+    def values(entries):
+        return {(p["curve"], p["extra"]["step"], p["flops"]): p["value"] for p in entries}
+
+    trained = {k: v for k, v in values(after).items() if k[1]}
+    assert values(during) == pytest.approx(trained, rel=1e-4, abs=1e-6)
+    again = len(points(run, "held_out/"))
+    probing.evaluate(run, None, None, [4])
+    assert (
+        values(points(run, "held_out/")[again:])[
+            ("held_out/loss/mlm", 4, max(k[2] for k in trained))
+        ]
+        == trained[("held_out/loss/mlm", 4, max(k[2] for k in trained))]
+    )
+    assert "24 held-out sequences" in capsys.readouterr().out
+
+
+def test_without_held_out_text_evaluate_asks_for_it(runner, run, tmp_path):
+    config = (run / "config.yaml").read_text()
+    other = tmp_path / "other"
+    other.mkdir()
+    lines = [line for line in config.splitlines() if "held_out" not in line]
+    (other / "config.yaml").write_text("\n".join(lines) + "\n")
+    (other / "checkpoints").symlink_to(run / "checkpoints")
+    with pytest.raises(UserError, match="give --held-out MANIFEST"):
+        probing.evaluate(other, None, None, [])
+
+
+def test_a_probe_gives_a_point_for_each_checkpoint(run, labelled):
+    tasks = finetuning.load_tasks(["synthetic/nli"], labelled, ["train_rows=300"])
+    probing.probe_run(run, tasks, "mean", "auto", [])
+    found = points(run, "probe/synthetic_nli/accuracy")
+    assert [p["extra"]["step"] for p in found] == [0, *STEPS]
+    assert [p["flops"] for p in found] == sorted({p["flops"] for p in found})
+    # Words alone tell the three kinds of synthetic hypotheses apart.
+    assert all(p["value"] > 0.6 for p in found)
+    assert len(points(run, "probe/synthetic_nli_dev_mismatched/accuracy")) == 3
+    kept = json.loads((run / "report" / "synthetic_nli" / "probe.json").read_text())
+    assert [p["step"] for p in kept["points"]] == [0, *STEPS]
+    tags = finetuning.load_tasks(["synthetic/tags"], labelled, [])
+    with pytest.raises(UserError, match="synthetic_tags: a probe reads one vector"):
+        probing.probe_run(run, tags, "mean", "auto", [])
+
+
+def test_several_tasks_are_finetuned_with_results_curves_and_predictions(run, labelled, capsys):
+    settings = ["train_rows=64", "recipe.epochs=1", "recipe.max_length=64"]
+    tasks = finetuning.load_tasks(["synthetic/cola", "synthetic/qa"], labelled, settings)
+    finetuning.finetune(run, tasks, Effort(seeds=2, predict=True), steps=[4])
+    for name, metric in (("synthetic_cola", "matthews"), ("synthetic_qa", "best_f1")):
+        folder = run / "report" / name
+        results = json.loads((folder / "results.json").read_text())
+        assert [s["step"] for s in results["starts"]] == [0, 4]
+        assert [r["seed"] for r in results["starts"][1]["results"]] == [0, 1]
+        spread = results["starts"][1]["spreads"]["dev"][metric]
+        assert spread["low"] <= spread["median"] <= spread["high"]
+        curve = json.loads((folder / "curve.json").read_text())
+        assert curve["points"][0]["spread"] == spread
+        assert (folder / "curve.png").stat().st_size > 10_000
+        assert [p["extra"]["step"] for p in points(run, f"{name}/{metric}")] == [0, 4]
+    predictions = run / "report" / "synthetic_cola" / "predictions" / "step-4"
+    assert len((predictions / "SyntheticCoLA.tsv").read_text().splitlines()) == 201
+    assert len(points(run, "synthetic_cola/accuracy")) == 2
+    assert "synthetic_qa: best_f1, 2 seeds" in capsys.readouterr().out
+
+
+def test_checkpoints_measured_one_after_another_share_a_file():
+    def results(*steps, recipe):
+        starts = [
+            StartResults(start=f"step {s}", step=s, flops=s, spreads={}, results=[]) for s in steps
+        ]
+        return TaskResults(run="r", task="t", metric="m", recipe=recipe, rows={}, starts=starts)
+
+    first = results(0, 4, recipe=FinetuneConfig())
+    both = results(0, 2, recipe=FinetuneConfig()).joined(first)
+    assert [start.step for start in both.starts] == [0, 2, 4]
+    other = results(2, recipe=FinetuneConfig(epochs=7)).joined(first)
+    assert [start.step for start in other.starts] == [2]

