@@ -110,7 +110,7 @@ def main() -> None:
     for name in ("model", "tokenizer", "corpus"):
         parser.add_argument(name, type=Path)
     parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     overrides = [f"recipe.{entry}" for entry in RECIPE]
@@ -118,13 +118,13 @@ def main() -> None:
     data = prepare(task, Tokenizer.load(arguments.tokenizer))
     encoder = like_transformers(load_pretrained(arguments.model))
     scores: dict[str, list[float]] = {"ours": [], "transformers": []}
-    for seed in range(arguments.seeds):
+    for seed in arguments.seeds:
         scores["ours"].append(finetune_prepared(encoder, data, seed=seed).score)
         scores["transformers"].append(train_with_transformers(arguments.model, data, seed))
         latest = {name: round(values[-1], 4) for name, values in scores.items()}
         print(f"seed {seed}: {latest}", flush=True)
     for name, values in scores.items():
-        deviation = statistics.stdev(values)
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         print(
             f"{name}: median {statistics.median(values):.4f}, mean {statistics.mean(values):.4f}, "
             f"{min(values):.4f} to {max(values):.4f}, standard deviation {deviation:.4f}"
