@@ -157,11 +157,16 @@ class Steps:
         self._add(report)
         yield batch
 
-    def apply(self, documents: list[Document]) -> tuple[list[Document], HashedWords]:
-        """Run the stages on a batch; return what is left and the hashes of its words."""
+    def clean(self, documents: list[Document]) -> list[Document]:
+        """Run cleaning and filters on a batch."""
         for stage in self._stages:
             documents, report = stage(documents)
             self._add(report)
+        return documents
+
+    def apply(self, documents: list[Document]) -> tuple[list[Document], HashedWords]:
+        """Do everything to a batch; return what is left and the hashes of its words."""
+        documents = self.clean(documents)
         start = time.perf_counter()
         hashed = hash_words([document.text for document in documents])
         if self._index is not None:

@@ -107,7 +107,7 @@ def open_engine(
                     n_workers=count,
                     threads_per_worker=1,
                     processes=True,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",
                     silence_logs="ERROR",
                 ) as cluster,
                 distributed.Client(cluster, set_as_default=False) as client,
