@@ -13,6 +13,7 @@ from convbert.data_pipeline.combine import merge_shards, split_shards
 from convbert.data_pipeline.corpora import CORPORA, fetch
 from convbert.data_pipeline.corpus_build.build import build_corpus
 from convbert.data_pipeline.corpus_build.config import BuildConfig
+from convbert.data_pipeline.corpus_build.plan import Rates, plan
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
 from convbert.data_pipeline.corpus_config import load_config
 from convbert.data_pipeline.inspect import head, info
@@ -214,6 +215,15 @@ def build_from_config(
     for shards in report.shards:
         print(describe(folder / shards.folder, Manifest.load(folder / shards.folder)))
     print(f"{folder / 'report.html'}: what was kept, what was dropped and why")
+
+
+def show_plan(terabytes: float, nodes: int, cores: int, *, clean: float, pack: float) -> None:
+    """Print what a corpus takes."""
+    rates = Rates(clean=clean * 1e6, pack=pack * 1e6)
+    needs = plan(terabytes * 1e12, nodes, cores, rates=rates)
+    width = max(len(need.name) for need in needs)
+    for need in needs:
+        print(f"{need.name:<{width}}  {need.value:>16}")
 
 
 def verify(manifest: str, workers: int | None = None) -> int:

@@ -58,7 +58,7 @@ class Sample(BaseModel):
 class StageReport(BaseModel):
     """What a stage read, kept, changed and dropped, and why.
 
-    ``seconds`` is time in the stage, summed over processes: the one figure that differs between
+    ``seconds`` is CPU time in the stage, summed over processes: the one figure that differs between
     runs of equal input.
     """
 

@@ -32,7 +32,6 @@ class CleanReport(BaseModel):
 
     pieces: list[tuple[str, int, int, int]]
     stages: list[StageReport]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,6 @@ def run_clean(task: CleanTask) -> Cleaned:
 
 
 def _clean(task: CleanTask, folder: Path) -> None:
-    start = time.perf_counter()
     writer = PieceWriter(folder, task.config.dedup, task.config.piece_megabytes << 20)
     steps = Steps(task.source, task.config, task.evaluation)
     documents = (d for file in task.files for d in read_file(file, task.source.reader))
@@ -118,7 +116,6 @@ def _clean(task: CleanTask, folder: Path) -> None:
     report = CleanReport(
         pieces=[(p.folder.name, p.documents, p.bytes, p.entries) for p in writer.pieces],
         stages=steps.reports(),
-        seconds=time.perf_counter() - start,
     )
     (folder / "report.json").write_text(report.model_dump_json())
 
@@ -142,18 +139,18 @@ class Steps:
         report = self._report("read")
         batch: list[Document] = []
         size = 0
-        start = time.perf_counter()
+        start = time.process_time()
         for document in documents:
             report.read(document)
             batch.append(report.keep(document))
             size += len(document.text)
             if size >= _BATCH_CHARACTERS:
-                report.seconds += time.perf_counter() - start
+                report.seconds += time.process_time() - start
                 self._add(report)
                 yield batch
                 report, batch, size = self._report("read"), [], 0
-                start = time.perf_counter()
-        report.seconds += time.perf_counter() - start
+                start = time.process_time()
+        report.seconds += time.process_time() - start
         self._add(report)
         yield batch
 
@@ -167,7 +164,7 @@ class Steps:
     def apply(self, documents: list[Document]) -> tuple[list[Document], HashedWords]:
         """Do everything to a batch; return what is left and the hashes of its words."""
         documents = self.clean(documents)
-        start = time.perf_counter()
+        start = time.process_time()
         hashed = hash_words([document.text for document in documents])
         if self._index is not None:
             documents, hashed = self._decontaminate(documents, hashed, start)
@@ -192,7 +189,7 @@ class Steps:
                 self.listed.append(entry)
         if matches:
             hashed = hash_words([document.text for document in kept])
-        report.seconds = time.perf_counter() - start
+        report.seconds = time.process_time() - start
         self._add(report)
         return kept, hashed
 

@@ -20,7 +20,7 @@ from convbert.data_pipeline.dedup.clusters import (
     save_dropped,
 )
 
-# About 0.5 GB of memory in a task.
+# About 0.9 GB of memory in a task.
 RANGE_ENTRIES = 8_000_000
 MERGED_AT_ONCE = 16
 

@@ -97,11 +97,11 @@ def _pack(task: PackTask, folder: Path) -> None:
     report = PackReport(stages=[dedup, pack])
     lengths: Counter[int] = Counter()
     rows: dict[int, list[NDArray[np.unsignedinteger]]] = {n: [] for n in task.config.seq_len}
-    start = time.perf_counter()
+    start = time.process_time()
     documents = survivors(task.piece, task.number, task.dropped, dedup)
     for texts in _chunks(documents, pack):
-        dedup.seconds += time.perf_counter() - start
-        start = time.perf_counter()
+        dedup.seconds += time.process_time() - start
+        start = time.process_time()
         encoded = encode_documents(texts, tokenizer)
         for length, packed in rows.items():
             numbered = enumerate(encoded, task.first + report.documents)
@@ -110,9 +110,9 @@ def _pack(task: PackTask, folder: Path) -> None:
         lengths.update(1 << max(0, count.bit_length() - 1) for count in counts)
         report.documents += len(texts)
         report.tokens += sum(counts)
-        pack.seconds += time.perf_counter() - start
-        start = time.perf_counter()
-    dedup.seconds += time.perf_counter() - start
+        pack.seconds += time.process_time() - start
+        start = time.process_time()
+    dedup.seconds += time.process_time() - start
     report.document_tokens = dict(sorted(lengths.items()))
     for length, parts in rows.items():
         empty = np.empty((0, length), token_dtype(tokenizer.vocab_size))

@@ -43,7 +43,7 @@ class Filter:
     def __call__(self, documents: Iterable[Document]) -> tuple[list[Document], StageReport]:
         """Return the documents kept, in order, and the report."""
         report = StageReport(stage=self.name, sample_limit=self.sample_limit)
-        started = time.perf_counter()
+        started = time.process_time()
         everything = list(documents)
         kept = []
         verdicts = self.judge([document.text for document in everything])
@@ -57,5 +57,5 @@ class Filter:
                 kept.append(report.keep(document.with_text(verdict.text)))
             else:
                 kept.append(report.keep(document))
-        report.seconds = time.perf_counter() - started
+        report.seconds = time.process_time() - started
         return kept, report

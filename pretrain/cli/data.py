@@ -78,6 +78,20 @@ def corpus_list() -> None:
     commands.list_corpora()
 
 
+@corpus_app.command("plan")
+def corpus_plan(
+    terabytes: Annotated[float, typer.Option(help="Text as it is read, uncompressed.")] = 1.0,
+    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    cores: Annotated[int, typer.Option(help="Of a node.", min=1)] = 64,
+    clean: Annotated[float, typer.Option(help="MB/s of a core, from bench_corpus.py.")] = 3.5,
+    pack: Annotated[float, typer.Option(help="MB/s of a core, from bench_corpus.py.")] = 8.0,
+) -> None:
+    """Show hours, scratch space, files and memory for a corpus, from rates per core."""
+    from convbert.data_pipeline import commands
+
+    commands.show_plan(terabytes, nodes, cores, clean=clean, pack=pack)
+
+
 @tokenizer_app.command("train")
 def tokenizer_train(
     inputs: Inputs,
