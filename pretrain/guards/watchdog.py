@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-HUNG = 76
+HUNG = 77
 """Exit code of a process that found the run hanging."""
 
 PHASES = ("data", "update", "report", "checkpoint")

@@ -159,7 +159,8 @@ def summarise(sums: dict[str, float]) -> dict[str, float]:
     """Turn sums over the global batch into the metrics people read.
 
     Positives of the discriminator are only about 6 % of the tokens, so accuracy says little:
-    precision and recall on replaced tokens are given too.
+    precision and recall on replaced tokens are given too. The generator's sampled rate is the share
+    of its slots whose sample is another token: 0 means that the discriminator learns nothing.
     """
     metrics = {
         "loss/mlm": sums["mlm_loss"] / max(1.0, sums["mlm_slots"]),
@@ -168,6 +169,7 @@ def summarise(sums: dict[str, float]) -> dict[str, float]:
     if sums["rtd_loss"]:
         metrics |= {
             "loss/rtd": sums["rtd_loss"] / max(1.0, sums["rtd_tokens"]),
+            "generator/sampled_rate": sums["replaced"] / max(1.0, sums["mlm_slots"]),
             "discriminator/replaced_rate": sums["replaced"] / max(1.0, sums["rtd_tokens"]),
             "discriminator/precision": sums["true_positives"]
             / max(1.0, sums["predicted_positives"]),

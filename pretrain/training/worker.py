@@ -2,7 +2,7 @@
 
 Rank and world size come from the environment variables every launcher sets (RANK, WORLD_SIZE,
 LOCAL_RANK, MASTER_ADDR, MASTER_PORT). Exit codes: 0 finished, 2 a user error, 75 stopped by a
-signal with a checkpoint, so that starting again continues.
+signal with a checkpoint, so that starting again continues, 77 found hanging by the watchdog.
 """
 
 import ctypes

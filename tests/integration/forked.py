@@ -74,6 +74,7 @@ class Zygote:
         overrides = [*SETTINGS, *self.data, *settings]
         commands.prepare("tiny", overrides, run, processes)
         log = run / "output.log"
+        log.touch()
         command = {
             "do": "start",
             "run": str(run),

@@ -115,3 +115,19 @@ def test_masked_language_modelling_alone() -> None:
     assert loss.item() == pytest.approx(values["loss/mlm"], rel=1e-6)
     assert values["loss/mlm"] == pytest.approx(math.log(50), rel=0.1)
     assert "loss/rtd" not in values
+
+
+def test_rates_of_the_two_networks() -> None:
+    sums = dict.fromkeys(STATISTICS, 0.0) | {
+        "mlm_slots": 20.0,
+        "rtd_loss": 30.0,
+        "rtd_tokens": 100.0,
+        "replaced": 8.0,
+        "true_positives": 6.0,
+        "predicted_positives": 12.0,
+    }
+    values = summarise(sums)
+    assert values["generator/sampled_rate"] == 8 / 20
+    assert values["discriminator/replaced_rate"] == 8 / 100
+    assert values["discriminator/precision"] == 6 / 12
+    assert values["discriminator/recall"] == 6 / 8
