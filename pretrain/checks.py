@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from convbert.data_pipeline.sources import Corpus
 from convbert.models.errors import UserError
 from convbert.pretrain.config import RunConfig
+from convbert.pretrain.training.phases import Timeline
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,21 @@ class Split:
         return cls(global_batch, micro, share // micro, world)
 
 
-def check(config: RunConfig, corpus: Corpus, tokenizer_digest: str, world: int) -> None:
+def check(config: RunConfig, tokenizer_digest: str, world: int) -> None:
     """Refuse what cannot train before any process is started; raises ``UserError``."""
-    if tokenizer_digest != corpus.tokenizer_digest:
-        raise UserError(
-            f"{config.data.tokenizer}: not the tokenizer that {corpus.name} was built "
-            "with; give that one as data.tokenizer or rebuild the shards"
-        )
-    networks = config.model.build(corpus.vocab_size)
-    positions = networks.discriminator.max_positions
-    if corpus.seq_len > positions:
-        raise UserError(
-            f"{corpus.name}: sequences of {corpus.seq_len} tokens exceed the model's "
-            f"{positions} positions; build shorter shards or set "
-            f"model.overrides.max_positions={corpus.seq_len}"
-        )
-    corpus.require_batch(config.global_batch)
-    Split.of(config.global_batch, config.micro_batch, world)
+    timeline = Timeline.load(config)
+    positions = config.model.build(timeline.corpora[0].vocab_size).discriminator.max_positions
+    for phase, corpus in zip(timeline.phases, timeline.corpora, strict=True):
+        if tokenizer_digest != corpus.tokenizer_digest:
+            raise UserError(
+                f"{config.data.tokenizer}: not the tokenizer that {corpus.name} was built "
+                "with; give that one as data.tokenizer or rebuild the shards"
+            )
+        if corpus.seq_len > positions:
+            raise UserError(
+                f"{corpus.name}: sequences of {corpus.seq_len} tokens exceed the model's "
+                f"{positions} positions; build shorter shards or set "
+                f"model.overrides.max_positions={corpus.seq_len}"
+            )
+        corpus.require_batch(phase.global_batch)
+        Split.of(phase.global_batch, phase.micro_batch, world)

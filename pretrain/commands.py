@@ -4,12 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from convbert.data_pipeline.sources import Corpus
 from convbert.data_pipeline.tokenizer import Tokenizer
-from convbert.models.errors import UserError
 from convbert.pretrain import checks
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.config import RunConfig, resolve
@@ -28,7 +23,7 @@ def prepare(
     """Resolve and check a configuration for ``world`` processes and write the run directory."""
     config = resolve(recipe, overrides)
     tokenizer = Tokenizer.load(config.data.tokenizer)
-    checks.check(config, Corpus(config.data.blend), tokenizer.digest, world)
+    checks.check(config, tokenizer.digest, world)
     run = RunDirectory(run_dir or Path("runs") / Path(recipe).stem)
     run.prepare(config.absolute())
     return run, run.open()
@@ -50,44 +45,25 @@ def pretrain(recipe: str, overrides: list[str], run_dir: Path | None, processes:
     return code
 
 
-def _vocabulary(config: RunConfig) -> tuple[int, int]:
-    """Return vocabulary size and sequence length of the shards, or BERT's if there are none."""
-    try:
-        corpus = Corpus(config.data.blend)
-    except UserError:
-        return 30_522, 128
-    return corpus.vocab_size, corpus.seq_len
+def plan(
+    recipe: str, overrides: list[str], gpus: int, gpu_name: str, mfu: float, price: float
+) -> None:
+    """Print what a recipe needs on so many GPUs."""
+    from convbert.pretrain.planning.gpus import gpu
+    from convbert.pretrain.planning.show import show
+
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    card = gpu(gpu_name)
+    show(recipe, resolve(recipe, overrides), gpus, gpu_name, card, mfu, price)
 
 
-def plan(recipe: str, overrides: list[str]) -> None:
-    """Print parameters and FLOPs of a recipe."""
-    from convbert.models.counts import parameter_counts
-    from convbert.models.flops import training_flops_per_sequence
-
-    config = resolve(recipe, overrides)
-    vocab_size, seq_len = _vocabulary(config)
-    networks = config.model.build(vocab_size)
-    sequences = config.steps * config.global_batch
-    table = Table(title=f"{recipe}: {config.model.preset}, {vocab_size} ids, length {seq_len}")
-    table.add_column("quantity")
-    table.add_column("value", justify="right")
-    counts = parameter_counts(networks)
-    table.add_row("parameters, encoder that is kept", f"{counts.encoder.total:,}")
-    table.add_row("parameters, all that is trained", f"{counts.total:,}")
-    table.add_row("updates", f"{config.steps:,}")
-    table.add_row("tokens", f"{sequences * seq_len:.3e}")
-    for convention in ("electra", "hardware"):
-        flops = sequences * training_flops_per_sequence(networks, seq_len, convention)
-        table.add_row(f"training FLOPs, {convention}", f"{flops:.3e}")
-    Console().print(table)
-
-
-def export(run_dir: Path, output: Path, step: int | None) -> None:
+def export(run_dir: Path, output: Path, step: int | None, average: str | None = None) -> None:
     """Export a checkpoint; raises ``UserError`` if it does not exist or cannot be expressed."""
+    from convbert.pretrain.exchange.averaging import parse_average
     from convbert.pretrain.exchange.export import export_checkpoint
 
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    written = export_checkpoint(RunDirectory(run_dir), output, step)
+    written = export_checkpoint(RunDirectory(run_dir), output, step, parse_average(average))
     print(f"{output}: step {written} in Hugging Face format")
 
 

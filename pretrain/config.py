@@ -22,7 +22,8 @@ from convbert.pretrain.checkpoints.config import CheckpointConfig
 from convbert.pretrain.guards.config import GuardConfig
 from convbert.pretrain.objective.config import ObjectiveConfig
 from convbert.pretrain.probing.config import EvaluationConfig
-from convbert.pretrain.training.schedule import ScheduleConfig
+from convbert.pretrain.training.profiling import ProfileConfig
+from convbert.pretrain.training.schedule import OptimizerConfig, ScheduleConfig
 
 
 class _Section(BaseModel):
@@ -107,17 +108,6 @@ def _absolute(place: str) -> str:
     return place if is_url(place) else str(Path(place).resolve())
 
 
-class OptimizerConfig(_Section):
-    """AdamW as in ELECTRA: no bias correction, epsilon outside the root."""
-
-    learning_rate: float = Field(3e-4, gt=0, description="peak")
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(1e-6, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    bias_correction: bool = False
-    clip: float = Field(1.0, gt=0, description="global gradient norm")
-
-
 def _yaml_off(value: Any) -> Any:
     """YAML reads a bare ``off`` as false."""
     return "off" if value is False else value
@@ -133,6 +123,33 @@ class TrackingConfig(_Section):
     log_every: int = Field(10, gt=0, description="updates per line on the terminal")
 
 
+class PhaseConfig(_Section):
+    """What changes from an update on; left out, a setting stays that of the run."""
+
+    start: int = Field(ge=0, description="number of the first update of the phase")
+    manifest: str | None = Field(None, description="path or URL of its shards, perhaps longer ones")
+    sources: list[Source] = Field(default_factory=list, description="several, with weights")
+    global_batch: int | None = Field(None, gt=0)
+    micro_batch: int | None = Field(None, gt=0, description="default: all at once")
+    learning_rate: float | None = Field(None, gt=0, description="peak")
+    schedule: ScheduleConfig | None = Field(
+        None, description="of this phase alone; default: the run's schedule goes on"
+    )
+
+    def data(self, before: DataConfig) -> DataConfig:
+        """Return where its sequences come from: its own shards, or those of the run."""
+        if not self.manifest and not self.sources:
+            return before
+        content = before.model_dump() | {"manifest": self.manifest, "sources": self.sources}
+        return DataConfig.model_validate(content)
+
+    def absolute(self) -> "PhaseConfig":
+        """Return the same with absolute paths; addresses stay."""
+        moved = [s.model_copy(update={"manifest": _absolute(s.manifest)}) for s in self.sources]
+        manifest = _absolute(self.manifest) if self.manifest else None
+        return self.model_copy(update={"manifest": manifest, "sources": moved})
+
+
 class RunConfig(_Section):
     """Everything that decides a run."""
 
@@ -146,11 +163,23 @@ class RunConfig(_Section):
     deepspeed: str = Field("zero1", description="name in ds_configs, or path of a JSON file")
     threads: int | None = Field(None, gt=0, description="CPU threads per process")
     compile: bool = Field(False, description="torch.compile the objective")
+    activation_checkpointing: bool = Field(
+        False, description="recompute each layer in the backward pass instead of keeping it"
+    )
+    peak_tflops: float | None = Field(
+        None, gt=0, description="of one process, for the MFU; default: data sheet or measured"
+    )
+    profile: ProfileConfig | None = Field(
+        None, description="trace some updates with torch.profiler, e.g. {start: 100, steps: 3}"
+    )
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    phases: tuple[PhaseConfig, ...] = Field(
+        (), description="changes of shards and batch during the run, e.g. to longer sequences"
+    )
     checkpoint: CheckpointConfig = CheckpointConfig()
     guards: GuardConfig = GuardConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -164,9 +193,13 @@ class RunConfig(_Section):
         evaluation = self.evaluation.model_copy(
             update={"held_out": _absolute(held_out) if held_out else None}
         )
-        return self.model_copy(
-            update={"data": self.data.absolute(), "model": model, "evaluation": evaluation}
-        )
+        changes = {
+            "data": self.data.absolute(),
+            "model": model,
+            "evaluation": evaluation,
+            "phases": tuple(phase.absolute() for phase in self.phases),
+        }
+        return self.model_copy(update=changes)
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
@@ -174,6 +207,11 @@ class RunConfig(_Section):
             raise ValueError(
                 f"schedule.warmup_steps={self.schedule.warmup_steps} exceeds steps={self.steps}: "
                 "lower it"
+            )
+        starts = [p.start for p in self.phases]
+        if starts != sorted({s for s in starts if 0 < s < self.steps}):
+            raise ValueError(
+                f"phases start at {starts}: give rising numbers between 1 and steps={self.steps}"
             )
         return self
 
@@ -184,6 +222,9 @@ EXECUTION_KEYS = (
     "deepspeed",
     "threads",
     "compile",
+    "activation_checkpointing",
+    "peak_tflops",
+    "profile",
     "checkpoint",
     "guards",
     "tracking",
@@ -281,13 +322,20 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
     return [
         f"{key}: {left.get(key)} -> {right.get(key)}"
         for key in sorted(left.keys() | right.keys())
-        if left.get(key) != right.get(key) and not f"{key}.".startswith(_EXECUTION_PREFIXES)
+        if left.get(key) != right.get(key) and not _only_execution(key)
     ]
+
+
+def _only_execution(key: str) -> bool:
+    of_a_phase = key.startswith("phases.") and key.endswith(".micro_batch")
+    return of_a_phase or f"{key}.".startswith(_EXECUTION_PREFIXES)
 
 
 def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in node.items():
         name = f"{prefix}{key}"
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = {str(number): item for number, item in enumerate(value)}
         flat |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return flat

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from convbert.pretrain.cli.arguments import RunDir
+from convbert.pretrain.cli.arguments import Average, RunDir
 
 app = typer.Typer()
 tasks_app = typer.Typer(help="Labelled tasks: list, fetch, make up.", no_args_is_help=True)
@@ -51,6 +51,7 @@ def finetune(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="For a Hugging Face model's results.")
     ] = None,
+    average: Average = None,
 ) -> None:
     """Fine-tune a run's checkpoints and draw accuracy against training FLOPs."""
     from convbert.pretrain.finetune import commands
@@ -63,6 +64,7 @@ def finetune(
         steps=step or [],
         tokenizer=tokenizer,
         output=output,
+        average=average,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import RunDir
+from convbert.pretrain.cli.arguments import Average, RunDir
 
 app = typer.Typer()
 
@@ -15,11 +15,12 @@ def export(
     run: RunDir,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
     step: Annotated[int | None, typer.Option(help="Checkpoint; default the newest.")] = None,
+    average: Average = None,
 ) -> None:
     """Write a checkpoint in Hugging Face format: config, weights, tokenizer, model card."""
     from convbert.pretrain import commands
 
-    commands.export(run, output, step)
+    commands.export(run, output, step, average)
 
 
 @app.command("import")

@@ -6,6 +6,7 @@ from convbert.models.errors import UserError
 from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel, build_model
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
+from convbert.pretrain.exchange.averaging import averaged
 from convbert.pretrain.run_directory import RunDirectory
 
 PretrainingModel = ReplacedTokenModel | MaskedLanguageModel
@@ -25,13 +26,18 @@ def open_checkpoint(run: RunDirectory, step: int | None) -> CheckpointReader:
     return reader
 
 
-def load_model(run: RunDirectory, step: int | None = None) -> tuple[PretrainingModel, int]:
-    """Rebuild the networks of a checkpoint in fp32; return them with their step."""
+def load_model(
+    run: RunDirectory, step: int | None = None, average: int = 1
+) -> tuple[PretrainingModel, int]:
+    """Rebuild the networks of a checkpoint in fp32; return them with their step.
+
+    With ``average`` N the weights are the mean of that checkpoint and the N - 1 before it.
+    """
     config = run.open()
     corpus = Corpus(config.data.blend)
     reader = open_checkpoint(run, step)
     model = build_model(config.model.build(corpus.vocab_size))
-    weights = {n.removeprefix("model."): t for n, t in reader.parameters().items()}
+    weights = {n.removeprefix("model."): t for n, t in averaged(run, reader, average).items()}
     model.load_state_dict(weights, strict=False)
     missing = {n for n, _ in model.named_parameters()} ^ weights.keys()
     if missing:

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from convbert.models.errors import UserError
+from convbert.pretrain.exchange.averaging import parse_average
 from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.packages import PACKAGES, fetch_task
 from convbert.pretrain.finetune.results import RESULTS, TaskResults
@@ -43,6 +44,7 @@ def finetune(
     steps: Sequence[int] = (),
     tokenizer: Path | None = None,
     output: Path | None = None,
+    average: str | None = None,
 ) -> None:
     """Fine-tune a run's checkpoints, or a Hugging Face directory, and print the results."""
     if (source / "config.json").is_file():
@@ -51,7 +53,7 @@ def finetune(
             found = evaluate_directory(source, tokenizer, tasks, effort, folder, show)
     else:
         run = RunDirectory(source)
-        checkpoints = Checkpoints(run, steps)
+        checkpoints = Checkpoints(run, steps, parse_average(average))
         folder = run.report
         with _progress(len(tasks) * len(checkpoints.places) * effort.seeds) as show:
             found = evaluate_checkpoints(checkpoints, tasks, effort, show)

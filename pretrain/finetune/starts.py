@@ -5,16 +5,15 @@ from dataclasses import dataclass
 
 import torch
 
-from convbert.data_pipeline.sources import Corpus
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.errors import UserError
-from convbert.models.flops import training_flops_per_sequence
 from convbert.models.pretraining import build_model
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.exchange.trained_model import PretrainingModel, kept_encoder, load_model
 from convbert.pretrain.finetune.runs import Start
 from convbert.pretrain.run_directory import RunDirectory
 from convbert.pretrain.tracking.tracker import Tracker, open_tracker
+from convbert.pretrain.training.phases import Timeline
 
 BASELINE = "from random weights"
 
@@ -31,27 +30,28 @@ class Place:
 class Checkpoints:
     """Chosen checkpoints of one run, and the same model before any training."""
 
-    def __init__(self, run: RunDirectory, steps: Sequence[int] = ()) -> None:
-        """Choose ``steps``, or all there are; raises ``UserError`` where there is none."""
+    def __init__(self, run: RunDirectory, steps: Sequence[int] = (), average: int = 1) -> None:
+        """Choose ``steps``, or all there are; raises ``UserError`` where there is none.
+
+        The weights of ``average`` checkpoints up to each step are averaged.
+        """
+        self._average = average
         self.run = run
         self.config = run.open()
         self.steps = list(steps or checkpoint.steps(run.checkpoints))
         if not self.steps:
             raise UserError(f"{run.checkpoints}: no checkpoint to evaluate; train the run first")
-        corpus = Corpus(self.config.data.blend)
-        self.networks = self.config.model.build(corpus.vocab_size)
+        timeline = Timeline.load(self.config)
+        self.networks = self.config.model.build(timeline.corpora[0].vocab_size)
         self.tokenizer = Tokenizer.load(self.config.data.tokenizer)
-        per_step = self.config.global_batch * training_flops_per_sequence(
-            self.networks, corpus.seq_len, "electra"
-        )
         self.places = [Place(BASELINE, 0, 0.0)]
-        self.places += [Place(f"step {step}", step, step * per_step) for step in self.steps]
+        self.places += [Place(f"step {step}", step, timeline.flops(step)) for step in self.steps]
 
     def starts(self) -> dict[str, Start]:
         """Return what fine-tuning starts from: a shape for random weights, then the encoders."""
         starts: dict[str, Start] = {BASELINE: self.networks.discriminator}
         for place in self.places[1:]:
-            starts[place.label] = kept_encoder(load_model(self.run, place.step)[0])
+            starts[place.label] = kept_encoder(load_model(self.run, place.step, self._average)[0])
         return starts
 
     def models(self) -> Iterator[tuple[Place, PretrainingModel]]:
@@ -61,7 +61,7 @@ class Checkpoints:
             untrained = build_model(self.networks)
         yield self.places[0], untrained
         for place in self.places[1:]:
-            yield place, load_model(self.run, place.step)[0]
+            yield place, load_model(self.run, place.step, self._average)[0]
 
     def tracker(self) -> Tracker:
         """Open the tracker of the run, to add to what its training logged."""

@@ -2,9 +2,16 @@
 
 from collections.abc import Iterator
 from itertools import count
+from typing import Protocol
 
 from convbert.data_pipeline.batch import Batch
-from convbert.data_pipeline.loader import ShardLoader
+
+
+class Loader(Protocol):
+    """What gives the global batches from a number on."""
+
+    def iterate(self, start: int) -> Iterator[Batch]:
+        """Yield global batch ``start`` and all that follow."""
 
 
 class DataOrder:
@@ -33,17 +40,13 @@ class DataOrder:
                 merged.append((low, high))
         self._spans = merged
 
-    def positions(self, number: int) -> tuple[int, int]:
-        """Return the global positions ``[first, last)`` of a global batch."""
-        return number * self.global_batch, (number + 1) * self.global_batch
-
     def state(self) -> list[list[int]]:
         """Return the left-out spans in global positions."""
         return [
             [first * self.global_batch, last * self.global_batch] for first, last in self._spans
         ]
 
-    def read(self, loader: ShardLoader, step: int) -> Iterator[tuple[int, Batch]]:
+    def read(self, loader: Loader, step: int) -> Iterator[tuple[int, Batch]]:
         """Yield ``(number, batch)`` for update ``step`` and following."""
         start = self.number(step)
         numbers = (self.number(s) for s in count(step))

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from convbert.cluster.rendezvous import host_store
 from convbert.models.errors import UserError
-from convbert.pretrain.training.optimizer import AdamW, parameter_groups
+from convbert.pretrain.training.loss_scale import LossScale
+from convbert.pretrain.training.optimizer import AdamW
+from convbert.pretrain.training.timing import Stopwatch
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -64,6 +66,8 @@ def resolve_deepspeed_config(
         "bf16.enabled": precision == "bf16",
         "fp16.enabled": precision == "fp16",
         "data_types.grad_accum_dtype": "fp32",
+        "zero_optimization.offload_optimizer.pin_memory": torch.cuda.is_available(),
+        "zero_optimization.offload_param.pin_memory": torch.cuda.is_available(),
     }
 
     def fill(node: Any, prefix: str) -> Any:
@@ -100,6 +104,9 @@ def init_distributed() -> None:
     # The shared-memory reduction is compiled on first use, takes all processes to be on one
     # node, and gloo is fast enough for what a CPU can train.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if not torch.cuda.is_available():
+        # PyTorch computes in fp16 on every CPU, slowly without instructions for it.
+        deepspeed.accelerator.get_accelerator().is_fp16_supported = lambda: True
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -144,6 +151,7 @@ class Engine:
         optimizer.step = self._gated(optimizer.step)  # type: ignore[method-assign]
         self.stage: int = config.get("zero_optimization", {}).get("stage", 0)
         self.base_optimizer = optimizer
+        self.stopwatch = Stopwatch()
         # Without ZeRO and in fp32 DeepSpeed clips but does not tell the norm, so it is done here.
         self._own_clip = 0.0
         low = config.get("bf16", {}).get("enabled") or config.get("fp16", {}).get("enabled")
@@ -155,6 +163,7 @@ class Engine:
             self.deepspeed, *_ = deepspeed.initialize(
                 model=module, optimizer=optimizer, config=config, dist_init_required=False
             )
+        self.loss_scale = LossScale(self.deepspeed, self.stage)
 
     @property
     def device(self) -> torch.device:
@@ -163,8 +172,10 @@ class Engine:
 
     def forward_backward(self, *inputs: Any) -> Tensor:
         """Run one micro-batch and return its detached statistics."""
-        loss, statistics = self.deepspeed(*inputs)
-        self.deepspeed.backward(loss)
+        with self.stopwatch("forward"):
+            loss, statistics = self.deepspeed(*inputs)
+        with self.stopwatch("backward"):
+            self.deepspeed.backward(self.loss_scale.scaled(loss))
         return statistics
 
     def evaluate(self, *inputs: Any) -> tuple[Tensor, Tensor]:
@@ -183,16 +194,28 @@ class Engine:
         self._accept, self._accepted, self._own_norm = accept, None, None
         if self._own_clip and boundary:
             self._own_norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._own_clip)
-        self.deepspeed.step()
+        with self.stopwatch("optimizer"):
+            self.deepspeed.step()
         if not boundary:
             return None
         self.updates += bool(self._accepted)
-        return Update(self._norm(), bool(self._accepted), overflow=self._accepted is None)
+        update = Update(self._norm(), bool(self._accepted), overflow=self._accepted is None)
+        self.loss_scale.adapt()
+        return update
 
     def _norm(self) -> float | Tensor:
         if self._own_norm is not None:
             return self._own_norm
-        return self.deepspeed.optimizer._global_grad_norm
+        return self.loss_scale.unscaled(self.deepspeed.optimizer._global_grad_norm)
+
+    def set_accumulation(self, micro_batch: int, accumulation: int) -> None:
+        """Divide the updates from here on otherwise; to be called between two updates."""
+        engine = self.deepspeed
+        engine.set_train_micro_batch_size(micro_batch)
+        engine.set_train_batch_size(micro_batch * accumulation * engine.dp_world_size)
+        engine.micro_steps = 0
+        if self.stage:
+            engine.optimizer.gradient_accumulation_steps = accumulation
 
     def _gated(self, step: Callable[[], Any]) -> Callable[..., None]:
         """Ask before the optimizer's step, once per update however often DeepSpeed calls it.
@@ -213,11 +236,3 @@ class Engine:
                 step()
 
         return gated
-
-
-def build_engine(
-    objective: nn.Module, config: dict[str, Any], *, weight_decay: float, **optimizer: Any
-) -> Engine:
-    """Create the optimizer and the DeepSpeed engine for an objective."""
-    groups = parameter_groups(objective, weight_decay)
-    return Engine(objective, config, AdamW(groups, **optimizer))

@@ -1,7 +1,8 @@
-"""AdamW as ELECTRA uses it (no bias correction), and which parameters it decays.
+"""AdamW as ELECTRA uses it (no bias correction), LAMB, and which parameters are decayed.
 
-DeepSpeed's fused operator does the same arithmetic on a GPU; this one serves CPUs and every
-place without a compiler, in a handful of multi-tensor calls.
+Both work on whatever tensors DeepSpeed hands them: whole parameters without ZeRO, flat partitions
+of many parameters with it, on the device or offloaded to the host. They need no compiler and run
+in a handful of multi-tensor calls.
 """
 
 import math
@@ -10,7 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+
+from convbert.pretrain.training.layout import Layout
 
 _NO_DECAY = re.compile(r"(^|\.)norm\.|bias")
 
@@ -54,30 +58,81 @@ class AdamW(torch.optim.Optimizer):
         return loss
 
     def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        b1, b2 = group["betas"]
         lr = group["lr"]
+        exp_avg, denominators, factor = self._moments_of(group, params, grads)
+        if group["weight_decay"]:
+            torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+        torch._foreach_addcdiv_(params, exp_avg, denominators, -lr * factor)
+
+    def _moments_of(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], float]:
+        """Update the moments; return m, ``sqrt(v) + eps`` and what m is to be multiplied with."""
+        b1, b2 = group["betas"]
         exp_avg, exp_avg_sq = self._moments(params, "exp_avg"), self._moments(params, "exp_avg_sq")
         group["step"] += 1
         torch._foreach_lerp_(exp_avg, grads, 1 - b1)
         torch._foreach_mul_(exp_avg_sq, b2)
         torch._foreach_addcmul_(exp_avg_sq, grads, grads, 1 - b2)
-        step_size, root_scale = lr, 1.0
+        factor, root_scale = 1.0, 1.0
         if group["bias_correction"]:
-            step_size = lr / (1 - b1 ** group["step"])
+            factor = 1 / (1 - b1 ** group["step"])
             root_scale = 1 / math.sqrt(1 - b2 ** group["step"])
-        denominators = torch._foreach_sqrt(exp_avg_sq)
+        denominators = list(torch._foreach_sqrt(exp_avg_sq))
         if root_scale != 1.0:
             torch._foreach_mul_(denominators, root_scale)
         torch._foreach_add_(denominators, group["eps"])
-        if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-        torch._foreach_addcdiv_(params, exp_avg, denominators, -step_size)
+        return exp_avg, denominators, factor
 
     def _moments(self, params: list[Tensor], name: str) -> list[Tensor]:
         for p in params:
             if name not in self.state[p]:
                 self.state[p][name] = torch.zeros_like(p)
         return [self.state[p][name] for p in params]
+
+
+class Lamb(AdamW):
+    """LAMB (You et al. 2020): AdamW's update, scaled for each parameter to that parameter's norm.
+
+    With ``u = m / (sqrt(v) + eps) + weight_decay * p`` the update is ``p -= lr * |p| / |u| * u``;
+    the ratio is 1 where either norm is 0. Both norms are of the whole parameter: where ZeRO left
+    this process only a part of it, their squares are summed over the processes. Groups with
+    ``adapt`` false (layer norms and biases, as in the authors' code) keep AdamW's update.
+    """
+
+    layout: Layout | None = None
+    """Where parameters lie in partitioned tensors; None when every tensor is one parameter."""
+
+    def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        if not group["adapt"]:
+            super()._update(group, params, grads)
+            return
+        exp_avg, denominators, factor = self._moments_of(group, params, grads)
+        updates = list(torch._foreach_div(exp_avg, denominators))
+        if factor != 1.0:
+            torch._foreach_mul_(updates, factor)
+        if group["weight_decay"]:
+            torch._foreach_add_(updates, params, alpha=group["weight_decay"])
+        self._scale(params, updates)
+        torch._foreach_add_(params, updates, alpha=-group["lr"])
+
+    def _scale(self, params: list[Tensor], updates: list[Tensor]) -> None:
+        """Multiply every parameter's part of the updates by its ratio of norms."""
+        layout = self.layout or Layout.whole(params)
+        pieces = [layout.pieces(p) for p in params]
+        squares = torch.stack([layout.squares(pieces, ts) for ts in (params, updates)])
+        if layout.partitioned:
+            dist.all_reduce(squares)
+        of_params, of_updates = squares.sqrt()
+        usable = (of_params > 0) & (of_updates > 0)
+        ratios = torch.where(usable, of_params / of_updates, 1.0)
+        for held, update in zip(pieces, updates, strict=True):
+            flat = update.view(-1)
+            for piece in held:
+                flat.narrow(0, piece.start, piece.count).mul_(ratios[piece.index])
+
+
+OPTIMIZERS: dict[str, type[AdamW]] = {"adamw": AdamW, "lamb": Lamb}
 
 
 def decays(name: str) -> bool:
@@ -92,6 +147,6 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
         if parameter.requires_grad:
             split[decays(name)].append(parameter)
     return [
-        {"params": split[True], "weight_decay": weight_decay},
-        {"params": split[False], "weight_decay": 0.0},
+        {"params": split[True], "weight_decay": weight_decay, "adapt": True},
+        {"params": split[False], "weight_decay": 0.0, "adapt": False},
     ]

@@ -1,41 +1,31 @@
-"""How a run shows itself: a live bar on a terminal, plain lines in a log file."""
+"""How a run shows itself: a live panel on a terminal, plain lines in a log file."""
 
 import sys
 import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as RichProgress
+from rich.live import Live
+
+from convbert.pretrain.training.dashboard import Dashboard
 
 
 class Progress:
     """Progress of a run from ``start`` to ``total`` updates; silent unless ``enabled``."""
 
-    def __init__(self, total: int, start: int, *, enabled: bool) -> None:
+    def __init__(self, name: str, total: int, start: int, *, enabled: bool) -> None:
         self.total = total
         self.enabled = enabled
         self._begun = (time.monotonic(), start)
-        self._bar = RichProgress(
-            TextColumn("pretraining"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
-            disable=not (enabled and sys.stderr.isatty()),
-        )
-        self._task = self._bar.add_task("pretraining", total=total, completed=start, note="")
+        self._dashboard = Dashboard(name, total)
+        self._live: Live | None = None
+        if enabled and sys.stderr.isatty():
+            console = Console(file=sys.stderr)
+            self._live = Live(self._dashboard, console=console, refresh_per_second=2)
 
     def __enter__(self) -> "Progress":
-        self._bar.start()
+        if self._live is not None:
+            self._live.start()
         return self
 
     def __exit__(
@@ -44,20 +34,33 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def update(self, step: int, values: dict[str, float]) -> None:
         """Show the state after ``step`` updates."""
         if not self.enabled:
             return
-        note = f"loss {values['loss/total']:.3f}  {values['speed/tokens_per_second']:,.0f} tok/s"
-        if self._bar.disable:
-            print(f"step {step}/{self.total}  {note}  {self._remaining(step)} left", flush=True)
-        else:
-            self._bar.update(self._task, completed=step, note=note)
+        left = f"{self._remaining(step)} left"
+        self._dashboard.update(step, values, left)
+        if self._live is None:
+            print(f"step {step}/{self.total}  {_line(values)}  {left}", flush=True)
 
     def _remaining(self, step: int) -> str:
         begun, start = self._begun
         seconds = (time.monotonic() - begun) / max(1, step - start) * (self.total - step)
         hours, rest = divmod(round(seconds), 3600)
         return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+
+
+def _line(values: dict[str, float]) -> str:
+    parts = [f"loss {values['loss/total']:.3f}", f"mlm {values['loss/mlm']:.3f}"]
+    if "loss/rtd" in values:
+        parts.append(f"rtd {values['loss/rtd']:.4f}")
+    parts += [
+        f"lr {values['optimizer/learning_rate']:.2e}",
+        f"norm {values['optimizer/gradient_norm']:.2f}",
+        f"{values['speed/tokens_per_second']:,.0f} tok/s",
+        f"mfu {values['speed/mfu']:.1%}",
+    ]
+    return "  ".join(parts)

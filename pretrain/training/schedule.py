@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the value for update ``step``, a pure function of the step.
+"""Settings of the optimizer, and learning rates: a pure function of the update.
 
 Steps count updates from 0; the returned value is used by the update of that step. A schedule
 therefore needs no state in a checkpoint.
@@ -11,6 +11,20 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Name = Literal["electra", "linear", "cosine", "wsd", "constant"]
+
+
+class OptimizerConfig(BaseModel):
+    """AdamW as in ELECTRA (no bias correction, epsilon outside the root), or LAMB."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["adamw", "lamb"] = "adamw"
+    learning_rate: float = Field(3e-4, gt=0, description="peak")
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-6, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    bias_correction: bool = False
+    clip: float = Field(1.0, gt=0, description="global gradient norm")
 
 
 class ScheduleConfig(BaseModel):

@@ -4,7 +4,6 @@ Everything random is a function of the step, so the only state besides parameter
 the number of finished updates and what the guards remember.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +14,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from convbert.data_pipeline.batch import Batch
-from convbert.data_pipeline.loader import ShardLoader
-from convbert.data_pipeline.sources import Corpus
 from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
-from convbert.models.flops import training_flops_per_sequence
 from convbert.models.pretraining import build_model
 from convbert.pretrain.checkpoints.saving import Checkpointer
 from convbert.pretrain.checks import Split
@@ -35,15 +32,18 @@ from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_ba
 from convbert.pretrain.probing.held_out import HeldOut
 from convbert.pretrain.run_directory import RunDirectory
 from convbert.pretrain.tracking.tracker import Tracker
+from convbert.pretrain.training.assembly import build_engine
 from convbert.pretrain.training.engine import (
     Engine,
-    build_engine,
     load_deepspeed_config,
     resolve_deepspeed_config,
 )
+from convbert.pretrain.training.norms import PartNorms
+from convbert.pretrain.training.phases import Phase, PhasedLoader, Timeline
+from convbert.pretrain.training.profiling import ProfileWindow
 from convbert.pretrain.training.progress import Progress
-from convbert.pretrain.training.schedule import learning_rate
 from convbert.pretrain.training.stopping import StopRequest
+from convbert.pretrain.training.throughput import Meter, peak_flops
 
 _DROPOUT_STREAM = 4
 
@@ -88,24 +88,24 @@ class Trainer:
     """One process's part of a run."""
 
     def __init__(
-        self, run: RunDirectory, config: RunConfig, tokenizer: Tokenizer, corpus: Corpus
+        self, run: RunDirectory, config: RunConfig, tokenizer: Tokenizer, timeline: Timeline
     ) -> None:
         self.run = run
         self.config = config
-        self.rank, world = dist.get_rank(), dist.get_world_size()
-        self.split = Split.of(config.global_batch, config.micro_batch, world)
+        self.rank = dist.get_rank()
+        self.timeline = timeline
+        self.phase = timeline.phases[0]
+        self.split = self._split()
         self.special = SpecialIds(
             tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id
         )
-        self.corpus = corpus
-        self.networks = config.model.build(corpus.vocab_size)
-        self.engine = self._engine()
+        self.networks = config.model.build(timeline.corpora[0].vocab_size)
+        self.engine, self.norms = self._engine()
+        configured = config.peak_tflops and config.peak_tflops * 1e12
+        peak = peak_flops(self.engine.device, config.precision, configured)
+        self.meter = Meter(self.engine.stopwatch, self.engine.device, peak)
+        self.profile = ProfileWindow(config.profile if self.rank == 0 else None, run.path)
         self.checkpointer = Checkpointer(run.checkpoints, config.checkpoint, self.engine)
-        self.flops = {
-            convention: config.global_batch
-            * training_flops_per_sequence(self.networks, corpus.seq_len, convention)
-            for convention in ("electra", "hardware")
-        }
         self.held_out = (
             HeldOut(config.evaluation, config.objective.masking, tokenizer)
             if config.evaluation.held_out
@@ -116,12 +116,27 @@ class Trainer:
         self.judge = Judge(config.guards)
         self._rows: list[Row] = []
         self._means = Means()
-        self.watchdog = Watchdog(run.path, self.rank, world, config.guards.hang_seconds)
+        self.watchdog = Watchdog(
+            run.path, self.rank, dist.get_world_size(), config.guards.hang_seconds
+        )
 
-    def _engine(self) -> Engine:
+    def _split(self) -> Split:
+        return Split.of(self.phase.global_batch, self.phase.micro_batch, dist.get_world_size())
+
+    def _enter(self, phase: Phase) -> None:
+        """Go on with the shards, the batch and the division of a phase."""
+        if phase != self.phase:
+            self.phase = phase
+            self.split = self._split()
+            self.engine.set_accumulation(self.split.micro_batch, self.split.accumulation)
+
+    def _engine(self) -> tuple[Engine, PartNorms]:
         config = self.config
         torch.manual_seed(mix(config.seed, 0))
         model = build_model(self.networks)
+        for module in model.modules():
+            if isinstance(module, Encoder):
+                module.gradient_checkpointing = config.activation_checkpointing
         if config.model.init_from:
             initialise_from(model, config.model.init_from)
         objective = build_objective(model, config.objective)
@@ -134,15 +149,7 @@ class Trainer:
             accumulation=self.split.accumulation,
             clip=config.optimizer.clip,
         )
-        settings = config.optimizer
-        return build_engine(
-            objective,
-            deepspeed,
-            weight_decay=settings.weight_decay,
-            betas=settings.betas,
-            eps=settings.eps,
-            bias_correction=settings.bias_correction,
-        )
+        return build_engine(objective, deepspeed, config.optimizer)
 
     def resume(self) -> int:
         """Continue from the newest good checkpoint; return the number of finished updates."""
@@ -154,20 +161,20 @@ class Trainer:
 
     def _require_same_data(self, state: dict[str, Any]) -> None:
         """Refuse other data than the checkpoint's: a step would stand for other sequences."""
-        if state.get("data") not in (None, self.corpus.digest):
+        if state.get("data") not in (None, self.timeline.digest):
             raise UserError(
-                f"{self.corpus.name}: is not the data this run was trained on (digest "
-                f"{self.corpus.digest[:12]} instead of {state['data'][:12]}); restore those shards "
-                "or choose another --run-dir"
+                f"{self.timeline.name}: is not the data this run was trained on (digest "
+                f"{self.timeline.digest[:12]} instead of {state['data'][:12]}); restore those "
+                "shards or choose another --run-dir"
             )
 
     def _adopt(self, state: dict[str, Any], *, keep_counts: bool = False) -> None:
         self.step = int(state["step"])
-        self.order = DataOrder(self.split.global_batch, state["skipped"])
+        self.order = DataOrder(self.config.global_batch, state["skipped"])
         self.judge.load(state["guards"], keep_counts=keep_counts)
 
     def fit(
-        self, loader: ShardLoader, tracker: Tracker, progress: Progress, stop: StopRequest
+        self, loader: PhasedLoader, tracker: Tracker, progress: Progress, stop: StopRequest
     ) -> bool:
         """Train to the end; return False if a signal asked to stop earlier.
 
@@ -180,12 +187,13 @@ class Trainer:
         return finished
 
     def _train(
-        self, loader: ShardLoader, tracker: Tracker, progress: Progress, stop: StopRequest
+        self, loader: PhasedLoader, tracker: Tracker, progress: Progress, stop: StopRequest
     ) -> bool:
         batches = self.order.read(loader, self.step)
-        self._started = time.monotonic()
+        self.meter.start()
+        self.profile.at(self.step)
         while self.step < self.config.steps:
-            row, event = self._update(batches, stop.requested)
+            row, event = self._update(batches, tracker, stop.requested)
             if event is not None and self._react(event, row, tracker):
                 batches = self.order.read(loader, self.step)
                 continue
@@ -193,7 +201,7 @@ class Trainer:
                 self._failed(self.checkpointer.settle(), tracker)
             self._compare()
             stopping = row.stop and self.step < self.config.steps
-            if stopping or self._report_due():
+            if stopping or self._report_due(self.step):
                 self._report(tracker, progress)
             if stopping or self.checkpointer.due(self.step) or self.step == self.config.steps:
                 self._save(tracker)
@@ -201,26 +209,25 @@ class Trainer:
                 return False
         return True
 
-    def _report_due(self) -> bool:
+    def _report_due(self, step: int) -> bool:
         return (
-            self.step % self.config.tracking.log_every == 0
-            or self.checkpointer.due(self.step)
-            or self.step == self.config.steps
+            step % self.config.tracking.log_every == 0
+            or self.checkpointer.due(step)
+            or step == self.config.steps
         )
 
     def _save(self, tracker: Tracker) -> None:
         self.watchdog.beat(self.step, "checkpoint")
         tracker.flush()
-        problem = self.checkpointer.save(
-            self.step,
-            {
-                "sequences": self.order.number(self.step) * self.split.global_batch,
-                "data": self.corpus.digest,
-                "skipped": self.order.state(),
-                "guards": self.judge.state(),
-                "metrics": self._means.take(),
-            },
-        )
+        state = {
+            "sequences": self.timeline.sequences(self.order.number(self.step)),
+            "data": self.timeline.digest,
+            "skipped": self.order.state(),
+            "guards": self.judge.state(),
+            "metrics": self._means.take(),
+        }
+        with self.engine.stopwatch("checkpoint"):
+            problem = self.checkpointer.save(self.step, state)
         self._failed(problem, tracker)
         if self.held_out is not None:
             self._measure(self.held_out, tracker)
@@ -230,7 +237,7 @@ class Trainer:
         self.watchdog.beat(self.step, "held-out text")
         values = held_out.measure_together(self.engine.evaluate, self.engine.module)
         for name, value in values.items():
-            tracker.curve_point(self.step * self.flops["electra"], name, value, step=self.step)
+            tracker.curve_point(self.timeline.flops(self.step), name, value, step=self.step)
 
     def _failed(self, problem: str | None, tracker: Tracker) -> None:
         """Act on a checkpoint that could not be written, if there is a problem."""
@@ -257,17 +264,22 @@ class Trainer:
             }
             divergence.check(self.engine.module, counters, self.step)
 
-    def _update(self, batches: Iterator[tuple[int, Batch]], stop: bool) -> tuple[Row, Event | None]:
+    def _update(
+        self, batches: Iterator[tuple[int, Batch]], tracker: Tracker, stop: bool
+    ) -> tuple[Row, Event | None]:
         """Run one update on the next global batch, judge it and keep its statistics."""
         self.watchdog.beat(self.step, "data")
-        number, batch = next(batches)
+        with self.engine.stopwatch("data"):
+            number, batch = next(batches)
         self.watchdog.beat(self.step, "update")
+        self._enter(self.timeline.at(number))
         masked = self._mask(batch)
         normalisers = self._normalisers(masked)
         rate = self._rate(self.step)
         flags = [float(stop), float(self.checkpointer.failed)]
         sums = torch.tensor([0.0] * len(STATISTICS) + flags, device=self.engine.device)
         event: Event | None = None
+        self.norms.wanted = self._report_due(self.step + 1)
 
         def accept(norm: float | Tensor) -> bool:
             nonlocal event
@@ -287,6 +299,8 @@ class Trainer:
             scaled = self.config.precision == "fp16"
             event = self.judge.overflowed(self._loss(sums), scaled=scaled)
         self.step += 1
+        if (trace := self.profile.at(self.step)) is not None:
+            tracker.artifact(trace)
         *values, stops, failures = sums.tolist()
         row = Row(
             step=self.step,
@@ -310,13 +324,11 @@ class Trainer:
         )
 
     def _rate(self, step: int) -> float:
-        return learning_rate(
-            self.config.schedule, step, self.config.steps, self.config.optimizer.learning_rate
-        )
+        return self.timeline.learning_rate(step)
 
     def _react(self, event: Event, row: Row, tracker: Tracker) -> bool:
         """Record what happened to an update and act on it; return True after a rollback."""
-        first, last = self.order.positions(row.batch)
+        first, last = self.timeline.positions(row.batch)
         facts = {"loss": row.loss, "norm": row.norm, "first_sequence": first, "last_sequence": last}
         if event.score is not None:
             facts["score"] = event.score
@@ -326,7 +338,7 @@ class Trainer:
             self._adopt(state, keep_counts=True)
             self.order.leave_out(low, row.batch + 1)
             self._rows, self._means = [], Means()
-            facts |= {"first_sequence": self.order.positions(low)[0], "step": row.step}
+            facts |= {"first_sequence": self.timeline.positions(low)[0], "step": row.step}
             tracker.rewind(resumed)
             tracker.event(event.kind, "rollback", resumed + 1, facts)
             return True
@@ -345,7 +357,7 @@ class Trainer:
 
     def _mask(self, batch: Batch) -> MaskedBatch:
         batch = batch.to(self.engine.device)
-        return mask_batch(self.config.objective.masking, self.special, self.config.seed, batch)
+        return mask_batch(self.config.objective.masking, self.special, self.phase.seed, batch)
 
     def _normalisers(self, masked: MaskedBatch) -> Normalisers:
         """Count over the global batch, scaled for DeepSpeed's averaging.
@@ -371,16 +383,15 @@ class Trainer:
 
     def _log_rows(self, tracker: Tracker) -> dict[str, float]:
         rows, self._rows = self._rows, []
-        now = time.monotonic()
-        seconds = (now - self._started) / len(rows)
-        self._started = now
         tokens = sum(row.sums["rtd_tokens"] for row in rows)
+        flops = [self.timeline.flops(s, "hardware") for s in (rows[0].step - 1, rows[-1].step)]
+        speed = self.meter.read(len(rows), tokens, flops[1] - flops[0])
         values: dict[str, float] = {}
         for row in rows:
-            values = self._values(row)
-            values["speed/tokens_per_second"] = tokens / len(rows) / seconds
-            values["speed/step_seconds"] = seconds
-            tracker.log(row.step, row.step * self.flops["electra"], values)
+            values = self._values(row) | speed
+            if row is rows[-1]:
+                values |= self.norms.read(row.norm)
+            tracker.log(row.step, self.timeline.flops(row.step), values)
             if row.applied:
                 self._means.add(values)
         return values
@@ -390,9 +401,10 @@ class Trainer:
             "loss/total": row.loss,
             "optimizer/gradient_norm": row.norm,
             "optimizer/learning_rate": self._rate(row.step - 1),
+            "optimizer/loss_scale": self.engine.loss_scale.value,
             "guards/left_out": float(self.judge.left_out),
-            "data/first_sequence": float(self.order.positions(row.batch)[0]),
-            "flops/electra": row.step * self.flops["electra"],
-            "flops/hardware": row.step * self.flops["hardware"],
-            "tokens": float(row.step * self.split.global_batch * self.corpus.seq_len),
+            "data/first_sequence": float(self.timeline.positions(row.batch)[0]),
+            "flops/electra": self.timeline.flops(row.step),
+            "flops/hardware": self.timeline.flops(row.step, "hardware"),
+            "tokens": float(self.timeline.tokens(row.step)),
         }

@@ -25,10 +25,10 @@ def train(path: Path, stop: StopRequest) -> bool:
     import torch
 
     from convbert.data_pipeline.damage import DamageLog
-    from convbert.data_pipeline.loader import ShardLoader
     from convbert.data_pipeline.tokenizer import Tokenizer
     from convbert.pretrain.tracking.tracker import open_tracker
     from convbert.pretrain.training.engine import init_distributed
+    from convbert.pretrain.training.phases import PhasedLoader, Timeline
     from convbert.pretrain.training.progress import Progress
     from convbert.pretrain.training.trainer import Trainer
 
@@ -39,18 +39,15 @@ def train(path: Path, stop: StopRequest) -> bool:
     init_distributed()
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     tokenizer = Tokenizer.load(config.data.tokenizer)
-    loader = ShardLoader(
-        config.data.blend,
-        global_batch=config.global_batch,
+    timeline = Timeline.load(config)
+    loader = PhasedLoader(
+        timeline,
         rank=rank,
         world_size=world,
-        seed=config.seed,
         tokenizer_digest=tokenizer.digest,
-        on_damage=config.data.on_damage,
         damage=DamageLog(run.damage),
-        cache=config.data.cache_settings,
     )
-    trainer = Trainer(run, config, tokenizer, loader.corpus)
+    trainer = Trainer(run, config, tokenizer, timeline)
     start = trainer.resume()
     tracker = open_tracker(
         run.path,
@@ -61,7 +58,7 @@ def train(path: Path, stop: StopRequest) -> bool:
         params={"run": config.model_dump(mode="json"), "networks": trainer.networks.model_dump()},
         tags={
             "code": code_version(),
-            "manifest": loader.corpus.digest,
+            "manifest": timeline.digest,
             "tokenizer": tokenizer.digest,
             "recipe": config.model.preset,
             "world_size": str(world),
@@ -70,7 +67,7 @@ def train(path: Path, stop: StopRequest) -> bool:
     )
     status: str = "FAILED"
     try:
-        with Progress(config.steps, start, enabled=rank == 0) as progress:
+        with Progress(run.name, config.steps, start, enabled=rank == 0) as progress:
             finished = trainer.fit(loader, tracker, progress, stop)
         status = "FINISHED" if finished else "KILLED"
     finally:

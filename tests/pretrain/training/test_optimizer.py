@@ -3,7 +3,7 @@ import torch
 
 from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
-from convbert.pretrain.training.optimizer import AdamW, decays, parameter_groups
+from convbert.pretrain.training.optimizer import AdamW, Lamb, decays, parameter_groups
 
 
 def reference(grads: list[float], lr: float, decay: float) -> list[float]:
@@ -69,3 +69,28 @@ def test_tied_embeddings_are_optimised_once() -> None:
     assert sum(p.numel() for g in groups for p in g["params"]) == sum(
         p.numel() for p in model.parameters()
     )
+
+
+def test_lamb_scales_each_parameter_by_its_own_norms() -> None:
+    torch.manual_seed(0)
+    starts = [torch.randn(5, 3), torch.randn(4), torch.zeros(2), torch.randn(3)]
+    params = [torch.nn.Parameter(t.clone()) for t in starts]
+    groups = [
+        {"params": params[:3], "adapt": True, "weight_decay": 0.1},
+        {"params": params[3:], "adapt": False, "weight_decay": 0.0},
+    ]
+    optimizer = Lamb(groups, lr=0.01)
+    moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in starts]
+    for _ in range(3):
+        grads = [torch.randn_like(p) for p in params]
+        for index, (p, g, (m, v)) in enumerate(zip(starts, grads, moments, strict=True)):
+            m.mul_(0.9).add_(0.1 * g)
+            v.mul_(0.999).add_(0.001 * g * g)
+            update = m / (v.sqrt() + 1e-6) + (0.1 * p if index < 3 else 0.0)
+            adapted = index < 3 and bool(p.norm() > 0)
+            p -= 0.01 * (p.norm() / update.norm() if adapted else 1.0) * update
+        for p, g in zip(params, grads, strict=True):
+            p.grad = g
+        optimizer.step()
+        for p, expected in zip(params, starts, strict=True):
+            torch.testing.assert_close(p.detach(), expected)

@@ -1,6 +1,7 @@
 import itertools
 
 import pytest
+import torch
 
 from convbert.pretrain.training.schedule import ScheduleConfig, electra, learning_rate
 
@@ -35,3 +36,19 @@ def test_linear_and_cosine_end_at_the_final_ratio() -> None:
         config = ScheduleConfig(name=name, warmup_steps=0, final_ratio=0.1)
         assert learning_rate(config, 50, 100, 1.0) == pytest.approx(0.55)
         assert learning_rate(config, 100, 100, 1.0) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_decays_as_torch_does(name: str) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=2.0)
+    if name == "linear":
+        reference = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total_iters=100)
+    else:
+        reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100, eta_min=0.2)
+    config = ScheduleConfig(name=name, warmup_steps=0, final_ratio=0.1)
+    for step in range(101):
+        expected = optimizer.param_groups[0]["lr"]
+        assert learning_rate(config, step, 100, 2.0) == pytest.approx(expected, rel=1e-9)
+        optimizer.step()
+        reference.step()

@@ -1,0 +1,46 @@
+"""The mean of several checkpoints' weights (LAWA, Kaddour 2022), for evaluation and export.
+
+Averaging the last few checkpoints of a run whose learning rate is still high gives roughly the
+weights that a lowered rate would have led to. It needs nothing during training but checkpoints
+that are kept (``checkpoint.keep_last`` or ``keep_every``).
+"""
+
+import torch
+from torch import Tensor
+
+from convbert.models.errors import UserError
+from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
+from convbert.pretrain.run_directory import RunDirectory
+
+
+def parse_average(text: str | None) -> int:
+    """Return N of ``last:N``, or 1 for None: how many checkpoints are averaged."""
+    kind, _, number = (text or "last:1").partition(":")
+    if kind != "last" or not number.isdigit() or int(number) < 1:
+        raise UserError(f"average '{text}': write last:N, e.g. last:5")
+    return int(number)
+
+
+def averaged(run: RunDirectory, newest: CheckpointReader, count: int) -> dict[str, Tensor]:
+    """Return the mean of the parameters of ``newest`` and the ``count - 1`` checkpoints before it.
+
+    Summed in float64. Raises ``UserError`` where there are fewer, or one of them is damaged.
+    """
+    earlier = [s for s in checkpoint.steps(run.checkpoints) if s < newest.manifest.step]
+    chosen = earlier[len(earlier) - count + 1 :] if count > 1 else []
+    if len(chosen) < count - 1:
+        raise UserError(
+            f"{run.checkpoints}: {len(earlier) + 1} checkpoints up to step "
+            f"{newest.manifest.step}, not the {count} to average; lower the number or keep more "
+            "(checkpoint.keep_last, checkpoint.keep_every)"
+        )
+    total = newest.parameters()
+    if count == 1:
+        return total
+    sums = {name: tensor.double() for name, tensor in total.items()}
+    for step in chosen:
+        reader = CheckpointReader(checkpoint.directory(run.checkpoints, step))
+        for name, tensor in reader.parameters().items():
+            sums[name] += tensor
+    return {name: (tensor / count).to(torch.float32) for name, tensor in sums.items()}

@@ -1,0 +1,73 @@
+"""Memory of one GPU by ZeRO stage: what DeepSpeed keeps for N parameters on P processes.
+
+The coefficients are bytes per parameter as read in DeepSpeed 0.19 and measured on two processes
+(``tests/integration/test_plan.py``). A step has two peaks: the backward pass, with activations and
+the bucket that collects gradients, and the optimizer's step, with its temporaries.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from convbert.pretrain.planning.activations import Activations
+
+_DEFAULT_BUCKET = 500_000_000
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one GPU; ``offloaded`` are on the host. ``total`` is the peak of a step."""
+
+    parameters: float
+    gradients: float
+    optimizer: float
+    bucket: float
+    activations: float
+    step_work: float
+    offloaded: float
+
+    @property
+    def resident(self) -> float:
+        """What is there between two steps, but for gradients and buckets."""
+        return self.parameters + self.optimizer
+
+    @property
+    def total(self) -> float:
+        """The most that is allocated at any moment of a step."""
+        backward = self.bucket + self.activations
+        return self.resident + self.gradients + max(backward, self.step_work)
+
+
+def memory(count: int, config: dict[str, Any], world: int, activations: Activations) -> Memory:
+    """Return the memory of ``count`` parameters under a resolved DeepSpeed configuration."""
+    zero = config.get("zero_optimization", {})
+    stage = zero.get("stage", 0)
+    bf16 = bool(config.get("bf16", {}).get("enabled"))
+    low = bf16 or bool(config.get("fp16", {}).get("enabled"))
+    width = 2 if low else 4
+    share = 1 if stage == 0 else world
+    # Master copies exist beside parameters that are low or, with ZeRO, flattened anew.
+    optimizer: float = (12 if low or stage else 8) * count / share
+    parameters: float = width * count
+    gradients: float = width * count
+    step_work: float = 4 * count / share + (4 * count / share if low else 0)
+    bucket = width * float(zero.get("reduce_bucket_size", _DEFAULT_BUCKET)) if stage else 0.0
+    if stage == 1 and bf16:
+        # DeepSpeed takes another optimizer here: gradients add up in fp32, without a bucket.
+        optimizer, bucket, step_work = optimizer + 4 * count, 0.0, 4 * count + 4 * count / share
+    if stage == 2:
+        gradients += 4 * count / share if low else 0
+    if stage == 3:
+        # Gathered layers stay until DeepSpeed's limit of a billion is reached: all of them.
+        parameters += width * count / share
+        gradients = width * count + 4 * count / share
+    offload = zero.get("offload_optimizer", {}).get("device") == "cpu"
+    moved = optimizer if offload else 0.0
+    return Memory(
+        parameters=parameters,
+        gradients=gradients,
+        optimizer=optimizer - moved,
+        bucket=bucket,
+        activations=float(activations.peak),
+        step_work=0.0 if offload else step_work,
+        offloaded=moved,
+    )

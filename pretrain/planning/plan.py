@@ -1,0 +1,126 @@
+"""Everything a user decides before queueing: memory, micro-batch, time and cost of a run."""
+
+from dataclasses import dataclass
+
+import torch
+
+from convbert.models.config import EncoderConfig, PretrainingConfig
+from convbert.models.counts import parameter_counts
+from convbert.pretrain.config import RunConfig
+from convbert.pretrain.planning.activations import Activations, trace
+from convbert.pretrain.planning.gpus import Gpu
+from convbert.pretrain.planning.memory import Memory, memory
+from convbert.pretrain.training.engine import load_deepspeed_config, resolve_deepspeed_config
+from convbert.pretrain.training.phases import Phase, Timeline
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_USABLE = 0.9
+_TRACED = (8, 64)
+CONFIGURATIONS = ("zero0", "zero1", "zero2", "zero3", "zero3-offload")
+
+
+@dataclass(frozen=True)
+class Need:
+    """Activations of a micro-batch of any size: linear in its rows between two traced ones."""
+
+    few: Activations
+    many: Activations
+
+    def of(self, rows: int) -> Activations:
+        """Return what a micro-batch of ``rows`` needs."""
+        low, high = _TRACED
+
+        def at(name: str) -> int:
+            a, b = getattr(self.few, name), getattr(self.many, name)
+            return round(max(0.0, a + (b - a) * (rows - low) / (high - low)))
+
+        return Activations(at("kept"), at("peak"), at("peak_with_gradients"))
+
+
+def _shallow(config: PretrainingConfig, layers: int) -> PretrainingConfig:
+    def cut(encoder: EncoderConfig) -> EncoderConfig:
+        return encoder.model_copy(update={"num_layers": min(layers, encoder.num_layers)})
+
+    generator = None if config.generator is None else cut(config.generator)
+    return config.model_copy(
+        update={"discriminator": cut(config.discriminator), "generator": generator}
+    )
+
+
+def activations(
+    config: RunConfig, networks: PretrainingConfig, seq_len: int, rows: int, *, fused: bool
+) -> Activations:
+    """Return the activations of deep networks from traces of one and of two layers.
+
+    All layers are alike, so each adds as much as the second one did.
+    """
+    one, two = (
+        trace(
+            _shallow(networks, layers),
+            config.objective,
+            rows=rows,
+            seq_len=seq_len,
+            dtype=_DTYPES[config.precision],
+            checkpointing=config.activation_checkpointing,
+            fused_attention=fused,
+        )
+        for layers in (1, 2)
+    )
+    more = networks.discriminator.num_layers - 2
+    kept = two.kept + more * (two.kept - one.kept)
+    return Activations(kept, kept + two.peak - two.kept, kept + two.peak_with_gradients - two.kept)
+
+
+def need(config: RunConfig, networks: PretrainingConfig, seq_len: int, *, fused: bool) -> Need:
+    """Trace a small and a large micro-batch."""
+    few, many = (activations(config, networks, seq_len, r, fused=fused) for r in _TRACED)
+    return Need(few, many)
+
+
+def memory_of(
+    config: RunConfig, networks: PretrainingConfig, deepspeed: str, world: int, found: Activations
+) -> Memory:
+    """Return the memory of one GPU under a DeepSpeed configuration, by its name."""
+    resolved = resolve_deepspeed_config(
+        load_deepspeed_config(deepspeed),
+        precision=config.precision,
+        micro_batch=1,
+        accumulation=1,
+        clip=config.optimizer.clip,
+    )
+    return memory(parameter_counts(networks).total, resolved, world, found)
+
+
+def suggest(
+    config: RunConfig,
+    networks: PretrainingConfig,
+    phase: Phase,
+    deepspeed: str,
+    gpus: int,
+    card: Gpu,
+    needed: Need,
+) -> int | None:
+    """Return the largest micro-batch that divides a GPU's share and leaves a tenth free."""
+    share = phase.global_batch // gpus
+    for rows in range(share, 0, -1):
+        if share % rows:
+            continue
+        total = memory_of(config, networks, deepspeed, gpus, needed.of(rows)).total
+        if total <= _USABLE * card.memory:
+            return rows
+    return None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Wall-clock hours, GPU hours and money of a whole run."""
+
+    hours: float
+    gpu_hours: float
+    money: float
+
+
+def cost(timeline: Timeline, steps: int, gpus: int, card: Gpu, mfu: float, price: float) -> Cost:
+    """Divide the hardware FLOPs by the share ``mfu`` of the peak; ``price`` is per GPU hour."""
+    seconds = timeline.flops(steps, "hardware") / (card.peak * mfu)
+    return Cost(seconds / gpus / 3600, seconds / 3600, seconds / 3600 * price)

@@ -1,0 +1,84 @@
+"""The plan of a run as tables on a terminal."""
+
+from rich.console import Console
+from rich.table import Table
+
+from convbert.models.config import PretrainingConfig
+from convbert.models.counts import parameter_counts
+from convbert.models.errors import UserError
+from convbert.pretrain.config import RunConfig
+from convbert.pretrain.planning.gpus import Gpu
+from convbert.pretrain.planning.plan import CONFIGURATIONS, cost, memory_of, need, suggest
+from convbert.pretrain.training.phases import Phase, Timeline, derive
+
+_ASSUMED_VOCABULARY = 30_522
+
+
+def outline(config: RunConfig) -> tuple[PretrainingConfig, Timeline, str]:
+    """Return networks and phases, and a note where shards that are not there were assumed.
+
+    Without shards the vocabulary is BERT's and the rows have 128 tokens, in later phases 512.
+    """
+    try:
+        timeline = Timeline.load(config)
+    except UserError:
+        networks = config.model.build(_ASSUMED_VOCABULARY)
+        lengths = [128, *(512 if p.manifest or p.sources else 128 for p in config.phases)]
+        assumed = ", then ".join(dict.fromkeys(map(str, lengths)))
+        note = f"no shards yet: {_ASSUMED_VOCABULARY:,} ids and rows of {assumed} tokens assumed"
+        return networks, Timeline(derive(config, networks, lengths)), note
+    return config.model.build(timeline.corpora[0].vocab_size), timeline, ""
+
+
+def show(
+    recipe: str, config: RunConfig, gpus: int, name: str, card: Gpu, mfu: float, price: float
+) -> None:
+    """Print parameters, FLOPs, time and cost, and memory by ZeRO stage for every phase."""
+    networks, timeline, note = outline(config)
+    console = Console()
+    table = Table(title=f"{recipe}: {config.model.preset} on {gpus} x {name}", caption=note)
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    counts = parameter_counts(networks)
+    table.add_row("parameters, encoder that is kept", f"{counts.encoder.total:,}")
+    table.add_row("parameters, all that is trained", f"{counts.total:,}")
+    table.add_row("updates", f"{config.steps:,}")
+    table.add_row("tokens", f"{timeline.tokens(config.steps):.3e}")
+    table.add_row("training FLOPs, electra", f"{timeline.flops(config.steps):.3e}")
+    table.add_row("training FLOPs, hardware", f"{timeline.flops(config.steps, 'hardware'):.3e}")
+    spent = cost(timeline, config.steps, gpus, card, mfu, price)
+    table.add_row(f"hours at {mfu:.0%} MFU", f"{spent.hours:,.1f}")
+    table.add_row("GPU hours", f"{spent.gpu_hours:,.1f}")
+    if price:
+        table.add_row(f"cost at {price:g} per GPU hour", f"{spent.money:,.0f}")
+    console.print(table)
+    for phase in timeline.phases:
+        console.print(_memory_table(config, networks, phase, gpus, card))
+
+
+def _memory_table(
+    config: RunConfig, networks: PretrainingConfig, phase: Phase, gpus: int, card: Gpu
+) -> Table:
+    if phase.global_batch % gpus:
+        raise UserError(
+            f"global_batch={phase.global_batch} cannot be divided over {gpus} GPUs; use a multiple"
+        )
+    share = phase.global_batch // gpus
+    rows = min(phase.micro_batch or share, share)
+    needed = need(config, networks, phase.seq_len, fused=True)
+    precision = config.precision + (", recomputing" if config.activation_checkpointing else "")
+    table = Table(
+        title=f"GB on one GPU, {precision}, rows of {phase.seq_len}, micro-batch {rows}",
+        caption=f"suggested: largest micro-batch that leaves a tenth of {card.memory / 1e9:.0f} GB",
+    )
+    columns = ("deepspeed", "parameters", "gradients", "optimizer", "bucket", "activations")
+    for column in (*columns, "peak", "suggested micro-batch"):
+        table.add_column(column, justify="left" if column == "deepspeed" else "right")
+    for name in dict.fromkeys((*CONFIGURATIONS, config.deepspeed)):
+        found = memory_of(config, networks, name, gpus, needed.of(rows))
+        parts = (found.parameters, found.gradients, found.optimizer, found.bucket)
+        numbers = [f"{x / 1e9:.2f}" for x in (*parts, found.activations, found.total)]
+        micro = suggest(config, networks, phase, name, gpus, card, needed)
+        chosen = f"[bold]{name}[/bold]" if name == config.deepspeed else name
+        table.add_row(chosen, *numbers, str(micro or "does not fit"))
+    return table

@@ -1,0 +1,98 @@
+"""What a run looks like on a terminal: bars, numbers and their recent history."""
+
+from collections import defaultdict, deque
+
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from convbert.pretrain.training.timing import SECTIONS
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_HISTORY = 32
+_COLOURS = dict(zip(SECTIONS, ("yellow", "blue", "cyan", "magenta", "red"), strict=True))
+_WIDTH = 40
+
+# Rows of the two tables: metric, label, format.
+_LEARNING = (
+    ("loss/total", "loss", "{:.4f}"),
+    ("loss/mlm", "  generator", "{:.4f}"),
+    ("loss/rtd", "  discriminator", "{:.4f}"),
+    ("generator/accuracy", "accuracy", "{:.1%}"),
+    ("discriminator/precision", "precision", "{:.1%}"),
+    ("discriminator/recall", "recall", "{:.1%}"),
+    ("optimizer/gradient_norm", "gradient norm", "{:.3g}"),
+    ("optimizer/learning_rate", "learning rate", "{:.2e}"),
+)
+_SPEED = (
+    ("speed/tokens_per_second", "tokens/s", "{:,.0f}"),
+    ("speed/mfu", "MFU", "{:.1%}"),
+    ("speed/step_seconds", "s/update", "{:.3f}"),
+    ("tokens", "tokens", "{:.3e}"),
+    ("flops/electra", "FLOPs", "{:.3e}"),
+    ("memory/device_peak_bytes", "GPU memory", "{:.2f} GB"),
+    ("memory/host_peak_bytes", "host memory", "{:.2f} GB"),
+)
+
+
+def sparkline(values: list[float]) -> str:
+    """Draw values as blocks between their least and greatest."""
+    finite = [v for v in values if v == v and abs(v) != float("inf")]
+    if not finite:
+        return ""
+    low, high = min(finite), max(finite)
+    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BLOCKS[round((v - low) * scale)] if v in finite else "×" for v in values)
+
+
+class Dashboard:
+    """Collects reports and renders the latest one with the history of the last few."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title = title
+        self._total = total
+        self._step = 0
+        self._note = ""
+        self._values: dict[str, float] = {}
+        self._history: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_HISTORY))
+
+    def update(self, step: int, values: dict[str, float], note: str) -> None:
+        """Take a report; ``note`` stands beside the bar."""
+        self._step, self._values, self._note = step, values, note
+        for name, value in values.items():
+            self._history[name].append(value)
+
+    def __rich__(self) -> RenderableType:
+        """Return the panel."""
+        head = Table.grid(expand=True, padding=(0, 1))
+        head.add_column(ratio=1)
+        head.add_column(justify="right")
+        bar = ProgressBar(total=self._total, completed=self._step)
+        head.add_row(bar, f"{self._step:,}/{self._total:,}  {self._note}")
+        tables = Columns([self._table(_LEARNING), self._table(_SPEED)], padding=(0, 4))
+        return Panel(Group(head, tables, self._split()), title=self._title, border_style="dim")
+
+    def _table(self, rows: tuple[tuple[str, str, str], ...]) -> Table:
+        table = Table.grid(padding=(0, 1))
+        table.add_column(style="dim")
+        table.add_column(justify="right", min_width=10)
+        table.add_column(style="green", no_wrap=True)
+        for name, label, form in rows:
+            if name in self._values:
+                value = self._values[name] / (1e9 if name.startswith("memory/") else 1)
+                table.add_row(label, form.format(value), sparkline(list(self._history[name])))
+        return table
+
+    def _split(self) -> Text:
+        """Draw where the time of an update goes, as one bar of coloured parts."""
+        seconds = {name: self._values.get(f"time/{name}_seconds", 0.0) for name in SECTIONS}
+        whole = max(self._values.get("speed/step_seconds", 0.0), sum(seconds.values()))
+        bar, legend = Text(), Text()
+        for name, spent in seconds.items():
+            share = spent / whole if whole else 0.0
+            bar.append("█" * round(share * _WIDTH), _COLOURS[name])
+            legend.append(f" {name} {share:.0%}", _COLOURS[name])
+        return bar + legend

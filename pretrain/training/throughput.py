@@ -1,0 +1,93 @@
+"""How fast a run is and what it occupies: rates, share of the peak, time split, memory."""
+
+import resource
+import sys
+import time
+
+import torch
+import torch.distributed as dist
+
+from convbert.pretrain.planning.gpus import known_peak
+from convbert.pretrain.training.timing import SECTIONS, Stopwatch
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def peak_flops(device: torch.device, precision: str, configured: float | None) -> float:
+    """Return the most FLOP/s one process can expect, to divide by for the utilisation.
+
+    That is the configured figure, the data sheet's for a known GPU in a 16-bit precision, or else
+    the best of a few matrix products in the run's precision on this device, timed now.
+    """
+    if configured is not None:
+        return configured
+    if device.type == "cuda" and precision != "fp32":
+        known = known_peak(torch.cuda.get_device_name(device))
+        if known is not None:
+            return known
+    return _measure(device, _DTYPES[precision])
+
+
+def _measure(device: torch.device, dtype: torch.dtype) -> float:
+    size = 4096 if device.type == "cuda" else 512
+    left = torch.randn(size, size, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        product = left @ left
+        product[0, 0].item()  # waits for the device
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+class Meter:
+    """Speed, utilisation and memory since the last reading, of the slowest or fullest process."""
+
+    def __init__(self, stopwatch: Stopwatch, device: torch.device, peak: float) -> None:
+        """Take the peak in FLOP/s of one process."""
+        self._stopwatch = stopwatch
+        self._device = device
+        self._peak = peak
+        self._started = time.monotonic()
+
+    def start(self) -> None:
+        """Begin to measure."""
+        self._stopwatch.read()
+        self._started = time.monotonic()
+
+    def read(self, updates: int, tokens: float, flops: float) -> dict[str, float]:
+        """Return the metrics of ``updates`` that took ``tokens`` real tokens and hardware FLOPs.
+
+        Every process must call it; times are seconds per update, memory is in bytes.
+        """
+        sections = self._stopwatch.read()
+        now = time.monotonic()
+        seconds, self._started = now - self._started, now
+        worst = torch.tensor(
+            [*sections.values(), _host_bytes(), _device_bytes(self._device)],
+            dtype=torch.float64,
+            device=self._device,
+        )
+        dist.all_reduce(worst, dist.ReduceOp.MAX)
+        *times, host, device = worst.tolist()
+        metrics = {
+            "speed/tokens_per_second": tokens / seconds,
+            "speed/step_seconds": seconds / updates,
+            "speed/mfu": flops / seconds / self._peak / dist.get_world_size(),
+            "memory/host_peak_bytes": host,
+        }
+        if device:
+            metrics["memory/device_peak_bytes"] = device
+        shares = zip(SECTIONS, times, strict=True)
+        return metrics | {f"time/{name}_seconds": total / updates for name, total in shares}
+
+
+def _host_bytes() -> float:
+    """Return this process's largest resident size so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def _device_bytes(device: torch.device) -> float:
+    """Return the most memory that tensors took on the GPU so far, or 0 without one."""
+    return float(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else 0.0

@@ -1,0 +1,210 @@
+"""Two real processes that train a small model under many engine configurations in one start.
+
+``python engines.py OUT.json CASES.json``, started by ``run_cases`` with a rank in the environment.
+Every case is a mapping: ``deepspeed`` (a name in ds_configs), ``precision``, ``optimizer`` (fields
+of its settings), ``accumulation``, ``checkpointing``, ``steps``, ``width``,
+``rows`` per process, ``reload`` (a step before which the state goes through a checkpoint into a new
+engine) and ``new_stage`` for that engine.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+LENGTH, VOCABULARY = 32, 300
+
+
+def run_cases(folder: Path, cases: dict[str, dict[str, Any]], processes: int = 2) -> dict[str, Any]:
+    """Run all cases and return, by name, what each recorded."""
+    from torch.distributed import TCPStore
+
+    (folder / "cases.json").write_text(json.dumps(cases))
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = {
+        **os.environ,
+        "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "OMP_NUM_THREADS": "1",
+    }
+    workers = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder)],
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
+    try:
+        outputs = [worker.communicate(timeout=580)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert not any(worker.returncode for worker in workers), "\n".join(outputs)[-6000:]
+    found: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    return found
+
+
+def _objective(case: dict[str, Any]) -> Any:
+    import torch
+
+    from convbert.models.encoder import Encoder
+    from convbert.models.presets import preset
+    from convbert.models.pretraining import build_model
+    from convbert.pretrain.objective.config import ObjectiveConfig
+    from convbert.pretrain.objective.losses import build_objective
+
+    torch.manual_seed(0)
+    width = case.get("width", 32)
+    shape = {"num_layers": 1, "hidden_size": width, "embedding_size": width, "num_heads": 2}
+    model = build_model(preset("tiny", vocab_size=VOCABULARY, **shape))
+    for module in model.modules():
+        if isinstance(module, Encoder):
+            module.gradient_checkpointing = case.get("checkpointing", False)
+    return build_objective(model, ObjectiveConfig())
+
+
+def _engine(case: dict[str, Any], stage: str) -> Any:
+    from convbert.pretrain.training.assembly import build_engine
+    from convbert.pretrain.training.engine import load_deepspeed_config, resolve_deepspeed_config
+    from convbert.pretrain.training.schedule import OptimizerConfig
+
+    accumulation = case.get("accumulation", 1)
+    config = resolve_deepspeed_config(
+        load_deepspeed_config(stage),
+        precision=case.get("precision", "fp32"),
+        micro_batch=case.get("rows", 8) // accumulation,
+        accumulation=accumulation,
+        clip=case.get("clip", 1.0),
+    )
+    config["fp16"] |= case.get("fp16", {})
+    return build_engine(_objective(case), config, OptimizerConfig(**case.get("optimizer", {})))
+
+
+def _batch(step: int, rows: int) -> Any:
+    """Rows of a global batch that do not depend on the number of processes."""
+    import torch
+    import torch.distributed as dist
+
+    from convbert.data_pipeline.batch import Batch
+    from convbert.pretrain.objective.config import MaskingConfig
+    from convbert.pretrain.objective.masking import SpecialIds, mask_batch
+
+    rank = dist.get_rank()
+    generator = torch.Generator().manual_seed(step)
+    ids = torch.randint(5, VOCABULARY, (rows * dist.get_world_size(), LENGTH), generator=generator)
+    ids = ids[rank * rows : (rank + 1) * rows]
+    ones = torch.ones_like(ids)
+    places = torch.arange(rank * rows, (rank + 1) * rows) + step * 1000
+    batch = Batch(ids, torch.zeros_like(ids), ones, ones.sum(1), places, packed=False)
+    return mask_batch(MaskingConfig(), SpecialIds(0, 2, 3, 4), 0, batch)
+
+
+def _update(engine: Any, norms: Any, step: int, case: dict[str, Any]) -> dict[str, Any]:
+    import torch
+    import torch.distributed as dist
+
+    from convbert.pretrain.objective.losses import Normalisers
+
+    accumulation = case.get("accumulation", 1)
+    rows = case.get("rows", 8)
+    masked = _batch(step, rows)
+    counts = torch.stack([masked.valid_BM.sum(), (masked.document_ids_BL > 0).sum()]).float()
+    dist.all_reduce(counts)
+    counts = counts / (dist.get_world_size() * accumulation)
+    norms.wanted = True
+    sums = torch.zeros(8)
+    micro = rows // accumulation
+    for index in range(accumulation):
+        torch.manual_seed(step * 100 + dist.get_rank() * accumulation + index)
+        part = masked.rows(index * micro, (index + 1) * micro)
+        sums += engine.forward_backward(part, Normalisers(counts[0], counts[1]))
+        update = engine.step(case.get("rate", 1e-2), lambda norm: True)
+    dist.all_reduce(sums)
+    return {
+        "loss": float(sums[0] / sums[2] + sums[3] / sums[4]),
+        "norm": float(update.norm),
+        "norms": norms.read(float(update.norm)),
+        "scale": engine.loss_scale.value,
+        "skipped": engine.deepspeed.skipped_steps,
+        "updates": engine.updates,
+    }
+
+
+def _through_a_checkpoint(folder: Path, engine: Any, case: dict[str, Any]) -> Any:
+    """Save, build a new engine, perhaps of another stage, and restore into it."""
+    from convbert.pretrain.checkpoints.saving import Checkpointer
+    from convbert.pretrain.config import CheckpointConfig
+
+    settings = CheckpointConfig()
+    writer = Checkpointer(folder, settings, engine)
+    writer.save(1, {})
+    writer.finish()
+    engine, norms = _engine(case, case.get("new_stage", case["deepspeed"]))
+    assert Checkpointer(folder, settings, engine).restore() is not None
+    return engine, norms
+
+
+def _allocated(trace: Path) -> list[tuple[float, int]]:
+    """Return (time, bytes allocated) of every memory event of a Chrome trace."""
+    events = json.loads(trace.read_text())["traceEvents"]
+    found = [(e["ts"], e["args"]["Total Allocated"]) for e in events if e["name"] == "[memory]"]
+    return sorted(found)
+
+
+def _peak(folder: Path, case: dict[str, Any]) -> dict[str, float]:
+    """Return what building an engine and two updates allocate at most, by the profiler."""
+    import torch
+
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    profile = torch.profiler.profile(activities=activities, profile_memory=True)
+    profile.start()
+    before = torch.empty(1)
+    engine, norms = _engine(case, case["deepspeed"])
+    for step in range(2):
+        _update(engine, norms, step, case)
+    profile.stop()
+    path = folder / f"memory-{os.environ['RANK']}.json"
+    profile.export_chrome_trace(str(path))
+    events = _allocated(path)
+    count = sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
+    del before
+    # The peak while building is DeepSpeed's business; a step is what has to fit for long.
+    half = events[len(events) // 2 :]
+    return {"count": count, "peak": max(size for _, size in half) - events[0][1]}
+
+
+def main() -> None:
+    """Run this process's part of every case."""
+    import warnings
+
+    from convbert.pretrain.training.engine import init_distributed
+
+    warnings.simplefilter("ignore")
+
+    folder = Path(sys.argv[1])
+    init_distributed()
+    found: dict[str, Any] = {}
+    for name, case in json.loads((folder / "cases.json").read_text()).items():
+        if case.get("memory"):
+            found[name] = _peak(folder, case)
+            continue
+        engine, norms = _engine(case, case["deepspeed"])
+        rows = []
+        for step in range(case.get("steps", 3)):
+            if step == case.get("reload"):
+                engine, norms = _through_a_checkpoint(folder / name, engine, case)
+            rows.append(_update(engine, norms, step, case))
+        found[name] = rows
+    if os.environ["RANK"] == "0":
+        (folder / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
