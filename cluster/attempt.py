@@ -2,7 +2,7 @@
 
 ``begin`` exits with 0 to go on, 1 where the limit of failures is reached, 3 where the run has
 finished already. ``preflight`` prints srun's options for the nodes to train on, if not all, and
-exits with 76 where it cannot go on. ``end`` prints ``requeue NODE,NODE`` (``-`` for no nodes) or
+exits with 77 where it cannot go on. ``end`` prints ``requeue NODE,NODE`` (``-`` for no nodes) or
 ``end``. What a person should know goes to stderr. No torch is imported, so it starts fast.
 """
 
@@ -78,13 +78,13 @@ def end(
     text = _tail(log)
     stopping = records.stop_requested(current.job)
     outcome = decisions.classify(code, text, cancelled=cancelled, stopping=stopping)
-    failed = current.failed_nodes or decisions.first_failed(text)
+    failed = current.failed_nodes or decisions.to_blame(outcome, text, current.nodes)
     changes = {
         "ended": time.time(),
         "end_step": records.last_step(),
         "outcome": outcome,
         "code": code,
-        "failed_nodes": failed if outcome in decisions.FAILURES else [],
+        "failed_nodes": failed,
     }
     records.note(current.model_copy(update=changes))
     decision = decisions.decide(records, current.job, retries, least)

@@ -29,6 +29,7 @@ Outcome = Literal[
     "out of memory",
     "bad node",  # preflight found one
     "crashed",
+    "hung",  # the watchdog ended it
     "lost",  # no end was recorded: the node died, or the grace time was too short
 ]
 

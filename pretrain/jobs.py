@@ -42,15 +42,19 @@ def submit(
     """Prepare the run directory and queue the job, or only write its script."""
     run, _ = prepare(recipe, overrides, run_dir, options.nodes * site.processes)
     keep_site(run.path, site)
+    follows = evaluation is not None
     if evaluation is not None:
         evaluation.save(run.path)
+        if site.container is not None and site.container.runtime == "pyxis":
+            follows = False
+            print(f"no sbatch inside the container: run `convbert follow {run.path}` now and then")
     script, jobs = submit_pretraining(
         run.path,
         site,
         options,
         after=after,
         chain=chain,
-        follow_seconds=evaluation.every_seconds if evaluation else None,
+        follow_seconds=evaluation.every_seconds if evaluation and follows else None,
         dry_run=dry_run,
     )
     _tell(script, jobs)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from convbert.cluster import decisions
-from convbert.cluster.decisions import classify, decide, failures_in_a_row, first_failed
+from convbert.cluster.decisions import classify, decide, failures_in_a_row, to_blame
 from convbert.cluster.records import Attempt, JobRecords, Outcome
 
 SRUN_LOG = """\
@@ -37,7 +37,8 @@ def attempt(restart: int, outcome: Outcome, start: int, end: int | None, **more:
         (75, "", {"cancelled": True}, "cancelled"),
         (75, "", {"stopping": True}, "stopped"),
         (2, "", {}, "refused"),
-        (76, "", {}, "bad node"),
+        (76, "", {}, "hung"),
+        (77, "", {}, "bad node"),
         (139, SRUN_LOG, {}, "crashed"),
         (1, "torch.OutOfMemoryError: CUDA out of memory.", {}, "out of memory"),
         (137, "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0", {}, "out of memory"),
@@ -49,8 +50,12 @@ def test_outcomes(code: int, log: str, flags: dict[str, bool], outcome: str) -> 
 
 
 def test_the_first_failing_node_is_to_blame() -> None:
-    assert first_failed(SRUN_LOG) == ["node1"]
-    assert first_failed("srun: error: node1: tasks 0-3: Exited with exit code 75\n") == []
+    nodes = ["node0", "node1"]
+    assert to_blame("crashed", SRUN_LOG, nodes) == ["node1"]
+    assert to_blame("saved", "srun: error: node1: tasks 0-3: Exited with exit code 75", nodes) == []
+    late = "error: [rank 0] no progress for 60 s; rank 4 (node1.site, pid 7), 5 (node1.site, pid 8)"
+    assert to_blame("hung", late + SRUN_LOG, nodes) == ["node1"]
+    assert to_blame("hung", late + " rank 1 (node0, pid 3) is late", nodes) == []
 
 
 def decided(folder: Path, *attempts: Attempt, checkpoint: int = 0, retries: int = 2):
