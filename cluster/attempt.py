@@ -2,7 +2,7 @@
 
 ``begin`` exits with 0 to go on, 1 where the limit of failures is reached, 3 where the run has
 finished already. ``preflight`` prints srun's options for the nodes to train on, if not all, and
-exits with 77 where it cannot go on. ``end`` prints ``requeue NODE,NODE`` (``-`` for no nodes) or
+exits with 76 where it cannot go on. ``end`` prints ``requeue NODE,NODE`` (``-`` for no nodes) or
 ``end``. What a person should know goes to stderr. No torch is imported, so it starts fast.
 """
 

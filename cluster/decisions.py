@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from convbert.cluster import scheduler
 from convbert.cluster.records import Attempt, JobRecords, Outcome
 
-FINISHED, USER_ERROR, SAVED, HUNG, BAD_NODE = 0, 2, 75, 76, 77
+FINISHED, USER_ERROR, SAVED, BAD_NODE, HUNG = 0, 2, 75, 76, 77
 FAILURES: tuple[Outcome, ...] = ("out of memory", "bad node", "crashed", "hung", "lost")
 REPEATED_OOM = 2
 """Out of memory twice without a checkpoint between: more tries will not change it."""

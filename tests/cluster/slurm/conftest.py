@@ -24,7 +24,7 @@ SETTINGS = [
     "threads=1",
     "model.overrides={num_layers: 2, hidden_size: 64, embedding_size: 64, num_heads: 2}",
 ]
-PATIENCE = 400.0  # seconds; the machine may be busy with other things
+PATIENCE = 900.0  # seconds; the machine may be busy with other things
 
 
 class Slurm:

@@ -14,7 +14,7 @@ from convbert.cluster.site import load_site
 
 from .conftest import Slurm, attempts, last_step, log
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
 HOSTILE = 'it\'s a "$(touch injected)" `id`;\n& run'
 

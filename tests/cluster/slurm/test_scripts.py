@@ -13,7 +13,7 @@ from convbert.cluster.site import load_site
 
 from .conftest import Slurm, last_step, log
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
 
 def test_sbatch_accepts_every_script_whatever_the_names(slurm: Slurm, tmp_path: Path) -> None:
