@@ -118,7 +118,10 @@ class PretrainingConfig(BaseModel):
     ``rtd`` trains a generator and a discriminator on replaced tokens (ELECTRA, Clark et al. 2020);
     ``mlm`` trains one encoder as BERT does. ``discriminator`` is the encoder that is kept, for
     either objective. With ``tie_embeddings`` the generator reads the discriminator's whole
-    embedding block, layer norm included.
+    embedding block, layer norm included. With ``tie_encoders`` both are one encoder with two
+    heads, which needs equal sizes (section 3.2 of the paper): dearer per update than a small
+    generator, but what is kept learns from the masked-LM loss too, which counts where tokens are
+    few.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -127,17 +130,25 @@ class PretrainingConfig(BaseModel):
     discriminator: EncoderConfig
     generator: EncoderConfig | None = None
     tie_embeddings: bool = True
+    tie_encoders: bool = False
 
     @model_validator(mode="after")
     def _refuse_mismatched_networks(self) -> Self:
         if self.objective == "mlm":
             if self.generator is not None:
                 raise ValueError("objective=mlm trains one encoder: leave generator out")
+            if self.tie_encoders:
+                raise ValueError("objective=mlm trains one encoder: leave tie_encoders out")
             return self
         if self.generator is None:
             raise ValueError("objective=rtd needs a generator: give one, or use objective=mlm")
         self._refuse_difference(self.generator, "vocab_size", "")
         self._refuse_difference(self.generator, "pad_token_id", "")
+        if self.tie_encoders and self.generator != self.discriminator:
+            raise ValueError(
+                "tie_encoders=true makes generator and discriminator one encoder: use "
+                "generator_size=1 and tie_embeddings=true"
+            )
         if self.tie_embeddings:
             for key in ("embedding_size", "max_positions", "type_vocab_size", "layer_norm_eps"):
                 self._refuse_difference(self.generator, key, ", or set tie_embeddings=false")

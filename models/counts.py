@@ -44,7 +44,8 @@ class ParameterCounts:
     """Parameters of a pretraining run, each shared tensor counted once.
 
     ``encoder`` and ``head`` are the discriminator's, or those of the one network of masked
-    language modelling, for which ``generator`` is None and ``generator_head`` 0.
+    language modelling, for which ``generator`` is None and ``generator_head`` 0. With tied
+    encoders ``generator`` is None too.
     """
 
     encoder: EncoderCounts
@@ -141,7 +142,7 @@ def parameter_counts(config: PretrainingConfig) -> ParameterCounts:
     return ParameterCounts(
         encoder_counts(encoder),
         discriminator_head_count(encoder),
-        encoder_counts(generator),
+        None if config.tie_encoders else encoder_counts(generator),
         masked_lm_head_count(generator),
         tied=config.tie_embeddings,
     )

@@ -89,14 +89,16 @@ def preset(
     vocab_size: int = 30522,
     generator_size: Fraction | float | None = None,
     tie_embeddings: bool = True,
+    tie_encoders: bool = False,
     objective: Objective | None = None,
     **overrides: Any,
 ) -> PretrainingConfig:
     """Return the networks of the published (or our own) size ``name``.
 
     ``overrides`` are fields of ``EncoderConfig`` and reach the generator too, through the
-    published rule; ``generator_size`` replaces the size's own fraction. The feed-forward size is
-    four times the hidden size unless it is overridden. Raises ``UserError`` on an unknown name.
+    published rule; ``generator_size`` replaces the size's own fraction (with ``tie_encoders`` it is
+    1). The feed-forward size is four times the hidden size unless it is overridden. Raises
+    ``UserError`` on an unknown name.
     """
     if name not in PRESETS:
         raise UserError(f"model size {name!r} is unknown: use one of {', '.join(PRESETS)}")
@@ -115,9 +117,15 @@ def preset(
     discriminator = EncoderConfig.model_validate(fields)
     objective = objective or size.objective
     if objective == "mlm":
-        return PretrainingConfig(objective="mlm", discriminator=discriminator)
-    fraction = size.generator_size if generator_size is None else generator_size
+        return PretrainingConfig(
+            objective="mlm", discriminator=discriminator, tie_encoders=tie_encoders
+        )
+    default = Fraction(1) if tie_encoders else size.generator_size
+    fraction = default if generator_size is None else generator_size
     generator = generator_of(discriminator, fraction, tie_embeddings=tie_embeddings)
     return PretrainingConfig(
-        discriminator=discriminator, generator=generator, tie_embeddings=tie_embeddings
+        discriminator=discriminator,
+        generator=generator,
+        tie_embeddings=tie_embeddings,
+        tie_encoders=tie_encoders,
     )

@@ -14,7 +14,8 @@ class ReplacedTokenModel(nn.Module):
     """Generator and discriminator of replaced-token detection (ELECTRA, Clark et al. 2020).
 
     Tied embeddings are one module, the discriminator's, which both encoders read: word, position
-    and type tables and their layer norm (section 3.2 of the paper).
+    and type tables and their layer norm (section 3.2 of the paper). Tied encoders are one module
+    under both names.
     """
 
     def __init__(self, config: PretrainingConfig) -> None:
@@ -24,8 +25,11 @@ class ReplacedTokenModel(nn.Module):
         self.config = config
         self.discriminator = Encoder(config.discriminator)
         self.discriminator_head = DiscriminatorHead(config.discriminator)
-        shared = self.discriminator.embeddings if config.tie_embeddings else None
-        self.generator = Encoder(config.generator, shared)
+        if config.tie_encoders:
+            self.generator = self.discriminator
+        else:
+            shared = self.discriminator.embeddings if config.tie_embeddings else None
+            self.generator = Encoder(config.generator, shared)
         self.generator_head = MaskedLMHead(config.generator, self.generator.embeddings.word)
 
 

@@ -171,3 +171,10 @@ def test_an_untied_generator_has_embeddings_of_its_own_width() -> None:
 def test_an_unknown_preset_names_the_known_ones() -> None:
     with pytest.raises(UserError, match="'huge' is unknown: use one of tiny, small"):
         preset("huge")
+
+
+def test_tied_encoders_need_equal_networks() -> None:
+    assert preset("tiny", tie_encoders=True).generator == preset("tiny").discriminator
+    for wrong in ({"generator_size": 0.5}, {"objective": "mlm"}):
+        with pytest.raises(ValidationError, match="tie_encoders"):
+            preset("tiny", tie_encoders=True, **wrong)

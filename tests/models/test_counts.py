@@ -93,3 +93,10 @@ def test_masked_language_model_is_one_network_and_a_head():
     total = sum(p.numel() for p in build_model(config).parameters())
     assert parameter_counts(config).total == total
     assert parameter_counts(config).generator is None
+
+
+def test_tied_encoders_are_counted_once():
+    config = preset("tiny", vocab_size=500, tie_encoders=True)
+    built = sum(p.numel() for p in build_model(config).parameters())
+    assert parameter_counts(config).total == built
+    assert built < parameter_counts(preset("tiny", vocab_size=500, generator_size=1)).total

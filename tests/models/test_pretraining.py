@@ -82,6 +82,13 @@ def test_an_untied_generator_shares_nothing() -> None:
     assert model.generator_head.vocabulary.shape == (VOCABULARY, 32)
 
 
+def test_tied_encoders_are_one_module() -> None:
+    model = make(tie_encoders=True)
+    assert model.generator is model.discriminator
+    assert model.generator_head.vocabulary is model.discriminator.embeddings.word.weight
+    assert not any(name.startswith("generator.") for name, _ in model.named_parameters())
+
+
 def test_a_generator_is_asked_for_where_there_is_none() -> None:
     with pytest.raises(UserError, match="has no generator"):
         ReplacedTokenModel(preset("bert-tiny"))
@@ -101,6 +108,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "wide kernel": {"conv_kernel_size": 31},
     "unmasked": {"mask_conv_padding": False},
     "untied": {"tie_embeddings": False},
+    "one encoder": {"tie_encoders": True},
 }
 
 
