@@ -40,6 +40,7 @@ TEST = [
     "hypothesis>=6.100",
     "pytest>=8.0",
     "pytest-timeout>=2.3",
+    "selenium>=4.20",  # drives Chromium in the browser tests
     "seqeval>=1.2.2",  # counts spans like our measure
     "transformers>=5.0",
     "triton>=3.2",  # its interpreter runs the GPU kernels without a GPU
@@ -51,6 +52,7 @@ setup(
         "convbert.data_pipeline.corpus_build": ["*.j2"],
         "convbert.ds_configs": ["*.json"],
         "convbert.pretrain": ["recipes/*.yaml", "finetune/tasks/*.yaml", "finetune/tasks/*/*.yaml"],
+        "convbert.pretrain.report": ["page.*", "published.yaml"],
         "convbert.cluster": ["templates/*", "sites/*.yaml"],
         **{f"convbert.{room}": ["py.typed"] for room in ("models", "data_pipeline")},
     },

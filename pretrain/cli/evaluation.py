@@ -1,4 +1,4 @@
-"""Commands of evaluation and tracking: finetune, evaluate, probe, tasks, track."""
+"""Commands of evaluation and tracking: finetune, evaluate, probe, report, tasks, track."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -101,6 +101,19 @@ def probe(
 
     tasks = load_tasks(task, data_dir, settings or [])
     commands.probe_run(run, tasks, pooling, data_source, step or [])
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of runs.", metavar="RUN...")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page's file.")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Write one offline page that compares runs: accuracy against FLOPs, costs, settings."""
+    from convbert.pretrain.report.page import write_report
+
+    typer.echo(f"{write_report(runs, output)}: open it in a browser")
 
 
 @tasks_app.command("list")

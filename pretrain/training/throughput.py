@@ -73,6 +73,7 @@ class Meter:
         metrics = {
             "speed/tokens_per_second": tokens / seconds,
             "speed/step_seconds": seconds / updates,
+            "speed/processes": float(dist.get_world_size()),
             "speed/mfu": flops / seconds / self._peak / dist.get_world_size(),
             "memory/host_peak_bytes": host,
         }

@@ -1,0 +1,200 @@
+"""``convbert report``: one HTML file about several runs that needs nothing but itself."""
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.models.errors import UserError
+from convbert.pretrain.report.runs import SHOWN, Measured, ReportRun, differing, read_run
+from convbert.pretrain.report.targets import Reach, falls, frontier, reach, round_targets
+
+# Okabe and Ito's palette without its yellow, which is too pale for lines on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def write_report(paths: Sequence[Path], output: Path) -> Path:
+    """Write the page about the runs in ``paths``; return its path.
+
+    Raises ``UserError`` for a directory that is no run or holds nothing to show, and for a run
+    that is named twice.
+    """
+    resolved = [path.resolve() for path in paths]
+    for path in resolved:
+        if resolved.count(path) > 1:
+            raise UserError(f"{path}: named twice; leave one out")
+    page = render([read_run(path) for path in paths])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(output) as file:
+        file.write(page.encode())
+    return output
+
+
+def render(runs: Sequence[ReportRun]) -> str:
+    """Return the page's HTML."""
+    folder = resources.files("convbert.pretrain.report")
+    environment = Environment(
+        loader=PackageLoader("convbert.pretrain.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"amount": _amount, "value": _value, "reach": _reach}
+    names = _names(runs)
+    data = {
+        "runs": [
+            {"name": name, "colour": COLOURS[i % len(COLOURS)]} for i, name in enumerate(names)
+        ],
+        "charts": [*_measure_charts(runs), *_training_charts(runs)],
+    }
+    # In a script element only "<" could end the text early.
+    embedded = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    return environment.get_template("page.html.j2").render(
+        names=names,
+        runs=runs,
+        uncurved=[n for n, run in zip(names, runs, strict=True) if not run.curves],
+        tables=_tables(runs, names),
+        charts=data["charts"],
+        data=embedded,
+        style=(folder / "page.css").read_text(),
+        script=(folder / "page.js").read_text(),
+        published=_published_rows(),
+        differences=differing(list(runs)) if len(runs) > 1 else [],
+    )
+
+
+def _names(runs: Sequence[ReportRun]) -> list[str]:
+    """Return the runs' names, those that several share with their path."""
+    names = [run.name for run in runs]
+    return [n if names.count(n) == 1 else str(r.path) for n, r in zip(names, runs, strict=True)]
+
+
+def _measures(runs: Sequence[ReportRun]) -> list[str]:
+    """List all measures, those that tasks are judged by first."""
+    decides = {c.name: c.decides for run in runs for c in run.curves.values()}
+    decides |= {c.name: True for run in runs for c in run.curves.values() if c.decides}
+    return sorted(decides, key=lambda name: (not decides[name], name))
+
+
+def _measure_charts(runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
+    return [_measure_chart(number, name, runs) for number, name in enumerate(_measures(runs))]
+
+
+def _measure_chart(number: int, name: str, runs: Sequence[ReportRun]) -> dict[str, Any]:
+    series = []
+    for index, run in enumerate(runs):
+        curve = run.curves.get(name)
+        if curve is not None:
+            points = [_point(point, run) for point in curve.points]
+            base = _point(curve.baseline, run) if curve.baseline else None
+            series.append({"run": index, "points": points, "base": base})
+    decides = any(run.curves[name].decides for run in runs if name in run.curves)
+    return {"id": f"measure-{number}", "title": name, "series": series, "large": decides}
+
+
+def _point(point: Measured, run: ReportRun) -> dict[str, Any]:
+    return {
+        "x": point.flops,
+        "y": point.value,
+        "low": point.low,
+        "high": point.high,
+        "seeds": point.seeds,
+        "step": point.step,
+        "hours": run.track.hours_at(point.flops),
+    }
+
+
+def _training_charts(runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
+    charts = []
+    for number, (metric, title) in enumerate(SHOWN.items()):
+        series = [
+            {
+                "run": index,
+                "points": [
+                    {"x": flops, "y": value, "hours": run.track.hours_at(flops)}
+                    for flops, value in run.track.metrics[metric]
+                    if abs(value) < float("inf")  # drops NaN too
+                ],
+                "base": None,
+            }
+            for index, run in enumerate(runs)
+        ]
+        if any(entry["points"] for entry in series):
+            chart = {"id": f"training-{number}", "title": title, "series": series, "large": False}
+            charts.append(chart | {"dense": True})
+    return charts
+
+
+def _tables(runs: Sequence[ReportRun], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Build, for each deciding measure, the table of costs and that of the runs' best points."""
+    tables = []
+    for measure in _measures(runs):
+        curves = {
+            n: (run.curves[measure], run.track)
+            for n, run in zip(names, runs, strict=True)
+            if measure in run.curves
+        }
+        if not any(curve.decides for curve, _ in curves.values()):
+            continue
+        targets = round_targets([curve for curve, _ in curves.values()])
+        costs = [
+            (target, [reach(curve, target, track) for curve, track in curves.values()])
+            for target in targets
+        ]
+        tables.append(
+            {
+                "measure": measure,
+                "names": list(curves),
+                "costs": costs,
+                "pareto": _pareto(measure, curves),
+            }
+        )
+    return tables
+
+
+def _pareto(measure: str, curves: dict[str, Any]) -> list[dict[str, Any]]:
+    """List every checkpoint of every run by FLOPs, and which ones no other one beats."""
+    rows = [
+        {"run": name, "point": point, "hours": track.hours_at(point.flops)}
+        for name, (curve, track) in curves.items()
+        for point in curve.points
+    ]
+    rows.sort(key=lambda row: (row["point"].flops, row["run"]))
+    places = [(row["point"].flops, row["point"].value) for row in rows]
+    best = frontier(places, falling=falls(measure))
+    return [row | {"best": mark} for row, mark in zip(rows, best, strict=True)]
+
+
+def _published_rows() -> list[dict[str, Any]]:
+    content = (resources.files("convbert.pretrain.report") / "published.yaml").read_text()
+    rows: list[dict[str, Any]] = yaml.safe_load(content)["rows"]
+    rows.sort(key=lambda row: row["flops"])
+    best = frontier((row["flops"], row["glue"]) for row in rows)
+    return [row | {"best": mark} for row, mark in zip(rows, best, strict=True)]
+
+
+def _amount(number: float | None) -> str:
+    """Show FLOPs or hours with three digits."""
+    if number is None:
+        return "not recorded"
+    return f"{number:.3g}" if 0.001 <= number < 1e6 or number == 0 else f"{number:.2e}"
+
+
+def _value(number: float) -> str:
+    return f"{number:.4f}" if abs(number) < 10 else f"{number:.2f}"
+
+
+def _reach(found: Reach) -> str:
+    if found.kind == "never":
+        return "not reached"
+    if found.kind == "baseline":
+        return "0 (without pretraining)"
+    sign = "≤ " if found.kind == "at most" else ""
+    hours = "" if found.hours is None else f" · {_amount(found.hours)} h"
+    return f"{sign}{_amount(found.flops)}{hours}"

@@ -1,0 +1,183 @@
+"""What a report shows of one run, read from its directory: curves, losses, speed, settings."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from convbert.models.errors import UserError
+from convbert.pretrain.report.curve import Curve
+from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, CurvePoint, StepRecord, read_records
+from convbert.pretrain.tracking.tracked_run import flatten
+
+BINS = 400
+"""The most points of a training metric that a page draws; each is the mean of its share."""
+
+SHOWN = {"loss/total": "training loss", "speed/tokens_per_second": "tokens per second"}
+"""Training metrics on the page, and what they are called there."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measure after ``flops`` training FLOPs; ``low`` to ``high`` is the range of the seeds."""
+
+    flops: float
+    value: float
+    low: float
+    high: float
+    seeds: int
+    step: int | None
+
+
+@dataclass(frozen=True)
+class ReportCurve:
+    """One measure of a run by rising FLOPs; ``decides`` for the measure a task is judged by."""
+
+    name: str
+    points: list[Measured]
+    baseline: Measured | None
+    decides: bool
+
+
+@dataclass(frozen=True)
+class Track:
+    """Training metrics by rising FLOPs, and the process hours spent up to each record."""
+
+    flops: list[float]
+    hours: list[float] | None
+    metrics: dict[str, list[tuple[float, float]]]
+
+    def hours_at(self, flops: float) -> float | None:
+        """Return the process hours of the training up to ``flops``, None where not recorded."""
+        if self.hours is None or not self.flops or flops > self.flops[-1] * (1 + 1e-9):
+            return None
+        behind = bisect_right(self.flops, flops * (1 + 1e-9))
+        left = (self.flops[behind - 1], self.hours[behind - 1]) if behind else (0.0, 0.0)
+        if behind == len(self.flops):
+            return left[1]
+        share = (flops - left[0]) / (self.flops[behind] - left[0])
+        return left[1] + max(0.0, share) * (self.hours[behind] - left[1])
+
+
+@dataclass(frozen=True)
+class ReportRun:
+    """Everything about one run."""
+
+    name: str
+    path: Path
+    curves: dict[str, ReportCurve]
+    track: Track
+    settings: dict[str, str]
+
+
+def read_run(path: Path) -> ReportRun:
+    """Read a run directory; raises ``UserError`` where it is none or holds nothing to show."""
+    run = RunDirectory(path)
+    if not run.config_file.is_file():
+        raise UserError(f"{path}: not a run directory (no config.yaml in it)")
+    log = path / FILE_NAME
+    records = list(read_records(log)) if log.is_file() else []
+    curves = _logged([r for r in records if isinstance(r, CurvePoint)]) | _published(run.report)
+    track = _track([r for r in records if isinstance(r, StepRecord)])
+    if not curves and not track.flops:
+        raise UserError(
+            f"{path}: no curve in report/ and nothing in {FILE_NAME} yet; train the run, then "
+            f"`convbert finetune {path} --task TASK`"
+        )
+    return ReportRun(run.name, path, curves, track, _settings(run))
+
+
+def _settings(run: RunDirectory) -> dict[str, str]:
+    try:
+        config = yaml.safe_load(run.config_file.read_text())
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{run.config_file}: not valid YAML: {reason}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{run.config_file}: expected keys and values; restore the file")
+    environment = run.path / "environment.json"
+    if environment.is_file():
+        found = yaml.safe_load(environment.read_text())
+        config["environment"] = {k: found.get(k) for k in ("code", "packages", "host")}
+    return flatten(config)
+
+
+def _published(folder: Path) -> dict[str, ReportCurve]:
+    """Read the curves that fine-tuning left, with the scores of all seeds."""
+    curves = {}
+    for path in sorted(folder.glob("*/curve.json")):
+        try:
+            curve = Curve.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise UserError(f"{path}: not a curve; move it away and fine-tune again") from error
+        measured = [
+            Measured(p.flops, s.median, s.low, s.high, len(s.scores), p.step)
+            for p in sorted(curve.points, key=lambda p: p.flops)
+            for s in [p.spread]
+        ]
+        b = curve.baseline
+        baseline = Measured(0.0, b.median, b.low, b.high, len(b.scores), 0)
+        name = f"{curve.task}/{curve.metric}"
+        curves[name] = ReportCurve(name, measured, baseline, decides=True)
+    return curves
+
+
+def _logged(records: list[CurvePoint]) -> dict[str, ReportCurve]:
+    """Collect the curve points of the log; of two at the same FLOPs the later counts."""
+    found: dict[str, dict[float, Measured]] = {}
+    for record in records:
+        extra = record.extra
+        found.setdefault(record.curve, {})[record.flops] = Measured(
+            record.flops,
+            record.value,
+            extra.get("low", record.value),
+            extra.get("high", record.value),
+            len(extra.get("scores", [record.value])),
+            extra.get("step"),
+        )
+    curves = {}
+    for name, points in sorted(found.items()):
+        baseline = points.pop(0.0, None)
+        if points:
+            ordered = [points[flops] for flops in sorted(points)]
+            curves[name] = ReportCurve(name, ordered, baseline, decides=False)
+    return curves
+
+
+def _track(records: list[StepRecord]) -> Track:
+    records = sorted(records, key=lambda r: r.flops)
+    return Track(
+        [r.flops for r in records],
+        _hours(records),
+        {name: _thinned(records, name) for name in SHOWN},
+    )
+
+
+def _hours(records: list[StepRecord]) -> list[float] | None:
+    """Add up seconds of an update times processes; None where a record lacks one of them."""
+    total, hours = 0.0, []
+    for record in records:
+        values = record.values
+        if "speed/step_seconds" not in values or "speed/processes" not in values:
+            return None
+        total += values["speed/step_seconds"] * values["speed/processes"] / 3600
+        hours.append(total)
+    return hours
+
+
+def _thinned(records: list[StepRecord], name: str) -> list[tuple[float, float]]:
+    present = [(r.flops, r.values[name]) for r in records if name in r.values]
+    share = -(-len(present) // BINS)
+    parts = [present[start : start + share] for start in range(0, len(present), share or 1)]
+    return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
+
+
+def differing(runs: list[ReportRun]) -> list[tuple[str, list[Any]]]:
+    """Return the settings in which the runs differ: key and a value (or None) for each run."""
+    keys = sorted(set().union(*(run.settings for run in runs)))
+    rows = [(key, [run.settings.get(key) for run in runs]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]

@@ -1,0 +1,56 @@
+"""Run directories with real records, written by the tracker and the report, without training."""
+
+from convbert.pretrain.config import resolve
+from convbert.pretrain.finetune.runs import Spread
+from convbert.pretrain.report.curve import Curve, Point, publish
+from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.tracking.tracker import open_tracker
+
+STEPS = (100, 200, 400, 800)
+
+
+def spread(*scores):
+    middle = sorted(scores)[len(scores) // 2]
+    return Spread(median=middle, low=min(scores), high=max(scores), scores=list(scores))
+
+
+def small_curve(name, medians, flops_per_step, base=0.55):
+    points = [
+        Point(step=s, flops=s * flops_per_step, spread=spread(m - 0.01, m, m + 0.008))
+        for s, m in zip(STEPS, medians, strict=True)
+    ]
+    around = spread(base - 0.01, base, base + 0.01)
+    return Curve(run=name, task="mood", metric="accuracy", baseline=around, points=points)
+
+
+def small_run(path, uri, medians, flops_per_step=1e12, overrides=(), processes=2):
+    """Write a run of 800 updates, of half a second each, whose curve has these medians."""
+    config = resolve("tiny", ["steps=800", "schedule.warmup_steps=20", *overrides])
+    run = RunDirectory(path)
+    run.prepare(config)
+    tracker = open_tracker(
+        path,
+        enabled=True,
+        experiment="small runs",
+        run_name=path.name,
+        tracking_uri=uri,
+        params={"run": config.model_dump(mode="json")},
+        tags={"recipe": "tiny", "manifest": "0" * 64},
+        resume_step=None,
+    )
+    for step in range(10, 801, 10):
+        values = {
+            "loss/total": 20 / step**0.3 + (step % 7) / 20,
+            "speed/tokens_per_second": 4000.0 + step % 90,
+            "speed/step_seconds": 5.0,
+            "speed/processes": float(processes),
+            "flops/hardware": step * flops_per_step * 0.8,
+        }
+        tracker.log(step, step * flops_per_step, values)
+    if medians is not None:
+        publish(small_curve(path.name, medians, flops_per_step), path / "report" / "mood", tracker)
+    for step in STEPS:
+        value = 0.1 + step / 4000
+        tracker.curve_point(step * flops_per_step, "held_out/accuracy", value, step=step)
+    tracker.close("FINISHED")
+    return path

@@ -1,0 +1,159 @@
+"""The report says what the runs' files say, and nothing else."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from small_runs import small_run
+
+from convbert.models.errors import UserError
+from convbert.pretrain.report.page import write_report
+from convbert.pretrain.report.runs import Measured, ReportCurve, Track, read_run
+from convbert.pretrain.report.targets import Reach, frontier, reach, round_targets
+
+RISING = (0.6, 0.65, 0.7, 0.75)
+
+
+def curve(values, base=0.5, name="mood/accuracy"):
+    points = [
+        Measured(10.0**k, value, value, value, 1, k) for k, value in enumerate(values, start=3)
+    ]
+    baseline = None if base is None else Measured(0.0, base, base, base, 1, 0)
+    return ReportCurve(name, points, baseline, decides=True)
+
+
+def track():
+    return Track([1e3, 1e6], [1.0, 4.0], {})
+
+
+def test_a_value_is_reached_on_a_straight_line_over_log_flops():
+    rising = curve([0.6, 0.7, 0.65, 0.8])
+    found = reach(rising, 0.65, track())
+    assert (found.kind, found.flops) == ("about", pytest.approx(10**3.5))
+    assert found.hours == pytest.approx(1 + 3 * (10**3.5 - 1e3) / (1e6 - 1e3))
+    assert reach(rising, 0.6, track()) == Reach("at most", 1e3, pytest.approx(1.0))
+    assert reach(rising, 0.5, track()).kind == "baseline"
+    assert reach(rising, 0.81, track()).kind == "never"
+    falling = curve([3.0, 2.0], base=5.0, name="held_out/loss/mlm")
+    assert reach(falling, 2.5, track()).flops == pytest.approx(10**3.5)
+
+
+def test_hours_are_known_only_where_every_record_has_them():
+    assert Track([1e3], None, {}).hours_at(5.0) is None
+    assert track().hours_at(500.0) == pytest.approx(0.5)
+    assert track().hours_at(2e6) is None
+
+
+def test_targets_are_round_and_within_what_was_measured():
+    assert round_targets([curve([0.61, 0.74], base=0.52)]) == [0.55, 0.6, 0.65, 0.7]
+    assert round_targets([curve([0.7], base=None)]) == [0.7]
+
+
+def test_the_frontier_leaves_out_what_another_point_beats():
+    points = [(1.0, 0.5), (2.0, 0.4), (2.0, 0.6), (3.0, 0.6), (4.0, 0.9), (1.0, 0.5)]
+    assert frontier(points) == [True, False, True, False, True, True]
+    assert frontier([(1.0, 2.0), (2.0, 3.0)], falling=True) == [True, False]
+
+
+def embedded(page):
+    return json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def cells(page, table):
+    body = re.search(rf'<table class="{table}">.*?<tbody>(.*?)</tbody>', page, re.DOTALL)[1]
+    rows = re.findall(r"<tr.*?>(.*?)</tr>", body, re.DOTALL)
+    return [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row) for row in rows]
+
+
+def test_two_runs_on_one_page(tmp_path):
+    wild = "<b>wild</b> & co"
+    runs = [
+        small_run(tmp_path / "plain", "off", RISING),
+        small_run(tmp_path / wild.replace("/", "_"), "off", (0.58, 0.6, 0.72, 0.8), 2e12),
+        small_run(tmp_path / "young", "off", None, overrides=["seed=7"]),
+    ]
+    page = write_report(runs, tmp_path / "out" / "report.html").read_text()
+    assert "<b>" not in page
+    assert "&lt;b&gt;wild" in page
+    charts = {chart["title"]: chart for chart in embedded(page)["charts"]}
+    assert list(charts) == [
+        "mood/accuracy", "held_out/accuracy", "training loss", "tokens per second",
+    ]  # fmt: skip
+    mood = charts["mood/accuracy"]["series"]
+    assert [point["y"] for point in mood[0]["points"]] == list(RISING)
+    assert mood[0]["base"]["y"] == 0.55
+    # 800 updates of 5 s, in 80 records of which each stands for the one update it names
+    assert mood[0]["points"][-1]["hours"] == pytest.approx(80 * 5 * 2 / 3600)
+    assert len(charts["training loss"]["series"]) == 3
+    assert "young has no accuracy curve" not in page  # held-out accuracy is one
+    costs = {row[0]: row[1:] for row in cells(page, "costs")}
+    assert costs["0.6"][0].startswith("≤ 1.00e+14")
+    assert costs["0.6"][1].startswith("4.00e+14")
+    assert costs["0.8"][0] == "not reached"
+    assert ["seed", "0", "0", "7"] in cells(page, "differences")
+    assert len(cells(page, "published")) == 14
+    best = [row[0] for row in cells(page, "pareto") if row[-1] == "◆"]
+    assert best == ["plain"] * 4 + ["&lt;b&gt;wild&lt;_b&gt; &amp; co"]
+    assert not re.search(r"(src|href)=[\"'](?!data:)", page)
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+
+
+def test_of_a_measure_logged_twice_the_later_counts(tmp_path):
+    run = small_run(tmp_path / "run", "off", RISING)
+    with open(run / "metrics.jsonl", "a") as log:
+        line = {"curve": "held_out/accuracy", "time": 1.0, "flops": 1e14, "value": 0.9, "extra": {}}
+        log.write(json.dumps(line) + "\n")
+    points = read_run(run).curves["held_out/accuracy"].points
+    assert [p.value for p in points] == pytest.approx([0.9, 0.15, 0.2, 0.3])
+
+
+def test_directories_that_cannot_be_shown(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(UserError, match="not a run directory"):
+        write_report([empty], tmp_path / "r.html")
+    (empty / "config.yaml").write_text("seed: 1\n")
+    with pytest.raises(UserError, match=r"no curve in report/ and nothing in metrics\.jsonl"):
+        write_report([empty], tmp_path / "r.html")
+    run = small_run(tmp_path / "run", "off", RISING)
+    settings = (run / "config.yaml").read_bytes()
+    (run / "config.yaml").write_text("seed: [1\n")
+    with pytest.raises(UserError, match="not valid YAML"):
+        write_report([run], tmp_path / "r.html")
+    (run / "config.yaml").write_bytes(settings)
+    with pytest.raises(UserError, match="named twice"):
+        write_report([run, tmp_path / "empty" / ".." / "run"], tmp_path / "r.html")
+    (run / "report" / "mood" / "curve.json").write_text("{}")
+    with pytest.raises(UserError, match=r"curve\.json: not a curve"):
+        write_report([run], tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_only_losses_are_shown_before_any_evaluation(tmp_path):
+    run = small_run(tmp_path / "fresh", "off", RISING)
+    log = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(line for line in log if '"step":' in line[:9]))
+    (run / "report" / "mood" / "curve.json").unlink()
+    command = [sys.executable, "-m", "convbert.pretrain.cli", "report", str(run)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "report.html: open it in a browser\n"
+    page = (tmp_path / "report.html").read_text()
+    assert [chart["title"] for chart in embedded(page)["charts"]] == [
+        "training loss", "tokens per second",
+    ]  # fmt: skip
+    assert "fresh has no accuracy curve yet" in page
+
+
+def test_the_published_rows_are_those_of_the_paper(tmp_path):
+    run = small_run(tmp_path / "run", "off", RISING)
+    page = write_report([run], tmp_path / "r.html").read_text()
+    rows = {row[0]: row[1:] for row in cells(page, "published")}
+    assert rows["ConvBERT-small"] == ["1.30e+18", "14M", "78.9", "84.1", "70.5", "◆"]
+    assert rows["BERT-base"] == ["6.40e+19", "110M", "80.9", "88.4", "77.1", ""]
+    assert rows["TinyBERT (distilled)"][0] == "≥ 6.40e+19"
+    optimal = [name for name, row in rows.items() if row[-1] == "◆"]
+    assert all(name.startswith("ConvBERT") for name in optimal)
+    assert yaml.safe_load((run / "config.yaml").read_text())["steps"] == 800
