@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: install lint types test test-slow test-slurm test-browser slurm-packages slurm-local slurm-local-stop \
-	quickstart clean
+	bench bench-zero bench-gpu quickstart clean
 
 install: $(STAMP)
 
@@ -52,6 +52,20 @@ slurm-local-stop: install
 # Real Chromium against the real MLflow UI and the report; Debian's package, installed on first use.
 test-browser: install
 	$(BIN)/python -m pytest -m browser
+
+# Ours and transformers in turns: operator, block, encoder, training steps, loader, tokenizer.
+bench: install
+	$(BIN)/python -m tests.benchmarks
+
+# What each ZeRO stage costs beside plain DDP, on two processes.
+bench-zero: install
+	$(BIN)/python -m tests.benchmarks.zero
+
+# The same on one GPU, in bfloat16, with the share of its matrix-product rate (MFU).
+bench-gpu: install
+	$(BIN)/python -m tests.benchmarks --device cuda --dtype bfloat16 --batch 128 \
+		--size small --size medium-small --size base --length 128 --length 512 \
+		--suite operator --suite block --suite forward --suite step --suite pretraining
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -17,6 +17,7 @@ from convbert.data_pipeline.batch import Batch
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
+from convbert.models.ops.compilation import compile_for_training
 from convbert.models.pretraining import build_model
 from convbert.pretrain.checkpoints.saving import Checkpointer
 from convbert.pretrain.checks import Split
@@ -84,6 +85,16 @@ class Means:
         return means
 
 
+def _agree(sums: Tensor, norm: float | Tensor) -> list[float]:
+    """Add the sums up over the processes and return them and the norm.
+
+    This is the one place of an update where the host waits for the device. It lies before the
+    optimizer, whose work then runs while the host prepares the next batch.
+    """
+    dist.all_reduce(sums)
+    return torch.cat([sums, torch.as_tensor(norm, device=sums.device).float().view(1)]).tolist()
+
+
 class Trainer:
     """One process's part of a run."""
 
@@ -141,7 +152,7 @@ class Trainer:
             initialise_from(model, config.model.init_from)
         objective = build_objective(model, config.objective)
         if config.compile:
-            objective.compile()
+            compile_for_training(objective)
         deepspeed = resolve_deepspeed_config(
             load_deepspeed_config(config.deepspeed),
             precision=config.precision,
@@ -280,11 +291,12 @@ class Trainer:
         sums = torch.tensor([0.0] * len(STATISTICS) + flags, device=self.engine.device)
         event: Event | None = None
         self.norms.wanted = self._report_due(self.step + 1)
+        values: list[float] = []
 
         def accept(norm: float | Tensor) -> bool:
-            nonlocal event
-            dist.all_reduce(sums)
-            event = self.judge.look(self._loss(sums), float(norm))
+            nonlocal event, values
+            values = _agree(sums, norm)
+            event = self.judge.look(self._loss(values), values[-1])
             return event is None or event.applied
 
         for index in range(self.split.accumulation):
@@ -295,19 +307,19 @@ class Trainer:
             update = self.engine.step(rate, accept)
         assert update is not None
         if update.overflow:
-            dist.all_reduce(sums)
+            values = _agree(sums, update.norm)
             scaled = self.config.precision == "fp16"
-            event = self.judge.overflowed(self._loss(sums), scaled=scaled)
+            event = self.judge.overflowed(self._loss(values), scaled=scaled)
         self.step += 1
         if (trace := self.profile.at(self.step)) is not None:
             tracker.artifact(trace)
-        *values, stops, failures = sums.tolist()
+        *counts, stops, failures, last_norm = values
         row = Row(
             step=self.step,
             batch=number,
-            sums=dict(zip(STATISTICS, values, strict=True)),
-            loss=self._loss(sums),
-            norm=float(update.norm),
+            sums=dict(zip(STATISTICS, counts, strict=True)),
+            loss=self._loss(values),
+            norm=last_norm,
             applied=update.applied,
             stop=stops > 0,
             failed=failures > 0,
@@ -315,10 +327,10 @@ class Trainer:
         self._rows.append(row)
         return row, event
 
-    def _loss(self, sums: Tensor) -> float:
-        """Return the total loss per slot and token; reading it waits for the device."""
+    def _loss(self, sums: list[float]) -> float:
+        """Return the total loss per slot and token."""
         weights = self.config.objective
-        values = summarise(dict(zip(STATISTICS, sums.tolist(), strict=False)))
+        values = summarise(dict(zip(STATISTICS, sums, strict=False)))
         return weights.generator_weight * values["loss/mlm"] + (
             weights.discriminator_weight * values.get("loss/rtd", 0.0)
         )

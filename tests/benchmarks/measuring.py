@@ -14,25 +14,33 @@ MIN_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Contender:
-    """One way of doing the work: ``run`` does it once; ``resident_bytes`` are its parameters."""
+    """One way of doing the work: ``run`` does it once; ``resident_bytes`` are its parameters.
+
+    ``flops`` are the multiply-adds of a call, counted twice each, and ``bytes`` what a call has to
+    read and write at least; either is 0 where it says nothing.
+    """
 
     name: str
     run: Callable[[], object]
     resident_bytes: int = 0
+    flops: float = 0.0
+    bytes: float = 0.0
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Contenders for the same work; ratios are taken to the first of them.
 
-    ``tokens`` are those of one call; ``flops`` maps a contender to the multiply-adds of a call,
-    counted twice each, where they say something.
+    ``tokens`` are those of one call. ``tensors`` says that the memory is PyTorch's and can be
+    measured; ``rivals`` that the contenders do the same work, so that ratios mean something.
     """
 
     title: str
     tokens: int
     contenders: Sequence[Contender]
-    flops: dict[str, float] = field(default_factory=dict)
+    tensors: bool = True
+    rivals: bool = True
+    notes: Sequence[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -58,19 +66,30 @@ class Result:
         return statistics.median(theirs / ours for theirs, ours in pairs)
 
 
+@dataclass(frozen=True)
+class Rates:
+    """What the machine can do: operations of a matrix product and bytes of a copy, per second."""
+
+    gemm: float
+    copy: float
+
+
 def measure(comparison: Comparison, *, seconds: float) -> list[Result]:
     """Run the contenders in turns for about ``seconds`` seconds, after warming each up."""
-    first = {c.name: _timed(c.run) for c in comparison.contenders}
-    for contender in comparison.contenders:
+    contenders = comparison.contenders
+    first = {c.name: _timed(c.run) for c in contenders}
+    for contender in contenders:
         for _ in range(WARM_UP_CALLS - 1):
             contender.run()
-    peaks = {c.name: c.resident_bytes + peak_bytes(c.run) for c in comparison.contenders}
-    times: dict[str, list[float]] = {c.name: [] for c in comparison.contenders}
+    peaks = dict.fromkeys(first, 0)
+    if comparison.tensors:
+        peaks = {c.name: c.resident_bytes + peak_bytes(c.run) for c in contenders}
+    times: dict[str, list[float]] = {c.name: [] for c in contenders}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[comparison.contenders[0].name]) < MIN_ROUNDS:
-        for contender in comparison.contenders:
+    while time.perf_counter() < end or len(times[contenders[0].name]) < MIN_ROUNDS:
+        for contender in contenders:
             times[contender.name].append(_timed(contender.run))
-    return [Result(c, times[c.name], peaks[c.name], first[c.name]) for c in comparison.contenders]
+    return [Result(c, times[c.name], peaks[c.name], first[c.name]) for c in contenders]
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
@@ -93,13 +112,16 @@ def peak_bytes(run: Callable[[], object]) -> int:
     return peak
 
 
-def gemm_rate(dtype: torch.dtype, device: str, *, size: int = 2048, calls: int = 7) -> float:
-    """Return the best rate of a large matrix product in operations per second."""
-    if device == "cuda":
-        size *= 4
+def measure_rates(dtype: torch.dtype, device: str, *, calls: int = 7) -> Rates:
+    """Measure the best rates of a large matrix product and of a large copy."""
+    size = 8192 if device == "cuda" else 2048
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    best = min(_timed(lambda: left @ right) for _ in range(calls))
-    return 2 * size**3 / best
+    product = min(_timed(lambda: left @ right) for _ in range(calls))
+    # Several times the last cache of the processors there are.
+    source = torch.ones(1 << 28, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copy = min(_timed(lambda: target.copy_(source)) for _ in range(calls))
+    return Rates(2 * size**3 / product, 2 * source.numel() / copy)
 
 
 def _timed(run: Callable[[], object]) -> float:

@@ -76,11 +76,15 @@ def operator(setting: Setting) -> Comparison:
     logits = setting.random(setting.batch, setting.length, heads, taps)
     upstream = setting.random(setting.batch, setting.length, heads, width, grad=False)
 
+    # Forward reads value and logits and writes the output; backward reads both and the output's
+    # gradient and writes two gradients.
+    least = 5 * value.numel() + 3 * logits.numel()
+
     def contender(name: str, function: Callable[..., Tensor]) -> Contender:
         def run() -> None:
             torch.autograd.grad(function(value, logits), (value, logits), upstream)
 
-        return Contender(name, run)
+        return Contender(name, run, bytes=least * value.element_size())
 
     contenders = [
         contender("unfold, eager", unfolded_conv),
@@ -100,15 +104,17 @@ def block(setting: Setting) -> Comparison:
         compile_it(setting.place(layer))
 
         def run() -> None:
-            layer.zero_grad()
             layer(hidden).sum().backward()
+            layer.zero_grad()
+            hidden.grad = None
 
-        return Contender(name, run, _parameter_bytes(layer))
+        return Contender(name, run, parameter_bytes(layer))
 
     config = setting.config
     contenders = [
         contender("transformers, eager", transformers_layer(config), leave_eager),
         contender("transformers, compiled", transformers_layer(config), compile_plainly),
+        contender("our ELECTRA, compiled", EncoderLayer(setting.electra), compile_for_training),
         contender("ours, eager", EncoderLayer(config), leave_eager),
         contender("ours, compiled", EncoderLayer(config), compile_for_training),
     ]
@@ -119,6 +125,8 @@ def forward(setting: Setting) -> Comparison:
     """The encoder without gradients."""
     ids = setting.ids(setting.config.vocab_size)
 
+    work = setting.batch * forward_flops(setting.config, setting.length, convention="hardware")
+
     def contender(name: str, encoder: nn.Module, compiled: bool) -> Contender:
         encoder = setting.place(encoder).eval()
         call = torch.compile(encoder, dynamic=False) if compiled else encoder
@@ -127,7 +135,7 @@ def forward(setting: Setting) -> Comparison:
             with torch.no_grad():
                 call(ids)
 
-        return Contender(name, run, _parameter_bytes(encoder))
+        return Contender(name, run, parameter_bytes(encoder), flops=work)
 
     contenders = [
         contender("transformers, eager", TransformersEncoder(setting.config), False),
@@ -135,9 +143,7 @@ def forward(setting: Setting) -> Comparison:
         contender("ours, eager", Encoder(setting.config), False),
         contender("ours, compiled", Encoder(setting.config), True),
     ]
-    work = forward_flops(setting.config, setting.length, convention="hardware")
-    flops = {c.name: work * setting.batch for c in contenders}
-    return Comparison("encoder, forward", setting.tokens, contenders, flops)
+    return Comparison("encoder, forward", setting.tokens, contenders)
 
 
 class _Detector(nn.Module):
@@ -169,17 +175,16 @@ def step(setting: Setting) -> Comparison:
         ("our ConvBERT, eager", Encoder, convbert, leave_eager),
         ("our ConvBERT, compiled", Encoder, convbert, compile_for_training),
     )
-    contenders, flops = [], {}
+    contenders = []
     for name, build, config, compile_it in entries:
         detector = setting.place(_Detector(build(config), config))
         compile_it(detector)
-        contenders.append(
-            Contender(name, _training(detector, ids, replaced), _parameter_bytes(detector))
-        )
         work = forward_flops(config, setting.length, head="discriminator", convention="hardware")
-        flops[name] = 3 * work * setting.batch
+        run = _training(detector, ids, replaced)
+        memory, flops = parameter_bytes(detector), 3 * work * setting.batch
+        contenders.append(Contender(name, run, memory, flops=flops))
     title = "training step of the discriminator, forward + backward"
-    return Comparison(title, setting.tokens, contenders, flops)
+    return Comparison(title, setting.tokens, contenders)
 
 
 def masked_head(setting: Setting) -> Comparison:
@@ -226,11 +231,12 @@ SUITES: dict[str, Callable[[Setting], Comparison]] = {
 
 def _training(module: nn.Module, ids: Tensor, replaced: Tensor) -> Callable[[], None]:
     def run() -> None:
-        module.zero_grad()
         module(ids, replaced).backward()
+        module.zero_grad()
 
     return run
 
 
-def _parameter_bytes(module: nn.Module) -> int:
+def parameter_bytes(module: nn.Module) -> int:
+    """Return what the module's parameters take."""
     return sum(p.numel() * p.element_size() for p in module.parameters())
