@@ -149,3 +149,12 @@ def test_rows_are_padded_at_the_end() -> None:
         [CLS, 9, SEP, PAD, PAD],
         [CLS, 8, 7, SEP, PAD],
     ]
+
+
+@pytest.mark.parametrize("length", [128, 512])
+def test_full_rows_hold_less_than_one_per_cent_padding(documents: list[str], length: int) -> None:
+    # Words stand for tokens: what counts is how long real documents are.
+    words = [[[5] * len(part.split()) for part in split_segments(text)] for text in documents]
+    packed = to_array(pack_full(numbered(words), rows_of(length), 0), rows_of(length))
+    assert packed.size > 50 * length
+    assert (packed == PAD).mean() < 0.01
