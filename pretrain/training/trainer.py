@@ -88,8 +88,8 @@ class Means:
 def _agree(sums: Tensor, norm: float | Tensor) -> list[float]:
     """Add the sums up over the processes and return them and the norm.
 
-    This is the one place of an update where the host waits for the device. It lies before the
-    optimizer, whose work then runs while the host prepares the next batch.
+    This is the one place of an update where this package makes the host wait for the device. It
+    lies before the optimizer, whose work then runs while the host prepares the next batch.
     """
     dist.all_reduce(sums)
     return torch.cat([sums, torch.as_tensor(norm, device=sums.device).float().view(1)]).tolist()

@@ -25,13 +25,14 @@ from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
 from convbert.pretrain.objective.config import ObjectiveConfig
 from convbert.pretrain.objective.losses import Normalisers, Objective, build_objective
+from convbert.pretrain.training.assembly import build_engine
 from convbert.pretrain.training.engine import (
-    build_engine,
     init_distributed,
     load_deepspeed_config,
     resolve_deepspeed_config,
 )
 from convbert.pretrain.training.optimizer import AdamW, parameter_groups
+from convbert.pretrain.training.schedule import OptimizerConfig
 from tests.benchmarks.pretraining import mask, random_batch
 from tests.benchmarks.suites import Setting
 from tests.benchmarks.table import machine
@@ -144,7 +145,7 @@ def _engine(setting: Setting, stage: str) -> Step:
         accumulation=1,
         clip=CLIP,
     )
-    engine = build_engine(_objective(setting), config, weight_decay=DECAY)
+    engine, _ = build_engine(_objective(setting), config, OptimizerConfig(weight_decay=DECAY))
     inputs = _inputs(setting)
 
     def step() -> None:
