@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install lint types test test-slow test-slurm test-browser slurm-packages slurm-local slurm-local-stop \
+.PHONY: install lint types test test-slow test-slurm test-browser browser-packages slurm-packages slurm-local slurm-local-stop \
 	bench bench-zero bench-gpu quickstart clean
 
 install: $(STAMP)
@@ -50,8 +50,12 @@ slurm-local-stop: install
 	$(BIN)/python -m convbert.cluster.local stop
 
 # Real Chromium against the real MLflow UI and the report; Debian's package, installed on first use.
-test-browser: install
+test-browser: install browser-packages
 	$(BIN)/python -m pytest -m browser
+
+INSTALL_BROWSER := DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium chromium-driver
+browser-packages:
+	@command -v chromedriver >/dev/null || $(INSTALL_BROWSER) || { apt-get update && $(INSTALL_BROWSER); }
 
 # Ours and transformers in turns: operator, block, encoder, training steps, loader, tokenizer.
 bench: install

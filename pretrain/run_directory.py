@@ -86,6 +86,15 @@ def code_version() -> str:
     return found.stdout.strip() or _version("convbert-pretrain") or "unknown"
 
 
+def hardware() -> str:
+    """Name what one process computes on: the GPU, else the processor's architecture."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU ({platform.machine()})"
+
+
 def environment() -> dict[str, Any]:
     """Describe what a run executes on: versions, command and host."""
     return {

@@ -15,6 +15,7 @@ from convbert.pretrain.finetune.sources import Source
 from convbert.pretrain.finetune.starts import Checkpoints, Place
 from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.report.curve import Curve, Point, publish
+from convbert.pretrain.report.page import write_report
 from convbert.pretrain.tracking.tracker import Tracker
 
 OnResult = Callable[[str, FinetuneResult], None]
@@ -42,8 +43,9 @@ def evaluate_checkpoints(
     """Fine-tune every checkpoint, and the same model from random weights, on every task.
 
     Each task gets a folder ``report/TASK`` in the run directory with ``results.json``,
-    ``curve.json`` and ``curve.png``; points, pictures and data are published in the run's MLflow
-    run. Raises ``UserError`` for unusable task files before any training.
+    ``curve.json``, ``curve.png`` and the interactive page ``curve.html``; points, pictures and data
+    are published in the run's MLflow run. Raises ``UserError`` for unusable task files before any
+    training.
     """
     prepared = [prepare(task, checkpoints.tokenizer, effort.source) for task in tasks]
     starts, places = checkpoints.starts(), checkpoints.places
@@ -124,6 +126,7 @@ def _publish(checkpoints: Checkpoints, results: TaskResults, folder: Path) -> No
         for start in results.starts:
             _log_others(tracker, results, start)
         tracker.artifact(folder / "results.json")
+        tracker.artifact(write_report([checkpoints.run.path], folder / "curve.html"))
     except BaseException:
         tracker.close("FAILED")
         raise

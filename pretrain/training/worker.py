@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 from convbert.models.errors import UserError
-from convbert.pretrain.run_directory import RunDirectory, code_version
+from convbert.pretrain.run_directory import RunDirectory, code_version, hardware
 from convbert.pretrain.training.stopping import StopRequest
 
 STOPPED = 75
@@ -62,6 +62,7 @@ def train(path: Path, stop: StopRequest) -> bool:
             "tokenizer": tokenizer.digest,
             "recipe": config.model.preset,
             "world_size": str(world),
+            "hardware": f"{world} x {hardware()}",
         },
         resume_step=start,
     )

@@ -3,6 +3,7 @@
 from convbert.pretrain.config import resolve
 from convbert.pretrain.finetune.runs import Spread
 from convbert.pretrain.report.curve import Curve, Point, publish
+from convbert.pretrain.report.page import write_report
 from convbert.pretrain.run_directory import RunDirectory
 from convbert.pretrain.tracking.tracker import open_tracker
 
@@ -48,7 +49,9 @@ def small_run(path, uri, medians, flops_per_step=1e12, overrides=(), processes=2
         }
         tracker.log(step, step * flops_per_step, values)
     if medians is not None:
-        publish(small_curve(path.name, medians, flops_per_step), path / "report" / "mood", tracker)
+        folder = path / "report" / "mood"
+        publish(small_curve(path.name, medians, flops_per_step), folder, tracker)
+        tracker.artifact(write_report([path], folder / "curve.html"))
     for step in STEPS:
         value = 0.1 + step / 4000
         tracker.curve_point(step * flops_per_step, "held_out/accuracy", value, step=step)

@@ -116,6 +116,7 @@ def test_several_tasks_are_finetuned_with_results_curves_and_predictions(run, la
         curve = json.loads((folder / "curve.json").read_text())
         assert curve["points"][0]["spread"] == spread
         assert (folder / "curve.png").stat().st_size > 10_000
+        assert "measure-0" in (folder / "curve.html").read_text()
         assert [p["extra"]["step"] for p in points(run, f"{name}/{metric}")] == [0, 4]
     predictions = run / "report" / "synthetic_cola" / "predictions" / "step-4"
     assert len((predictions / "SyntheticCoLA.tsv").read_text().splitlines()) == 201

@@ -1,0 +1,63 @@
+"""Headless Chromium that notes every request and every message of the console."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1280,900",
+)  # fmt: skip
+
+
+class Browser:
+    """A driver with what its pages asked for and complained about."""
+
+    def __init__(self, driver):
+        self.driver = driver
+        self.requested = []
+
+    def requests(self):
+        """Return the addresses that pages (not the browser itself) asked for so far."""
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                self.requested.append(message["params"]["request"]["url"])
+        return self.requested
+
+    def requests_elsewhere(self):
+        """Return those that leave this machine."""
+        inside = ("data", "file", "blob", "about", "chrome")
+        urls = [urlsplit(url) for url in self.requests()]
+        return [u.geturl() for u in urls if u.scheme not in inside and u.hostname != "127.0.0.1"]
+
+    def complaints(self):
+        """Return the console's errors since the last call."""
+        return [e for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
+
+    def picture(self, name):
+        """Keep a screenshot in the folder that CONVBERT_SCREENSHOTS names, if any."""
+        if folder := os.environ.get("CONVBERT_SCREENSHOTS"):
+            self.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+
+@pytest.fixture
+def browser(tmp_path):
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.fail("needs Chromium: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    found = webdriver.Chrome(options=options, service=Service(driver))
+    yield Browser(found)
+    found.quit()

@@ -1,0 +1,66 @@
+"""The report page in Chromium: pointing, hiding runs, the axes, and no request to anywhere."""
+
+import itertools
+
+import pytest
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from small_runs import small_run
+
+from convbert.pretrain.report.page import write_report
+
+pytestmark = pytest.mark.browser
+
+FIGURE = "#measure-0"
+
+
+def found(browser, selector):
+    return browser.driver.find_elements(By.CSS_SELECTOR, selector)
+
+
+def gaps(browser):
+    """Horizontal distances between the points of the first run, in the picture's units."""
+    script = """return [...document.querySelectorAll('#measure-0 [data-run="0"] .point')]
+        .map(p => p.transform.baseVal[0].matrix.e)"""
+    places = browser.driver.execute_script(script)
+    return [right - left for left, right in itertools.pairwise(places)]
+
+
+def test_the_page_shows_what_a_reader_points_at(tmp_path, browser):
+    runs = [
+        small_run(tmp_path / "wide", "off", (0.6, 0.65, 0.7, 0.75)),
+        small_run(tmp_path / "deep", "off", (0.58, 0.6, 0.72, 0.8), 2e12, ["seed=7"], 4),
+    ]
+    browser.driver.get(write_report(runs, tmp_path / "report.html").as_uri())
+    assert len(found(browser, f"{FIGURE} .point")) == 8
+    assert len(found(browser, f"{FIGURE} .band")) == 2
+    tip = browser.driver.find_element(By.ID, "tip")
+    assert not tip.is_displayed()
+
+    last = found(browser, f"{FIGURE} [data-run='1'] .point")[-1]
+    ActionChains(browser.driver).move_to_element(last).perform()
+    assert tip.is_displayed()
+    lines = tip.text.splitlines()
+    assert lines == ["deep", "1.6×10¹⁵ FLOPs", "0.4444 process hours", "step 800",
+                     "0.8 (0.79 to 0.808, 3 seeds)"]  # fmt: skip
+    browser.picture("report")
+
+    # On a log axis doubling is the same distance everywhere, on a linear one it doubles.
+    assert gaps(browser) == pytest.approx([gaps(browser)[0]] * 3, rel=1e-3)
+    found(browser, "input[value=linear]")[0].click()
+    first, second, third = gaps(browser)
+    assert (second, third) == pytest.approx((2 * first, 4 * first), rel=1e-3)
+    found(browser, "input[value=hours]")[0].click()
+    assert "process hours" in found(browser, FIGURE)[0].text
+
+    button = found(browser, "#legend button")[1]
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert not found(browser, "[data-run='1']")
+    assert len(found(browser, f"{FIGURE} .point")) == 4
+    button.click()
+    assert len(found(browser, f"{FIGURE} .point")) == 8
+
+    assert browser.complaints() == []
+    assert any(url.startswith("file:") for url in browser.requests())
+    assert browser.requests_elsewhere() == []
