@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install lint types test test-slow test-slurm test-browser browser-packages slurm-packages slurm-local slurm-local-stop \
+.PHONY: install lint types test test-slow test-slurm test-browser browser-packages postgres-packages slurm-packages slurm-local slurm-local-stop \
 	bench bench-zero bench-gpu quickstart clean
 
 install: $(STAMP)
@@ -30,8 +30,13 @@ types: install
 test: install
 	$(BIN)/python -m pytest -m "not (slow or slurm or browser)"
 
-test-slow: install
+# One of them runs PostgreSQL; Debian's package is installed on first use (root).
+test-slow: install postgres-packages
 	$(BIN)/python -m pytest -m slow
+
+INSTALL_POSTGRES := DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql
+postgres-packages:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(INSTALL_POSTGRES) || { apt-get update && $(INSTALL_POSTGRES); }
 
 # A real SLURM of several nodes on this machine; Debian's packages are installed on first use (root).
 test-slurm: install slurm-packages

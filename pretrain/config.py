@@ -121,6 +121,9 @@ class TrackingConfig(_Section):
     )
     experiment: str = "convbert-pretraining"
     log_every: int = Field(10, gt=0, description="updates per line on the terminal")
+    system_seconds: float | None = Field(
+        30.0, ge=1, description="how often rank 0's machine is looked at; null for never"
+    )
 
 
 class PhaseConfig(_Section):

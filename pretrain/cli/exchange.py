@@ -16,11 +16,14 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
     step: Annotated[int | None, typer.Option(help="Checkpoint; default the newest.")] = None,
     average: Average = None,
+    register: Annotated[
+        str | None, typer.Option(help="Name in MLflow's model registry to add a version to.")
+    ] = None,
 ) -> None:
     """Write a checkpoint in Hugging Face format: config, weights, tokenizer, model card."""
     from convbert.pretrain import commands
 
-    commands.export(run, output, step, average)
+    commands.export(run, output, step, average, register)
 
 
 @app.command("import")

@@ -1,6 +1,8 @@
-"""What is kept of fine-tunings: ``results.json``, and the predictions of the best seed."""
+"""What is kept of fine-tunings: files of results, and the predictions of the best seed."""
 
-from collections.abc import Sequence
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -58,41 +60,59 @@ class TaskResults(_Record):
     rows: dict[str, int]
     starts: list[StartResults]
 
-    def joined(self, earlier: "TaskResults") -> "TaskResults":
-        """Add the other starting points of ``earlier``, if it measured in the same way."""
+    def comparable(self, other: "TaskResults") -> bool:
+        """Tell whether both were measured in the same way, on the same rows."""
         same = ("run", "task", "metric", "recipe", "rows")
-        if any(getattr(self, key) != getattr(earlier, key) for key in same):
-            return self
-        own = {start.start for start in self.starts}
-        kept = [start for start in earlier.starts if start.start not in own]
-        starts = sorted([*kept, *self.starts], key=lambda start: start.step)
-        return self.model_copy(update={"starts": starts})
+        return all(getattr(self, key) == getattr(other, key) for key in same)
 
 
 def write_results(results: TaskResults, data: TaskData, folder: Path) -> TaskResults:
-    """Write ``results.json`` and, where they were kept, predictions into ``folder``.
+    """Write what was measured into ``folder``; return it with all that was measured before.
 
-    Checkpoints that were measured before, with the same recipe on the same rows, stay in the file;
-    what it holds is returned. ``predictions/START/`` holds those of the seed that is best on the
-    dev split.
+    ``checkpoints/START.json`` holds one starting point, ``results.json`` all of them that were
+    measured with the same recipe on the same rows, by whichever command. ``predictions/START/``
+    holds, where they were kept, those of the seed that is best on the dev split. Several processes
+    may evaluate checkpoints of one run at the same time.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for start in results.starts:
         best = max(start.results, key=lambda result: result.score)
         for split, predictions in best.predictions.items():
-            place = folder / "predictions" / start.start.replace(" ", "-")
+            place = folder / "predictions" / _file_name(start)
             write_predictions(data, split, predictions, place)
-    path = folder / RESULTS
-    if path.is_file():
-        results = results.joined(read_results(path))
-    with atomic_write(path) as file:
-        file.write(results.model_dump_json(indent=1).encode() + b"\n")
-    return results
+    single = folder / "checkpoints"
+    single.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        for start in results.starts:
+            alone = results.model_copy(update={"starts": [start]})
+            _write(alone, single / f"{_file_name(start)}.json")
+        found = [read_results(path) for path in sorted(single.glob("[!.]*.json"))]
+        starts = [start for one in found if one.comparable(results) for start in one.starts]
+        starts.sort(key=lambda start: start.step)
+        together = results.model_copy(update={"starts": starts})
+        _write(together, folder / RESULTS)
+    return together
 
 
 def read_results(path: Path) -> TaskResults:
-    """Read ``results.json``; raises ``UserError`` for anything else."""
+    """Read a file of results; raises ``UserError`` for anything else."""
     try:
         return TaskResults.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise UserError(f"{path}: not a file of results; move it away") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder of results while files are joined."""
+    with open(folder / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _file_name(start: StartResults) -> str:
+    return start.start.replace(" ", "-")
+
+
+def _write(results: TaskResults, path: Path) -> None:
+    with atomic_write(path) as file:
+        file.write(results.model_dump_json(indent=1).encode() + b"\n")

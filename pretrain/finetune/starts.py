@@ -12,7 +12,7 @@ from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.exchange.trained_model import PretrainingModel, kept_encoder, load_model
 from convbert.pretrain.finetune.runs import Start
 from convbert.pretrain.run_directory import RunDirectory
-from convbert.pretrain.tracking.tracker import Tracker, open_tracker
+from convbert.pretrain.tracking.tracker import Tracker, add_to_run
 from convbert.pretrain.training.phases import Timeline
 
 BASELINE = "from random weights"
@@ -47,6 +47,10 @@ class Checkpoints:
         self.places = [Place(BASELINE, 0, 0.0)]
         self.places += [Place(f"step {step}", step, timeline.flops(step)) for step in self.steps]
 
+    def measured(self, task: str) -> str:
+        """Name what a task measures here, which is something else for averaged weights."""
+        return task if self._average == 1 else f"{task}_average_{self._average}"
+
     def starts(self) -> dict[str, Start]:
         """Return what fine-tuning starts from: a shape for random weights, then the encoders."""
         starts: dict[str, Start] = {BASELINE: self.networks.discriminator}
@@ -65,13 +69,9 @@ class Checkpoints:
 
     def tracker(self) -> Tracker:
         """Open the tracker of the run, to add to what its training logged."""
-        return open_tracker(
+        return add_to_run(
             self.run.path,
-            enabled=True,
             experiment=self.config.tracking.experiment,
             run_name=self.run.name,
             tracking_uri=self.config.tracking.uri,
-            params={},
-            tags={},
-            resume_step=None,
         )

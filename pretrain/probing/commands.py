@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +14,7 @@ from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
 from convbert.pretrain.exchange.trained_model import kept_encoder
 from convbert.pretrain.finetune.kinds import prepare
+from convbert.pretrain.finetune.results import locked
 from convbert.pretrain.finetune.sources import Source
 from convbert.pretrain.finetune.starts import Checkpoints, Place
 from convbert.pretrain.finetune.task import TaskSpec
@@ -77,15 +79,21 @@ def probe_run(
 
 
 def _write(folder: Path, pooling: Pooling, points: list[tuple[Place, Values]]) -> Path:
+    """Write ``probe.json``, in which other checkpoints with the same pooling stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    entries = [
-        {"start": place.label, "step": place.step, "flops": place.flops, "values": values}
-        for place, values in points
-    ]
-    content = {"pooling": pooling, "points": entries}
-    with atomic_write(folder / "probe.json") as file:
-        file.write(json.dumps(content, indent=1).encode() + b"\n")
-    return folder / "probe.json"
+    path = folder / "probe.json"
+    entries = {
+        place.step: {"start": place.label, "step": place.step, "flops": place.flops, "values": v}
+        for place, v in points
+    }
+    with locked(folder):
+        before = json.loads(path.read_bytes()) if path.exists() else {}
+        if before.get("pooling") == pooling:
+            entries = {entry["step"]: entry for entry in before["points"]} | entries
+        content = {"pooling": pooling, "points": [entries[step] for step in sorted(entries)]}
+        with atomic_write(path) as file:
+            file.write(json.dumps(content, indent=1).encode() + b"\n")
+    return path
 
 
 @contextmanager
@@ -98,7 +106,7 @@ def _closing(tracker: Tracker) -> Iterator[None]:
     tracker.close("FINISHED")
 
 
-def _log(tracker: Tracker, place: Place, values: Values, **extra: int) -> None:
+def _log(tracker: Tracker, place: Place, values: Values, **extra: Any) -> None:
     for name, value in values.items():
         tracker.curve_point(place.flops, name, value, step=place.step, **extra)
 

@@ -9,13 +9,20 @@ from convbert.models.interop.hf import load_pretrained
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.loop import FinetuneResult
-from convbert.pretrain.finetune.results import StartResults, TaskResults, write_results
+from convbert.pretrain.finetune.results import (
+    RESULTS,
+    StartResults,
+    TaskResults,
+    locked,
+    write_results,
+)
 from convbert.pretrain.finetune.runs import Start, finetune_all
 from convbert.pretrain.finetune.sources import Source
 from convbert.pretrain.finetune.starts import Checkpoints, Place
 from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.report.curve import Curve, Point, publish
 from convbert.pretrain.report.page import write_report
+from convbert.pretrain.report.seeds import curve_name, log_seeds
 from convbert.pretrain.tracking.tracker import Tracker
 
 OnResult = Callable[[str, FinetuneResult], None]
@@ -44,16 +51,17 @@ def evaluate_checkpoints(
 
     Each task gets a folder ``report/TASK`` in the run directory with ``results.json``,
     ``curve.json``, ``curve.png`` and the interactive page ``curve.html``; points, pictures and data
-    are published in the run's MLflow run. Raises ``UserError`` for unusable task files before any
-    training.
+    are published in the run's MLflow run, each seed's in a nested one. Raises ``UserError`` for
+    unusable task files before any training.
     """
-    prepared = [prepare(task, checkpoints.tokenizer, effort.source) for task in tasks]
+    named = [task.model_copy(update={"name": checkpoints.measured(task.name)}) for task in tasks]
+    prepared = [prepare(task, checkpoints.tokenizer, effort.source) for task in named]
     starts, places = checkpoints.starts(), checkpoints.places
     found = []
     for data in prepared:
         folder = checkpoints.run.report / data.task.name
         results = _finetune(starts, places, data, effort, folder, checkpoints.run.name, on_result)
-        _publish(checkpoints, results, folder)
+        _publish(checkpoints, results, data, folder)
         found.append(results)
     return found
 
@@ -111,7 +119,7 @@ def _finetune(
     return write_results(results, data, folder)
 
 
-def _publish(checkpoints: Checkpoints, results: TaskResults, folder: Path) -> None:
+def _publish(checkpoints: Checkpoints, results: TaskResults, data: TaskData, folder: Path) -> None:
     baseline, *trained = results.starts
     curve = Curve(
         run=results.run,
@@ -122,11 +130,14 @@ def _publish(checkpoints: Checkpoints, results: TaskResults, folder: Path) -> No
     )
     tracker = checkpoints.tracker()
     try:
-        publish(curve, folder, tracker)
+        with locked(folder):
+            publish(curve, folder, tracker)
+            page = write_report([checkpoints.run.path], folder / "curve.html")
         for start in results.starts:
             _log_others(tracker, results, start)
-        tracker.artifact(folder / "results.json")
-        tracker.artifact(write_report([checkpoints.run.path], folder / "curve.html"))
+        log_seeds(tracker, results, data)
+        tracker.artifact(folder / RESULTS)
+        tracker.artifact(page)
     except BaseException:
         tracker.close("FAILED")
         raise
@@ -138,7 +149,7 @@ def _log_others(tracker: Tracker, results: TaskResults, start: StartResults) -> 
     for split, spreads in start.spreads.items():
         for metric, spread in spreads.items():
             if (split, metric) != ("dev", results.metric):
-                name = results.task if split == "dev" else f"{results.task}_{split}"
                 rest = spread.model_dump()
                 value = rest.pop("median")
-                tracker.curve_point(start.flops, f"{name}/{metric}", value, step=start.step, **rest)
+                name = curve_name(results.task, split, metric)
+                tracker.curve_point(start.flops, name, value, step=start.step, **rest)

@@ -81,7 +81,9 @@ def read_run(path: Path) -> ReportRun:
         raise UserError(f"{path}: not a run directory (no config.yaml in it)")
     log = path / FILE_NAME
     records = list(read_records(log)) if log.is_file() else []
-    curves = _logged([r for r in records if isinstance(r, CurvePoint)]) | _published(run.report)
+    curves = _logged(
+        [r for r in records if isinstance(r, CurvePoint) and r.within is None]
+    ) | _published(run.report)
     track = _track([r for r in records if isinstance(r, StepRecord)])
     if not curves and not track.flops:
         raise UserError(

@@ -19,6 +19,7 @@ from convbert.pretrain.tracking.metrics_log import (
     ArtifactRecord,
     CurvePoint,
     MetricsLog,
+    NestedRun,
     Record,
     decode,
     encode,
@@ -43,9 +44,15 @@ class InboxTracker:
         """Refuse: only the process that trains knows steps."""
         raise UserError(f"{self._run_dir}: trained by a running process; wait until it ends")
 
-    def curve_point(self, flops: float, name: str, value: float, **extra: Any) -> None:
+    def curve_point(
+        self, flops: float, name: str, value: float, *, within: str | None = None, **extra: Any
+    ) -> None:
         """Keep one curve record for the end."""
-        self._records.append(CurvePoint(name, now(), float(flops), float(value), extra))
+        self._records.append(CurvePoint(name, now(), float(flops), float(value), extra, within))
+
+    def nested(self, run: NestedRun) -> None:
+        """Keep the description of a nested run for the end."""
+        self._records.append(run)
 
     def event(self, kind: str, action: str, at: int, facts: dict[str, float]) -> None:
         """Refuse, as ``log``."""

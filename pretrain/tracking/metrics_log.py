@@ -1,11 +1,15 @@
 """``metrics.jsonl``: what a run measured, one JSON object a line, written before anything else.
 
-Four kinds of line share the file, so that one position in it says how much was delivered:
+Six kinds of line share the file, so that one position in it says how much was delivered:
 
 ``{"step": 50, "time": 1763900000.1, "flops": 3.1e15, "values": {"loss": 9.2}}``
     training: optimizer step, Unix seconds, cumulative training FLOPs, scalars;
 ``{"curve": "rotten_tomatoes/accuracy", "time": ..., "flops": 3.1e15, "value": 0.71, "extra": {}}``
-    one point of an accuracy-against-FLOPs curve;
+    one point of an accuracy-against-FLOPs curve, with ``"within"`` of a nested run's;
+``{"nested": "4f0c...", "name": "rotten_tomatoes, seed 0", "time": ..., "seconds": 31.0, ...}``
+    a run within this one, such as one seed of a fine-tuning: settings, tags and data;
+``{"system": "node-7", "time": ..., "values": {"cpu_utilization_percentage": 97.0}}``
+    what a machine was doing;
 ``{"event": "nan", "action": "skip", "at": 51, "time": ..., "facts": {"loss": "nan", ...}}``
     something that befell optimizer step ``at`` and what was done about it; a rollback carries
     the first step that is trained again;
@@ -49,6 +53,32 @@ class CurvePoint:
     flops: float
     value: float
     extra: dict[str, Any] = field(default_factory=dict)
+    within: str | None = None
+
+
+@dataclass(frozen=True)
+class NestedRun:
+    """A run within the run, already over, which took ``seconds``.
+
+    ``nested`` identifies it: curve points name it in ``within``. ``inputs`` are ``DataInput``s.
+    """
+
+    nested: str
+    name: str
+    time: float
+    seconds: float
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SystemRecord:
+    """How busy the machine ``system`` was; names and units are MLflow's, without its prefix."""
+
+    system: str
+    time: float
+    values: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -70,9 +100,11 @@ class EventRecord:
     facts: dict[str, float]
 
 
-Record = StepRecord | CurvePoint | ArtifactRecord | EventRecord
+Record = StepRecord | CurvePoint | NestedRun | SystemRecord | ArtifactRecord | EventRecord
 KINDS: dict[str, type[Record]] = {
     "event": EventRecord,
+    "nested": NestedRun,
+    "system": SystemRecord,
     "step": StepRecord,
     "curve": CurvePoint,
     "artifact": ArtifactRecord,
@@ -120,7 +152,10 @@ def now() -> float:
 
 def encode(record: Record) -> bytes:
     """Return the record's line, newline included."""
-    return json.dumps(_strict(asdict(record)), separators=(",", ":")).encode() + b"\n"
+    entry = _strict(asdict(record))
+    if entry.get("within", "") is None:  # most points: they are the run's own
+        del entry["within"]
+    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
 
 
 def decode(line: bytes) -> Record:
@@ -200,7 +235,7 @@ def _is_before(record: Record, step: int, flops: float) -> bool:
         return record.step <= step
     if isinstance(record, EventRecord):
         return record.at <= step
-    return isinstance(record, ArtifactRecord) or record.flops <= flops
+    return not isinstance(record, CurvePoint) or record.flops <= flops
 
 
 def _complete_lines(path: Path) -> list[bytes]:

@@ -19,18 +19,24 @@ from convbert.pretrain.tracking.metrics_log import (
     ArtifactRecord,
     CurvePoint,
     EventRecord,
+    NestedRun,
     Record,
-    StepRecord,
     decode,
     read_records,
 )
-from convbert.pretrain.tracking.tracked_run import RunState, TrackedRun
+from convbert.pretrain.tracking.mlflow_calls import (
+    PARENT_TAG,
+    Seen,
+    artifact_location,
+    as_metrics,
+    create_run,
+    describe,
+    find_run,
+)
+from convbert.pretrain.tracking.tracked_run import DataInput, RunState, TrackedRun
 
 CURSOR_FILE = "mlflow_cursor.json"
-SQLITE = "sqlite:///"
-RUN_TAG = "convbert.run"
 BATCH_METRICS = 1000  # the most that MLflow takes in one request
-BATCH_PARAMS = 100
 READ_BYTES = 1 << 18
 
 # The thread retries by itself, so a request may fail early; values set by the user win.
@@ -38,6 +44,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 logger = logging.getLogger(__name__)
@@ -52,8 +59,8 @@ class Delivery:
         self._run_dir = run_dir
         self._cursor = run_dir / CURSOR_FILE
         self._client: Any = None
-        # By metric: when the server last got this step (of curves: this step with this value).
-        self._seen: dict[str, dict[tuple[int, float | None], int]] = {}
+        self._seen = Seen(None)
+        self._nested: dict[str, str] = {}
         self._rollbacks: list[EventRecord] = []
         if rewound:
             self.rewind()
@@ -61,13 +68,14 @@ class Delivery:
     def rewind(self) -> None:
         """Start again from the beginning of the file, which lost lines."""
         self._save_offset(0)
-        self._client, self._seen = None, {}
+        self._client = None
 
     def deliver(self) -> int:
         """Send every complete line not sent yet; return the number of metrics that were new."""
         try:
             if self._client is None:
                 self._client = self._connect()
+                self._seen, self._nested = Seen(self._client), {}
                 self._rollbacks = self._find_rollbacks()
             sent = 0
             for records, end in self._pending():
@@ -76,7 +84,7 @@ class Delivery:
             return sent
         except Exception:
             # The failed request may have been carried out: look everything up again.
-            self._client, self._seen = None, {}
+            self._client = None
             raise
 
     def finish(self) -> None:
@@ -88,7 +96,6 @@ class Delivery:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
-        from mlflow.entities import Param, RunTag
 
         state = self.run.state
         client = MlflowClient(state.tracking_uri)
@@ -98,11 +105,7 @@ class Delivery:
             self._save_offset(0)
         if state.status == "RUNNING" and run.info.status != "RUNNING":
             client.update_run(run.info.run_id, status="RUNNING")
-        params = [Param(k, v) for k, v in state.params.items() if k not in run.data.params]
-        tags = [RunTag(k, v) for k, v in state.tags.items() if run.data.tags.get(k) != v]
-        for start in range(0, max(len(params), len(tags)), BATCH_PARAMS):
-            part = slice(start, start + BATCH_PARAMS)
-            client.log_batch(run.info.run_id, params=params[part], tags=tags[part])
+        describe(client, run, state.params, state.tags, state.inputs)
         return client
 
     def _find_or_create(self, client: Any, state: RunState) -> Any:
@@ -112,12 +115,8 @@ class Delivery:
             experiment_id = client.create_experiment(state.experiment, artifact_location=location)
         else:
             experiment_id = experiment.experiment_id
-        found = client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{state.key}'")
-        if found:
-            return found[0]
-        return client.create_run(
-            experiment_id, run_name=state.run_name, tags={RUN_TAG: state.key} | state.tags
-        )
+        found = find_run(client, experiment_id, state.key)
+        return found or create_run(client, experiment_id, state.key, state.run_name, state.tags)
 
     def _pending(self) -> Iterator[tuple[list[Record], int]]:
         """Yield runs of undelivered records, each with the file position behind it."""
@@ -136,42 +135,70 @@ class Delivery:
                 yield [decode(line) for line in lines], offset
 
     def _send(self, records: list[Record]) -> int:
-        run_id = self.run.state.run_id
-        fresh = [m for record in records for m in self._metrics(record) if self._is_new(m, record)]
-        for start in range(0, len(fresh), BATCH_METRICS):
-            self._client.log_batch(run_id, metrics=fresh[start : start + BATCH_METRICS])
+        fresh: dict[str, list[Any]] = {}
+        for record in records:
+            if isinstance(record, NestedRun):
+                self._send_nested(record)
+                continue
+            run_id = self._run_of(record)
+            metrics = [m for m in as_metrics(record) if self._is_new(run_id, m, record)]
+            fresh.setdefault(run_id, []).extend(metrics)
+        for run_id, metrics in fresh.items():
+            for start in range(0, len(metrics), BATCH_METRICS):
+                part = metrics[start : start + BATCH_METRICS]
+                self._client.log_batch(run_id, metrics=part)
         for record in records:
             if isinstance(record, ArtifactRecord):
                 self._send_artifact(record)
-        return len(fresh)
+        return sum(map(len, fresh.values()))
 
-    def _metrics(self, record: Record) -> list[Any]:
-        from mlflow.entities import Metric
+    def _run_of(self, record: Record) -> str:
+        """Return the id of the MLflow run that a record belongs to."""
+        if isinstance(record, CurvePoint) and record.within is not None:
+            return self._nested_id(record.within, record.within, record.time)
+        run_id = self.run.state.run_id
+        assert run_id is not None  # set by connecting
+        return run_id
 
-        step, values = scalars(record)
-        return [Metric(key, value, int(record.time * 1000), step) for key, value in values.items()]
+    def _nested_id(self, key: str, name: str, began: float) -> str:
+        """Return the id of a nested run, which is created unless the server has it."""
+        if key not in self._nested:
+            state = self.run.state
+            mine = f"{state.key}/{key}"
+            parent = self._client.get_run(state.run_id).info
+            found = find_run(self._client, parent.experiment_id, mine) or create_run(
+                self._client,
+                parent.experiment_id,
+                mine,
+                name,
+                {PARENT_TAG: parent.run_id},
+                int(1000 * began),
+            )
+            self._nested[key] = found.info.run_id
+        return self._nested[key]
+
+    def _send_nested(self, record: NestedRun) -> None:
+        run_id = self._nested_id(record.nested, record.name, record.time - record.seconds)
+        run = self._client.get_run(run_id)
+        inputs = [DataInput.model_validate(entry) for entry in record.inputs]
+        describe(self._client, run, record.params, record.tags, inputs)
+        self._client.set_terminated(run_id, "FINISHED", int(1000 * record.time))
 
     def _find_rollbacks(self) -> list[EventRecord]:
         path = self._run_dir / FILE_NAME
         events = (r for r in read_records(path) if isinstance(r, EventRecord))
         return [event for event in events if event.action == "rollback"]
 
-    def _is_new(self, metric: Any, record: Record) -> bool:
+    def _is_new(self, run_id: str, metric: Any, record: Record) -> bool:
         """Compare with the server by step; curves may be measured again, so by value too.
 
         Steps trained again after a rollback are new although the server has the abandoned ones.
         """
         valued = isinstance(record, CurvePoint)
-        if metric.key not in self._seen:
-            history = self._client.get_metric_history(self.run.state.run_id, metric.key)
-            self._seen[metric.key] = {}
-            for m in sorted(history, key=lambda m: m.timestamp):
-                self._seen[metric.key][m.step, m.value if valued else None] = m.timestamp
         since = [
             e.time for e in self._rollbacks if not valued and e.at <= metric.step <= e.facts["step"]
         ]
-        sent = self._seen[metric.key].get((metric.step, metric.value if valued else None))
-        return sent is None or sent < 1000 * max(since, default=0.0)
+        return self._seen.adds(run_id, metric, valued, 1000 * max(since, default=0.0))
 
     def _send_artifact(self, record: ArtifactRecord) -> None:
         path = self._run_dir / record.artifact
@@ -190,29 +217,3 @@ class Delivery:
     def _save_offset(self, offset: int) -> None:
         with atomic_write(self._cursor) as file:
             file.write(json.dumps({"offset": offset}).encode())
-
-
-def scalars(record: Record) -> tuple[int, dict[str, float]]:
-    """Return the MLflow step and metrics of a record.
-
-    Training scalars count optimizer steps and carry their cumulative ``flops``, so that a chart
-    can take either as its x axis; curve points count cumulative GFLOPs, which fit MLflow's
-    64-bit steps up to 9e27 FLOPs. Events count optimizer steps.
-    """
-    if isinstance(record, StepRecord):
-        return record.step, record.values | {"flops": record.flops}
-    if isinstance(record, CurvePoint):
-        numbers = {k: float(v) for k, v in record.extra.items() if isinstance(v, int | float)}
-        spread = {f"{record.curve}_{key}": value for key, value in numbers.items()}
-        return round(record.flops / 1e9), {record.curve: record.value} | spread
-    if isinstance(record, EventRecord):
-        name = f"guards/{record.event}_{record.action}"
-        return record.at, {f"{name}/{key}": value for key, value in record.facts.items()}
-    return 0, {}
-
-
-def artifact_location(tracking_uri: str) -> str | None:
-    """Return where a new experiment keeps files: beside a SQLite file, else as the server says."""
-    if not tracking_uri.startswith(SQLITE):
-        return None
-    return (Path(tracking_uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri()

@@ -44,9 +44,8 @@ class Spool:
         with self._delivering:
             yield self._delivery
 
-    def close(self, status: str) -> None:
-        """End the run as ``status`` and wait a bounded time for the last delivery."""
-        self._delivery.run.end(status)
+    def close(self) -> None:
+        """Wait a bounded time for the last delivery, which says how the run ended."""
         self._closing.set()
         self._thread.join(self._patience)
         if self._thread.is_alive() or not self._reached:

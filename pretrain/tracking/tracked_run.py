@@ -6,9 +6,9 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
@@ -16,6 +16,18 @@ from convbert.models.errors import UserError
 RUN_FILE = "mlflow.json"
 LOCK_FILE = ".tracking.lock"
 PARAM_CHARACTERS = 6000  # the longest parameter value that MLflow takes
+
+
+class DataInput(BaseModel):
+    """Data that a run read, as MLflow's UI lists it; ``profile`` says what is known of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    digest: str
+    source: str
+    context: Literal["training", "evaluation"]
+    profile: dict[str, str | int | float] = {}
 
 
 class RunState(BaseModel):
@@ -26,10 +38,11 @@ class RunState(BaseModel):
     tracking_uri: str
     experiment: str
     run_name: str
-    key: str
+    key: str = Field(default_factory=lambda: uuid.uuid4().hex)
     run_id: str | None = None
     params: dict[str, str] = {}
     tags: dict[str, str] = {}
+    inputs: list[DataInput] = []
     status: str = "RUNNING"
     ended_ms: int | None = None
 
@@ -46,33 +59,42 @@ class TrackedRun:
         self.state = state
 
     @classmethod
-    def open(
-        cls,
-        run_dir: Path,
-        tracking_uri: str,
-        experiment: str,
-        run_name: str,
-        params: dict[str, Any],
-        tags: dict[str, str],
-    ) -> "TrackedRun":
-        """Describe a run that starts or resumes; a resumed one keeps its key and first params."""
+    def open(cls, run_dir: Path, described: RunState) -> Self:
+        """Start or resume the run that is ``described``; a resumed one keeps key and params."""
         path = run_dir / RUN_FILE
-        before = _read_state(path) if path.exists() else None
-        state = RunState(
-            tracking_uri=tracking_uri,
-            experiment=experiment,
-            run_name=run_name,
-            key=before.key if before else uuid.uuid4().hex,
-            run_id=before.run_id if before else None,
-            params=flatten(params) | (before.params if before else {}),
-            tags=(before.tags if before else {}) | tags,
+        before = _read_state(path) if path.exists() else described
+        more = [entry for entry in described.inputs if entry not in before.inputs]
+        state = described.model_copy(
+            update={
+                "key": before.key,
+                "run_id": before.run_id,
+                "params": described.params | before.params,
+                "tags": before.tags | described.tags,
+                "inputs": [*before.inputs, *more],
+            }
         )
         run = cls(path, state)
         run.update()
         return run
 
     @classmethod
-    def load(cls, run_dir: Path, tracking_uri: str | None = None) -> "TrackedRun":
+    def add(cls, run_dir: Path, described: RunState) -> Self:
+        """Open the run of a training that is over, whose outcome stays what it was.
+
+        One that ended without a word was killed; of one that was never tracked nothing else is
+        known than that it is over.
+        """
+        if (run_dir / RUN_FILE).exists():
+            before = cls.load(run_dir).state
+            outcome = "KILLED" if before.status == "RUNNING" else before.status
+            ended = before.ended_ms
+        else:
+            outcome, ended = "FINISHED", None
+        over = {"status": outcome, "ended_ms": ended or _now_ms()}
+        return cls.open(run_dir, described.model_copy(update=over))
+
+    @classmethod
+    def load(cls, run_dir: Path, tracking_uri: str | None = None) -> Self:
         """Read the run of ``run_dir``; raises ``UserError`` where it was never tracked."""
         path = run_dir / RUN_FILE
         if not path.exists():
@@ -91,7 +113,11 @@ class TrackedRun:
 
     def end(self, status: str) -> None:
         """Note how and when the run ended."""
-        self.update(status=status, ended_ms=int(time.time() * 1000))
+        self.update(status=status, ended_ms=_now_ms())
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def exclusive(run_dir: Path) -> int:

@@ -7,6 +7,7 @@ the server is away; ``sync`` delivers later what a run could not.
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,12 +19,22 @@ from convbert.pretrain.tracking.metrics_log import (
     CurvePoint,
     EventRecord,
     MetricsLog,
+    NestedRun,
     StepRecord,
     now,
 )
-from convbert.pretrain.tracking.mlflow_delivery import SQLITE, Delivery
+from convbert.pretrain.tracking.mlflow_calls import SQLITE
+from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.mlflow_spool import Spool
-from convbert.pretrain.tracking.tracked_run import TrackedRun, exclusive, release
+from convbert.pretrain.tracking.system import SystemSampler
+from convbert.pretrain.tracking.tracked_run import (
+    DataInput,
+    RunState,
+    TrackedRun,
+    exclusive,
+    flatten,
+    release,
+)
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -37,12 +48,17 @@ class Tracker(Protocol):
     def log(self, step: int, flops: float, values: dict[str, float]) -> None:
         """Record scalars of optimizer step ``step`` after ``flops`` cumulative training FLOPs."""
 
-    def curve_point(self, flops: float, name: str, value: float, **extra: Any) -> None:
+    def curve_point(
+        self, flops: float, name: str, value: float, *, within: str | None = None, **extra: Any
+    ) -> None:
         """Record that the measure ``name`` was ``value`` after ``flops`` training FLOPs.
 
         ``extra`` (spread, seeds, step) is kept in the file; its numbers reach MLflow as
-        ``NAME_KEY``.
+        ``NAME_KEY``. ``within`` names the nested run that it belongs to.
         """
+
+    def nested(self, run: NestedRun) -> None:
+        """Record a run within this one, before its curve points."""
 
     def event(self, kind: str, action: str, at: int, facts: dict[str, float]) -> None:
         """Record what befell optimizer step ``at`` and what was done about it."""
@@ -66,7 +82,12 @@ class SilentTracker:
     def log(self, step: int, flops: float, values: dict[str, float]) -> None:
         """Do nothing."""
 
-    def curve_point(self, flops: float, name: str, value: float, **extra: Any) -> None:
+    def curve_point(
+        self, flops: float, name: str, value: float, *, within: str | None = None, **extra: Any
+    ) -> None:
+        """Do nothing."""
+
+    def nested(self, run: NestedRun) -> None:
         """Do nothing."""
 
     def event(self, kind: str, action: str, at: int, facts: dict[str, float]) -> None:
@@ -86,26 +107,51 @@ class SilentTracker:
 
 
 class RunTracker:
-    """The tracker of rank 0: a log file and, unless switched off, the thread that ships it."""
+    """The tracker of rank 0: a log file and, unless switched off, the thread that ships it.
 
-    def __init__(self, run_dir: Path, log: MetricsLog, lock: int, spool: Spool | None) -> None:
+    ``ends`` says whether closing it ends the run, as it does for a training.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        log: MetricsLog,
+        lock: int,
+        spool: Spool | None,
+        *,
+        ends: TrackedRun | None = None,
+        sampler: SystemSampler | None = None,
+    ) -> None:
         self._run_dir = run_dir
         self._log = log
         self._lock = lock
         self._spool = spool
+        self._ends = ends
+        self._sampler = sampler
         self._looked = time.monotonic()
 
     def log(self, step: int, flops: float, values: dict[str, float]) -> None:
-        """Append one training record, and now and then what others handed in."""
+        """Append one training record, and now and then what others measured or handed in."""
         scalars = {name: float(value) for name, value in values.items()}
         self._log.append(StepRecord(int(step), now(), float(flops), scalars))
+        self._append_samples()
         if time.monotonic() - self._looked > inbox.INTERVAL:
             inbox.take_over(self._run_dir, self._log)
             self._looked = time.monotonic()
 
-    def curve_point(self, flops: float, name: str, value: float, **extra: Any) -> None:
+    def _append_samples(self) -> None:
+        for sample in self._sampler.take() if self._sampler else ():
+            self._log.append(sample)
+
+    def curve_point(
+        self, flops: float, name: str, value: float, *, within: str | None = None, **extra: Any
+    ) -> None:
         """Append one curve record."""
-        self._log.append(CurvePoint(name, now(), float(flops), float(value), extra))
+        self._log.append(CurvePoint(name, now(), float(flops), float(value), extra, within))
+
+    def nested(self, run: NestedRun) -> None:
+        """Append the description of a nested run."""
+        self._log.append(run)
 
     def event(self, kind: str, action: str, at: int, facts: dict[str, float]) -> None:
         """Append one event."""
@@ -134,11 +180,16 @@ class RunTracker:
 
     def close(self, status: Status) -> None:
         """Write the final status, give the thread a last bounded chance, release the run."""
+        if self._sampler is not None:
+            self._sampler.stop()
+        self._append_samples()
         inbox.take_over(self._run_dir, self._log)
         self._log.sync()
         self._log.close()
+        if self._ends is not None:
+            self._ends.end(status)
         if self._spool is not None:
-            self._spool.close(status)
+            self._spool.close()
         release(self._lock)
 
 
@@ -152,32 +203,68 @@ def open_tracker(
     params: dict[str, Any],
     tags: dict[str, str],
     resume_step: int | None,
+    inputs: Sequence[DataInput] = (),
+    sample_seconds: float | None = None,
 ) -> Tracker:
-    """Open the tracker of ``run_dir``; only rank 0 passes ``enabled``.
+    """Open the tracker of the training of ``run_dir``; only rank 0 passes ``enabled``.
 
     ``tracking_uri`` None means ``MLFLOW_TRACKING_URI`` or a SQLite file beside the run;
     ``"off"`` means no MLflow. ``resume_step`` s forgets what the file holds after step s, None
     appends to it. ``params`` may be nested; they reach MLflow with dotted names. A run directory
-    keeps its MLflow run for life: resuming continues the same one. Where another process tracks
-    the run, what is to be appended is handed over to it.
-    Raises ``UserError`` for an unusable URI, and for resuming where another process tracks the run.
+    keeps its MLflow run for life: resuming continues the same one. ``sample_seconds`` is how often
+    the machine is looked at. Raises ``UserError`` for an unusable URI, and where another process
+    tracks the run.
     """
     if not enabled:
         return SilentTracker()
     run_dir.mkdir(parents=True, exist_ok=True)
     uri = resolve_uri(run_dir, tracking_uri)
+    lock = exclusive(run_dir)
+    try:
+        run, spool = None, None
+        if uri != OFF:
+            described = RunState(
+                tracking_uri=uri,
+                experiment=experiment,
+                run_name=run_name,
+                params=flatten(params),
+                tags=tags,
+                inputs=list(inputs),
+            )
+            run = TrackedRun.open(run_dir, described)
+            spool = Spool(Delivery(run_dir, run, rewound=resume_step is not None))
+        log = MetricsLog(run_dir / FILE_NAME, resume_step=resume_step)
+    except Exception:
+        release(lock)
+        raise
+    sampler = None
+    if sample_seconds is not None:
+        sampler = SystemSampler(sample_seconds, run_dir)
+        sampler.start()
+    if spool is not None:
+        spool.start()
+    return RunTracker(run_dir, log, lock, spool, ends=run, sampler=sampler)
+
+
+def add_to_run(
+    run_dir: Path, *, experiment: str, run_name: str, tracking_uri: str | None
+) -> Tracker:
+    """Open a tracker that adds curves and artifacts to a run, and leaves its outcome as it is.
+
+    Where another process tracks the run, its training usually, what is added is handed over to it.
+    Raises ``UserError`` for an unusable URI.
+    """
+    uri = resolve_uri(run_dir, tracking_uri)
     try:
         lock = exclusive(run_dir)
     except UserError:
-        if resume_step is not None:
-            raise
         return inbox.InboxTracker(run_dir, sync)
     try:
         spool = None
         if uri != OFF:
-            run = TrackedRun.open(run_dir, uri, experiment, run_name, params, tags)
-            spool = Spool(Delivery(run_dir, run, rewound=resume_step is not None))
-        log = MetricsLog(run_dir / FILE_NAME, resume_step=resume_step)
+            described = RunState(tracking_uri=uri, experiment=experiment, run_name=run_name)
+            spool = Spool(Delivery(run_dir, TrackedRun.add(run_dir, described)))
+        log = MetricsLog(run_dir / FILE_NAME)
     except Exception:
         release(lock)
         raise

@@ -11,10 +11,15 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convbert.models.errors import UserError
 from convbert.pretrain.run_directory import RunDirectory, code_version, hardware
 from convbert.pretrain.training.stopping import StopRequest
+
+if TYPE_CHECKING:
+    from convbert.pretrain.tracking.tracked_run import DataInput
+    from convbert.pretrain.training.phases import Timeline
 
 STOPPED = 75
 _SET_PARENT_DEATH_SIGNAL = 1
@@ -65,6 +70,8 @@ def train(path: Path, stop: StopRequest) -> bool:
             "hardware": f"{world} x {hardware()}",
         },
         resume_step=start,
+        inputs=data_inputs(timeline),
+        sample_seconds=config.tracking.system_seconds,
     )
     status: str = "FAILED"
     try:
@@ -76,6 +83,28 @@ def train(path: Path, stop: StopRequest) -> bool:
         tracker.close(status)  # type: ignore[arg-type]
     torch.distributed.destroy_process_group()
     return finished
+
+
+def data_inputs(timeline: "Timeline") -> "list[DataInput]":
+    """Describe the shards of all phases as MLflow lists them."""
+    from convbert.pretrain.tracking.tracked_run import DataInput
+
+    return [
+        DataInput(
+            name=Path(source.manifest.removesuffix("/manifest.json")).name,
+            digest=manifest.digest,
+            source=source.manifest,
+            context="training",
+            profile={
+                "sequences": manifest.num_sequences,
+                "sequence_length": manifest.seq_len,
+                "weight": source.weight,
+                "tokenizer": manifest.tokenizer_digest,
+            },
+        )
+        for corpus in timeline.corpora
+        for source, manifest in zip(corpus.sources, corpus.manifests, strict=True)
+    ]
 
 
 def main() -> int:

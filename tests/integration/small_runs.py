@@ -5,6 +5,8 @@ from convbert.pretrain.finetune.runs import Spread
 from convbert.pretrain.report.curve import Curve, Point, publish
 from convbert.pretrain.report.page import write_report
 from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.tracking.metrics_log import NestedRun, now
+from convbert.pretrain.tracking.tracked_run import DataInput
 from convbert.pretrain.tracking.tracker import open_tracker
 
 STEPS = (100, 200, 400, 800)
@@ -24,6 +26,15 @@ def small_curve(name, medians, flops_per_step, base=0.55):
     return Curve(run=name, task="mood", metric="accuracy", baseline=around, points=points)
 
 
+def log_seed(tracker, seed, curve):
+    key = f"mood-{seed}"
+    params = {"recipe.learning_rate": "0.0003", "seed": str(seed)}
+    tracker.nested(NestedRun(key, f"mood, seed {seed}", now(), 40.0, params, {"task": "mood"}))
+    for point in curve.points:
+        score = point.spread.scores[seed]
+        tracker.curve_point(point.flops, "mood/accuracy", score, within=key, step=point.step)
+
+
 def small_run(path, uri, medians, flops_per_step=1e12, overrides=(), processes=2):
     """Write a run of 800 updates, of half a second each, whose curve has these medians."""
     config = resolve("tiny", ["steps=800", "schedule.warmup_steps=20", *overrides])
@@ -38,6 +49,12 @@ def small_run(path, uri, medians, flops_per_step=1e12, overrides=(), processes=2
         params={"run": config.model_dump(mode="json")},
         tags={"recipe": "tiny", "manifest": "0" * 64},
         resume_step=None,
+        inputs=[
+            DataInput(
+                name="shards", digest="5" * 64, source="shards/manifest.json", context="training"
+            )
+        ],
+        sample_seconds=60.0,
     )
     for step in range(10, 801, 10):
         values = {
@@ -52,6 +69,8 @@ def small_run(path, uri, medians, flops_per_step=1e12, overrides=(), processes=2
         folder = path / "report" / "mood"
         publish(small_curve(path.name, medians, flops_per_step), folder, tracker)
         tracker.artifact(write_report([path], folder / "curve.html"))
+        for seed in range(3):
+            log_seed(tracker, seed, small_curve(path.name, medians, flops_per_step))
     for step in STEPS:
         value = 0.1 + step / 4000
         tracker.curve_point(step * flops_per_step, "held_out/accuracy", value, step=step)

@@ -8,8 +8,6 @@ import pytest
 from convbert.data_pipeline.build import build_shards
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune import commands as finetuning
-from convbert.pretrain.finetune.recipe import FinetuneConfig
-from convbert.pretrain.finetune.results import StartResults, TaskResults
 from convbert.pretrain.finetune.synthetic import write_synthetic
 from convbert.pretrain.probing import commands as probing
 from convbert.pretrain.report.evaluation import Effort
@@ -47,7 +45,13 @@ def labelled(tmp_path_factory) -> Path:
 
 def points(run: Path, prefix: str) -> list[dict]:
     records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return [r for r in records if r.get("curve", "").startswith(prefix)]
+    ours = (r for r in records if r.get("curve", "").startswith(prefix))
+    return [r for r in ours if "within" not in r]
+
+
+def seeds(run: Path, task: str) -> list[str]:
+    records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [r["name"] for r in records if r.get("nested", "").startswith(f"{task}-")]
 
 
 def test_every_checkpoint_is_measured_in_training_as_it_is_afterwards(run, capsys):
@@ -118,21 +122,32 @@ def test_several_tasks_are_finetuned_with_results_curves_and_predictions(run, la
         assert (folder / "curve.png").stat().st_size > 10_000
         assert "measure-0" in (folder / "curve.html").read_text()
         assert [p["extra"]["step"] for p in points(run, f"{name}/{metric}")] == [0, 4]
+        assert seeds(run, name) == [f"{name}, seed {seed}" for seed in range(2)]
     predictions = run / "report" / "synthetic_cola" / "predictions" / "step-4"
     assert len((predictions / "SyntheticCoLA.tsv").read_text().splitlines()) == 201
     assert len(points(run, "synthetic_cola/accuracy")) == 2
     assert "synthetic_qa: best_f1, 2 seeds" in capsys.readouterr().out
 
 
-def test_checkpoints_measured_one_after_another_share_a_file():
-    def results(*steps, recipe):
-        starts = [
-            StartResults(start=f"step {s}", step=s, flops=s, spreads={}, results=[]) for s in steps
-        ]
-        return TaskResults(run="r", task="t", metric="m", recipe=recipe, rows={}, starts=starts)
+def test_checkpoints_measured_one_after_another_share_a_curve(run, labelled):
+    settings = ["name=shared", "train_rows=32", "recipe.epochs=1", "recipe.max_length=64"]
+    tasks = finetuning.load_tasks(["synthetic/cola"], labelled, settings)
+    folder = run / "report" / "shared"
 
-    first = results(0, 4, recipe=FinetuneConfig())
-    both = results(0, 2, recipe=FinetuneConfig()).joined(first)
-    assert [start.step for start in both.starts] == [0, 2, 4]
-    other = results(2, recipe=FinetuneConfig(epochs=7)).joined(first)
-    assert [start.step for start in other.starts] == [2]
+    def steps(name):
+        return [start["step"] for start in json.loads((folder / name).read_text())["starts"]]
+
+    for step in STEPS:
+        finetuning.finetune(run, tasks, Effort(seeds=1), steps=[step])
+    assert steps("results.json") == [0, *STEPS]
+    assert steps(f"checkpoints/step-{STEPS[0]}.json") == [STEPS[0]]
+    points = json.loads((folder / "curve.json").read_text())["points"]
+    assert [point["step"] for point in points] == list(STEPS)
+    # With another recipe they are not comparable: the curve holds what was measured alike.
+    other = finetuning.load_tasks(["synthetic/cola"], labelled, [*settings, "recipe.dropout=0.2"])
+    finetuning.finetune(run, other, Effort(seeds=1), steps=[STEPS[1]])
+    assert steps("results.json") == [0, STEPS[1]]
+    assert steps(f"checkpoints/step-{STEPS[0]}.json") == [STEPS[0]]
+    finetuning.finetune(run, tasks, Effort(seeds=1), steps=[STEPS[1]], average="last:2")
+    assert (run / "report" / "shared_average_2" / "curve.json").is_file()
+    assert steps("results.json") == [0, STEPS[1]]

@@ -1,25 +1,36 @@
 """An exported run is what transformers loads: same hidden states, same ids."""
 
 import re
+import shutil
 from pathlib import Path
 
+import mlflow
 import pytest
 import torch
+from mlflow import MlflowClient
 from transformers import AutoModel, AutoTokenizer
 
 from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.models.errors import UserError
 from convbert.pretrain.exchange.export import export_checkpoint
+from convbert.pretrain.exchange.registering import register
 from convbert.pretrain.exchange.trained_model import kept_encoder, load_model
+from convbert.pretrain.finetune import commands as finetuning
+from convbert.pretrain.finetune.results import read_results
+from convbert.pretrain.finetune.synthetic import write_synthetic
+from convbert.pretrain.report.evaluation import Effort
 from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.tracking.tracked_run import TrackedRun
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def run(runner, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    path = tmp_path_factory.mktemp("runs") / "trained"
-    runner.finish(path, "steps=3", "checkpoint.every=3", processes=1)
-    return RunDirectory(path)
+    folder = tmp_path_factory.mktemp("runs")
+    uri = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
+    runner.finish(folder / "trained", "steps=3", "checkpoint.every=3", uri, processes=1)
+    return RunDirectory(folder / "trained")
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +65,67 @@ def test_ids_of_a_thousand_sentences(
     assert framed["input_ids"] == [*ids, *ours.encode_batch(["two"])[0], ours.sep_id]
     assert framed["token_type_ids"] == [0] * len(ids) + [1] * (len(framed["input_ids"]) - len(ids))
     assert theirs.pad_token_id == ours.pad_id == 0
+
+
+def test_an_export_is_a_version_of_a_registered_model(
+    run: RunDirectory, exported: Path, tmp_path: Path
+) -> None:
+    assert register(run, exported, 3, "toy-encoder") == "1"
+    assert register(run, exported, 3, "toy-encoder") == "1"  # the same files
+    other = tmp_path / "other"
+    shutil.copytree(exported, other)
+    (other / "README.md").write_text("changed")
+    assert register(run, other, 3, "toy-encoder") == "2"
+
+    state = TrackedRun.load(run.path).state
+    client = MlflowClient(state.tracking_uri)
+    version = client.get_model_version("toy-encoder", "1")
+    assert version.run_id == state.run_id
+    assert version.tags["step"] == "3"
+    assert version.tags["manifest"] == state.tags["manifest"]
+    assert version.tags["tokenizer"] == state.tags["tokenizer"]
+    assert float(version.tags["flops"]) > 0
+    uri = client.get_model_version_download_uri("toy-encoder", "1")
+    got = mlflow.artifacts.download_artifacts(
+        uri, dst_path=str(tmp_path / "got"), tracking_uri=state.tracking_uri
+    )
+    ours, theirs = (
+        AutoModel.from_pretrained(folder, local_files_only=True).state_dict()
+        for folder in (exported, got)
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_without_mlflow_cannot_register(
+    run: RunDirectory, exported: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="with MLflow tracking"):
+        register(RunDirectory(tmp_path), exported, 3, "toy-encoder")
+    shutil.copy(run.path / "mlflow.json", tmp_path)
+    TrackedRun.load(tmp_path).update(run_id=None)
+    with pytest.raises(UserError, match=r"not in MLflow yet; `convbert track sync"):
+        register(RunDirectory(tmp_path), exported, 3, "toy-encoder")
+
+
+def test_fine_tuning_an_export_is_fine_tuning_its_checkpoint(
+    run: RunDirectory, exported: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    """Weights, tokenizer and padding come through the directory without any change."""
+    write_synthetic(tmp_path)
+    settings = ["train_rows=64", "recipe.epochs=1", "recipe.max_length=48"]
+    tasks = finetuning.load_tasks(["synthetic/cola"], tmp_path, settings)
+    with pytest.raises(UserError, match="tokenizer"):
+        finetuning.finetune(exported, tasks, Effort(seeds=1), output=tmp_path / "results")
+    effort = Effort(seeds=1, predict=True)
+    finetuning.finetune(
+        exported, tasks, effort, tokenizer=tokenizer_dir, output=tmp_path / "results"
+    )
+    finetuning.finetune(run.path, tasks, effort, steps=[3])
+    folder = tmp_path / "results" / "synthetic_cola"
+    (start,) = read_results(folder / "results.json").starts
+    expected = read_results(run.report / "synthetic_cola" / "results.json").starts[1]
+    assert start.start == exported.name
+    assert start.results[0].scores == expected.results[0].scores
+    assert start.results[0].train_loss == expected.results[0].train_loss
+    name = "predictions/model/SyntheticCoLA.tsv"
+    assert (folder / name).read_text().startswith("index\tprediction\n0\t")

@@ -1,19 +1,15 @@
 """The MLflow server is killed for the middle of a run: nothing waits, is lost, or doubled."""
 
 import statistics
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from forked import Zygote, wait_for
 from mlflow import MlflowClient
+from mlflow_server import Server
 
 from convbert.pretrain.tracking.tracker import sync
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "pretrain" / "tracking"))
-
-from test_server import Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -1,55 +1,17 @@
 """A real MLflow server that dies and hangs while a run goes on."""
 
-import os
 import signal
-import socket
 import statistics
-import subprocess
-import sys
 import time
-import urllib.request
 from collections import Counter
 
 import pytest
 from mlflow import MlflowClient
+from mlflow_server import Server
 
 from convbert.pretrain.tracking.tracker import open_tracker, sync
 
 pytestmark = pytest.mark.integration
-
-
-class Server:
-    """An ``mlflow server`` in its own process group, on a port of its own."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def start(self):
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        with open(self.folder / "server.log", "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"{self.url}/health", timeout=1):
-                    return
-            except OSError:
-                time.sleep(0.3)
-        raise AssertionError((self.folder / "server.log").read_text()[-2000:])
-
-    def signal(self, number):
-        os.killpg(self.process.pid, number)
-
-    def kill(self):
-        self.signal(signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.fixture

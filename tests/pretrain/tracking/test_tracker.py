@@ -1,5 +1,6 @@
 """What reaches a real MLflow store (SQLite): every record once, in one run, also after trouble."""
 
+import json
 import shutil
 import time
 from collections import Counter
@@ -9,10 +10,10 @@ import pytest
 from mlflow import MlflowClient
 
 from convbert.models.errors import UserError
-from convbert.pretrain.tracking.metrics_log import StepRecord, read_records
+from convbert.pretrain.tracking.metrics_log import NestedRun, StepRecord, SystemRecord, read_records
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
-from convbert.pretrain.tracking.tracked_run import TrackedRun
-from convbert.pretrain.tracking.tracker import open_tracker, resolve_uri, sync
+from convbert.pretrain.tracking.tracked_run import DataInput, RunState, TrackedRun
+from convbert.pretrain.tracking.tracker import add_to_run, open_tracker, resolve_uri, sync
 
 DEAD = "http://127.0.0.1:9"  # the discard port: connections are refused
 
@@ -30,7 +31,13 @@ def store(empty_store, tmp_path):
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
-def start(run_dir, uri, *, resume_step=None, params=None):
+SHARDS = DataInput(
+    name="shards", digest="a" * 64, source="/data/shards/manifest.json", context="training",
+    profile={"sequences": 512},
+)  # fmt: skip
+
+
+def start(run_dir, uri, *, resume_step=None, params=None, **more):
     return open_tracker(
         run_dir,
         enabled=True,
@@ -40,7 +47,12 @@ def start(run_dir, uri, *, resume_step=None, params=None):
         params=params or {"model": {"layers": 3}, "seed": 0},
         tags={"manifest": "abc"},
         resume_step=resume_step,
+        **more,
     )
+
+
+def add(run_dir, uri):
+    return add_to_run(run_dir, experiment="pretraining", run_name="tiny", tracking_uri=uri)
 
 
 def log_steps(tracker, steps):
@@ -80,9 +92,90 @@ def test_a_run_arrives_whole(tmp_path, store):
     # Curves count GFLOPs: 3e15 FLOPs are step 3,000,000.
     assert history(store, "mr/accuracy") == [(3_000_000, 0.71)]
     assert history(store, "mr/accuracy_low") == [(3_000_000, 0.70)]
+    assert history(store, "curve_flops") == [(3_000_000, 3e15)]
     local = client.download_artifacts(run.info.run_id, "report/curve.png", str(tmp_path))
     assert Path(local).read_bytes() == b"picture"
     assert run.info.artifact_uri.startswith((tmp_path / "mlartifacts").as_uri())
+
+
+def log_seed(tracker, seed, *values):
+    key = f"mr-{seed}"
+    tracker.nested(
+        NestedRun(key, f"mr, seed {seed}", time.time(), 30.0, {"seed": str(seed)}, {"task": "mr"})
+    )
+    for number, value in enumerate(values):
+        tracker.curve_point(number * 1e12, "mr/accuracy", value, within=key)
+
+
+def test_seeds_are_nested_runs_which_arrive_once(tmp_path, store):
+    run_dir = tmp_path / "run"
+    start(run_dir, store, inputs=[SHARDS]).close("KILLED")
+    for _ in range(2):  # the second time with one more checkpoint
+        tracker = add(run_dir, store)
+        tracker.curve_point(1e12, "mr/accuracy", 0.65, scores=[0.6, 0.7])
+        log_seed(tracker, 0, 0.5, 0.6)
+        log_seed(tracker, 1, 0.5, 0.7, 0.8)
+        tracker.close("FINISHED")
+        (run_dir / "mlflow_cursor.json").unlink()
+    assert sync(run_dir) == 0
+
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("pretraining").experiment_id
+    runs = {run.info.run_name: run for run in client.search_runs([experiment])}
+    assert set(runs) == {"tiny", "mr, seed 0", "mr, seed 1"}
+    parent = runs["tiny"]
+    for seed, values in enumerate(([0.5, 0.6], [0.5, 0.7, 0.8])):
+        run = runs[f"mr, seed {seed}"]
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.params == {"seed": str(seed)}
+        assert (run.info.status, run.data.tags["task"]) == ("FINISHED", "mr")
+        assert run.info.end_time - run.info.start_time >= 29_000
+        for key, expected in (("mr/accuracy", values), ("curve_flops", [0.0, 1e12, 2e12])):
+            points = client.get_metric_history(run.info.run_id, key)
+            assert sorted((m.step, m.value) for m in points) == [
+                (1000 * number, value) for number, value in enumerate(expected[: len(values)])
+            ]
+    (read,) = parent.inputs.dataset_inputs
+    assert (read.dataset.name, read.dataset.digest) == ("shards", "a" * 36)
+    assert json.loads(read.dataset.profile) == {"sequences": 512, "digest": "a" * 64}
+    assert {tag.key: tag.value for tag in read.tags} == {"mlflow.data.context": "training"}
+
+
+def test_an_evaluation_leaves_the_outcome_of_the_training(tmp_path, store):
+    run_dir = tmp_path / "run"
+    start(run_dir, store).close("FAILED")
+    ended = only_run(store)[1].info
+    tracker = add(run_dir, store)
+    tracker.curve_point(1e12, "mr/accuracy", 0.65)
+    tracker.close("FINISHED")
+    after = only_run(store)[1].info
+    assert (after.status, after.end_time) == ("FAILED", ended.end_time)
+    # The machine went down in the middle of the training, and now it is evaluated.
+    TrackedRun.load(run_dir).update(status="RUNNING", ended_ms=None)
+    add(run_dir, store).close("FINISHED")
+    assert only_run(store)[1].info.status == "KILLED"
+    other = tmp_path / "never tracked"
+    other.mkdir()
+    tracker = add(other, store)
+    tracker.curve_point(1e12, "mr/accuracy", 0.65)
+    tracker.close("FAILED")
+    assert TrackedRun.load(other).state.status == "FINISHED"
+
+
+def test_the_machine_is_looked_at_while_a_run_is_tracked(tmp_path, store):
+    run_dir = tmp_path / "run"
+    tracker = start(run_dir, store, sample_seconds=1.0)
+    for step in range(1, 25):
+        log_steps(tracker, [step])
+        time.sleep(0.1)
+    tracker.close("FINISHED")
+    records = [r for r in read_records(run_dir / "metrics.jsonl") if isinstance(r, SystemRecord)]
+    assert len(records) >= 3
+    assert all(0 <= r.values["cpu_utilization_percentage"] <= 100 for r in records)
+    assert records[0].values["system_memory_usage_megabytes"] > 100
+    sent = history(store, "system/disk_available_megabytes")
+    assert [step for step, _ in sent] == [round(r.time) for r in records]
+    assert all(value > 0 for _, value in sent)
 
 
 def test_a_rollback_replaces_the_steps_that_are_trained_again(tmp_path, store):
@@ -194,7 +287,8 @@ def test_a_curve_that_is_measured_again_is_delivered_again(tmp_path, store):
 def test_sync_marks_a_run_that_died_silently(tmp_path, store):
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    TrackedRun.open(run_dir, store, "pretraining", "tiny", {}, {})
+    described = RunState(tracking_uri=store, experiment="pretraining", run_name="tiny")
+    TrackedRun.open(run_dir, described)
     (run_dir / "metrics.jsonl").write_text(
         '{"step":1,"time":1.0,"flops":0.0,"values":{"loss":2.0}}\n{"step":2,"ti'
     )
@@ -265,7 +359,7 @@ def test_evaluation_reaches_the_run_of_a_training_that_goes_on(store, tmp_path, 
     picture = tmp_path / "curve.png"
     picture.write_bytes(b"picture")
     for value in (0.7, 0.8):
-        evaluation = start(run_dir, store)
+        evaluation = add(run_dir, store)
         evaluation.curve_point(4e9, "sst2/accuracy", value)
         evaluation.artifact(picture)
         evaluation.close("FINISHED" if value == 0.7 else "FAILED")
@@ -287,7 +381,7 @@ def test_evaluation_that_ends_after_the_training_delivers_itself(store, tmp_path
     run_dir = tmp_path / "run"
     training = start(run_dir, store, resume_step=0)
     log_steps(training, [1])
-    evaluation = start(run_dir, store)
+    evaluation = add(run_dir, store)
     training.close("FINISHED")
     evaluation.curve_point(2e9, "sst2/accuracy", 0.9)
     evaluation.close("FINISHED")

@@ -1,0 +1,77 @@
+"""An exported model in MLflow's model registry, tied to the run that trained it.
+
+What is registered are the exported files as they are, so ``AutoModel.from_pretrained`` reads what
+``mlflow artifacts download -u models:/NAME/VERSION`` writes.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from convbert.models.errors import UserError
+from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.tracking.tracked_run import TrackedRun
+from convbert.pretrain.training.phases import Timeline
+
+_DIGEST_TAG = "convbert.digest"
+
+
+def register(run: RunDirectory, exported: Path, step: int, name: str) -> str:
+    """Make the files in ``exported`` a version of the registered model ``name``; return which.
+
+    Files that are a version already are not registered again. Raises ``UserError`` where the run
+    is not on a server yet, and where the server refuses or cannot be reached.
+    """
+    state = TrackedRun.load(run.path).state
+    if state.run_id is None:
+        raise UserError(f"{run.path}: not in MLflow yet; `convbert track sync {run.path}` first")
+    try:
+        return _register(run, exported, step, name, state.tracking_uri, state.run_id)
+    except Exception as error:  # connections, permissions and stores share no base
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{state.tracking_uri}: could not register {name!r} ({reason}); {exported} is "
+            "complete, repeat the command"
+        ) from error
+
+
+def _register(
+    run: RunDirectory, exported: Path, step: int, name: str, uri: str, run_id: str
+) -> str:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    digest = _digest(exported)
+    for version in _versions(client, name):
+        if version.tags.get(_DIGEST_TAG) == digest:
+            return str(version.version)
+    place = f"models/{name}/step-{step:08d}-{digest[:8]}"
+    client.log_artifacts(run_id, str(exported), place)
+    timeline = Timeline.load(run.open())
+    tags = {
+        _DIGEST_TAG: digest,
+        "step": str(step),
+        "flops": f"{timeline.flops(step):.6e}",
+        "manifest": timeline.digest,
+        "tokenizer": timeline.corpora[0].tokenizer_digest,
+    }
+    made = client.create_model_version(name, f"runs:/{run_id}/{place}", run_id, tags=tags)
+    return str(made.version)
+
+
+def _versions(client: Any, name: str) -> list[Any]:
+    """Return the versions of a registered model, which is created where there is none."""
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+        return []
+    return list(client.search_model_versions(f"name = '{name}'"))
+
+
+def _digest(folder: Path) -> str:
+    """Return the SHA-256 of the files' names and contents."""
+    state = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        state.update(f"{path.relative_to(folder)}:{digest};".encode())
+    return state.hexdigest()
