@@ -25,7 +25,7 @@ def prepare(
     tokenizer = Tokenizer.load(config.data.tokenizer)
     checks.check(config, tokenizer.digest, world)
     run = RunDirectory(run_dir or Path("runs") / Path(recipe).stem)
-    run.prepare(config.absolute())
+    run.prepare(config.absolute(), Path(recipe).stem)
     return run, run.open()
 
 

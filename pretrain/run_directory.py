@@ -46,7 +46,13 @@ class RunDirectory:
         """Plots and pages about the run."""
         return self.path / "report"
 
-    def prepare(self, config: RunConfig) -> None:
+    @property
+    def recipe(self) -> str | None:
+        """The recipe that the run was started with, as far as that is known."""
+        path = self.path / "environment.json"
+        return json.loads(path.read_bytes()).get("recipe") if path.is_file() else None
+
+    def prepare(self, config: RunConfig, recipe: str | None = None) -> None:
         """Create the directory, or check that it continues the same run.
 
         Raises ``UserError`` when the directory holds a run whose results ``config`` would change.
@@ -63,7 +69,8 @@ class RunDirectory:
         with atomic_write(self.config_file) as file:
             file.write(dump(config).encode())
         with atomic_write(self.path / "environment.json") as file:
-            file.write((json.dumps(environment(), indent=1) + "\n").encode())
+            described = {"recipe": recipe, **environment()}
+            file.write((json.dumps(described, indent=1) + "\n").encode())
 
     def open(self) -> RunConfig:
         """Read the configuration of an existing run; raises ``UserError`` if there is none."""

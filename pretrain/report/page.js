@@ -10,7 +10,7 @@
   ];
   const dash = (run) => DASHES[run % DASHES.length];
   const mark = (run) => MARKS[run % MARKS.length];
-  const colour = (run) => data.runs[run].colour;
+  const tint = (run) => `tint-${run % 7}`;
 
   function draw(parent, name, attributes, text) {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -78,43 +78,41 @@
 
   function axes(svg, at, box, width) {
     for (const tick of at.yTicks) {
-      draw(svg, "line", { x1: box.left, x2: box.right, y1: at.y(tick), y2: at.y(tick), stroke: "#e3e3e3" });
+      draw(svg, "line", { x1: box.left, x2: box.right, y1: at.y(tick), y2: at.y(tick), class: "rule" });
       draw(svg, "text", { x: box.left - 8, y: at.y(tick) + 4, "text-anchor": "end" }, number(tick));
     }
     let free = -Infinity;
     for (const tick of at.xTicks) {
       const x = at.x(tick);
-      draw(svg, "line", { x1: x, x2: x, y1: box.bottom, y2: box.bottom + 5, stroke: "#595959" });
+      draw(svg, "line", { x1: x, x2: x, y1: box.bottom, y2: box.bottom + 5, class: "axis" });
       if (x - 26 < free || x + 20 > width) continue;
       draw(svg, "text", { x, y: box.bottom + 19, "text-anchor": "middle", class: "tick" }, number(tick));
       free = x + 26;
     }
-    draw(svg, "line", { x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom, stroke: "#595959" });
+    draw(svg, "line", { x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom, class: "axis" });
     const label = state.quantity === "x" ? "cumulative training FLOPs" : "process hours of training";
     const middle = (box.left + box.right) / 2;
     draw(svg, "text", { x: middle, y: box.bottom + 38, "text-anchor": "middle" }, `${label} (${state.scale})`);
   }
 
   function drawSeries(svg, series, at, box, dense) {
-    const group = draw(svg, "g", { class: "series", "data-run": series.run });
-    const tint = colour(series.run);
+    const kind = dense ? "series dense" : "series";
+    const group = draw(svg, "g", { class: `${kind} ${tint(series.run)}`, "data-run": series.run });
     if (series.base) {
       const y = at.y(series.base.y);
-      draw(group, "line", { class: "base", x1: box.left, x2: box.right, y1: y, y2: y, stroke: tint,
-        "stroke-dasharray": "5 4", "stroke-width": 1.3, opacity: 0.8 });
+      draw(group, "line", { class: "base", x1: box.left, x2: box.right, y1: y, y2: y });
     }
     const spots = series.points.map((p) => ({ p, x: at.x(p[state.quantity]), y: at.y(p.y) }));
     if (!dense && series.points.some((p) => p.high > p.low)) {
       const up = spots.map((s) => `${s.x},${at.y(s.p.high)}`);
       const down = spots.map((s) => `${s.x},${at.y(s.p.low)}`).reverse();
-      draw(group, "polygon", { class: "band", points: up.concat(down).join(" "), fill: tint, opacity: 0.16 });
+      draw(group, "polygon", { class: "band", points: up.concat(down).join(" ") });
     }
-    draw(group, "polyline", { points: spots.map((s) => `${s.x},${s.y}`).join(" "), fill: "none", stroke: tint,
-      "stroke-width": dense ? 1.4 : 2.2, "stroke-dasharray": dash(series.run), "stroke-linejoin": "round" });
+    const path = spots.map((s) => `${s.x},${s.y}`).join(" ");
+    draw(group, "polyline", { class: "curve", points: path, "stroke-dasharray": dash(series.run) });
     if (!dense || spots.length === 1)
       for (const s of spots)
-        draw(group, "path", { class: "point", d: mark(series.run), transform: `translate(${s.x},${s.y})`,
-          fill: tint, stroke: "#fff", "stroke-width": 1 });
+        draw(group, "path", { class: "point", d: mark(series.run), transform: `translate(${s.x},${s.y})` });
     return spots.map((s) => ({ ...s, run: series.run }));
   }
 
@@ -128,7 +126,7 @@
   }
 
   function follow(svg, spots, width) {
-    const ring = draw(svg, "circle", { r: 8, fill: "none", stroke: "#1d1d1f", "stroke-width": 1.5, visibility: "hidden" });
+    const ring = draw(svg, "circle", { r: 8, class: "ring", visibility: "hidden" });
     const leave = () => {
       tip.hidden = true;
       ring.setAttribute("visibility", "hidden");
@@ -159,7 +157,9 @@
   function show(chart) {
     const figure = document.getElementById(chart.id);
     figure.replaceChildren();
-    const [width, height] = chart.large ? [1000, 430] : [500, 290];
+    const room = figure.clientWidth || 1000; // drawn at its real size, so that letters keep theirs
+    const width = Math.max(320, Math.min(chart.large ? 1040 : 560, room));
+    const height = chart.large ? Math.max(300, Math.min(430, width * 0.6)) : 290;
     const box = { left: 64, right: width - 14, top: 34, bottom: height - 50 };
     const svg = draw(figure, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": chart.title });
     draw(svg, "text", { x: 8, y: 18, class: "title" }, chart.title);
@@ -184,9 +184,9 @@
       const button = place.appendChild(document.createElement("button"));
       button.type = "button";
       button.setAttribute("aria-pressed", "true");
-      const key = draw(button, "svg", { viewBox: "0 0 34 14", "aria-hidden": "true" });
-      draw(key, "line", { x1: 0, x2: 34, y1: 7, y2: 7, stroke: run.colour, "stroke-width": 2.2, "stroke-dasharray": dash(index) });
-      draw(key, "path", { d: mark(index), transform: "translate(17,7)", fill: run.colour });
+      const key = draw(button, "svg", { viewBox: "0 0 34 14", "aria-hidden": "true", class: tint(index) });
+      draw(key, "line", { x1: 0, x2: 34, y1: 7, y2: 7, class: "curve", "stroke-dasharray": dash(index) });
+      draw(key, "path", { d: mark(index), transform: "translate(17,7)", class: "point" });
       button.append(run.name);
       button.addEventListener("click", () => {
         const shown = state.hidden.delete(index) || !state.hidden.add(index);
@@ -202,6 +202,7 @@
       refresh();
     });
   }
+  window.addEventListener("resize", refresh);
   legend();
   refresh();
 })();

@@ -14,8 +14,12 @@ from convbert.models.errors import UserError
 from convbert.pretrain.report.runs import SHOWN, Measured, ReportRun, differing, read_run
 from convbert.pretrain.report.targets import Reach, falls, frontier, reach, round_targets
 
-# Okabe and Ito's palette without its yellow, which is too pale for lines on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# What GLUE's average is made of, and the SQuAD columns, by the names of the packaged tasks.
+GLUE = (
+    "cola/matthews", "sst2/accuracy", "mrpc/accuracy", "stsb/spearman", "qqp/accuracy",
+    "mnli/accuracy", "qnli/accuracy", "rte/accuracy",
+)  # fmt: skip
+SQUAD = {"squad1": "squad1/f1", "squad2": "squad2/best_f1"}
 
 
 def write_report(paths: Sequence[Path], output: Path) -> Path:
@@ -48,9 +52,7 @@ def render(runs: Sequence[ReportRun]) -> str:
     environment.filters |= {"amount": _amount, "value": _value, "reach": _reach}
     names = _names(runs)
     data = {
-        "runs": [
-            {"name": name, "colour": COLOURS[i % len(COLOURS)]} for i, name in enumerate(names)
-        ],
+        "runs": [{"name": name} for name in names],
         "charts": [*_measure_charts(runs), *_training_charts(runs)],
     }
     # In a script element only "<" could end the text early.
@@ -65,6 +67,7 @@ def render(runs: Sequence[ReportRun]) -> str:
         style=(folder / "page.css").read_text(),
         script=(folder / "page.js").read_text(),
         published=_published_rows(),
+        measured=_glue_rows(runs, names),
         differences=differing(list(runs)) if len(runs) > 1 else [],
     )
 
@@ -177,6 +180,29 @@ def _published_rows() -> list[dict[str, Any]]:
     rows.sort(key=lambda row: row["flops"])
     best = frontier((row["flops"], row["glue"]) for row in rows)
     return [row | {"best": mark} for row, mark in zip(rows, best, strict=True)]
+
+
+def _glue_rows(runs: Sequence[ReportRun], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Average the dev scores of every checkpoint that was fine-tuned on all eight GLUE tasks."""
+    rows = []
+    for name, run in zip(names, runs, strict=True):
+        scores = {
+            measure: {point.flops: point for point in run.curves[measure].points}
+            for measure in (*GLUE, *SQUAD.values())
+            if measure in run.curves
+        }
+        if not set(GLUE) <= set(scores):
+            continue
+        for flops in sorted(set.intersection(*(set(scores[measure]) for measure in GLUE))):
+            squad = {
+                key: 100 * scores[measure][flops].value
+                for key, measure in SQUAD.items()
+                if flops in scores.get(measure, {})
+            }
+            mean = 100 * sum(scores[measure][flops].value for measure in GLUE) / len(GLUE)
+            step = scores[GLUE[0]][flops].step
+            rows.append({"run": name, "step": step, "flops": flops, "glue": mean, **squad})
+    return rows
 
 
 def _amount(number: float | None) -> str:

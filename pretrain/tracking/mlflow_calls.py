@@ -22,6 +22,8 @@ SQLITE = "sqlite:///"
 RUN_TAG = "convbert.run"
 PARENT_TAG = "mlflow.parentRunId"
 CONTEXT_TAG = "mlflow.data.context"
+TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of an experiment for which the UI offers training runs, not language-model traces."""
 BATCH_PARAMS = 100
 DIGEST_CHARACTERS = 36  # the longest dataset digest that MLflow takes; the profile has it whole
 
@@ -32,7 +34,7 @@ def scalars(record: Record) -> tuple[int, dict[str, float]]:
     Training scalars count optimizer steps and carry their cumulative ``flops``; curve points count
     cumulative GFLOPs, which fit MLflow's 64-bit steps up to 9e27 FLOPs, and carry ``curve_flops``.
     MLflow's charts join two metrics by step, so each of the two can be their x axis. Events count
-    optimizer steps, what a machine does counts Unix seconds.
+    optimizer steps, what a machine does counts milliseconds.
     """
     if isinstance(record, StepRecord):
         return record.step, record.values | {"flops": record.flops}
@@ -42,7 +44,7 @@ def scalars(record: Record) -> tuple[int, dict[str, float]]:
         values = {record.curve: record.value, "curve_flops": record.flops}
         return round(record.flops / 1e9), values | spread
     if isinstance(record, SystemRecord):
-        return round(record.time), {f"system/{key}": v for key, v in record.values.items()}
+        return round(1000 * record.time), {f"system/{key}": v for key, v in record.values.items()}
     if isinstance(record, EventRecord):
         name = f"guards/{record.event}_{record.action}"
         return record.at, {f"{name}/{key}": value for key, value in record.facts.items()}

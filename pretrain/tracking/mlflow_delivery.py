@@ -26,6 +26,7 @@ from convbert.pretrain.tracking.metrics_log import (
 )
 from convbert.pretrain.tracking.mlflow_calls import (
     PARENT_TAG,
+    TRAINING,
     Seen,
     artifact_location,
     as_metrics,
@@ -112,7 +113,7 @@ class Delivery:
         experiment = client.get_experiment_by_name(state.experiment)
         if experiment is None:
             location = artifact_location(state.tracking_uri)
-            experiment_id = client.create_experiment(state.experiment, artifact_location=location)
+            experiment_id = client.create_experiment(state.experiment, location, TRAINING)
         else:
             experiment_id = experiment.experiment_id
         found = find_run(client, experiment_id, state.key)

@@ -10,7 +10,7 @@ import yaml
 from small_runs import small_run
 
 from convbert.models.errors import UserError
-from convbert.pretrain.report.page import write_report
+from convbert.pretrain.report.page import GLUE, write_report
 from convbert.pretrain.report.runs import Measured, ReportCurve, Track, read_run
 from convbert.pretrain.report.targets import Reach, frontier, reach, round_targets
 
@@ -157,3 +157,23 @@ def test_the_published_rows_are_those_of_the_paper(tmp_path):
     optimal = [name for name, row in rows.items() if row[-1] == "◆"]
     assert all(name.startswith("ConvBERT") for name in optimal)
     assert yaml.safe_load((run / "config.yaml").read_text())["steps"] == 800
+
+
+def test_glue_averages_stand_below_the_published_ones(tmp_path):
+    run = small_run(tmp_path / "run", "off", None)
+    scores = dict(zip(GLUE, (0.5, 0.9, 0.8, 0.8, 0.9, 0.8, 0.85, 0.65), strict=True))
+    with open(run / "metrics.jsonl", "a") as log:
+        for flops in (1e14, 2e14):
+            for name, value in (scores | {"squad2/best_f1": 0.5}).items():
+                entry = {"curve": name, "time": 1.0, "flops": flops, "value": value}
+                entry["extra"] = {"step": int(flops / 1e12)}
+                log.write(json.dumps(entry) + "\n")
+        entry |= {"curve": "cola/matthews", "flops": 4e14}  # not fine-tuned on the others yet
+        log.write(json.dumps(entry) + "\n")
+    page = write_report([run], tmp_path / "r.html").read_text()
+    rows = [row for row in cells(page, "published") if "measured here" in row[0]]
+    assert rows == [
+        [f"run, step {step} (dev, measured here)", flops, "–", "77.5", "–", "50.0", ""]
+        for step, flops in ((100, "1.00e+14"), (200, "2.00e+14"))
+    ]
+    assert page.index("measured here") > page.rindex("ELECTRA-base, trained longer")

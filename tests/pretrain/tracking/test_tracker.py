@@ -174,7 +174,7 @@ def test_the_machine_is_looked_at_while_a_run_is_tracked(tmp_path, store):
     assert all(0 <= r.values["cpu_utilization_percentage"] <= 100 for r in records)
     assert records[0].values["system_memory_usage_megabytes"] > 100
     sent = history(store, "system/disk_available_megabytes")
-    assert [step for step, _ in sent] == [round(r.time) for r in records]
+    assert [step for step, _ in sent] == [round(1000 * r.time) for r in records]
     assert all(value > 0 for _, value in sent)
 
 
