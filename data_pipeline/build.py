@@ -28,7 +28,7 @@ from convbert.data_pipeline.tokens import (
     encode_documents,
     read_chunks,
 )
-from convbert.data_pipeline.workers import ordered_map
+from convbert.data_pipeline.workers import ordered_map, uncollected
 from convbert.models.errors import UserError
 
 CHUNK_CHARACTERS = 1 << 20
@@ -56,7 +56,8 @@ class _Encoder:
     def __call__(self, chunk: Chunk) -> tuple[int, TokenChunk]:
         """Return the characters and the tokens of a chunk."""
         first, texts = chunk
-        encoded = TokenChunk.encode(first, texts, _tokenizer(self.tokenizer, self.digest))
+        with uncollected():
+            encoded = TokenChunk.encode(first, texts, _tokenizer(self.tokenizer, self.digest))
         return sum(map(len, texts)), encoded
 
 
@@ -79,8 +80,9 @@ class _Packer:
 
     def __call__(self, chunk: TokenChunk) -> _Packed:
         """Pack the documents of one chunk."""
-        packed = PACKERS[self.packing](chunk.split(), self.rows, self.seed)
-        return _Packed(len(chunk.documents), len(chunk.tokens), to_array(packed, self.rows))
+        with uncollected():
+            packed = PACKERS[self.packing](chunk.split(), self.rows, self.seed)
+            return _Packed(len(chunk.documents), len(chunk.tokens), to_array(packed, self.rows))
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,12 @@ class _Builder:
     def __call__(self, chunk: Chunk) -> _Packed:
         """Tokenise and pack the documents of one chunk."""
         first, texts = chunk
-        documents = self.encode.documents(texts)
-        packed = PACKERS[self.pack.packing](
-            enumerate(documents, first), self.pack.rows, self.pack.seed
-        )
-        return _Packed(len(texts), sum(map(len, texts)), to_array(packed, self.pack.rows))
+        with uncollected():
+            documents = self.encode.documents(texts)
+            packed = PACKERS[self.pack.packing](
+                enumerate(documents, first), self.pack.rows, self.pack.seed
+            )
+            return _Packed(len(texts), sum(map(len, texts)), to_array(packed, self.pack.rows))
 
 
 def _chunks(documents: Iterable[str]) -> Iterator[Chunk]:

@@ -62,16 +62,18 @@ class Cleaner:
         """Clean documents; ``changed`` counts those that each repair altered."""
         report = StageReport(stage=self.name, sample_limit=self.sample_limit)
         started = time.process_time()
+        everything = list(documents)
+        report.read(everything)
         kept = []
-        for document in documents:
-            report.read(document)
+        for document in everything:
             text, repairs = self.clean(document.text)
             for repair in repairs:
                 report.change(repair)
             if text:
-                kept.append(report.keep(document.with_text(text) if repairs else document))
+                kept.append(document.with_text(text) if repairs else document)
             else:
                 report.drop(document, "empty")
+        report.keep(kept)
         report.seconds = time.process_time() - started
         return kept, report
 

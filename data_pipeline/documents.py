@@ -5,7 +5,7 @@ of parts of a corpus merge into the report of the whole, whatever the parts and 
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -79,18 +79,17 @@ class StageReport(BaseModel):
     sample_limit: int = Field(20, ge=0, description="samples kept of each reason")
     seconds: float = 0.0
 
-    def read(self, document: Document) -> None:
-        """Count a document that entered the stage."""
-        self.documents_in += 1
-        self.characters_in += len(document.text)
-        self.bytes_in += _bytes(document.text)
+    def read(self, documents: Sequence[Document]) -> None:
+        """Count documents that entered the stage."""
+        self.documents_in += len(documents)
+        self.characters_in += sum([len(document.text) for document in documents])
+        self.bytes_in += sum([_bytes(document.text) for document in documents])
 
-    def keep(self, document: Document) -> Document:
-        """Count a document that leaves the stage, and return it."""
-        self.documents_out += 1
-        self.characters_out += len(document.text)
-        self.bytes_out += _bytes(document.text)
-        return document
+    def keep(self, documents: Sequence[Document]) -> None:
+        """Count documents that leave the stage."""
+        self.documents_out += len(documents)
+        self.characters_out += sum([len(document.text) for document in documents])
+        self.bytes_out += sum([_bytes(document.text) for document in documents])
 
     def change(self, repair: str) -> None:
         """Count a document that was altered."""

@@ -1,5 +1,6 @@
 """A pool of processes whose results come in order and that leaves nothing behind."""
 
+import gc
 import os
 import signal
 import threading
@@ -7,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
@@ -27,6 +29,21 @@ def _start_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Put off the search for reference cycles while the block runs, for it makes none.
+
+    The search is proportional to the objects there are, and tokenised text is a million lists.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def ordered_map(

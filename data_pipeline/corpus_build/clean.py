@@ -1,4 +1,4 @@
-"""First task, one per large input file or group of small ones: clean, filter, note hashes."""
+"""First task, one per part of a large file or group of small ones: clean, filter, note hashes."""
 
 import json
 import time
@@ -18,7 +18,8 @@ from convbert.data_pipeline.dedup.contamination import EvaluationIndex
 from convbert.data_pipeline.dedup.records import ALGORITHM
 from convbert.data_pipeline.dedup.words import HashedWords, hash_words
 from convbert.data_pipeline.documents import Document, StageReport
-from convbert.data_pipeline.readers import InputFile, input_files, read_file
+from convbert.data_pipeline.readers import InputFile, input_files, read_file, split_file
+from convbert.models.errors import UserError
 
 CONTAMINATED = "contaminated.jsonl"
 _BATCH_CHARACTERS = 1 << 19
@@ -57,7 +58,7 @@ class CleanTask:
         """Name the result by the files, their versions and the settings."""
         sizes = [file.size() for file in files]
         key = key_of(
-            files=[(f.name, size, f.version()) for f, size in zip(files, sizes, strict=True)],
+            files=[(f.label, size, f.version()) for f, size in zip(files, sizes, strict=True)],
             source=source.model_dump(mode="json", exclude={"inputs"}),
             dedup=config.dedup.model_dump(mode="json"),
             ngram=config.decontamination.ngram,
@@ -70,20 +71,32 @@ class CleanTask:
 
 
 def clean_tasks(config: BuildConfig, evaluation: Path | None, work: Path) -> list[CleanTask]:
-    """Return the tasks of all sources in order. Small files share one, others have their own."""
+    """Return the tasks of all sources in order.
+
+    Small files share one, others have their own, and one for each part of a file that can be cut.
+    """
     tasks = []
+    target = int(config.split_megabytes * (1 << 20))
     for source in config.all_sources():
         group: list[InputFile] = []
         size = 0
-        for file in input_files(source.inputs):
+        for file in _parts(source, target):
             group.append(file)
             size += file.size()
-            if size >= _GROUP_BYTES:
+            if size >= min(_GROUP_BYTES, target):
                 tasks.append(CleanTask.of(group, source, config, evaluation, work))
                 group, size = [], 0
         if group:
             tasks.append(CleanTask.of(group, source, config, evaluation, work))
     return tasks
+
+
+def _parts(source: CorpusConfig, target: int) -> Iterator[InputFile]:
+    for file in input_files(source.inputs):
+        try:
+            yield from split_file(file, source.reader, target)
+        except OSError as error:
+            raise UserError(f"{file.name}: cannot be read ({error.strerror}); check it") from None
 
 
 @dataclass(frozen=True)
@@ -136,23 +149,26 @@ class Steps:
 
     def read(self, documents: Iterable[Document]) -> Iterator[list[Document]]:
         """Group documents into batches by size."""
-        report = self._report("read")
         batch: list[Document] = []
         size = 0
         start = time.process_time()
         for document in documents:
-            report.read(document)
-            batch.append(report.keep(document))
+            batch.append(document)
             size += len(document.text)
             if size >= _BATCH_CHARACTERS:
-                report.seconds += time.process_time() - start
-                self._add(report)
+                self._count_read(batch, start)
                 yield batch
-                report, batch, size = self._report("read"), [], 0
+                batch, size = [], 0
                 start = time.process_time()
-        report.seconds += time.process_time() - start
-        self._add(report)
+        self._count_read(batch, start)
         yield batch
+
+    def _count_read(self, batch: list[Document], start: float) -> None:
+        report = self._report("read")
+        report.read(batch)
+        report.keep(batch)
+        report.seconds = time.process_time() - start
+        self._add(report)
 
     def clean(self, documents: list[Document]) -> list[Document]:
         """Run cleaning and filters on a batch."""
@@ -177,16 +193,17 @@ class Steps:
         texts = [document.text for document in documents]
         matches = self._index.matches(texts, hashed, self._config.decontamination.ngram)
         report = self._report("decontaminate")
+        report.read(documents)
         kept = []
         for number, document in enumerate(documents):
-            report.read(document)
             match = matches.get(number)
             if match is None:
-                kept.append(report.keep(document))
+                kept.append(document)
             else:
                 report.drop(document, match.file, match.ngram)
                 entry = {"id": document.id, "file": match.file, "ngram": match.ngram}
                 self.listed.append(entry)
+        report.keep(kept)
         if matches:
             hashed = hash_words([document.text for document in kept])
         report.seconds = time.process_time() - start

@@ -50,6 +50,9 @@ class BuildConfig(CorpusConfig):
     decontamination: DecontaminationConfig = DecontaminationConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     shards: ShardsConfig = ShardsConfig()
+    split_megabytes: float = Field(
+        256, gt=0, description="stored size of the parts of large files: the unit of cleaning"
+    )
     piece_megabytes: int = Field(
         64, ge=1, description="text of a piece: the unit of work behind cleaning"
     )
@@ -78,6 +81,7 @@ class BuildConfig(CorpusConfig):
             ],
             "dedup": self.dedup.model_dump(mode="json"),
             "decontamination_ngram": self.decontamination.ngram,
+            "split_megabytes": self.split_megabytes,
             "piece_megabytes": self.piece_megabytes,
             "seed": self.shards.seed,
         }

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from convbert.data_pipeline.packing import PACKERS, Documents, RowFormat, to_arr
 from convbert.data_pipeline.shards import token_dtype
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.data_pipeline.tokens import encode_documents
+from convbert.data_pipeline.workers import uncollected
 
 CHUNK_CHARACTERS = 1 << 20
+_COUNTED_AT_ONCE = 64
 
 
 class PackReport(BaseModel):
@@ -73,19 +76,25 @@ def survivors(piece: Piece, number: int, dropped: Path, report: StageReport) -> 
         int(row): (int(survivor), bool(exact))
         for row, survivor, exact in dropped_of_piece(dropped, number)
     }
-    for row, document in read_piece(piece.folder):
-        report.read(document)
-        if row in gone:
-            survivor, exact = gone[row]
-            reason = "exact duplicate" if exact else "near duplicate"
-            report.drop(document, reason, str(survivor))
-        else:
-            yield report.keep(document)
+    rows = read_piece(piece.folder)
+    while batch := list(islice(rows, _COUNTED_AT_ONCE)):
+        report.read([document for _, document in batch])
+        kept = []
+        for row, document in batch:
+            if row in gone:
+                survivor, exact = gone[row]
+                reason = "exact duplicate" if exact else "near duplicate"
+                report.drop(document, reason, str(survivor))
+            else:
+                kept.append(document)
+        report.keep(kept)
+        yield from kept
 
 
 def run_pack(task: PackTask) -> Packed:
     """Do the task unless it is done, and return what it made."""
-    once(task.folder, lambda folder: _pack(task, folder))
+    with uncollected():
+        once(task.folder, lambda folder: _pack(task, folder))
     report = PackReport.model_validate_json((task.folder / "report.json").read_bytes())
     return Packed(task.folder, report, task.piece.bytes)
 
@@ -125,17 +134,22 @@ def _pack(task: PackTask, folder: Path) -> None:
 
 def _chunks(documents: Iterable[Document], report: StageReport) -> Iterator[list[str]]:
     """Group texts by size, and count them."""
-    texts: list[str] = []
+    chunk: list[Document] = []
     size = 0
     for document in documents:
-        report.read(document)
-        texts.append(report.keep(document).text)
+        chunk.append(document)
         size += len(document.text)
         if size >= CHUNK_CHARACTERS:
-            yield texts
-            texts, size = [], 0
-    if texts:
-        yield texts
+            yield _counted(chunk, report)
+            chunk, size = [], 0
+    if chunk:
+        yield _counted(chunk, report)
+
+
+def _counted(documents: list[Document], report: StageReport) -> list[str]:
+    report.read(documents)
+    report.keep(documents)
+    return [document.text for document in documents]
 
 
 def _rows(

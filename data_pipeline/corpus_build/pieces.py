@@ -5,7 +5,7 @@ JSON, compressed) and the records of deduplication (``dedup/records.py``).
 """
 
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class _OpenPiece:
             pa.array([document.id for document in documents], pa.string()),
             pa.array(texts, pa.large_string()),
             pa.array([document.source for document in documents], pa.string()),
-            pa.array([json.dumps(dict(document.meta)) for document in documents], pa.string()),
+            pa.array([_json(document.meta) for document in documents], pa.string()),
         ]
         batch = pa.record_batch(columns, schema=_SCHEMA)
         self._writer.write_batch(batch)
@@ -93,6 +93,10 @@ class _OpenPiece:
         self._writer.close()
         entries = self._records.save(self._folder)
         return Piece(self._folder, self._documents, self.bytes, entries)
+
+
+def _json(meta: Mapping[str, Any]) -> str:
+    return json.dumps(dict(meta)) if meta else "{}"
 
 
 def read_piece(folder: Path, rows: Container[int] | None = None) -> Iterator[tuple[int, Document]]:

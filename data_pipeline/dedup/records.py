@@ -115,7 +115,7 @@ class PieceRecords:
         """Write the three files into the folder of the piece; return the number of entries."""
         np.save(folder / KEYS, np.concatenate([np.empty(0, KEY), *self._keys]))
         bands = np.concatenate([np.empty(0, BAND), *self._bands])
-        bands.sort(order=("hash", "row"))
-        np.save(folder / HASHES, bands["hash"])
-        np.save(folder / ROWS, bands["row"])
+        order = np.lexsort((bands["row"], bands["hash"]))
+        np.save(folder / HASHES, bands["hash"][order])
+        np.save(folder / ROWS, bands["row"][order])
         return len(bands)

@@ -78,17 +78,25 @@ def hash_words(texts: Sequence[str]) -> HashedWords:
     """Hash the words of a batch of documents (some megabytes at most: memory is 40 B a byte)."""
     encoded = [normalised(text).encode("utf-8", "surrogatepass") for text in texts]
     content = np.frombuffer(b" " + b" ".join(encoded) + b" ", np.uint8)
-    is_word, values = _tables()
-    inside = is_word[content]
+    starts, _, hashes = hash_runs(content, _word_bytes()[content])
+    borders = np.cumsum([0, *(len(part) + 1 for part in encoded)])
+    return HashedWords(hashes, np.searchsorted(starts, borders).astype(np.int64))
+
+
+def hash_runs(
+    content: NDArray[np.uint8], inside: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Hashes]:
+    """Return starts, ends and hashes of the runs of bytes that are ``inside``.
+
+    The first and the last byte must not be.
+    """
     edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
     starts, ends = edges[::2], edges[1::2]
     powers, inverses = _powers(1 << (len(content) - 1).bit_length())
-    terms = values[content]
+    terms = _values()[content]
     terms *= powers[: len(content)]
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms)])
-    hashes = _mixed((sums[ends] - sums[starts]) * inverses[starts])
-    borders = np.cumsum([0, *(len(part) + 1 for part in encoded)])
-    return HashedWords(hashes, np.searchsorted(starts, borders).astype(np.int64))
+    return starts, ends, _mixed((sums[ends] - sums[starts]) * inverses[starts])
 
 
 def _mixed(hashes: Hashes) -> Hashes:
@@ -100,13 +108,19 @@ def _mixed(hashes: Hashes) -> Hashes:
 
 
 @cache
-def _tables() -> tuple[NDArray[np.bool_], Hashes]:
-    """Return for each byte whether it belongs to a word, and its random value."""
+def _word_bytes() -> NDArray[np.bool_]:
+    """Return for each byte whether it belongs to a word."""
     is_word = np.zeros(256, bool)
     is_word[list(b"abcdefghijklmnopqrstuvwxyz0123456789")] = True
     is_word[128:] = True
+    return is_word
+
+
+@cache
+def _values() -> Hashes:
+    """Return a random value for each byte."""
     values = b"".join(blake2b(bytes([i]), digest_size=8).digest() for i in range(256))
-    return is_word, np.frombuffer(values, "<u8")
+    return np.frombuffer(values, "<u8")
 
 
 @cache

@@ -46,16 +46,17 @@ class Filter:
         started = time.process_time()
         everything = list(documents)
         kept = []
+        report.read(everything)
         verdicts = self.judge([document.text for document in everything])
         for document, verdict in zip(everything, verdicts, strict=True):
-            report.read(document)
             for change in verdict.changes:
                 report.change(change)
             if verdict.reason:
                 report.drop(document, verdict.reason, verdict.detail)
             elif verdict.text is not None:
-                kept.append(report.keep(document.with_text(verdict.text)))
+                kept.append(document.with_text(verdict.text))
             else:
-                kept.append(report.keep(document))
+                kept.append(document)
+        report.keep(kept)
         report.seconds = time.process_time() - started
         return kept, report

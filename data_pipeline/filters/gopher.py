@@ -12,6 +12,9 @@ from convbert.data_pipeline.filters.base import KEEP, Filter, FilterConfig, Verd
 
 _SOURCE = "Gopher A.1.1"
 _LETTER = re.compile(r"[^\W\d_]")
+# Of ASCII, what is neither letter nor white space; and what text takes for white space, bytes not.
+_NO_LETTERS = bytes(c for c in range(128) if not (chr(c).isalpha() or chr(c).isspace()))
+_SPACES = bytes(32 if c < 128 and chr(c).isspace() else c for c in range(256))
 
 
 class GopherConfig(FilterConfig):
@@ -60,14 +63,14 @@ class GopherFilter(Filter):
         total = len(words)
         if not config.min_words <= total <= config.max_words:
             return Verdict("word count", f"{total:,} words")
-        mean = sum(map(len, words)) / max(total, 1)
+        mean = len("".join(words)) / max(total, 1)
         if not config.min_mean_word <= mean <= config.max_mean_word:
             return Verdict("word length", f"mean {mean:.1f}")
         if (hashes := text.count("#")) > config.max_hashes * total:
             return Verdict("hash signs", f"{hashes} in {total:,} words")
         if (ellipses := text.count("...") + text.count("…")) > config.max_ellipses * total:
             return Verdict("ellipses", f"{ellipses} in {total:,} words")
-        return self._lines(text) or self._vocabulary(words) or KEEP
+        return self._lines(text) or self._vocabulary(text, words) or KEEP
 
     def _lines(self, text: str) -> Verdict | None:
         lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
@@ -79,14 +82,23 @@ class GopherFilter(Filter):
             return Verdict("ellipsis lines", f"{dotted} of {len(lines)} lines")
         return None
 
-    def _vocabulary(self, words: list[str]) -> Verdict | None:
-        fewest = self.config.min_alphabetic * len(words)
-        # Words of letters alone are enough in most prose, and quick to count.
-        if sum(map(str.isalpha, words)) < fewest:
-            alphabetic = sum(1 for word in words if _LETTER.search(word))
-            if alphabetic < fewest:
-                return Verdict("alphabetic words", f"{alphabetic / len(words):.0%}")
-        found = len(set(words).intersection(self.config.stop_words))
+    def _vocabulary(self, text: str, words: list[str]) -> Verdict | None:
+        alphabetic = _words_with_letter(text, words)
+        if alphabetic < self.config.min_alphabetic * len(words):
+            return Verdict("alphabetic words", f"{alphabetic / len(words):.0%}")
+        found = 0
+        for stop_word in dict.fromkeys(self.config.stop_words):
+            # Frequent words stand near the beginning, so that the search ends there.
+            if found >= self.config.min_stop_words:
+                return None
+            found += stop_word in words
         if found < self.config.min_stop_words:
             return Verdict("stop words", f"{found} of {len(self.config.stop_words)}")
         return None
+
+
+def _words_with_letter(text: str, words: list[str]) -> int:
+    """Count them; in ASCII text by taking everything else out of the words."""
+    if text.isascii():
+        return len(text.encode().translate(_SPACES, _NO_LETTERS).split())
+    return sum(1 for word in words if word.isalpha() or _LETTER.search(word))

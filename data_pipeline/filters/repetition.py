@@ -8,7 +8,7 @@ Words are what white space separates. The shares are of all characters but white
   smallest n, which nearly all are, need no look at the others.
 """
 
-from array import array
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from convbert.data_pipeline.dedup.words import hash_runs
 from convbert.data_pipeline.filters.base import KEEP, Filter, FilterConfig, Verdict
 
 _SOURCE = "Gopher A1"
 # n-grams of a document are told apart by 40 bits; two of 10,000 coincide with 1 in 20,000 chances.
 _GRAM_BITS = 40
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_SPACES = np.array([byte < 128 and chr(byte).isspace() for byte in range(256)])
+_OTHER_SPACE = re.compile(r"[^\S\x00-\x7f]")
 
 
 class RepetitionConfig(FilterConfig):
@@ -48,7 +51,10 @@ class RepetitionConfig(FilterConfig):
 
 @dataclass(frozen=True)
 class _Words:
-    """The words of D documents one behind another: N ids, lengths and numbers of documents."""
+    """The words of D documents one behind another: N ids, lengths and numbers of documents.
+
+    An id is a hash of 64 bits.
+    """
 
     ids: NDArray[np.uint64]
     lengths: NDArray[np.int64]
@@ -57,17 +63,18 @@ class _Words:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "_Words":
-        """Number the words of each text by their first place in it."""
-        ids, lengths = array("Q"), array("q")
-        sizes = []
-        for text in texts:
-            words = text.split()
-            numbers: dict[str, int] = {}
-            ids.extend(map(numbers.setdefault, words, range(1, len(words) + 1)))
-            lengths.extend(map(len, words))
-            sizes.append(len(words))
-        document = np.repeat(np.arange(len(texts)), sizes)
-        return cls(np.array(ids), np.array(lengths), document, len(texts))
+        """Find the words of texts (some megabytes at most: memory is 40 B a byte)."""
+        parts = [_spaced(text).encode("utf-8", "surrogatepass") for text in texts]
+        content = np.frombuffer(b" " + b" ".join(parts) + b" ", np.uint8)
+        starts, ends, hashes = hash_runs(content, ~_SPACES[content])
+        # Bytes that continue a character; without any, bytes are characters.
+        inner = np.cumsum((content & 0xC0) == 0x80) if content.max() > 127 else None
+        lengths = ends - starts
+        if inner is not None:
+            lengths = lengths - (inner[ends - 1] - inner[starts - 1])
+        borders = np.cumsum([0, *(len(part) + 1 for part in parts)])
+        sizes = np.diff(np.searchsorted(starts, borders))
+        return cls(hashes, lengths, np.repeat(np.arange(len(texts)), sizes), len(texts))
 
     def only(self, documents: NDArray[np.bool_]) -> "_Words":
         """Return the words of some documents, which keep their numbers."""
@@ -92,7 +99,7 @@ class _Words:
         places = np.flatnonzero(self.document[:inside] == self.document[n - 1 :])
         keys = self.document[places].astype(np.uint64) << np.uint64(_GRAM_BITS)
         keys |= (hashes[places] * _MULTIPLIER) >> np.uint64(64 - _GRAM_BITS)
-        order = np.argsort(keys, kind="stable")
+        order = np.argsort(keys)  # equal ones in any order
         ordered = keys[order]
         first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(keys)])
         return _Grams(places[order], first, np.diff(np.append(first, len(keys))))
@@ -105,6 +112,11 @@ class _Grams:
     places: NDArray[np.int64]
     first: NDArray[np.int64]
     copies: NDArray[np.int64]
+
+
+def _spaced(text: str) -> str:
+    """Return the text with ASCII white space only."""
+    return text if text.isascii() else _OTHER_SPACE.sub(" ", text)
 
 
 def top_shares(words: _Words, n: int) -> NDArray[np.float64]:

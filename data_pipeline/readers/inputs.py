@@ -16,10 +16,26 @@ PLAIN = ("text", "jsonl", "csv", "tsv")
 
 
 @dataclass(frozen=True)
+class Part:
+    """Bytes ``[first, last)`` of a file, or its row groups if it is parquet; ``size`` in bytes."""
+
+    first: int
+    last: int
+    size: int
+    is_last: bool
+
+
+@dataclass(frozen=True)
 class InputFile:
-    """A local path or a URL."""
+    """A local path or a URL, and the part of it that is meant if it is not the whole."""
 
     name: str
+    part: Part | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, with the first byte or row group of a part that does not begin the file."""
+        return f"{self.name}@{self.part.first}" if self.part and self.part.first else self.name
 
     def open(self) -> BinaryIO:
         """Open the stored bytes; raises ``OSError``."""
@@ -35,6 +51,8 @@ class InputFile:
 
     def size(self) -> int:
         """Return the number of stored bytes."""
+        if self.part is not None:
+            return self.part.size
         if not is_url(self.name):
             return Path(self.name).stat().st_size
         filesystem, path = _remote(self.name)

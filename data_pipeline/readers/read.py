@@ -12,6 +12,7 @@ from convbert.data_pipeline.readers.jsonl import read_jsonl
 from convbert.data_pipeline.readers.mediawiki import read_mediawiki
 from convbert.data_pipeline.readers.options import Format, ReaderOptions
 from convbert.data_pipeline.readers.parquet import read_parquet
+from convbert.data_pipeline.readers.parts import part_of
 from convbert.data_pipeline.readers.table import read_csv, read_tsv
 from convbert.data_pipeline.readers.text import read_text
 from convbert.data_pipeline.readers.warc import read_warc
@@ -24,10 +25,12 @@ READERS: dict[Format, Reader] = {
     "jsonl": read_jsonl,
     "csv": read_csv,
     "tsv": read_tsv,
-    "parquet": read_parquet,
     "warc": read_warc,
     "mediawiki": read_mediawiki,
 }
+
+# What parts of a file lack: the root of a dump.
+WRAPPED: dict[Format, tuple[bytes, bytes]] = {"mediawiki": (b"<mediawiki>", b"</mediawiki>")}
 
 
 def read_documents(
@@ -71,7 +74,7 @@ def read_file(file: InputFile, options: ReaderOptions) -> Iterator[Document]:
     except Exception as error:
         if is_damage(error):
             reason = " ".join(str(error).split())
-            raise UserError(f"{file.name}: damaged{place} ({reason}); fetch it again") from None
+            raise UserError(f"{file.label}: damaged{place} ({reason}); fetch it again") from None
         if isinstance(error, OSError):
             raise UserError(
                 f"{file.name}: cannot be read{place} ({error.strerror}); check the file"
@@ -79,16 +82,29 @@ def read_file(file: InputFile, options: ReaderOptions) -> Iterator[Document]:
         raise
 
 
+def format_of(file: InputFile, stream: io.BufferedReader, options: ReaderOptions) -> Format:
+    """Tell the format of a file from options, name or content; ``stream`` stays where it is."""
+    head = stream.peek(SNIFFED_BYTES)[:SNIFFED_BYTES]
+    kind = options.format or by_name(file.name) or by_content(head)
+    if kind is None:
+        raise UserError(
+            f"{file.name}: neither its name nor its content tells a known format; use one of "
+            f"{', '.join(SUFFIXES)}, also as .gz .bz2 .zst .xz, or set format"
+        )
+    return kind
+
+
 def _read(file: InputFile, options: ReaderOptions) -> Iterator[Document]:
     with file.open() as stored:
         _, named = split_suffix(file.name)
         stream = decompressed(stored, named)
-        head = stream.peek(SNIFFED_BYTES)[:SNIFFED_BYTES]
-        kind = options.format or by_name(file.name) or by_content(head)
-        if kind is None:
-            raise UserError(
-                f"{file.name}: neither its name nor its content tells a known format; use one of "
-                f"{', '.join(SUFFIXES)}, also as .gz .bz2 .zst .xz, or set format"
-            )
-        if head:
+        kind = format_of(file, stream, options)
+        if not stream.peek(1):
+            return
+        if kind == "parquet":
+            yield from read_parquet(stream, file.name, options, file.part)
+        elif file.part is None:
             yield from READERS[kind](stream, file.name, options)
+        else:
+            part = part_of(stream, file.part, *WRAPPED.get(kind, (b"", b"")))
+            yield from READERS[kind](part, file.label, options)

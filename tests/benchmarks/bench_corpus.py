@@ -32,19 +32,21 @@ Step = Callable[[Path], object]
 
 
 def take(files: list[Path], limit: int, out: Path) -> int:
-    """Write documents of all files in turns, so many bytes of text; return the bytes."""
-    readers = [read_documents([file]) for file in files]
-    size = 0
+    """Write documents of all files, as much text of each, so many bytes; return the bytes."""
+    readers = {number: read_documents([file]) for number, file in enumerate(files)}
+    sizes = dict.fromkeys(readers, 0)
+    total = 0
     with out.open("w") as file:
-        while readers and size < limit:
-            for reader in list(readers):
-                document = next(reader, None)
-                if document is None:
-                    readers.remove(reader)
-                    continue
-                size += len(document.text.encode())
-                file.write(json.dumps({"text": document.text}, ensure_ascii=False) + "\n")
-    return size
+        while readers and total < limit:
+            number = min(readers, key=sizes.__getitem__)
+            document = next(readers[number], None)
+            if document is None:
+                del readers[number]
+                continue
+            sizes[number] += len(document.text.encode())
+            total += len(document.text.encode())
+            file.write(json.dumps({"text": document.text}, ensure_ascii=False) + "\n")
+    return total
 
 
 def steps(corpus: Path, tokenizer: Path) -> dict[str, Step]:
@@ -104,7 +106,7 @@ def rival(python: Path, corpus: Path, tokenizer: Path) -> dict[str, float]:
 def main(
     files: list[Path],
     tokenizer: Annotated[Path, typer.Option("--tokenizer", "-t", help="Its directory.")],
-    megabytes: Annotated[float, typer.Option(help="Text to take, in turns of all files.")] = 20,
+    megabytes: Annotated[float, typer.Option(help="Text to take, as much of each file.")] = 20,
     rounds: Annotated[int, typer.Option(help="Rounds of our steps.")] = 3,
     datatrove: Annotated[Path | None, typer.Option(help="Python that has datatrove.")] = None,
 ) -> None:

@@ -16,12 +16,12 @@ def run(documents: list[Document]) -> StageReport:
     """Drop texts of odd length for one of three reasons and cut the others."""
     report = StageReport(stage="odd", sample_limit=3)
     for document in documents:
-        report.read(document)
+        report.read([document])
         if len(document.text) % 2:
             report.drop(document, f"odd-{len(document.text) % 3}", f"length {len(document.text)}")
         else:
             report.change("cut")
-            report.keep(document.with_text(document.text[:4]))
+            report.keep([document.with_text(document.text[:4])])
     return report
 
 

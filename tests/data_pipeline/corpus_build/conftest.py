@@ -35,7 +35,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory, documents: list[str]) -> P
 def settings(
     tmp_path_factory: pytest.TempPathFactory, sources: Path, tokenizer_dir: Path
 ) -> dict[str, object]:
-    """Settings of a build of several pieces and shards."""
+    """Settings of a build of several parts of files, pieces and shards."""
     evaluation = tmp_path_factory.mktemp("evaluation") / "questions.txt"
     evaluation.write_text(QUESTION)
     return {
@@ -45,6 +45,7 @@ def settings(
         "decontamination": {"files": [str(evaluation)]},
         "tokenizer": {"path": str(tokenizer_dir)},
         "shards": {"seq_len": [32, 64], "megabytes": 1, "packing": "electra"},
+        "split_megabytes": 0.04,
     }
 
 
