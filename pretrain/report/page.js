@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const tip = document.getElementById("tip");
   const state = { scale: "log", quantity: "x", hidden: new Set() };
-  const DASHES = ["", "9 4", "2 3", "9 3 2 3"];
+  const DASHES = ["", "9 4", "3 3", "9 3 3 3"];
   const MARKS = [
     "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0Z", "M-4,-4H4V4H-4Z", "M0,-5L5,4H-5Z",
     "M0,-5.5L5.5,0L0,5.5L-5.5,0Z", "M0,5L5,-4H-5Z",
@@ -157,7 +157,8 @@
   function show(chart) {
     const figure = document.getElementById(chart.id);
     figure.replaceChildren();
-    const room = figure.clientWidth || 1000; // drawn at its real size, so that letters keep theirs
+    // Drawn at its real size, so that letters keep theirs; on paper two small charts share a row.
+    const room = state.paper ? (chart.large ? 720 : 350) : figure.clientWidth || 1000;
     const width = Math.max(320, Math.min(chart.large ? 1040 : 560, room));
     const height = chart.large ? Math.max(300, Math.min(430, width * 0.6)) : 290;
     const box = { left: 64, right: width - 14, top: 34, bottom: height - 50 };
@@ -202,6 +203,12 @@
       refresh();
     });
   }
+  const print = (paper) => () => {
+    state.paper = paper;
+    refresh();
+  };
+  window.addEventListener("beforeprint", print(true));
+  window.addEventListener("afterprint", print(false));
   window.addEventListener("resize", refresh);
   legend();
   refresh();

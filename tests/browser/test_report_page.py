@@ -12,10 +12,19 @@ from convbert.pretrain.report.page import write_report
 pytestmark = pytest.mark.browser
 
 FIGURE = "#measure-0"
+WIDTH = "return document.querySelector('#measure-0 svg').getAttribute('viewBox')"
+NOTE_PRINTED = "addEventListener('beforeprint', () => { window.printed = (() => { %s })() })"
 
 
 def found(browser, selector):
     return browser.driver.find_elements(By.CSS_SELECTOR, selector)
+
+
+def colours(browser):
+    """The background, and the first run's line."""
+    script = """const of = (s, k) => getComputedStyle(document.querySelector(s))[k];
+        return [of('body', 'backgroundColor'), of('#measure-0 .curve', 'stroke')]"""
+    return tuple(browser.driver.execute_script(script))
 
 
 def gaps(browser):
@@ -60,6 +69,16 @@ def test_the_page_shows_what_a_reader_points_at(tmp_path, browser):
     assert len(found(browser, f"{FIGURE} .point")) == 4
     button.click()
     assert len(found(browser, f"{FIGURE} .point")) == 8
+
+    assert colours(browser) == ("rgb(255, 255, 255)", "rgb(0, 114, 178)")
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    assert colours(browser) == ("rgb(23, 24, 27)", "rgb(63, 160, 220)")
+    wide = browser.driver.execute_script(WIDTH)
+    browser.driver.execute_script(NOTE_PRINTED % WIDTH)
+    browser.driver.execute_cdp_cmd("Page.printToPDF", {})
+    assert browser.driver.execute_script("return printed") == "0 0 720 430"
+    assert browser.driver.execute_script(WIDTH) == wide
 
     assert browser.complaints() == []
     assert any(url.startswith("file:") for url in browser.requests())
