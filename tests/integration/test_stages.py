@@ -1,4 +1,10 @@
-"""Every ZeRO stage in every precision: trains, skips what is not finite, and does the same."""
+"""Every ZeRO stage in every precision: trains, skips what is not finite, and does the same.
+
+The generator's samples are discrete: a rounding difference of 1e-7 that falls on the boundary
+between two tokens changes a token of the discriminator's input and, from there on, the losses. One
+run of 50 updates in eight met that. A high temperature keeps the samples apart from the rounding of
+the logits, so that what is compared here is the arithmetic.
+"""
 
 import math
 from pathlib import Path
@@ -9,7 +15,13 @@ from forked import Zygote
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 STEPS = 50
-SETTINGS = (f"steps={STEPS}", "checkpoint.every=50", "schedule.warmup_steps=5", "micro_batch=2")
+SETTINGS = (
+    f"steps={STEPS}",
+    "checkpoint.every=50",
+    "schedule.warmup_steps=5",
+    "micro_batch=2",
+    "objective.masking.temperature=100",
+)
 SPOILED = {"poison": {"batches": [20], "where": "gradient", "on": 1}}
 
 
@@ -40,7 +52,13 @@ def test_stage_and_precision(
     else:
         assert '"event":"nan","action":"skip","at":21' in text
         assert text.count('"event"') == 1
-    # fp32: rounding only; on 16 bits the same training, coarser. An fp16 run starts later.
-    tolerance = {"fp32": 1e-5, "bf16": 0.02, "fp16": 0.05}[precision]
+    if precision == "fp16":  # its first updates were left out until the scale was low enough
+        assert mean_of_last(losses) == pytest.approx(mean_of_last(reference), rel=0.02)
+        return
+    tolerance = {"fp32": 1e-5, "bf16": 0.01}[precision]
     for step, (loss, *_) in losses.items():
-        assert loss == pytest.approx(reference[step][0], rel=tolerance)
+        assert loss == pytest.approx(reference[step][0], rel=tolerance), step
+
+
+def mean_of_last(losses: dict[int, tuple[float, ...]]) -> float:
+    return sum(losses[step][0] for step in range(STEPS - 9, STEPS + 1)) / 10
