@@ -37,7 +37,10 @@ def pretrain(recipe: str, overrides: list[str], run_dir: Path | None, processes:
     run, config = prepare(recipe, overrides, run_dir, world)
     path = run.path
     if checkpoint.directory(run.checkpoints, config.steps).is_dir():
-        print(f"{path}: has finished its {config.steps:,} updates; raise steps to go on")
+        print(
+            f"{path}: has finished its {config.steps:,} updates; raise steps to go on "
+            "(docs/recovery.md says what becomes of the learning rate)"
+        )
         return 0
     code = launch(path, world, config.threads)
     if code == 75:

@@ -10,7 +10,8 @@ from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
-from convbert.pretrain.config import RunConfig, differences, dump, load
+from convbert.pretrain.config import RunConfig, dump, load
+from convbert.pretrain.continuation import require_same_past
 
 _PACKAGES = ("convbert-pretrain", "torch", "deepspeed", "numpy", "sentencepiece", "mlflow")
 
@@ -56,15 +57,11 @@ class RunDirectory:
         """Create the directory, or check that it continues the same run.
 
         Raises ``UserError`` when the directory holds a run whose results ``config`` would change.
-        Keys that only change the execution (micro-batch, ZeRO stage, threads) may differ.
+        Keys that only change the execution (micro-batch, ZeRO stage, threads) may differ, and
+        so may what only the updates after the newest checkpoint depend on (``continuation``).
         """
         if self.config_file.exists():
-            changed = differences(load(self.config_file), config)
-            if changed:
-                raise UserError(
-                    f"{self.config_file}: this run was started with other settings "
-                    f"({'; '.join(changed[:5])}); choose another --run-dir or restore them"
-                )
+            require_same_past(self.config_file, load(self.config_file), config, self.checkpoints)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.config_file) as file:
             file.write(dump(config).encode())

@@ -9,7 +9,6 @@ Where the guards left out global batches, phases count batches that were read or
 later phase reads what it would have read anyway and begins that many updates earlier.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -28,11 +27,24 @@ _CONVENTIONS: tuple[Convention, ...] = ("electra", "hardware")
 
 
 @dataclass(frozen=True)
+class Rate:
+    """A learning-rate schedule of ``total`` updates from update ``start`` of the run on."""
+
+    schedule: ScheduleConfig
+    peak: float
+    start: int
+    total: int
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate of update ``step``."""
+        return learning_rate(self.schedule, step - self.start, self.total, self.peak)
+
+
+@dataclass(frozen=True)
 class Phase:
     """Updates ``start`` to ``end``, excluded, on one set of shards.
 
-    ``rate_start`` and ``rate_end`` bound the learning-rate schedule that they are part of: those
-    of the whole run unless the phase has a schedule of its own.
+    ``rate`` is the run's schedule unless the phase has one of its own.
     """
 
     start: int
@@ -42,16 +54,8 @@ class Phase:
     global_batch: int
     micro_batch: int | None
     seed: int
-    peak: float
-    schedule: ScheduleConfig
-    rate_start: int
-    rate_end: int
+    rate: Rate
     flops: Mapping[Convention, float]
-
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of update ``step``."""
-        total = self.rate_end - self.rate_start
-        return learning_rate(self.schedule, step - self.rate_start, total, self.peak)
 
 
 class Timeline:
@@ -64,8 +68,7 @@ class Timeline:
     @classmethod
     def load(cls, config: RunConfig) -> "Timeline":
         """Derive the phases of a run whose shards are there; raises ``UserError`` otherwise."""
-        changes = [PhaseConfig(start=0, micro_batch=config.micro_batch), *config.phases]
-        corpora = [Corpus(change.data(config.data).blend) for change in changes]
+        corpora = [Corpus(change.data(config.data).blend) for change, _ in stretches(config)]
         networks = config.model.build(corpora[0].vocab_size)
         timeline = cls(derive(config, networks, [corpus.seq_len for corpus in corpora]))
         timeline.corpora = corpora
@@ -79,10 +82,12 @@ class Timeline:
     @property
     def digest(self) -> str:
         """Identify the data of all phases."""
-        first, *later = (corpus.digest for corpus in self.corpora)
-        if not later:
-            return first
-        return hashlib.sha256("/".join([first, *later]).encode()).hexdigest()
+        return self.digest_until(self.phases[-1].end)
+
+    def digest_until(self, step: int) -> str:
+        """Identify the data of the phases that begin before update ``step``: one digest each."""
+        begun = zip(self.phases, self.corpora, strict=True)
+        return "/".join(corpus.digest for phase, corpus in begun if phase.start < max(1, step))
 
     def at(self, step: int) -> Phase:
         """Return the phase of update ``step``, counted from 0."""
@@ -90,7 +95,7 @@ class Timeline:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of update ``step``."""
-        return self.at(step).learning_rate(step)
+        return self.at(step).rate(step)
 
     def flops(self, steps: int, convention: Convention = "electra") -> float:
         """Return the training FLOPs of the first ``steps`` updates."""
@@ -116,14 +121,26 @@ class Timeline:
         yield max(0, steps - last.start), last
 
 
-def derive(config: RunConfig, networks: PretrainingConfig, lengths: Sequence[int]) -> list[Phase]:
-    """Return the phases of a run whose sequences have these lengths, phase by phase."""
+def stretches(config: RunConfig) -> list[tuple[PhaseConfig, int]]:
+    """Return the run's phases as configured, the first included, each with its end."""
     changes = [PhaseConfig(start=0, micro_batch=config.micro_batch), *config.phases]
     ends = [*(p.start for p in config.phases), config.steps]
+    return list(zip(changes, ends, strict=True))
+
+
+def rate_of(config: RunConfig, change: PhaseConfig, end: int) -> Rate:
+    """Return the learning rate of a phase that ends at ``end``."""
+    schedule = change.schedule or config.schedule
+    start, last = (change.start, end) if change.schedule else (0, config.steps)
+    peak = change.learning_rate or config.optimizer.learning_rate
+    return Rate(schedule, peak, start, schedule.total_steps or last - start)
+
+
+def derive(config: RunConfig, networks: PretrainingConfig, lengths: Sequence[int]) -> list[Phase]:
+    """Return the phases of a run whose sequences have these lengths, phase by phase."""
     phases = []
-    for number, (change, end, length) in enumerate(zip(changes, ends, lengths, strict=True)):
+    for number, ((change, end), length) in enumerate(zip(stretches(config), lengths, strict=True)):
         batch = change.global_batch or config.global_batch
-        rate_start, rate_end = (change.start, end) if change.schedule else (0, config.steps)
         phases.append(
             Phase(
                 start=change.start,
@@ -133,10 +150,7 @@ def derive(config: RunConfig, networks: PretrainingConfig, lengths: Sequence[int
                 global_batch=batch,
                 micro_batch=change.micro_batch,
                 seed=mix(config.seed, number) if number else config.seed,
-                peak=change.learning_rate or config.optimizer.learning_rate,
-                schedule=change.schedule or config.schedule,
-                rate_start=rate_start,
-                rate_end=rate_end,
+                rate=rate_of(config, change, end),
                 flops={
                     convention: batch * training_flops_per_sequence(networks, length, convention)
                     for convention in _CONVENTIONS

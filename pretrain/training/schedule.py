@@ -37,6 +37,9 @@ class ScheduleConfig(BaseModel):
     decay_fraction: float = Field(
         0.1, gt=0, le=1, description="wsd only: last part of the run that decays"
     )
+    total_steps: int | None = Field(
+        None, gt=0, description="updates it spans; default: all of the run, or of its phase"
+    )
     final_ratio: float = Field(
         0.0, ge=0, le=1, description="rate at the end, as a share of the peak"
     )
@@ -72,7 +75,7 @@ def _wsd(config: ScheduleConfig, step: int, total: int) -> float:
         return (step + 1) / config.warmup_steps
     if step < start:
         return 1.0
-    progress = (step - start) / (total - start)
+    progress = min(1.0, (step - start) / (total - start))
     return config.final_ratio + (1 - config.final_ratio) * (1 - math.sqrt(progress))
 
 

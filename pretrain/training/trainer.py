@@ -166,18 +166,26 @@ class Trainer:
         """Continue from the newest good checkpoint; return the number of finished updates."""
         state = self.checkpointer.restore()
         if state is not None:
-            self._require_same_data(state)
             self._adopt(state)
+            self._require_same_data(state["data"])
         return self.step
 
-    def _require_same_data(self, state: dict[str, Any]) -> None:
+    def _data(self) -> str:
+        """Identify the data that was read, or will be first."""
+        return self.timeline.digest_until(self.order.number(self.step))
+
+    def _require_same_data(self, trained: str) -> None:
         """Refuse other data than the checkpoint's: a step would stand for other sequences."""
-        if state.get("data") not in (None, self.timeline.digest):
-            raise UserError(
-                f"{self.timeline.name}: is not the data this run was trained on (digest "
-                f"{self.timeline.digest[:12]} instead of {state['data'][:12]}); restore those "
-                "shards or choose another --run-dir"
-            )
+        pairs = zip(
+            self.timeline.corpora, self._data().split("/"), trained.split("/"), strict=False
+        )
+        for corpus, found, expected in pairs:
+            if found != expected:
+                raise UserError(
+                    f"{corpus.name}: is not the data this run was trained on (digest "
+                    f"{found[:12]} instead of {expected[:12]}); restore those shards or choose "
+                    "another --run-dir"
+                )
 
     def _adopt(self, state: dict[str, Any], *, keep_counts: bool = False) -> None:
         self.step = int(state["step"])
@@ -232,7 +240,7 @@ class Trainer:
         tracker.flush()
         state = {
             "sequences": self.timeline.sequences(self.order.number(self.step)),
-            "data": self.timeline.digest,
+            "data": self._data(),
             "skipped": self.order.state(),
             "guards": self.judge.state(),
             "metrics": self._means.take(),

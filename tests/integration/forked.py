@@ -46,7 +46,8 @@ class Zygote:
     """The process that forks training processes, and the runs it is asked for."""
 
     def __init__(self, shards: Path, tokenizer: Path) -> None:
-        self.data = [f"data.manifest={shards / 'manifest.json'}", f"data.tokenizer={tokenizer}"]
+        manifest = f"data.manifest={shards / 'manifest.json'}"
+        self.settings = [*SETTINGS, manifest, f"data.tokenizer={tokenizer}"]
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("zygote.py"))],
             stdin=subprocess.PIPE,
@@ -71,7 +72,7 @@ class Zygote:
         faults: dict[str, dict[str, Any]] | None = None,
     ) -> Forked:
         """Start or continue a run; later settings override earlier ones."""
-        overrides = [*SETTINGS, *self.data, *settings]
+        overrides = [*self.settings, *settings]
         commands.prepare("tiny", overrides, run, processes)
         log = run / "output.log"
         log.touch()
