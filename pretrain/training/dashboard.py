@@ -21,11 +21,12 @@ _LEARNING = (
     ("loss/total", "loss", "{:.4f}"),
     ("loss/mlm", "  generator", "{:.4f}"),
     ("loss/rtd", "  discriminator", "{:.4f}"),
-    ("generator/accuracy", "accuracy", "{:.1%}"),
-    ("discriminator/precision", "precision", "{:.1%}"),
-    ("discriminator/recall", "recall", "{:.1%}"),
+    ("generator/accuracy", "gen. accuracy", "{:.1%}"),
+    ("discriminator/precision", "disc. precision", "{:.1%}"),
+    ("discriminator/recall", "disc. recall", "{:.1%}"),
     ("optimizer/gradient_norm", "gradient norm", "{:.3g}"),
     ("optimizer/learning_rate", "learning rate", "{:.2e}"),
+    ("guards/left_out", "left out", "{:.0f}"),
 )
 _SPEED = (
     ("speed/tokens_per_second", "tokens/s", "{:,.0f}"),
@@ -36,6 +37,14 @@ _SPEED = (
     ("memory/device_peak_bytes", "GPU memory", "{:.2f} GB"),
     ("memory/host_peak_bytes", "host memory", "{:.2f} GB"),
 )
+_ONLY_RISES = (
+    "guards/left_out",
+    "tokens",
+    "flops/electra",
+    "memory/device_peak_bytes",
+    "memory/host_peak_bytes",
+)
+_LABELS = max(len(label) for _, label, _ in (*_LEARNING, *_SPEED))
 
 
 def sparkline(values: list[float]) -> str:
@@ -72,27 +81,35 @@ class Dashboard:
         head.add_column(justify="right")
         bar = ProgressBar(total=self._total, completed=self._step)
         head.add_row(bar, f"{self._step:,}/{self._total:,}  {self._note}")
-        tables = Columns([self._table(_LEARNING), self._table(_SPEED)], padding=(0, 4))
-        return Panel(Group(head, tables, self._split()), title=self._title, border_style="dim")
+        if self._values:
+            tables = Columns([self._table(_LEARNING), self._table(_SPEED)], padding=(0, 4))
+            body = [head, tables, self._split()]
+        else:
+            body = [head, Text("until the first report", "dim")]
+        return Panel(Group(*body), title=self._title, border_style="dim")
 
     def _table(self, rows: tuple[tuple[str, str, str], ...]) -> Table:
         table = Table.grid(padding=(0, 1))
-        table.add_column(style="dim")
+        table.add_column(style="dim", min_width=_LABELS)
         table.add_column(justify="right", min_width=10)
         table.add_column(style="green", no_wrap=True)
         for name, label, form in rows:
             if name in self._values:
                 value = self._values[name] / (1e9 if name.startswith("memory/") else 1)
-                table.add_row(label, form.format(value), sparkline(list(self._history[name])))
+                past = [] if name in _ONLY_RISES else list(self._history[name])
+                table.add_row(label, form.format(value), sparkline(past))
         return table
 
     def _split(self) -> Text:
-        """Draw where the time of an update goes, as one bar of coloured parts."""
+        """Draw where the time of an update goes, as one bar of coloured parts over their names."""
         seconds = {name: self._values.get(f"time/{name}_seconds", 0.0) for name in SECTIONS}
         whole = max(self._values.get("speed/step_seconds", 0.0), sum(seconds.values()))
         bar, legend = Text(), Text()
         for name, spent in seconds.items():
             share = spent / whole if whole else 0.0
             bar.append("█" * round(share * _WIDTH), _COLOURS[name])
-            legend.append(f" {name} {share:.0%}", _COLOURS[name])
-        return bar + legend
+            legend.append(f"{name} {share:.0%}  ", _COLOURS[name])
+        rest = 1 - sum(seconds.values()) / whole if whole else 0.0
+        bar.append("█" * (_WIDTH - len(bar)), "dim")
+        legend.append(f"rest {rest:.0%}", "dim")
+        return Text("\n").join([bar, legend])
