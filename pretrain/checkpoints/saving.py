@@ -52,6 +52,7 @@ class Checkpointer:
         self._token = _agree(secrets.token_hex(4))
         self._snapshot = Snapshot()
         self._writing: Writing | None = None
+        self._damaged: list[int] = []
         self._uploader: Uploader | None = None
         if config.upload is not None and self.rank == 0:
             self._uploader = Uploader(root, config.upload)
@@ -170,4 +171,11 @@ class Checkpointer:
         if newest is None and self.config.upload is not None and not checkpoint.steps(self.root):
             download_newest(self.config.upload, self.root, report=_say)
             newest = checkpoint.latest_good(self.root, report=_say)
+        good = -1 if newest is None else newest.manifest.step
+        self._damaged = [step for step in checkpoint.steps(self.root) if step > good]
         return newest
+
+    def take_damaged(self) -> list[int]:
+        """Return, once, the steps whose checkpoints ``restore`` found damaged, on process 0."""
+        damaged, self._damaged = self._damaged, []
+        return damaged

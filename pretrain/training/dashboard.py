@@ -12,7 +12,7 @@ from rich.text import Text
 from convbert.pretrain.training.timing import SECTIONS
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_HISTORY = 32
+_HISTORY = 18
 _COLOURS = dict(zip(SECTIONS, ("yellow", "blue", "cyan", "magenta", "red"), strict=True))
 _WIDTH = 40
 
@@ -92,7 +92,7 @@ class Dashboard:
         table = Table.grid(padding=(0, 1))
         table.add_column(style="dim", min_width=_LABELS)
         table.add_column(justify="right", min_width=10)
-        table.add_column(style="green", no_wrap=True)
+        table.add_column(style="green", no_wrap=True, min_width=_HISTORY)
         for name, label, form in rows:
             if name in self._values:
                 value = self._values[name] / (1e9 if name.startswith("memory/") else 1)

@@ -4,9 +4,7 @@ Everything random is a function of the step, so the only state besides parameter
 the number of finished updates and what the guards remember.
 """
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -43,46 +41,11 @@ from convbert.pretrain.training.norms import PartNorms
 from convbert.pretrain.training.phases import Phase, PhasedLoader, Timeline
 from convbert.pretrain.training.profiling import ProfileWindow
 from convbert.pretrain.training.progress import Progress
+from convbert.pretrain.training.reporting import Reporter, Row
 from convbert.pretrain.training.stopping import StopRequest
-from convbert.pretrain.training.throughput import Meter, peak_flops
+from convbert.pretrain.training.throughput import peak_flops
 
 _DROPOUT_STREAM = 4
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one update did, as all processes agree: sums are over the global batch.
-
-    ``stop`` and ``failed`` say that any process was asked to stop or failed to write a checkpoint.
-    """
-
-    step: int
-    batch: int
-    sums: dict[str, float]
-    loss: float
-    norm: float
-    applied: bool
-    stop: bool
-    failed: bool
-
-
-class Means:
-    """Means of the metrics of the updates since the last checkpoint."""
-
-    def __init__(self) -> None:
-        self._sums: Counter[str] = Counter()
-        self._count = 0
-
-    def add(self, values: dict[str, float]) -> None:
-        """Add one update's metrics."""
-        self._sums.update(values)
-        self._count += 1
-
-    def take(self) -> dict[str, float]:
-        """Return the means and start afresh."""
-        means = {name: total / self._count for name, total in self._sums.items()}
-        self._sums, self._count = Counter(), 0
-        return means
 
 
 def _agree(sums: Tensor, norm: float | Tensor) -> list[float]:
@@ -111,10 +74,11 @@ class Trainer:
             tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id
         )
         self.networks = config.model.build(timeline.corpora[0].vocab_size)
-        self.engine, self.norms = self._engine()
+        self.engine, norms = self._engine()
         configured = config.peak_tflops and config.peak_tflops * 1e12
         peak = peak_flops(self.engine.device, config.precision, configured)
-        self.meter = Meter(self.engine.stopwatch, self.engine.device, peak)
+        self.judge = Judge(config.guards)
+        self.reporter = Reporter(timeline, self.engine, norms, self.judge, peak)
         self.profile = ProfileWindow(config.profile if self.rank == 0 else None, run.path)
         self.checkpointer = Checkpointer(run.checkpoints, config.checkpoint, self.engine)
         self.held_out = (
@@ -124,9 +88,6 @@ class Trainer:
         )
         self.step = 0
         self.order = DataOrder(config.global_batch)
-        self.judge = Judge(config.guards)
-        self._rows: list[Row] = []
-        self._means = Means()
         self.watchdog = Watchdog(
             run.path, self.rank, dist.get_world_size(), config.guards.hang_seconds
         )
@@ -208,8 +169,9 @@ class Trainer:
     def _train(
         self, loader: PhasedLoader, tracker: Tracker, progress: Progress, stop: StopRequest
     ) -> bool:
+        self._note_damaged(tracker)
         batches = self.order.read(loader, self.step)
-        self.meter.start()
+        self.reporter.start()
         self.profile.at(self.step)
         while self.step < self.config.steps:
             row, event = self._update(batches, tracker, stop.requested)
@@ -243,7 +205,7 @@ class Trainer:
             "data": self._data(),
             "skipped": self.order.state(),
             "guards": self.judge.state(),
-            "metrics": self._means.take(),
+            "metrics": self.reporter.take_means(),
         }
         with self.engine.stopwatch("checkpoint"):
             problem = self.checkpointer.save(self.step, state)
@@ -272,6 +234,11 @@ class Trainer:
         if self.rank == 0:
             print(f"warning: {problem}; training goes on without it", flush=True)
 
+    def _note_damaged(self, tracker: Tracker) -> None:
+        """Record which checkpoints could not be used, so that the run went on from an older one."""
+        for step in self.checkpointer.take_damaged():
+            tracker.event("checkpoint_damaged", "skip", self.step, {"checkpoint": step})
+
     def _compare(self) -> None:
         """Check now and then that all processes hold the same parameters and counters."""
         every = self.config.guards.compare_every
@@ -294,11 +261,11 @@ class Trainer:
         self._enter(self.timeline.at(number))
         masked = self._mask(batch)
         normalisers = self._normalisers(masked)
-        rate = self._rate(self.step)
+        rate = self.timeline.learning_rate(self.step)
         flags = [float(stop), float(self.checkpointer.failed)]
         sums = torch.tensor([0.0] * len(STATISTICS) + flags, device=self.engine.device)
         event: Event | None = None
-        self.norms.wanted = self._report_due(self.step + 1)
+        self.reporter.expect(reported=self._report_due(self.step + 1))
         values: list[float] = []
 
         def accept(norm: float | Tensor) -> bool:
@@ -332,7 +299,7 @@ class Trainer:
             stop=stops > 0,
             failed=failures > 0,
         )
-        self._rows.append(row)
+        self.reporter.add(row)
         return row, event
 
     def _loss(self, sums: list[float]) -> float:
@@ -342,9 +309,6 @@ class Trainer:
         return weights.generator_weight * values["loss/mlm"] + (
             weights.discriminator_weight * values.get("loss/rtd", 0.0)
         )
-
-    def _rate(self, step: int) -> float:
-        return self.timeline.learning_rate(step)
 
     def _react(self, event: Event, row: Row, tracker: Tracker) -> bool:
         """Record what happened to an update and act on it; return True after a rollback."""
@@ -357,15 +321,16 @@ class Trainer:
             low = max(self.order.number(resumed), row.batch + 1 - self.config.guards.rollback_span)
             self._adopt(state, keep_counts=True)
             self.order.leave_out(low, row.batch + 1)
-            self._rows, self._means = [], Means()
+            self.reporter.forget()
             facts |= {"first_sequence": self.timeline.positions(low)[0], "step": row.step}
             tracker.rewind(resumed)
             tracker.event(event.kind, "rollback", resumed + 1, facts)
+            self._note_damaged(tracker)
             return True
         action = "skip" if event.action == "rollback" else event.action
         tracker.event(event.kind, action, row.step, facts)
         if action == "stop":
-            self._log_rows(tracker)
+            self.reporter.write(tracker)
             tracker.flush()
             raise UserError(
                 f"step {row.step}: {event.kind} (loss {row.loss}, gradient norm {row.norm}, "
@@ -398,33 +363,5 @@ class Trainer:
     def _report(self, tracker: Tracker, progress: Progress) -> None:
         """Log every update since the last report."""
         self.watchdog.beat(self.step, "report")
-        if self._rows:
-            progress.update(self.step, self._log_rows(tracker))
-
-    def _log_rows(self, tracker: Tracker) -> dict[str, float]:
-        rows, self._rows = self._rows, []
-        tokens = sum(row.sums["rtd_tokens"] for row in rows)
-        flops = [self.timeline.flops(s, "hardware") for s in (rows[0].step - 1, rows[-1].step)]
-        speed = self.meter.read(len(rows), tokens, flops[1] - flops[0])
-        values: dict[str, float] = {}
-        for row in rows:
-            values = self._values(row) | speed
-            if row is rows[-1]:
-                values |= self.norms.read(row.norm)
-            tracker.log(row.step, self.timeline.flops(row.step), values)
-            if row.applied:
-                self._means.add(values)
-        return values
-
-    def _values(self, row: Row) -> dict[str, float]:
-        return summarise(row.sums) | {
-            "loss/total": row.loss,
-            "optimizer/gradient_norm": row.norm,
-            "optimizer/learning_rate": self._rate(row.step - 1),
-            "optimizer/loss_scale": self.engine.loss_scale.value,
-            "guards/left_out": float(self.judge.left_out),
-            "data/first_sequence": float(self.timeline.positions(row.batch)[0]),
-            "flops/electra": self.timeline.flops(row.step),
-            "flops/hardware": self.timeline.flops(row.step, "hardware"),
-            "tokens": float(self.timeline.tokens(row.step)),
-        }
+        if values := self.reporter.write(tracker):
+            progress.update(self.step, values)

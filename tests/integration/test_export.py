@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.errors import UserError
+from convbert.pretrain import commands
 from convbert.pretrain.exchange.export import export_checkpoint
 from convbert.pretrain.exchange.registering import register
 from convbert.pretrain.exchange.trained_model import kept_encoder, load_model
@@ -24,12 +25,14 @@ from convbert.pretrain.tracking.tracked_run import TrackedRun
 
 pytestmark = pytest.mark.integration
 
+SETTINGS = ("steps=3", "checkpoint.every=1", "checkpoint.keep_last=3")
+
 
 @pytest.fixture(scope="module")
 def run(runner, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     folder = tmp_path_factory.mktemp("runs")
     uri = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
-    runner.finish(folder / "trained", "steps=3", "checkpoint.every=3", uri, processes=1)
+    runner.finish(folder / "trained", *SETTINGS, uri, processes=1)
     return RunDirectory(folder / "trained")
 
 
@@ -129,3 +132,29 @@ def test_fine_tuning_an_export_is_fine_tuning_its_checkpoint(
     assert start.results[0].train_loss == expected.results[0].train_loss
     name = "predictions/model/SyntheticCoLA.tsv"
     assert (folder / name).read_text().startswith("index\tprediction\n0\t")
+
+
+@pytest.mark.slow
+def test_a_mean_of_checkpoints_is_exported_and_finetuned(run: RunDirectory, tmp_path: Path) -> None:
+    encoders = [kept_encoder(load_model(run, step)[0]).state_dict() for step in (1, 2, 3)]
+    name = "embeddings.word.weight"
+    mean = sum(weights[name].double() for weights in encoders) / 3
+    assert (mean - encoders[2][name]).abs().max() > 1e-5
+    commands.export(run.path, tmp_path / "model", None, "last:3")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "| averaged checkpoints | 3 |" in card
+    theirs = AutoModel.from_pretrained(tmp_path / "model", local_files_only=True)
+    found = theirs.get_input_embeddings().weight
+    assert torch.equal(found, mean.float())
+
+    write_synthetic(tmp_path)
+    settings = ["train_rows=32", "recipe.epochs=1", "recipe.max_length=32"]
+    tasks = finetuning.load_tasks(["synthetic/cola"], tmp_path, settings)
+    losses = {}
+    for average, name in ((None, "synthetic_cola"), ("last:3", "synthetic_cola_last3")):
+        finetuning.finetune(run.path, tasks, Effort(seeds=1), steps=[3], average=average)
+        starts = read_results(run.report / name / "results.json").starts
+        losses[name] = [start.results[0].train_loss for start in starts]
+    random_weights, averaged = zip(*losses.values(), strict=True)
+    assert random_weights[0] == random_weights[1]
+    assert averaged[0] != averaged[1]

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 from forked import Zygote
+from mlflow import MlflowClient
+from safetensors.torch import load_file, save_file
 
+from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.guards.watchdog import HUNG
+from convbert.pretrain.tracking.tracker import sync
 
 pytestmark = pytest.mark.integration
 
@@ -41,6 +45,46 @@ def test_a_spoiled_batch_is_left_out_and_recorded(
     assert batches(run) == {step: step - 1 for step in range(1, 13)}
     losses = read_losses(run)
     assert all(math.isfinite(float(losses[step][0])) for step in losses if step != 6)
+
+
+@pytest.mark.slow
+def test_nan_in_a_batch_a_gradient_and_a_checkpoint_is_in_the_file_and_in_mlflow(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    run, uri = tmp_path / "run", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"
+    fault = {"poison": {"batches": [2], "where": "loss", "on": 0}}
+    zygote.finish(run, uri, "checkpoint.keep_last=3", faults=fault)
+    folder = checkpoint.directory(run / "checkpoints", 12)
+    spoil(folder)
+    fault = {"poison": {"batches": [9], "where": "gradient", "on": 1}}
+    zygote.finish(run, uri, "checkpoint.keep_last=3", faults=fault)
+    assert "holds values that are not finite" in (run / "output.log").read_text()
+    checkpoint.verify(folder)  # written anew
+    sync(run)
+
+    expected = {
+        ("nan", "skip", 3): ("first_sequence", 16.0),
+        ("checkpoint_damaged", "skip", 8): ("checkpoint", 12.0),
+        ("nan", "skip", 10): ("first_sequence", 72.0),
+    }
+    assert {(e["event"], e["action"], e["at"]) for e in events(run)} == set(expected)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'convbert-pretraining'")
+    (tracked,) = client.search_runs([experiment.experiment_id])
+    for (kind, action, at), (fact, value) in expected.items():
+        history = client.get_metric_history(tracked.info.run_id, f"guards/{kind}_{action}/{fact}")
+        assert [m.value for m in history if m.step == at] == [value]
+
+
+def spoil(folder: Path) -> None:
+    """Put NaN into a moment and make the digest match."""
+    file, manifest = folder / "state-00000.safetensors", folder / "manifest.json"
+    named = load_file(file)
+    next(t for key, t in named.items() if key.startswith("exp_avg|"))[3] = math.nan
+    save_file(named, file)
+    record = json.loads(manifest.read_text())
+    record["sha256"][file.name] = checkpoint.sha256(file)
+    manifest.write_text(json.dumps(record))
 
 
 def test_a_rollback_trains_on_without_the_span_also_after_a_kill_and_elsewhere(

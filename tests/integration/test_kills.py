@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -11,15 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from forked import Forked, Zygote, positions, wait_for
+from forked import Zygote, positions, wait_for
 
 from convbert.pretrain.checkpoints import checkpoint
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 KILLS = 20
+STEPS = 120
 BATCH = 8
-LONG = ("steps=160", "checkpoint.every=3", "micro_batch=2", "checkpoint.keep_last=2")
+LONG = (
+    f"steps={STEPS}",
+    "checkpoint.every=3",
+    "micro_batch=2",
+    "checkpoint.keep_last=2",
+    "objective.masking.temperature=100",  # no sample that a rounding difference can change
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +65,23 @@ def test_twenty_kills_at_random_moments_change_nothing(
         "slow_writes": {"seconds": 0.3},  # most of the time a checkpoint is being written
         "pace": {"seconds": 0.02},
     }
-    during_write = 0
+    found, during_write = [], 0
     for _ in range(KILLS):
+        found.append(max(checkpoint.steps(run / "checkpoints"), default=0))
         started = zygote.start(run, *LONG, faults=faults)
         read = run / f"positions-0-{started.pids[0]}.jsonl"
-        wait_for(lambda: gone(started) or (read.exists() and read.stat().st_size > 0))  # noqa: B023
-        time.sleep(chance.uniform(0, 0.4))
-        if gone(started):
-            break
+        wait_for(lambda: read.exists() and read.stat().st_size > 0)  # noqa: B023
+        time.sleep(chance.uniform(0, 1.2))
         during_write += any((run / "checkpoints").glob(".tmp-*"))
         started.kill(chance.randrange(2))
-        assert any(started.wait())
-    assert during_write >= 3
-    zygote.finish(run, *LONG, faults=faults)
+        assert -signal.SIGKILL in started.wait()
+    print(f"\nstarted from {found}; {during_write} kills during a write")
+    assert during_write >= 5
+    assert len(set(found)) >= 5, "the kills must not all come before the next checkpoint"
+    assert max(found) < STEPS
+    zygote.finish(run, *LONG, faults={"record_positions": {"folder": str(run)}})
     assert read_losses(run) == read_losses(undisturbed)
-    assert_exact_data(run, 160)
-
-
-def gone(started: Forked) -> bool:
-    return not all(Path(f"/proc/{pid}").exists() for pid in started.pids)
+    assert_exact_data(run, STEPS)
 
 
 @contextmanager
@@ -152,7 +158,7 @@ def test_other_processes_stages_and_back(
 ) -> None:
     run = tmp_path / "run"
     faults = {"record_positions": {"folder": str(run)}, "pace": {"seconds": 0.01}}
-    for until, stage, processes in ((45, "zero1", 2), (90, "zero3", 1)):
+    for until, stage, processes in ((35, "zero1", 2), (75, "zero3", 1)):
         started = zygote.start(run, *LONG, f"deepspeed={stage}", processes=processes, faults=faults)
         wait_for(lambda: max(checkpoint.steps(run / "checkpoints"), default=0) >= until)  # noqa: B023
         started.kill(0)
@@ -162,4 +168,4 @@ def test_other_processes_stages_and_back(
     assert sorted(elastic) == sorted(whole)
     for step in whole:
         assert elastic[step] == pytest.approx(whole[step], rel=1e-4)
-    assert_exact_data(run, 160)
+    assert_exact_data(run, STEPS)

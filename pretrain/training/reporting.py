@@ -1,0 +1,104 @@
+"""What the updates since the last report did, as metrics."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from convbert.pretrain.guards.judge import Judge
+from convbert.pretrain.objective.losses import summarise
+from convbert.pretrain.tracking.tracker import Tracker
+from convbert.pretrain.training.engine import Engine
+from convbert.pretrain.training.norms import PartNorms
+from convbert.pretrain.training.phases import Timeline
+from convbert.pretrain.training.throughput import Meter
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one update did, as all processes agree: sums are over the global batch.
+
+    ``stop`` and ``failed`` say that any process was asked to stop or failed to write a checkpoint.
+    """
+
+    step: int
+    batch: int
+    sums: dict[str, float]
+    loss: float
+    norm: float
+    applied: bool
+    stop: bool
+    failed: bool
+
+
+class Reporter:
+    """Keeps the updates since the last report, and means since the last checkpoint."""
+
+    def __init__(
+        self, timeline: Timeline, engine: Engine, norms: PartNorms, judge: Judge, peak: float
+    ) -> None:
+        """Take what the metrics are read from, and the peak FLOP/s of one process."""
+        self._timeline = timeline
+        self._engine = engine
+        self._norms = norms
+        self._judge = judge
+        self._meter = Meter(engine.stopwatch, engine.device, peak)
+        self._rows: list[Row] = []
+        self._sums: Counter[str] = Counter()
+        self._count = 0
+
+    def start(self) -> None:
+        """Begin to measure speed."""
+        self._meter.start()
+
+    def expect(self, *, reported: bool) -> None:
+        """Say whether the coming update is the last one of a report, whose norms are measured."""
+        self._norms.wanted = reported
+
+    def add(self, row: Row) -> None:
+        """Take a finished update."""
+        self._rows.append(row)
+
+    def forget(self) -> None:
+        """Drop what was not reported yet, because the run went back to a checkpoint."""
+        self._rows = []
+        self._sums, self._count = Counter(), 0
+
+    def take_means(self) -> dict[str, float]:
+        """Return the means of the applied updates since they were last taken."""
+        means = {name: total / self._count for name, total in self._sums.items()}
+        self._sums, self._count = Counter(), 0
+        return means
+
+    def write(self, tracker: Tracker) -> dict[str, float]:
+        """Log every update since the last report; return the metrics of the last one, if any.
+
+        Every process must call it.
+        """
+        rows, self._rows = self._rows, []
+        if not rows:
+            return {}
+        tokens = sum(row.sums["rtd_tokens"] for row in rows)
+        flops = [self._timeline.flops(s, "hardware") for s in (rows[0].step - 1, rows[-1].step)]
+        speed = self._meter.read(len(rows), tokens, flops[1] - flops[0])
+        values: dict[str, float] = {}
+        for row in rows:
+            values = self._values(row) | speed
+            if row is rows[-1]:
+                values |= self._norms.read(row.norm)
+            tracker.log(row.step, self._timeline.flops(row.step), values)
+            if row.applied:
+                self._sums.update(values)
+                self._count += 1
+        return values
+
+    def _values(self, row: Row) -> dict[str, float]:
+        return summarise(row.sums) | {
+            "loss/total": row.loss,
+            "optimizer/gradient_norm": row.norm,
+            "optimizer/learning_rate": self._timeline.learning_rate(row.step - 1),
+            "optimizer/loss_scale": self._engine.loss_scale.value,
+            "guards/left_out": float(self._judge.left_out),
+            "data/first_sequence": float(self._timeline.positions(row.batch)[0]),
+            "flops/electra": self._timeline.flops(row.step),
+            "flops/hardware": self._timeline.flops(row.step, "hardware"),
+            "tokens": float(self._timeline.tokens(row.step)),
+        }
