@@ -83,7 +83,7 @@ class Dashboard:
         head.add_row(bar, f"{self._step:,}/{self._total:,}  {self._note}")
         if self._values:
             tables = Columns([self._table(_LEARNING), self._table(_SPEED)], padding=(0, 4))
-            body = [head, tables, self._split()]
+            body: list[RenderableType] = [head, tables, self._split()]
         else:
             body = [head, Text("until the first report", "dim")]
         return Panel(Group(*body), title=self._title, border_style="dim")
