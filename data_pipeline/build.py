@@ -43,6 +43,16 @@ def _tokenizer(path: Path, digest: str) -> Tokenizer:
 
 
 @dataclass(frozen=True)
+class RowSettings:
+    """What decides rows and shards: tokens of a row, packing, size of a shard, random lengths."""
+
+    seq_len: int = 128
+    packing: Packing = "electra"
+    shard_bytes: int = 256 << 20
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class _Encoder:
     """Turns a chunk of text into token ids; small enough to be sent with every chunk."""
 
@@ -141,11 +151,11 @@ def _source(tokenizer: Tokenizer, options: ReaderOptions) -> TokenSource:
     )
 
 
-def _packer(source: TokenSource, seq_len: int, packing: Packing, seed: int) -> _Packer:
-    if seq_len < 8:
-        raise UserError(f"seq_len={seq_len}: too short for a segment pair; use at least 8")
-    rows = RowFormat(seq_len, source.pad_id, source.cls_id, source.sep_id)
-    return _Packer(rows, packing, seed)
+def _packer(source: TokenSource, rows: RowSettings) -> _Packer:
+    if rows.seq_len < 8:
+        raise UserError(f"seq_len={rows.seq_len}: too short for a segment pair; use at least 8")
+    form = RowFormat(rows.seq_len, source.pad_id, source.cls_id, source.sep_id)
+    return _Packer(form, rows.packing, rows.seed)
 
 
 def _require_tokens(count: int) -> None:
@@ -192,10 +202,7 @@ def pack_tokens(
     tokens: Path,
     folder: Path,
     *,
-    seq_len: int = 128,
-    packing: Packing = "electra",
-    shard_bytes: int = 256 << 20,
-    seed: int = 0,
+    rows: RowSettings | None = None,
     workers: int = 1,
     report: Report = lambda documents, tokens: None,
 ) -> Manifest:
@@ -205,9 +212,10 @@ def pack_tokens(
     files of ``tokens``.
     """
     source = TokenManifest.load(tokens)
-    packer = _packer(source, seq_len, packing, seed)
+    rows = rows or RowSettings()
+    packer = _packer(source, rows)
     packed = ordered_map(packer, read_chunks(tokens, source), workers)
-    return _write(packed, source, packer, folder, shard_bytes, report)
+    return _write(packed, source, packer, folder, rows.shard_bytes, report)
 
 
 def build_shards(
@@ -215,10 +223,7 @@ def build_shards(
     tokenizer_path: Path,
     folder: Path,
     *,
-    seq_len: int = 128,
-    packing: Packing = "electra",
-    shard_bytes: int = 256 << 20,
-    seed: int = 0,
+    rows: RowSettings | None = None,
     workers: int = 1,
     options: ReaderOptions | None = None,
     report: Report = lambda documents, characters: None,
@@ -234,10 +239,11 @@ def build_shards(
     tokenizer = Tokenizer.load(tokenizer_path)
     options = options or ReaderOptions()
     source = _source(tokenizer, options)
-    packer = _packer(source, seq_len, packing, seed)
+    rows = rows or RowSettings()
+    packer = _packer(source, rows)
     builder = _Builder(_Encoder(tokenizer_path, tokenizer.digest), packer)
     packed = ordered_map(builder, _chunks(iter_documents(inputs, options)), workers)
-    return _write(packed, source, packer, folder, shard_bytes, report)
+    return _write(packed, source, packer, folder, rows.shard_bytes, report)
 
 
 def _write(

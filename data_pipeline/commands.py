@@ -8,7 +8,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from convbert.data_pipeline.build import Report, build_shards, pack_tokens, tokenize_corpus
+from convbert.data_pipeline.build import (
+    Report,
+    RowSettings,
+    build_shards,
+    pack_tokens,
+    tokenize_corpus,
+)
 from convbert.data_pipeline.combine import merge_shards, split_shards
 from convbert.data_pipeline.corpora import CORPORA, fetch
 from convbert.data_pipeline.corpus_build.build import build_corpus
@@ -17,7 +23,7 @@ from convbert.data_pipeline.corpus_build.plan import Rates, plan
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
 from convbert.data_pipeline.corpus_config import load_config
 from convbert.data_pipeline.inspect import head, info
-from convbert.data_pipeline.manifest import Manifest, Packing
+from convbert.data_pipeline.manifest import Manifest
 from convbert.data_pipeline.readers import ReaderOptions, input_files, iter_documents
 from convbert.data_pipeline.tokenizer import ModelType, Tokenizer, train_tokenizer
 from convbert.data_pipeline.tokenizer_report import report_tokenizer
@@ -57,6 +63,7 @@ def train(
     vocab_size: int,
     model_type: ModelType,
     character_coverage: float,
+    ascii: bool,
     max_sentences: int,
     lowercase: bool,
     threads: int,
@@ -70,6 +77,7 @@ def train(
             vocab_size=vocab_size,
             model_type=model_type,
             character_coverage=character_coverage,
+            ascii=ascii,
             max_sentences=max_sentences,
             lowercase=lowercase,
             threads=threads,
@@ -121,11 +129,8 @@ def build(
     tokenizer: Path,
     folder: Path,
     *,
-    seq_len: int,
-    packing: Packing,
-    shard_megabytes: int,
+    rows: RowSettings,
     workers: int | None,
-    seed: int,
     options: ReaderOptions,
 ) -> None:
     """Build shards with a progress bar over the input and report what they hold."""
@@ -134,10 +139,7 @@ def build(
             inputs,
             tokenizer,
             folder,
-            seq_len=seq_len,
-            packing=packing,
-            shard_bytes=shard_megabytes << 20,
-            seed=seed,
+            rows=rows,
             workers=workers or len(os.sched_getaffinity(0)),
             options=options,
             report=report,
@@ -173,21 +175,15 @@ def pack(
     tokens: Path,
     folder: Path,
     *,
-    seq_len: int,
-    packing: Packing,
-    shard_megabytes: int,
+    rows: RowSettings,
     workers: int | None,
-    seed: int,
 ) -> None:
     """Pack a tokenised corpus with a progress bar and report what the shards hold."""
     with _counting("packing", TokenManifest.load(tokens).num_tokens) as report:
         manifest = pack_tokens(
             tokens,
             folder,
-            seq_len=seq_len,
-            packing=packing,
-            shard_bytes=shard_megabytes << 20,
-            seed=seed,
+            rows=rows,
             workers=workers or len(os.sched_getaffinity(0)),
             report=report,
         )

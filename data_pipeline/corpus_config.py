@@ -22,6 +22,7 @@ from convbert.data_pipeline.filters import (
     RepetitionFilter,
 )
 from convbert.data_pipeline.readers import ReaderOptions
+from convbert.data_pipeline.records import first_fault
 from convbert.models.errors import UserError
 
 
@@ -81,7 +82,6 @@ def load_config(path: Path, kind: type[Config]) -> Config:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "file"
-        value = "" if isinstance(first["input"], dict) else f" (got {first['input']!r:.60})"
-        raise UserError(f"{path}: {where}: {first['msg']}{value}; see docs/corpus.md") from None
+        given = error.errors()[0]["input"]
+        value = "" if isinstance(given, dict) else f" (got {given!r:.60})"
+        raise UserError(f"{path}: {first_fault(error)}{value}; see docs/corpus.md") from None

@@ -5,21 +5,18 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.damage import DamageError
+from convbert.data_pipeline.records import Record, parse
 from convbert.data_pipeline.remote import is_url, read_bytes
 from convbert.models.errors import UserError
 
 Packing = Literal["electra", "full"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Member(_Record):
+class Member(Record):
     """One block of sequences in a tar: where its ``.npy`` bytes lie and what they must be."""
 
     name: str
@@ -29,14 +26,14 @@ class Member(_Record):
     sequences: int
 
 
-class ShardIndex(_Record):
+class ShardIndex(Record):
     """The file beside a shard that makes its members addressable."""
 
     shard: str
     members: list[Member]
 
 
-class Shard(_Record):
+class Shard(Record):
     """One tar file of the corpus."""
 
     name: str
@@ -46,7 +43,7 @@ class Shard(_Record):
     index_sha256: str
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """All that is known of a corpus of packed sequences."""
 
     format: Literal[1] = 1
@@ -86,17 +83,11 @@ class Manifest(_Record):
         path = manifest_path(place)
         try:
             content = read_bytes(path) if isinstance(path, str) else path.read_bytes()
-            return cls.model_validate_json(content)
         except FileNotFoundError:
             raise UserError(
                 f"{path}: no manifest; build shards with `convbert shards build`"
             ) from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "file"
-            raise UserError(
-                f"{path}: not a shard manifest ({where}: {first['msg']}); build the shards again"
-            ) from None
+        return parse(cls, content, path, what="a shard manifest", remedy="build the shards again")
 
     def save(self, path: Path) -> None:
         """Write the manifest atomically."""

@@ -193,6 +193,7 @@ def train_tokenizer(
     vocab_size: int,
     model_type: ModelType = "unigram",
     character_coverage: float = 0.9995,
+    ascii: bool = True,
     max_sentences: int = 2_000_000,
     lowercase: bool = False,
     seed: int = 0,
@@ -202,7 +203,8 @@ def train_tokenizer(
 
     ``lowercase`` folds case as part of the model, as the published models' vocabulary does.
     Ids of a unigram model depend on the number of threads, so it is pinned and recorded, not
-    taken from the machine. Characters outside the coverage become bytes, so nothing is unknown.
+    taken from the machine. Characters outside the coverage become bytes, so nothing is unknown;
+    with ``ascii`` those of ASCII that occur are inside, unless they fill most of the vocabulary.
     Raises ``UserError`` if the folder exists or the text cannot fill the vocabulary.
     """
     if folder.exists():
@@ -216,6 +218,7 @@ def train_tokenizer(
         "vocab_size": vocab_size,
         "model_type": model_type,
         "character_coverage": character_coverage,
+        "required_chars": _required(lines, vocab_size, lowercase) if ascii else "",
         "num_threads": threads,
         "normalization_rule_name": "nmt_nfkc_cf" if lowercase else "nmt_nfkc",
     }
@@ -247,6 +250,20 @@ def train_tokenizer(
         record = {**settings, "sample_lines": len(lines), "seed": seed, "spm": spm.__version__}
         (temporary / SETTINGS).write_text(json.dumps(record, indent=1) + "\n")
     return Tokenizer.load(folder)
+
+
+def _required(lines: Sequence[str], vocab_size: int, lowercase: bool) -> str:
+    """Return the printable ASCII of the sample, or nothing if it takes half of the free ids.
+
+    Coverage counts characters of running text, of which brackets, digits and capitals are few: in
+    a small sample it leaves out ``(``, ``?`` and ``K``.
+    """
+    characters = (chr(code) for code in range(33, 127))
+    found = [c for c in characters if any(c in line for line in lines)]
+    if lowercase:
+        found = sorted({c.lower() for c in found})
+    free = vocab_size - 256 - len(PIECES)
+    return "".join(found) if len(found) <= free // 2 else ""
 
 
 def _round_scores(model: bytes) -> bytes:

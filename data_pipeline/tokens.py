@@ -18,10 +18,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.packing import split_segments
+from convbert.data_pipeline.records import Record, parse
 from convbert.data_pipeline.shards import TarFiles, token_dtype
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.errors import UserError
@@ -71,11 +71,7 @@ class TokenChunk:
             yield number, segments[start:end]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TokenPart(_Record):
+class TokenPart(Record):
     """One tar of chunks."""
 
     name: str
@@ -84,7 +80,7 @@ class TokenPart(_Record):
     sha256: str
 
 
-class TokenSource(_Record):
+class TokenSource(Record):
     """What decided the tokens of a corpus."""
 
     tool: str
@@ -109,17 +105,12 @@ class TokenManifest(TokenSource):
         """Read ``tokens.json`` of a directory; raises ``UserError``."""
         path = folder / "tokens.json"
         try:
-            return cls.model_validate_json(path.read_bytes())
+            content = path.read_bytes()
         except OSError:
             raise UserError(
                 f"{path}: no tokenised corpus; make one with `convbert shards tokenize`"
             ) from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "file"
-            raise UserError(
-                f"{path}: not of a tokenised corpus ({where}: {first['msg']}); tokenise again"
-            ) from None
+        return parse(cls, content, path, what="of a tokenised corpus", remedy="tokenise again")
 
     def save(self, folder: Path) -> None:
         """Write ``tokens.json`` atomically."""

@@ -44,7 +44,8 @@ def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
             "Train a tokenizer",
             tokenizer,
             ["tokenizer", "train", *texts, "-o", str(tokenizer)]
-            + ["--vocab-size", "8192", "--max-sentences", "30000", "--lowercase"],
+            # Rare signs as bytes: the tokenizer of the published results.
+            + ["--vocab-size", "8192", "--max-sentences", "30000", "--lowercase", "--no-ascii"],
         ),
         (
             "Build WebDataset shards",

@@ -8,7 +8,7 @@ from pydoc_data.topics import topics
 import pytest
 import torch
 
-from convbert.data_pipeline.build import build_shards
+from convbert.data_pipeline.build import RowSettings, build_shards
 from convbert.data_pipeline.readers import iter_documents
 from convbert.data_pipeline.tokenizer import train_tokenizer
 
@@ -46,5 +46,5 @@ def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Pat
 def shards_dir(tmp_path_factory: pytest.TempPathFactory, corpus: Path, tokenizer_dir: Path) -> Path:
     """Shards of the corpus in sequences of 64 tokens."""
     folder = tmp_path_factory.mktemp("shards") / "shards"
-    build_shards([corpus], tokenizer_dir, folder, seq_len=64)
+    build_shards([corpus], tokenizer_dir, folder, rows=RowSettings(64))
     return folder

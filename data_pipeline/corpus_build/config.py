@@ -22,6 +22,7 @@ class TokenizerConfig(_Section):
     vocab_size: int = Field(32_000, ge=300)
     model_type: ModelType = "unigram"
     character_coverage: float = Field(0.9995, gt=0, le=1)
+    ascii: bool = Field(True, description="every printable ASCII character that occurs is covered")
     max_sentences: int = Field(2_000_000, ge=1, description="lines of the training sample")
     lowercase: bool = False
     threads: int = Field(2, ge=1, description="pinned: a unigram model depends on it")

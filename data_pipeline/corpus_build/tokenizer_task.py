@@ -32,6 +32,7 @@ def run_training(task: TrainTask) -> Path:
             vocab_size=task.config.vocab_size,
             model_type=task.config.model_type,
             character_coverage=task.config.character_coverage,
+            ascii=task.config.ascii,
             max_sentences=task.config.max_sentences,
             lowercase=task.config.lowercase,
             threads=task.config.threads,

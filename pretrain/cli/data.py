@@ -101,6 +101,9 @@ def tokenizer_train(
     character_coverage: Annotated[
         float, typer.Option(help="Share of characters with a piece; others become bytes.")
     ] = 0.9995,
+    ascii: Annotated[
+        bool, typer.Option(help="Cover every printable ASCII character that occurs.")
+    ] = True,
     max_sentences: Annotated[int, typer.Option(help="Size of the training sample.")] = 2_000_000,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Fold case, as BERT's.")] = False,
     threads: Annotated[int, typer.Option(help="Pinned: a unigram model depends on it.")] = 2,
@@ -117,6 +120,7 @@ def tokenizer_train(
         vocab_size=vocab_size,
         model_type=model_type,
         character_coverage=character_coverage,
+        ascii=ascii,
         max_sentences=max_sentences,
         lowercase=lowercase,
         threads=threads,
@@ -156,17 +160,15 @@ def shards_build(
 ) -> None:
     """Tokenise and pack text into verified WebDataset shards."""
     from convbert.data_pipeline import commands
+    from convbert.data_pipeline.build import RowSettings
     from convbert.data_pipeline.readers import ReaderOptions
 
     commands.build(
         inputs,
         tokenizer,
         output,
-        seq_len=seq_len,
-        packing=packing,
-        shard_megabytes=shard_megabytes,
+        rows=RowSettings(seq_len, packing, shard_megabytes << 20, seed),
         workers=workers,
-        seed=seed,
         options=ReaderOptions(unit=unit, field=field),
     )
 
@@ -200,15 +202,13 @@ def shards_pack(
 ) -> None:
     """Pack tokenised text into shards: the bytes of `shards build` with the same settings."""
     from convbert.data_pipeline import commands
+    from convbert.data_pipeline.build import RowSettings
 
     commands.pack(
         tokens,
         output,
-        seq_len=seq_len,
-        packing=packing,
-        shard_megabytes=shard_megabytes,
+        rows=RowSettings(seq_len, packing, shard_megabytes << 20, seed),
         workers=workers,
-        seed=seed,
     )
 
 

@@ -1,18 +1,20 @@
 """Speed of reading, cleaning and filtering, and memory of reading.
 
-``python -m tests.benchmarks.bench_text stages FILES...`` and ``... memory``.
+``python -m tests.benchmarks.bench_text stages FILES...`` and ``... memory FILES...``.
 """
 
 import gzip
-import random
+import json
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated
+from xml.sax.saxutils import escape
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +26,8 @@ from convbert.data_pipeline.documents import Document, StageReport
 from convbert.data_pipeline.readers import ReaderOptions, iter_documents, read_documents
 
 CHUNK_CHARACTERS = 4 << 20
+POOL_DOCUMENTS = 10_000
+BLANK, NEWLINE = r"\n\s*\n", "\n"
 app = typer.Typer(help=__doc__)
 
 
@@ -76,51 +80,52 @@ def stages(files: list[str], unit: str = "file") -> None:
     print(f"kept        {last.bytes_out / 1e6:8.1f} MB; clean and filter {rate:.1f} MB/s")
 
 
-def paragraphs(megabytes: int) -> Iterator[str]:
-    """Yield texts of about 5,000 characters, of which 2,000 are different."""
-    rng = random.Random(0)
-    words = ["".join(rng.choices("abcdefghijklmnop", k=rng.randint(2, 9))) for _ in range(5000)]
-    pool = [" ".join(rng.choices(words, k=770)) for _ in range(min(2000, megabytes * 200))]
-    for number in range(megabytes * 200):
-        yield pool[number % len(pool)]
+def repeated(pool: list[str], megabytes: int) -> Iterator[str]:
+    """Yield texts again and again until there are so many megabytes."""
+    size = 0
+    for text in cycle(pool):
+        yield text
+        size += len(text.encode())
+        if size >= megabytes * 1e6:
+            return
 
 
-def write_jsonl(path: Path, megabytes: int) -> None:
+def write_jsonl(path: Path, texts: Iterator[str]) -> None:
     with zstd.open(path, "wt") as file:
-        file.writelines(f'{{"text": "{text}"}}\n' for text in paragraphs(megabytes))
+        file.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
 
 
-def write_text(path: Path, megabytes: int) -> None:
+def write_text(path: Path, texts: Iterator[str]) -> None:
     with gzip.open(path, "wt", compresslevel=1) as file:
-        file.writelines(f"{text}\n\n" for text in paragraphs(megabytes))
+        file.writelines(f"{re.sub(BLANK, NEWLINE, text)}\n\n" for text in texts)
 
 
-def write_wet(path: Path, megabytes: int) -> None:
+def write_wet(path: Path, texts: Iterator[str]) -> None:
     with path.open("wb") as file:
-        for text in paragraphs(megabytes):
+        for text in texts:
+            content = text.encode()
             head = "WARC/1.0\r\nWARC-Type: conversion\r\nContent-Type: text/plain\r\n"
-            record = f"{head}Content-Length: {len(text)}\r\n\r\n{text}\r\n\r\n"
-            file.write(gzip.compress(record.encode(), 1))
+            head += f"Content-Length: {len(content)}\r\n\r\n"
+            file.write(gzip.compress(head.encode() + content + b"\r\n\r\n", 1))
 
 
-def write_dump(path: Path, megabytes: int) -> None:
+def write_dump(path: Path, texts: Iterator[str]) -> None:
     with gzip.open(path, "wt", compresslevel=1) as file:
         file.write("<mediawiki>")
-        for number, text in enumerate(paragraphs(megabytes)):
-            revision = f"<revision><text>{text}</text></revision>"
+        for number, text in enumerate(texts):
+            revision = f"<revision><text>{escape(text)}</text></revision>"
             file.write(f"<page><title>T</title><ns>0</ns><id>{number}</id>{revision}</page>\n")
         file.write("</mediawiki>")
 
 
-def write_parquet(path: Path, megabytes: int) -> None:
+def write_parquet(path: Path, texts: Iterator[str]) -> None:
     schema = pa.schema([("text", pa.string())])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        texts = paragraphs(megabytes)
         while rows := [text for _, text in zip(range(4096), texts, strict=False)]:
             writer.write_table(pa.table({"text": rows}, schema))
 
 
-WRITERS: dict[str, Callable[[Path, int], None]] = {
+WRITERS: dict[str, Callable[[Path, Iterator[str]], None]] = {
     "a.jsonl.zst": write_jsonl,
     "a.txt.gz": write_text,
     "a.wet.gz": write_wet,
@@ -131,21 +136,24 @@ WRITERS: dict[str, Callable[[Path, int], None]] = {
 
 @app.command()
 def memory(
+    files: Annotated[list[str], typer.Argument(help="Real text, repeated to the wanted size.")],
     megabytes: Annotated[list[int], typer.Option(help="Sizes of the text.")] = [200, 1000],  # noqa: B006
+    name: Annotated[list[str], typer.Option(help="Kinds of files.")] = [],  # noqa: B006
 ) -> None:
     """Print the peak resident memory of reading files of growing size, a process each."""
+    pool = list(islice(iter_documents(files), POOL_DOCUMENTS))
     with tempfile.TemporaryDirectory() as folder:
-        for name, write in WRITERS.items():
+        for kind in name or WRITERS:
             peaks = []
             for size in megabytes:
-                path = Path(folder, name)
-                write(path, size)
+                path = Path(folder, kind)
+                WRITERS[kind](path, repeated(pool, size))
                 stored = path.stat().st_size
                 command = [sys.executable, "-m", "tests.benchmarks.bench_text", "read", str(path)]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 peaks.append(f"{size} MB ({stored / 1e6:.0f} stored): peak {done.stdout.strip()}")
                 path.unlink()
-            print(f"{name:<12} {'; '.join(peaks)}", flush=True)
+            print(f"{kind:<12} {'; '.join(peaks)}", flush=True)
 
 
 @app.command()

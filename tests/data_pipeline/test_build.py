@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convbert.data_pipeline.build import build_shards
+from convbert.data_pipeline.build import RowSettings, build_shards
 from convbert.data_pipeline.manifest import Manifest
 from convbert.data_pipeline.packing import split_segments
 from convbert.data_pipeline.store import SequenceStore
@@ -22,7 +22,7 @@ from convbert.models.errors import UserError
 BUILD = """
 import sys
 from pathlib import Path
-from convbert.data_pipeline.build import build_shards
+from convbert.data_pipeline.build import RowSettings, build_shards
 
 def main():
     corpus, tokenizer, folder = map(Path, sys.argv[1:4])
@@ -60,9 +60,7 @@ def test_bytes_do_not_depend_on_the_workers(
             [long_corpus],
             tokenizer_dir,
             tmp_path / str(workers),
-            seq_len=32,
-            packing=packing,  # type: ignore[arg-type]
-            shard_bytes=200_000,
+            rows=RowSettings(32, packing, 200_000),  # type: ignore[arg-type]
             workers=workers,
             report=lambda documents, characters: done.append(documents),
         )
@@ -93,7 +91,7 @@ def test_the_manifest_counts_what_is_there(
 def test_settings_change_the_digest(
     tmp_path: Path, corpus: Path, tokenizer_dir: Path, shards_dir: Path
 ) -> None:
-    other = build_shards([corpus], tokenizer_dir, tmp_path / "other", seq_len=64, seed=1)
+    other = build_shards([corpus], tokenizer_dir, tmp_path / "other", rows=RowSettings(64, seed=1))
     assert other.digest != Manifest.load(shards_dir).digest
 
 
@@ -109,7 +107,7 @@ def test_an_empty_directory_may_be_built_into(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"seq_len": 7}, "seq_len=7: too short .*; use at least 8"),
+        ({"rows": RowSettings(7)}, "seq_len=7: too short .*; use at least 8"),
         ({"folder": "full"}, "full: exists already; remove it or choose"),
         ({"tokenizer_path": Path("nowhere")}, r"nowhere: no tokenizer .*train one"),
         ({"inputs": ["nowhere.txt"]}, r"nowhere.txt: no such file"),
@@ -149,7 +147,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(
     script = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        "from convbert.data_pipeline.build import build_shards\n"
+        "from convbert.data_pipeline.build import RowSettings, build_shards\n"
         "corpus, tokenizer, folder = map(Path, sys.argv[1:4])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"

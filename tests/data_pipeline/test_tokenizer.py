@@ -62,6 +62,24 @@ def test_a_long_line_is_part_of_the_training_text(tmp_path: Path) -> None:
     assert len(unbroken.encode_batch(["ab" * 9])[0]) < 9
 
 
+def test_rare_ascii_has_pieces_unless_the_vocabulary_is_tiny(tmp_path: Path) -> None:
+    texts = ["only some common words are here"] * 999 + ["K? (no)", "\u00e9"]
+
+    def bytes_of(text: str, **settings: object) -> int:
+        name = f"t{len(list(tmp_path.iterdir()))}"
+        tokenizer = train(texts, tmp_path / name, character_coverage=0.99, **settings)
+        pieces = tokenizer.pieces()
+        return sum(pieces[i].startswith("<0x") for i in tokenizer.encode_batch([text])[0])
+
+    room = {"vocab_size": 310}
+    assert bytes_of("K? (no) \u00e9", **room) == 2
+    assert bytes_of("K? (no)", **room, ascii=False) > 2
+    assert bytes_of("k? (no)", **room, lowercase=True) == 0
+    assert bytes_of("K? (no)", vocab_size=285) > 2
+    settings = json.loads((tmp_path / "t0" / "settings.json").read_text())
+    assert set("K?()") < set(settings["required_chars"])
+
+
 def test_training_repeats_itself_and_ignores_the_order_of_documents(
     tmp_path: Path, documents: list[str]
 ) -> None:

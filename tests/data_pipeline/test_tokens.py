@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convbert.data_pipeline.build import build_shards, pack_tokens, tokenize_corpus
+from convbert.data_pipeline.build import RowSettings, build_shards, pack_tokens, tokenize_corpus
 from convbert.data_pipeline.manifest import Packing
 from convbert.data_pipeline.store import SequenceStore
 from convbert.data_pipeline.tokens import (
@@ -65,8 +65,9 @@ def test_both_lengths_are_packed_from_one_tokenised_corpus_to_the_bytes_of_a_bui
     wanted: list[tuple[int, Packing]] = [(128, "electra"), (512, "electra"), (128, "full")]
     for length, packing in wanted:
         direct, packed = (tmp_path / f"{way}-{length}-{packing}" for way in ("direct", "packed"))
-        build_shards([long_corpus], tokenizer_dir, direct, seq_len=length, packing=packing, seed=3)
-        pack_tokens(tmp_path / "tokens", packed, seq_len=length, packing=packing, seed=3)
+        rows = RowSettings(length, packing, seed=3)
+        build_shards([long_corpus], tokenizer_dir, direct, rows=rows)
+        pack_tokens(tmp_path / "tokens", packed, rows=rows)
         assert contents(direct) == contents(packed)
 
 
@@ -100,7 +101,7 @@ def test_what_goes_in_comes_out_as_documents_and_as_rows(
         assert (writer.documents, writer.tokens) == (len(documents), len(tokens))
         if not tokens:
             return
-        packed = pack_tokens(folder, shards, seq_len=length, packing=packing)
+        packed = pack_tokens(folder, shards, rows=RowSettings(length, packing))
         rows = SequenceStore(packed, shards).read([(0, packed.num_sequences)])
         assert rows[rows > SEP].tolist() == tokens
         assert packed.num_tokens == np.count_nonzero(rows)

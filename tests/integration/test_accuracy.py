@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from convbert.data_pipeline.build import build_shards
+from convbert.data_pipeline.build import RowSettings, build_shards
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune import commands as finetuning
 from convbert.pretrain.finetune.synthetic import write_synthetic
@@ -22,7 +22,7 @@ def held_out(tmp_path_factory, documents, tokenizer_dir) -> Path:
     folder = tmp_path_factory.mktemp("held-out")
     text = folder / "text.jsonl"
     text.write_text("".join(json.dumps({"text": t}) + "\n" for t in documents[-6:]))
-    build_shards([text], tokenizer_dir, folder / "shards", seq_len=64)
+    build_shards([text], tokenizer_dir, folder / "shards", rows=RowSettings(64))
     return folder / "shards"
 
 

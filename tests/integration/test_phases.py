@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from convbert.data_pipeline.build import build_shards
+from convbert.data_pipeline.build import RowSettings, build_shards
 from convbert.pretrain.checkpoints import checkpoint
 
 pytestmark = pytest.mark.integration
@@ -22,7 +22,7 @@ def records(run: Path) -> dict[int, dict[str, float]]:
 def test_killed_before_the_boundary_and_continued_on_one_process(
     runner, tmp_path: Path, corpus: Path, tokenizer_dir: Path
 ) -> None:
-    build_shards([corpus], tokenizer_dir, tmp_path / "long", seq_len=128)
+    build_shards([corpus], tokenizer_dir, tmp_path / "long", rows=RowSettings(128))
     change = f"start: 6, manifest: {tmp_path / 'long/manifest.json'}, global_batch: 4"
     settings = ("precision=fp32", "micro_batch=2", f"phases=[{{{change}, micro_batch: 1}}]")
     output = runner.finish(tmp_path / "whole", *settings, "profile={start: 9, steps: 3}")
