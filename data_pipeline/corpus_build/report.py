@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,10 +16,10 @@ from convbert.data_pipeline.corpus_build.config import BuildConfig
 from convbert.data_pipeline.corpus_build.pack import Packed
 from convbert.data_pipeline.corpus_build.pieces import Piece, read_piece
 from convbert.data_pipeline.corpus_build.progress import Timing
-from convbert.data_pipeline.documents import EXCERPT_CHARACTERS, Sample, StageReport
+from convbert.data_pipeline.documents import EXCERPT_CHARACTERS, Document, Sample, StageReport
 from convbert.data_pipeline.manifest import Manifest
 
-_ROW_MASK = (1 << 32) - 1
+_ROW_BITS, _ROW_MASK = 32, (1 << 32) - 1
 
 
 class ShardSet(BaseModel):
@@ -118,18 +119,24 @@ def _with_survivors(stage: StageReport, pieces: Sequence[Piece]) -> StageReport:
     """Show beside each duplicate the document that stayed, instead of its number."""
     if stage.stage != "deduplicate":
         return stage
+    wanted: dict[int, set[int]] = {}
+    for sample in chain.from_iterable(stage.samples.values()):
+        number = int(sample.detail)
+        wanted.setdefault(number >> _ROW_BITS, set()).add(number & _ROW_MASK)
+    found = {
+        str(piece << _ROW_BITS | row): document
+        for piece, rows in wanted.items()
+        for row, document in read_piece(pieces[piece].folder, rows)
+    }
     samples = {
-        reason: [_beside_survivor(sample, pieces) for sample in held]
+        reason: [_beside(sample, found[sample.detail]) for sample in held]
         for reason, held in stage.samples.items()
     }
     return stage.model_copy(update={"samples": samples})
 
 
-def _beside_survivor(sample: Sample, pieces: Sequence[Piece]) -> Sample:
-    number = int(sample.detail)
-    row = number & _ROW_MASK
-    ((_, document),) = read_piece(pieces[number >> 32].folder, {row})
-    detail = f"{document.id} stays: {document.text[:EXCERPT_CHARACTERS]}"
+def _beside(sample: Sample, survivor: Document) -> Sample:
+    detail = f"{survivor.id} stays: {survivor.text[:EXCERPT_CHARACTERS]}"
     return sample.model_copy(update={"detail": detail})
 
 

@@ -35,6 +35,10 @@ class EvaluationIndex:
 
     def __init__(self, hashes: Hashes, files: NDArray[np.uint32], names: Sequence[str]) -> None:
         self._hashes = hashes
+        # Nearly all runs of a document are found to be in none by one look at this.
+        self._shift = np.uint64(64 - min(27, len(hashes).bit_length() + 4))
+        self._known = np.zeros(1 << (64 - int(self._shift)), bool)
+        self._known[hashes >> self._shift] = True
         self._files = files
         self._names = names
 
@@ -74,14 +78,16 @@ class EvaluationIndex:
             return found
         counts = np.diff(hashed.offsets)
         runs = hashed.ngrams(size)
-        places = np.searchsorted(self._hashes, runs.hashes)
+        likely = np.flatnonzero(self._known[runs.hashes >> self._shift])
+        places = np.searchsorted(self._hashes, runs.hashes[likely])
         places[places == len(self._hashes)] = 0
-        for run in np.flatnonzero(self._hashes[places] == runs.hashes):
+        equal = self._hashes[places] == runs.hashes[likely]
+        for run, place in zip(likely[equal], places[equal], strict=True):
             document = int(np.searchsorted(runs.offsets, run, side="right")) - 1
             if document not in found and counts[document] >= size:
                 start = int(run - runs.offsets[document])
                 ngram = " ".join(words(texts[document])[start : start + size])
-                found[document] = Match(ngram, self._names[int(self._files[places[run]])])
+                found[document] = Match(ngram, self._names[int(self._files[place])])
         return found
 
 
