@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DEFAULT_CHUNK = 512
+# Logits that exist at once: on a CPU what stays near its caches (16 MiB), on a GPU enough rows to
+# keep it busy (128 MiB).
+_CPU_CHUNK, _GPU_CHUNK = 2**22, 2**25
 
 
 def masked_lm(
@@ -27,7 +29,7 @@ def masked_lm(
     uniform_M: Tensor,
     temperature: float = 1.0,
     *,
-    chunk: int = DEFAULT_CHUNK,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return loss, a sample and whether the argmax is right, from one pass over the logits.
 
@@ -37,7 +39,9 @@ def masked_lm(
     """
     _check_temperature(temperature)
     hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
-    return _apply(hidden_MD, weight_VD, bias_V, targets_M, uniform_M, temperature, chunk)
+    return _apply(
+        hidden_MD, weight_VD, bias_V, targets_M, uniform_M, temperature, _rows(chunk, weight_VD)
+    )
 
 
 def chunked_cross_entropy(
@@ -46,11 +50,13 @@ def chunked_cross_entropy(
     bias_V: Tensor,
     targets_M: Tensor,
     *,
-    chunk: int = DEFAULT_CHUNK,
+    chunk: int | None = None,
 ) -> Tensor:
     """Return ``-log softmax(hidden @ weight.T + bias)`` at the targets, one loss per row."""
     hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
-    loss_M, _, _ = _apply(hidden_MD, weight_VD, bias_V, targets_M, None, 1.0, chunk)
+    loss_M, _, _ = _apply(
+        hidden_MD, weight_VD, bias_V, targets_M, None, 1.0, _rows(chunk, weight_VD)
+    )
     return loss_M
 
 
@@ -62,7 +68,7 @@ def sample_tokens(
     uniform_M: Tensor,
     *,
     temperature: float = 1.0,
-    chunk: int = DEFAULT_CHUNK,
+    chunk: int | None = None,
 ) -> Tensor:
     """Draw one id per row from ``softmax(logits / temperature)`` by inverting its distribution.
 
@@ -71,9 +77,9 @@ def sample_tokens(
     """
     _check_temperature(temperature)
     hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
-    rows = zip(hidden_MD.split(chunk), uniform_M.split(chunk), strict=True)
+    size = _rows(chunk, weight_VD)
     sampled = []
-    for hidden_CD, uniform_C in rows:
+    for hidden_CD, uniform_C in zip(hidden_MD.split(size), uniform_M.split(size), strict=True):
         logits_CV = _logits(hidden_CD, weight_VD, bias_V)
         top_C1 = logits_CV.amax(dim=1, keepdim=True)
         sampled.append(_invert(_tempered(logits_CV, top_C1, temperature), uniform_C))
@@ -143,6 +149,11 @@ class _MaskedLM(torch.autograd.Function):
 
 
 _apply: Callable[..., tuple[Tensor, Tensor, Tensor]] = _MaskedLM.apply
+
+
+def _rows(chunk: int | None, weight_VD: Tensor) -> int:
+    """Return how many rows are taken at a time."""
+    return chunk or max(1, (_GPU_CHUNK if weight_VD.is_cuda else _CPU_CHUNK) // len(weight_VD))
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -1,8 +1,7 @@
 """AdamW as ELECTRA uses it (no bias correction), LAMB, and which parameters are decayed.
 
 Both work on whatever tensors DeepSpeed hands them: whole parameters without ZeRO, flat partitions
-of many parameters with it, on the device or offloaded to the host. They need no compiler and run
-in a handful of multi-tensor calls.
+of many parameters with it, on the device or offloaded to the host, and need no compiler.
 """
 
 import math
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from convbert.pretrain.training.layout import Layout
 
@@ -58,31 +58,28 @@ class AdamW(torch.optim.Optimizer):
         return loss
 
     def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        lr = group["lr"]
-        exp_avg, denominators, factor = self._moments_of(group, params, grads)
-        if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-        torch._foreach_addcdiv_(params, exp_avg, denominators, -lr * factor)
-
-    def _moments_of(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor], float]:
-        """Update the moments; return m, ``sqrt(v) + eps`` and what m is to be multiplied with."""
-        b1, b2 = group["betas"]
-        exp_avg, exp_avg_sq = self._moments(params, "exp_avg"), self._moments(params, "exp_avg_sq")
+        """Update in one pass over memory, by PyTorch's fused kernel."""
         group["step"] += 1
-        torch._foreach_lerp_(exp_avg, grads, 1 - b1)
-        torch._foreach_mul_(exp_avg_sq, b2)
-        torch._foreach_addcmul_(exp_avg_sq, grads, grads, 1 - b2)
-        factor, root_scale = 1.0, 1.0
-        if group["bias_correction"]:
-            factor = 1 / (1 - b1 ** group["step"])
-            root_scale = 1 / math.sqrt(1 - b2 ** group["step"])
-        denominators = list(torch._foreach_sqrt(exp_avg_sq))
-        if root_scale != 1.0:
-            torch._foreach_mul_(denominators, root_scale)
-        torch._foreach_add_(denominators, group["eps"])
-        return exp_avg, denominators, factor
+        # The kernel always corrects the bias of step t; of step infinity the correction is 1. It
+        # counts on by itself, so it is given the step before and throw-away counters.
+        step = group["step"] - 1 if group["bias_correction"] else math.inf
+        counters = torch.full((len(params),), float(step), device=params[0].device)
+        adamw(
+            params,
+            grads,
+            self._moments(params, "exp_avg"),
+            self._moments(params, "exp_avg_sq"),
+            [],
+            list(counters.unbind()),
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
 
     def _moments(self, params: list[Tensor], name: str) -> list[Tensor]:
         for p in params:
@@ -115,6 +112,26 @@ class Lamb(AdamW):
             torch._foreach_add_(updates, params, alpha=group["weight_decay"])
         self._scale(params, updates)
         torch._foreach_add_(params, updates, alpha=-group["lr"])
+
+    def _moments_of(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], float]:
+        """Update the moments; return m, ``sqrt(v) + eps`` and what m is to be multiplied with."""
+        b1, b2 = group["betas"]
+        exp_avg, exp_avg_sq = self._moments(params, "exp_avg"), self._moments(params, "exp_avg_sq")
+        group["step"] += 1
+        torch._foreach_lerp_(exp_avg, grads, 1 - b1)
+        torch._foreach_mul_(exp_avg_sq, b2)
+        torch._foreach_addcmul_(exp_avg_sq, grads, grads, 1 - b2)
+        factor, root_scale = 1.0, 1.0
+        if group["bias_correction"]:
+            factor = 1 / (1 - b1 ** group["step"])
+            root_scale = 1 / math.sqrt(1 - b2 ** group["step"])
+        denominators = list(torch._foreach_sqrt(exp_avg_sq))
+        if root_scale != 1.0:
+            torch._foreach_mul_(denominators, root_scale)
+        torch._foreach_add_(denominators, group["eps"])
+        return exp_avg, denominators, factor
 
     def _scale(self, params: list[Tensor], updates: list[Tensor]) -> None:
         """Multiply every parameter's part of the updates by its ratio of norms."""

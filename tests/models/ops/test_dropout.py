@@ -87,6 +87,17 @@ def test_attention_is_pytorchs(biased):
         torch.testing.assert_close(attention(query, key, value, bias, p), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_attention_in_low_precision_is_pytorchs_to_its_rounding(dtype):
+    query, key, value = (torch.randn(2, 3, 40, 64) for _ in range(3))
+    bias = torch.zeros(2, 1, 1, 40).masked_fill_(torch.arange(40) > 30, float("-inf"))
+    exact = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    inputs = (t.to(dtype) for t in (query, key, value, bias))
+    found = attention(*inputs, 0.0)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), exact, rtol=0.02, atol=0.02)
+
+
 def test_attention_drops_out_probabilities():
     query, key = (torch.randn(1, 1, 50, 4) for _ in range(2))
     value = torch.eye(50)[None, None]
