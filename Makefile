@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: install lint types test test-slow test-slurm test-browser browser-packages postgres-packages slurm-packages slurm-local slurm-local-stop \
-	bench bench-zero bench-gpu quickstart clean
+	bench bench-zero bench-gpu quickstart study docs clean
 
 install: $(STAMP)
 
@@ -14,7 +14,7 @@ $(STAMP): setup.py pyproject.toml
 	$(BIN)/pip install --quiet --upgrade pip setuptools wheel
 	@# CPU torch first where there is no GPU: otherwise pip takes the CUDA build (several GB).
 	command -v nvidia-smi >/dev/null || $(BIN)/pip install torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[hf,dev]'
+	$(BIN)/pip install --quiet --editable '.[hf,dev,docs]'
 	touch $@
 
 lint: install
@@ -77,8 +77,17 @@ bench-gpu: install
 		--suite operator --suite block --suite forward --suite step --suite pretraining
 
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # Text to fine-tuned model in about ten minutes on two cores; continues where it was interrupted.
 quickstart: install
 	$(BIN)/convbert quickstart --output quickstart
+
+# Variants of the model on equal training FLOPs: hours on two cores; continues where it was
+# interrupted. STUDY="--flops 1e12 --seeds 1" rehearses it.
+study: install
+	$(BIN)/convbert study --output study $(STUDY)
+
+# The documentation as a site in site/, which needs no network to build or to read.
+docs: install
+	$(BIN)/mkdocs build --strict --quiet

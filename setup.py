@@ -56,6 +56,7 @@ setup(
         "convbert.ds_configs": ["*.json"],
         "convbert.pretrain": ["recipes/*.yaml", "finetune/tasks/*.yaml", "finetune/tasks/*/*.yaml"],
         "convbert.pretrain.report": ["page.*", "published.yaml"],
+        "convbert.pretrain.study": ["*.yaml", "*.j2"],
         "convbert.cluster": ["templates/*", "sites/*.yaml"],
         **{f"convbert.{room}": ["py.typed"] for room in ("models", "data_pipeline")},
     },
@@ -88,6 +89,7 @@ setup(
         "gpu": ["nvidia-ml-py>=12"],  # how busy GPUs are, among the system metrics
         "s3": ["s3fs>=2024.6"],
         "gcs": ["gcsfs>=2024.6"],
+        "docs": ["mkdocs-material>=9.5"],
         "test": TEST,
         "dev": [
             *TEST,

@@ -1,0 +1,1 @@
+"""``convbert study``: variants of one model on equal training FLOPs, several seeds, one page."""

@@ -1,0 +1,152 @@
+"""What a study compares, and how many updates each of its runs gets for the same FLOPs."""
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from convbert.models.errors import UserError
+from convbert.pretrain.config import RunConfig, resolve
+
+WARMUP_SHARE = 0.05
+_DECIDED_HERE = ("steps", "seed", "schedule.warmup_steps", "checkpoint.every")
+
+
+class Design(BaseModel):
+    """The contents of a study's YAML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str = Field(description="what the variants change: a shipped recipe or a YAML file")
+    flops: float = Field(gt=0, description="training FLOPs of each run, hardware convention")
+    seeds: int = Field(3, gt=0, description="runs of each variant")
+    checkpoints: int = Field(4, gt=0, description="points of each curve")
+    sequence_length: int = Field(128, gt=0, description="tokens of a sequence")
+    corpora: list[str] = Field(default_factory=list, description="`convbert corpus fetch` these")
+    texts: list[str] = Field(min_length=1, description="trained on; in OUTPUT/corpus, or absolute")
+    held_out: list[str] = Field(min_length=1, description="measured on, never trained on")
+    vocab_size: int = Field(8192, ge=300, description="of the tokenizer, trained on the texts")
+    fetch_tasks: list[str] = Field(default_factory=list, description="`convbert tasks fetch` these")
+    task_data: Path | None = Field(None, description="folder of the tasks; default OUTPUT/tasks")
+    probe: list[str] = Field(default_factory=list, description="tasks for a linear probe")
+    finetune: list[str] = Field(default_factory=list, description="tasks to fine-tune on")
+    finetune_settings: list[str] = Field(default_factory=list, description="`--set` of the tasks")
+    reference: str = Field(description="the variant that the others are compared with")
+    variants: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="NAME: {KEY: VALUE}, as in a sweep"
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.reference not in self.variants:
+            raise ValueError(f"reference '{self.reference}' is none of the variants: name one")
+        for name, settings in self.variants.items():
+            taken = sorted(set(settings) & set(_DECIDED_HERE))
+            if taken:
+                raise ValueError(f"variants.{name}: {taken[0]} follows from flops and seeds")
+            if "/" in name:
+                raise ValueError(f"variants: '{name}' names a directory, leave out the slash")
+        return self
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run: a variant with a seed, its settings, and what its updates cost and read."""
+
+    variant: str
+    seed: int
+    settings: dict[str, Any]
+    steps: int
+    tokens: int
+    hardware_flops: float
+    papers_flops: float
+
+    @property
+    def name(self) -> str:
+        """Of the run's directory."""
+        return f"{self.variant}-seed{self.seed}"
+
+    @property
+    def overrides(self) -> list[str]:
+        """The settings as ``key=value``."""
+        return [f"{key}={json.dumps(value)}" for key, value in self.settings.items()]
+
+
+def load_design(path: Path | None, *, flops: float | None, seeds: int | None) -> Design:
+    """Read a design, the shipped one by default, with another budget or number of seeds.
+
+    Raises ``UserError`` for a file that cannot be read or a key that means nothing.
+    """
+    shipped = Path(str(resources.files("convbert.pretrain.study") / "tiny.yaml"))
+    place = path or shipped
+    try:
+        content = yaml.safe_load(place.read_text())
+    except OSError as error:
+        raise UserError(f"{place}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{place}: expected keys and values")
+    given = {"flops": flops, "seeds": seeds}
+    content |= {key: value for key, value in given.items() if value is not None}
+    try:
+        return Design.model_validate(content)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(map(str, detail["loc"]))
+        message = detail["msg"].removeprefix("Value error, ")
+        raise UserError(f"{place}: {f'{where}: ' if where else ''}{message}") from None
+
+
+def plan(design: Design) -> list[StudyRun]:
+    """Return all runs, seed by seed, so that an unfinished study compares all variants already.
+
+    A run has as many updates as fit into the budget, so runs differ by less than one update's
+    FLOPs. Raises ``UserError`` for a budget below one update for each checkpoint.
+    """
+    costs = {name: _cost(design, name) for name in design.variants}
+    return [
+        _run(design, variant, seed, *costs[variant])
+        for seed in range(design.seeds)
+        for variant in design.variants
+    ]
+
+
+def _cost(design: Design, variant: str) -> tuple[RunConfig, float, float]:
+    """Return a variant's configuration, and the FLOPs of one update in both conventions."""
+    from convbert.pretrain.training.phases import derive
+
+    settings = [f"{key}={json.dumps(value)}" for key, value in design.variants[variant].items()]
+    config = resolve(design.recipe, settings)
+    if config.phases:
+        raise UserError(
+            f"recipe '{design.recipe}': a study's runs have one phase; leave out phases"
+        )
+    networks = config.model.build(design.vocab_size)
+    (phase,) = derive(config, networks, [design.sequence_length])
+    return config, phase.flops["hardware"], phase.flops["electra"]
+
+
+def _run(
+    design: Design, variant: str, seed: int, config: RunConfig, hardware: float, papers: float
+) -> StudyRun:
+    steps = int(design.flops / hardware)
+    if steps < design.checkpoints:
+        raise UserError(
+            f"flops={design.flops:.2g}: enough for {steps} updates of variant '{variant}' "
+            f"({hardware:.2g} each), fewer than checkpoints={design.checkpoints}; raise flops"
+        )
+    every = -(-steps // design.checkpoints)
+    settings = dict(design.variants[variant]) | {
+        "seed": seed,
+        "steps": steps,
+        "schedule.warmup_steps": max(1, round(WARMUP_SHARE * steps)),
+        "checkpoint.every": every,
+        "checkpoint.keep_every": every,
+    }
+    tokens = steps * config.global_batch * design.sequence_length
+    return StudyRun(variant, seed, settings, steps, tokens, steps * hardware, steps * papers)

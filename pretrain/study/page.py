@@ -1,0 +1,120 @@
+"""The page of a study: tables, a figure and the report, from whatever runs are finished."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.pretrain.report.curve import BLUE, GREY
+from convbert.pretrain.report.page import write_report
+from convbert.pretrain.report.targets import falls
+from convbert.pretrain.study.design import Design, plan
+from convbert.pretrain.study.driver import finished
+from convbert.pretrain.study.results import (
+    Difference,
+    Variant,
+    collect,
+    difference,
+    measures,
+    write_variants,
+)
+
+PICTURE = "images/study.png"
+
+
+def publish(design: Design, root: Path) -> Path:
+    """Write ``study.md``, its picture and ``report.html`` into ``root``; return the page's path.
+
+    Only finished runs count.
+    """
+    runs = [run for run in plan(design) if finished(design, root, run)]
+    variants = collect(root, runs)
+    if variants:
+        wanted = measures(design, variants)
+        draw(variants, wanted, root / PICTURE)
+        write_report(write_variants(root, variants, wanted), root / "report.html")
+    page = root / "study.md"
+    with atomic_write(page) as file:
+        file.write(render(design, variants).encode())
+    return page
+
+
+def render(design: Design, variants: Sequence[Variant]) -> str:
+    """Return the page's Markdown; without variants, the method alone."""
+    environment = Environment(
+        loader=PackageLoader("convbert.pretrain.study", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    wanted = measures(design, variants) if variants else []
+    reference = next((v for v in variants if v.name == design.reference), None)
+    differences = [
+        (variant, {m: difference(variant, reference, m) for m in wanted})
+        for variant in variants
+        if reference and variant is not reference
+    ]
+    return environment.get_template("page.md.j2").render(
+        design=design,
+        variants=list(variants),
+        measures=wanted,
+        differences=differences,
+        verdicts={m: _verdict(m, differences) for m in wanted},
+        picture=PICTURE,
+    )
+
+
+def _verdict(measure: str, differences: list[tuple[Variant, dict[str, Difference]]]) -> str:
+    """Say which variants' intervals lie wholly on one side of the reference."""
+    sign = -1 if falls(measure) else 1
+    better, worse = [], []
+    for variant, gaps in differences:
+        gap = gaps[measure]
+        if gap.low is None or gap.high is None:
+            continue
+        if min(sign * gap.low, sign * gap.high) > 0:
+            better.append(variant.name)
+        elif max(sign * gap.low, sign * gap.high) < 0:
+            worse.append(variant.name)
+    told = [f"better than the reference: {', '.join(better)}"] if better else []
+    told += [f"worse: {', '.join(worse)}"] if worse else []
+    told += ["the others cannot be told from it" if told else "no variant can be told from it"]
+    return "; ".join(told) + "."
+
+
+def draw(variants: Sequence[Variant], wanted: Sequence[str], path: Path) -> None:
+    """Draw each measure as a row of dots: seeds, their range and median, variant by variant."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = [m for m in wanted if m != "held_out/loss/rtd"]
+    height = 1.1 + 0.3 * len(variants)
+    figure = Figure(figsize=(2.9 * len(shown) + 1.2, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    for number, measure in enumerate(shown):
+        axes = figure.add_subplot(1, len(shown), number + 1)
+        _draw_measure(axes, variants, measure)
+        if number:
+            axes.tick_params(axis="y", labelleft=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")
+
+
+def _draw_measure(axes: Any, variants: Sequence[Variant], measure: str) -> None:
+    for row, variant in enumerate(variants):
+        spread = variant.final(measure)
+        axes.plot([spread.low, spread.high], [row, row], color=BLUE, linewidth=2, alpha=0.5)
+        axes.plot(spread.scores, [row] * len(spread.scores), ".", color=BLUE, alpha=0.6, ms=6)
+        axes.plot([spread.median], [row], "|", color=BLUE, ms=13, mew=2.5)
+    axes.axvline(variants[0].final(measure).median, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(variants)), [v.name for v in variants])
+    axes.set_ylim(len(variants) - 0.5, -0.5)
+    axes.set_title(measure.removeprefix("held_out/"), loc="left", fontsize=10, fontweight="bold")
+    axes.set_xlabel("lower is better" if falls(measure) else "higher is better", fontsize=9)
+    axes.grid(axis="x", color="#d9d9d9", linewidth=0.8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(labelsize=9)

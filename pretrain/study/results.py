@@ -1,0 +1,140 @@
+"""What a study found: medians and ranges over seeds, and differences to the reference.
+
+Measures are named as in ``metrics.jsonl`` and on the report page. A difference is paired by seed:
+runs of one seed read the same sequences, masked alike, in the same order.
+"""
+
+import math
+import shutil
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy import stats
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.pretrain.finetune.runs import Spread
+from convbert.pretrain.finetune.task import load_task
+from convbert.pretrain.report.curve import Curve, Point
+from convbert.pretrain.report.runs import Measured, ReportCurve, read_run
+from convbert.pretrain.study.design import Design, StudyRun
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, StepRecord, read_records
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The finished runs of a variant, by seed, and their measures at equal places."""
+
+    name: str
+    runs: list[StudyRun]
+    curves: dict[str, Curve]
+    step_seconds: float
+
+    def final(self, measure: str) -> Spread:
+        """Return a measure at the end of the budget."""
+        return self.curves[measure].points[-1].spread
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of the paired differences to the reference, with its 95 % interval.
+
+    ``low`` and ``high`` come from Student's t, as if differences were normal: None for one seed.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def collect(root: Path, runs: Sequence[StudyRun]) -> list[Variant]:
+    """Read the finished runs of a study, variant by variant in the order of ``runs``."""
+    names = list(dict.fromkeys(run.variant for run in runs))
+    return [_variant(root, name, [r for r in runs if r.variant == name]) for name in names]
+
+
+def _variant(root: Path, name: str, runs: list[StudyRun]) -> Variant:
+    paths = [root / "runs" / run.name for run in runs]
+    found = [read_run(path).curves for path in paths]
+    shared = [m for m in found[0] if all(m in curves for curves in found)]
+    seconds = statistics.median(s for path in paths for s in _step_seconds(path))
+    curves = {m: _curve(name, m, [curves[m] for curves in found]) for m in shared}
+    return Variant(name, runs, curves, seconds)
+
+
+def _curve(variant: str, measure: str, curves: list[ReportCurve]) -> Curve:
+    """Put the curves of several seeds together; all have the same steps and FLOPs."""
+    task, metric = measure.rsplit("/", 1)
+    origins = [c.baseline for c in curves if c.baseline]
+    return Curve(
+        run=variant,
+        task=task,
+        metric=metric,
+        baseline=_spread(origins),
+        points=[
+            Point(step=at[0].step or 0, flops=at[0].flops, spread=_spread(list(at)))
+            for at in zip(*(c.points for c in curves), strict=True)
+        ],
+    )
+
+
+def _spread(points: Sequence[Measured]) -> Spread:
+    values = [p.value for p in points]
+    return Spread(
+        median=statistics.median(values), low=min(values), high=max(values), scores=values
+    )
+
+
+def _step_seconds(path: Path) -> list[float]:
+    records = (r for r in read_records(path / FILE_NAME) if isinstance(r, StepRecord))
+    return [r.values["speed/step_seconds"] for r in records if "speed/step_seconds" in r.values]
+
+
+def difference(variant: Variant, reference: Variant, measure: str) -> Difference:
+    """Compare two variants at the end of the budget, over the seeds that both have finished."""
+    ours = dict(_by_seed(variant, measure))
+    theirs = dict(_by_seed(reference, measure))
+    gaps = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+    if not gaps:
+        return Difference(math.nan, None, None)
+    mean = statistics.mean(gaps)
+    if len(gaps) < 2:
+        return Difference(mean, None, None)
+    error = statistics.stdev(gaps) / math.sqrt(len(gaps))
+    half = float(stats.t.ppf(0.975, len(gaps) - 1)) * error
+    return Difference(mean, mean - half, mean + half)
+
+
+def _by_seed(variant: Variant, measure: str) -> list[tuple[int, float]]:
+    seeds = [run.seed for run in variant.runs]
+    return list(zip(seeds, variant.final(measure).scores, strict=True))
+
+
+def measures(design: Design, variants: Sequence[Variant]) -> list[str]:
+    """List what the page's tables show, of what was measured: held-out text first, then tasks."""
+    wanted = ["held_out/loss/mlm", "held_out/generator/accuracy", "held_out/loss/rtd"]
+    wanted += [f"probe/{load_task(task).name}/accuracy" for task in design.probe]
+    wanted += [f"{load_task(task).name}/accuracy" for task in design.finetune]
+    return [m for m in wanted if all(m in v.curves for v in variants)]
+
+
+def write_variants(root: Path, variants: Sequence[Variant], wanted: Sequence[str]) -> list[Path]:
+    """Write a directory for each variant that ``convbert report`` reads like a run's.
+
+    The range on the report page is then that of the pretraining seeds.
+    """
+    folders = []
+    for variant in variants:
+        folder = root / "variants" / variant.name
+        shutil.rmtree(folder, ignore_errors=True)
+        for measure in wanted:
+            curve = variant.curves[measure]
+            place = folder / "report" / measure.replace("/", "-")
+            place.mkdir(parents=True)
+            with atomic_write(place / "curve.json") as file:
+                file.write(curve.model_dump_json(indent=2).encode() + b"\n")
+        first = root / "runs" / variant.runs[0].name
+        shutil.copyfile(first / "config.yaml", folder / "config.yaml")
+        folders.append(folder)
+    return folders

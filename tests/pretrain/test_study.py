@@ -1,0 +1,181 @@
+"""The study: equal budgets, a design that is checked, and two variants trained and compared."""
+
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from command_lines import check_arguments
+from typer.testing import CliRunner
+
+from convbert.models.errors import UserError
+from convbert.pretrain.cli import app
+from convbert.pretrain.finetune.runs import Spread
+from convbert.pretrain.report.curve import Curve, Point
+from convbert.pretrain.study.design import load_design, plan
+from convbert.pretrain.study.driver import data_steps, run_steps, write_sweep
+from convbert.pretrain.study.page import render
+from convbert.pretrain.study.results import Variant, difference
+
+
+def test_runs_of_the_shipped_study_use_the_same_flops():
+    runs = plan(load_design(None, flops=None, seeds=None))
+    assert len(runs) == 30
+    assert [r.seed for r in runs[:10]] == [0] * 10  # all variants before the second seed
+    budget = 4e13
+    for run in runs:
+        one = run.hardware_flops / run.steps
+        assert budget - one < run.hardware_flops <= budget, run.name
+        assert run.settings["schedule.warmup_steps"] == round(0.05 * run.steps)
+        # the last checkpoint is the end, and there are four
+        assert (
+            3 * run.settings["checkpoint.every"] < run.steps <= 4 * run.settings["checkpoint.every"]
+        )
+    steps = {r.variant: r.steps for r in runs}
+    # what is cheaper gets more updates
+    assert steps["bottleneck"] > steps["dynamic"] > steps["sdconv"] > steps["conv"]
+    assert steps["sdconv-k3"] > steps["sdconv"] > steps["sdconv-k17"]
+    assert steps["sdconv-grouped"] > steps["sdconv"]
+
+
+def test_half_the_budget_is_half_the_updates_and_a_sweep_names_every_run(tmp_path):
+    design = load_design(None, flops=2e13, seeds=2)
+    whole = {r.name: r for r in plan(load_design(None, flops=None, seeds=None))}
+    for run in plan(design):
+        assert run.steps == pytest.approx(whole[run.name].steps / 2, abs=1)
+    from convbert.pretrain.jobs import read_sweep
+
+    sweep = read_sweep(write_sweep(design, tmp_path))
+    assert list(sweep) == [r.name for r in plan(design)]
+    assert "seed=1" in sweep["conv-seed1"][1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reference": "bert"}, "reference 'bert' is none of the variants"),
+        ({"flops": 1e6}, "raise flops"),
+        ({"flop": 1e6}, "flop: "),
+        ({"variants": {"electra": {"steps": 3}}}, "steps follows from flops and seeds"),
+    ],
+)
+def test_a_design_that_makes_no_sense_is_refused(tmp_path, change, message):
+    shipped = load_design(None, flops=None, seeds=None).model_dump(mode="json")
+    path = tmp_path / "design.yaml"
+    path.write_text(yaml.safe_dump(shipped | change))
+    with pytest.raises(UserError, match=message):
+        plan(load_design(path, flops=None, seeds=None))
+
+
+def variant(name, scores, runs):
+    spread = Spread(
+        median=statistics.median(scores), low=min(scores), high=max(scores), scores=scores
+    )
+    curve = Curve(
+        run=name,
+        task="held_out/loss",
+        metric="mlm",
+        baseline=spread,
+        points=[Point(step=9, flops=1e9, spread=spread)],
+    )
+    mine = [run for run in runs if run.variant == name]
+    return Variant(name, mine, {"held_out/loss/mlm": curve}, 0.1)
+
+
+def test_differences_are_paired_by_seed_and_the_page_says_what_they_support():
+    design = load_design(None, flops=None, seeds=None)
+    runs = plan(design)
+    reference = variant("electra", [4.0, 4.2, 4.1], runs)
+    better = variant("sdconv", [3.9, 4.09, 4.0], runs)  # 0.10, 0.11 and 0.10 below
+    unclear = variant("conv", [4.3, 3.9, 4.2], runs)
+    gap = difference(better, reference, "held_out/loss/mlm")
+    assert gap.mean == pytest.approx(-0.31 / 3)
+    # t(0.975, 2) = 4.3027 standard errors of 0.0033333
+    assert (gap.low, gap.high) == pytest.approx(
+        (gap.mean - 0.014342, gap.mean + 0.014342), abs=1e-6
+    )
+    page = render(design, [reference, better, unclear])
+    assert "held_out/loss/mlm: better than the reference: sdconv; the others cannot be told" in page
+    assert "| sdconv | -0.103 (-0.118 to -0.089) |" in page
+    assert "4.000 (3.900 to 4.090)" in page
+    assert "there are no results yet" in render(design, [])
+
+
+def design_file(folder: Path) -> Path:
+    design = {
+        "recipe": "study",
+        "flops": 2.5e10,
+        "seeds": 1,
+        "checkpoints": 1,
+        "sequence_length": 64,
+        "texts": ["text.jsonl"],
+        "held_out": ["text.jsonl"],
+        "vocab_size": 1000,
+        "reference": "electra",
+        "variants": {
+            "electra": {"model.overrides.local_op": "attention"},
+            "sdconv": {},
+        },
+    }
+    path = folder / "design.yaml"
+    path.write_text(yaml.safe_dump(design))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_an_interrupted_study_goes_on_and_ends_with_a_page(tmp_path, tokenizer_dir, shards_dir):
+    out = tmp_path / "out"
+    for name, place in (("tokenizer", tokenizer_dir), ("shards", shards_dir)):
+        shutil.copytree(place, out / name)
+    shutil.copytree(shards_dir, out / "held-out")
+    command = [sys.executable, "-m", "convbert.pretrain.cli", "study"]
+    command += [str(design_file(tmp_path)), "-o", str(out), "--workers", "1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    log = out / "runs" / "electra-seed0" / "metrics.jsonl"
+    while not log.is_file():
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.1)
+    first.send_signal(signal.SIGTERM)
+    assert "the same command continues" in first.communicate(timeout=120)[0]
+    assert first.returncode == 75
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "shards build" not in second.stdout  # they were there
+    page = (out / "study.md").read_text()
+    assert "2 of 2 runs." in page
+    assert "held_out/loss/mlm" in page
+    for run in plan(load_design(tmp_path / "design.yaml", flops=None, seeds=None)):
+        folder = out / "runs" / run.name
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        last = [r for r in records if "step" in r][-1]
+        assert last["step"] == run.steps
+        # the plan's arithmetic is what the trainer counted
+        assert last["values"]["flops/hardware"] == pytest.approx(run.hardware_flops)
+    assert "sdconv" in (out / "report.html").read_text()
+    assert (out / "images" / "study.png").stat().st_size > 5000
+
+
+def test_every_command_of_a_study_is_one_that_exists(tmp_path):
+    design = load_design(None, flops=None, seeds=None)
+    root = typer.main.get_command(app)
+    steps = [*data_steps(design, tmp_path), *run_steps(design, tmp_path, plan(design)[0])]
+    assert len(steps) == 10
+    for step in steps:
+        assert not step.done(), step.title
+        check_arguments(root, step.arguments)
+
+
+def test_the_plan_is_shown_and_trains_nothing(tmp_path):
+    result = CliRunner().invoke(app, ["study", "--plan", "-o", str(tmp_path / "study")])
+    assert result.exit_code == 0, result.output
+    assert [p.name for p in (tmp_path / "study").iterdir()] == ["sweep.yaml"]
