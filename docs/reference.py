@@ -1,7 +1,6 @@
 """MkDocs hook: the pages about commands and settings, made from the code when the site is built."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -68,11 +67,19 @@ def settings() -> str:
     roots: list[tuple[str, str, type[BaseModel]]] = [
         ("A run", "Recipes and `key=value`; saved in the run's `config.yaml`.", RunConfig),
         ("A task", "`--task FILE`; see [fine-tuning](../finetuning.md).", TaskSpec),
-        ("A corpus", "`convbert corpus build FILE`; see [corpora](../corpus-build.md).", BuildConfig),
+        (
+            "A corpus",
+            "`convbert corpus build FILE`; see [corpora](../corpus-build.md).",
+            BuildConfig,
+        ),
         ("A site", "`--site FILE`; see [SLURM](../slurm.md).", Site),
         ("A study", "`convbert study FILE`; see [the study](../study.md).", Design),
     ]
-    lines = ["# Settings", "", "Made from the models that check the files. Unknown keys are refused."]
+    lines = [
+        "# Settings",
+        "",
+        "Made from the models that check the files. Unknown keys are refused.",
+    ]
     for title, text, model in roots:
         lines += ["", f"## {title}", "", text, "", "| key | type | default | meaning |"]
         lines += ["| --- | --- | --- | --- |", *_keys(model, "")]
