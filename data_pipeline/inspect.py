@@ -1,8 +1,13 @@
 """Show what a shard set holds, as figures and as readable rows."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from pydantic import ValidationError
+
+from convbert.data_pipeline.corpus_config import CorpusConfig
 from convbert.data_pipeline.manifest import Manifest, manifest_path
 from convbert.data_pipeline.sources import open_store
 from convbert.data_pipeline.tokenizer import Tokenizer
@@ -24,8 +29,27 @@ def info(manifest: Path | str) -> list[tuple[str, str]]:
         ("sequences", f"{content.num_sequences:,}"),
         ("tokens", f"{content.num_tokens:,} ({content.fill:.1%} of the room)"),
         ("shards", f"{len(sizes):,}, {sum(sizes) / 1e6:,.1f} MB"),
-        *((f"build: {name}", str(value)) for name, value in content.build.items()),
+        *_build_figures(content.build),
     ]
+
+
+def _build_figures(build: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the settings of a build; of a source of text, those that are not the defaults."""
+    for name, value in build.items():
+        if name == "sources":
+            for number, source in enumerate(value, 1):
+                yield f"build: source {number}", _changed(source)
+        else:
+            yield f"build: {name}", str(value)
+
+
+def _changed(source: dict[str, Any]) -> str:
+    try:
+        config = CorpusConfig.model_validate({**source, "inputs": ["any"]})
+    except ValidationError:  # written by a version with other settings
+        return json.dumps(source)
+    changed = config.model_dump(mode="json", exclude_defaults=True, exclude={"inputs"})
+    return json.dumps(changed) if changed else "default reader, cleaning and filters"
 
 
 def head(

@@ -117,8 +117,7 @@ class _Build:
         pieces = [piece for result in cleaned for piece in result.pieces]
         if not pieces:
             raise UserError("no document is left of the input; look at the filters and the input")
-        with self._progress.step("deduplicate", sum(p.entries for p in pieces)) as done:
-            dropped = find_duplicates(self._engine, pieces, self._work, done)
+        dropped = self._duplicates(pieces)
         tokenizer = self._tokenizer(pieces, dropped)
         packed = self._pack(pieces, dropped, tokenizer)
         lengths = self._config.shards.seq_len
@@ -136,6 +135,13 @@ class _Build:
         tasks = clean_tasks(self._config, evaluation, self._work)
         with self._progress.step("clean", sum(task.size for task in tasks)) as done:
             return self._engine.map(run_clean, tasks, lambda result: done(result.size))
+
+    def _duplicates(self, pieces: Sequence[Piece]) -> Path:
+        size, entries = sum(p.bytes for p in pieces), sum(p.entries for p in pieces)
+        with self._progress.step("deduplicate", size) as done:
+            return find_duplicates(
+                self._engine, pieces, self._work, lambda n: done(n * size // max(1, entries))
+            )
 
     def _tokenizer(self, pieces: Sequence[Piece], dropped: Path) -> Tokenizer:
         settings = self._config.tokenizer

@@ -108,7 +108,7 @@ def open_engine(
                     threads_per_worker=1,
                     processes=True,
                     dashboard_address="127.0.0.1:0",
-                    silence_logs="ERROR",
+                    silence_logs="CRITICAL",
                 ) as cluster,
                 distributed.Client(cluster, set_as_default=False) as client,
             ):

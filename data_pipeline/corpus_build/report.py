@@ -19,6 +19,7 @@ from convbert.data_pipeline.corpus_build.progress import Timing
 from convbert.data_pipeline.documents import EXCERPT_CHARACTERS, Document, Sample, StageReport
 from convbert.data_pipeline.manifest import Manifest
 
+_REASONS_SHOWN = 8  # of a stage; a crawl has pages in a hundred languages
 _ROW_BITS, _ROW_MASK = 32, (1 << 32) - 1
 
 
@@ -151,5 +152,9 @@ def render(report: CorpusReport) -> str:
     )
     most = max(report.document_tokens.values(), default=1)
     return environment.get_template("report.html.j2").render(
-        report=report, first=report.stages[0], most=most
+        report=report,
+        first=report.stages[0],
+        most=most,
+        most_dropped=max(chain.from_iterable(s.dropped.values() for s in report.stages), default=1),
+        reasons_shown=_REASONS_SHOWN,
     )

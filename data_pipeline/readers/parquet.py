@@ -53,7 +53,9 @@ def _rows(file: Any, name: str, options: ReaderOptions, part: Part | None) -> It
         raise UserError(f"{name}: has no '{missing[0]}' (found: {found}); set field or id_field")
     groups = range(part.first, part.last) if part else range(file.num_row_groups)
     row = sum(file.metadata.row_group(number).num_rows for number in range(groups.start))
-    for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns):
-        for record in batch.to_pylist():
-            row += 1
-            yield to_document(record, name, row, f"{name}, row {row}", options)
+    for group in groups:
+        # Asked for all groups at once, pyarrow holds on to what it read of each.
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns):
+            for record in batch.to_pylist():
+                row += 1
+                yield to_document(record, name, row, f"{name}, row {row}", options)

@@ -30,11 +30,10 @@ def main() -> None:
     config = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8)
     names = {name: str(folder / name) for name in ("sig", "buckets", "remove", "kept", "left")}
 
-    def timed(*steps: object) -> float:
+    def timed(step: list[object], tasks: int = 1) -> float:
         start = time.process_time()
-        for number, step in enumerate(steps):
-            logs = str(folder / f"logs-{time.monotonic_ns()}-{number}")
-            LocalPipelineExecutor(pipeline=step, tasks=1, workers=1, logging_dir=logs).run()
+        logs = str(folder / f"logs-{time.monotonic_ns()}")
+        LocalPipelineExecutor(pipeline=step, tasks=tasks, workers=1, logging_dir=logs).run()
         return time.process_time() - start
 
     def read(path: str | Path) -> JsonlReader:
@@ -44,11 +43,11 @@ def main() -> None:
     filters = [GopherRepetitionFilter(), GopherQualityFilter()]
     clean = timed([read(source), FTFYFormatter(), *filters, JsonlWriter(names["kept"])])
     signatures = timed([read(source), MinhashDedupSignature(names["sig"], config=config)])
-    cluster = timed(
-        [MinhashDedupBuckets(names["sig"], names["buckets"], config=config)],
-        [MinhashDedupCluster(names["buckets"], names["remove"], config=config)],
-        [read(source), MinhashDedupFilter(names["remove"]), JsonlWriter(names["left"])],
-    )
+    buckets = MinhashDedupBuckets(names["sig"], names["buckets"], config=config)
+    cluster = timed([buckets], tasks=config.num_buckets)
+    cluster += timed([MinhashDedupCluster(names["buckets"], names["remove"], config=config)])
+    left = [read(source), MinhashDedupFilter(names["remove"]), JsonlWriter(names["left"])]
+    cluster += timed(left)
     tokens = DocumentTokenizer(
         str(folder / "tokens"),
         local_working_dir=str(folder / "local"),

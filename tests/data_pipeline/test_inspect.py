@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from convbert.data_pipeline import commands
+from convbert.data_pipeline.corpus_config import CorpusConfig
 from convbert.data_pipeline.inspect import head, info
 from convbert.data_pipeline.manifest import Manifest
 from convbert.data_pipeline.tokenizer import Tokenizer
@@ -98,3 +99,23 @@ def test_commands_print_faults_figures_and_rows(
     shown = capsys.readouterr().out
     assert "packing" in shown
     assert "sequence 2: " in shown
+
+
+def test_info_shows_what_is_not_the_default_of_each_source(
+    tmp_path: Path, make_shards: MakeShards, tokenizer: Tokenizer
+) -> None:
+    folder = make(tmp_path / "s", make_shards, tokenizer, "full", "Some words.")
+    plain, special = (
+        CorpusConfig.model_validate({"inputs": ["a"], "filters": filters}).model_dump(
+            mode="json", exclude={"inputs", "samples"}
+        )
+        for filters in ({}, {"gopher": {"min_words": 7}})
+    )
+    build = {"sources": [plain, special, {"of": "another version"}], "seed": 3}
+    manifest = Manifest.load(folder).model_copy(update={"build": build})
+    manifest.save(folder / "manifest.json")
+    figures = dict(info(folder))
+    assert figures["build: source 1"] == "default reader, cleaning and filters"
+    assert figures["build: source 2"] == '{"filters": {"gopher": {"min_words": 7}}}'
+    assert figures["build: source 3"] == '{"of": "another version"}'
+    assert figures["build: seed"] == "3"

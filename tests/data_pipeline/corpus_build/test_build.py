@@ -8,7 +8,7 @@ import pytest
 from convbert.data_pipeline.corpus_build.build import build_corpus
 from convbert.data_pipeline.corpus_build.config import BuildConfig
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
-from convbert.data_pipeline.corpus_build.report import CorpusReport
+from convbert.data_pipeline.corpus_build.report import CorpusReport, render
 from convbert.data_pipeline.corpus_config import load_config
 from convbert.data_pipeline.dedup.words import words
 from convbert.data_pipeline.manifest import Manifest
@@ -159,3 +159,14 @@ def test_the_report_is_one_file_with_samples_of_both_copies(built: Path) -> None
     for sample in stage.samples["exact duplicate"]:
         stays = sample.detail.split(" stays: ", 1)[1]
         assert words(stays)[:50] == words(sample.excerpt)[:50]
+
+
+def test_the_report_folds_rare_reasons_and_scales_bars_to_the_commonest(built: Path) -> None:
+    report = CorpusReport.model_validate_json((built / "report.json").read_bytes())
+    dropped = {f"lang-{number:02}": number + 1 for number in range(30)}
+    stage = report.stages[0].model_copy(update={"stage": "language", "dropped": dropped})
+    page = render(report.model_copy(update={"stages": [report.stages[0], stage]}))
+    assert "language: lang-29" in page
+    assert "language: 22 more (lang-00, lang-01" in page
+    assert 'class="drop" style="width:100.00%"' in page  # 22 more are 253 documents
+    assert "<td>253</td>" in page
