@@ -46,20 +46,14 @@ def finetune(
     output: Path | None = None,
     average: str | None = None,
 ) -> None:
-    """Fine-tune a run's checkpoints, or a Hugging Face directory, and print the results.
-
-    Results with ``average`` last:N get a name of their own, ``TASK_lastN``.
-    """
+    """Fine-tune a run's checkpoints, or a Hugging Face directory, and print the results."""
     if (source / "config.json").is_file():
         folder = output or source / "finetune"
         with _progress(len(tasks) * effort.seeds) as show:
             found = evaluate_directory(source, tokenizer, tasks, effort, folder, show)
     else:
         run = RunDirectory(source)
-        number = parse_average(average)
-        checkpoints = Checkpoints(run, steps, number)
-        if number > 1:
-            tasks = [t.model_copy(update={"name": f"{t.name}_last{number}"}) for t in tasks]
+        checkpoints = Checkpoints(run, steps, parse_average(average))
         folder = run.report
         with _progress(len(tasks) * len(checkpoints.places) * effort.seeds) as show:
             found = evaluate_checkpoints(checkpoints, tasks, effort, show)

@@ -151,7 +151,7 @@ def test_a_mean_of_checkpoints_is_exported_and_finetuned(run: RunDirectory, tmp_
     settings = ["train_rows=32", "recipe.epochs=1", "recipe.max_length=32"]
     tasks = finetuning.load_tasks(["synthetic/cola"], tmp_path, settings)
     losses = {}
-    for average, name in ((None, "synthetic_cola"), ("last:3", "synthetic_cola_last3")):
+    for average, name in ((None, "synthetic_cola"), ("last:3", "synthetic_cola_average_3")):
         finetuning.finetune(run.path, tasks, Effort(seeds=1), steps=[3], average=average)
         starts = read_results(run.report / name / "results.json").starts
         losses[name] = [start.results[0].train_loss for start in starts]
