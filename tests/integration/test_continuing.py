@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 def rates(run: Path) -> dict[int, float]:
     records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return {r["step"]: r["values"]["optimizer/learning_rate"] for r in records if "values" in r}
+    return {r["step"]: r["values"]["optimizer/learning_rate"] for r in records if "step" in r}
 
 
 def test_a_finished_run_goes_on_as_the_longer_run(

@@ -27,7 +27,7 @@ def events(run: Path) -> list[dict[str, Any]]:
 
 def batches(run: Path) -> dict[int, int]:
     """Return the global batch that each update read (global_batch is 8)."""
-    steps = [r for r in records(run) if "values" in r]
+    steps = [r for r in records(run) if "step" in r]
     return {r["step"]: int(r["values"]["data/first_sequence"]) // 8 for r in steps}
 
 
