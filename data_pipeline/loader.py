@@ -187,9 +187,9 @@ class _Full:
 
     def __call__(self, rows: Rows, real: _Mask) -> tuple[_Long, _Long]:
         """Return zeros, and the running number of the [CLS] that opened each document."""
-        documents = np.cumsum(rows == self._cls, axis=1, dtype=np.int16)
+        documents = np.cumsum(rows == self._cls, axis=1, dtype=np.int64)
         documents *= real
-        return np.zeros(rows.shape, np.int64), documents.astype(np.int64)
+        return np.zeros_like(documents), documents
 
 
 def _drain(ready: "queue.Queue[_Item]", stop: threading.Event) -> Iterator[Batch]:

@@ -14,7 +14,7 @@ class Rates:
     or are stated as assumptions in docs/scale.md.
     """
 
-    clean: float = 3.5e6  # bytes: read, clean, filter, hash, write pieces
+    clean: float = 4.5e6  # bytes: read, clean, filter, hash, write pieces
     match: float = 1.5e6  # entries of band hashes
     pack: float = 8.0e6  # bytes: tokenise and pack one length
     write: float = 200e6  # bytes of shards

@@ -83,7 +83,7 @@ def corpus_plan(
     terabytes: Annotated[float, typer.Option(help="Text as it is read, uncompressed.")] = 1.0,
     nodes: Annotated[int, typer.Option(min=1)] = 1,
     cores: Annotated[int, typer.Option(help="Of a node.", min=1)] = 64,
-    clean: Annotated[float, typer.Option(help="MB/s of a core, from bench_corpus.py.")] = 3.5,
+    clean: Annotated[float, typer.Option(help="MB/s of a core, from bench_corpus.py.")] = 4.5,
     pack: Annotated[float, typer.Option(help="MB/s of a core, from bench_corpus.py.")] = 8.0,
 ) -> None:
     """Show hours, scratch space, files and memory for a corpus, from rates per core."""

@@ -4,6 +4,7 @@
 """
 
 import gzip
+import hashlib
 import json
 import re
 import subprocess
@@ -91,8 +92,15 @@ def repeated(pool: list[str], megabytes: int) -> Iterator[str]:
 
 
 def write_jsonl(path: Path, texts: Iterator[str]) -> None:
-    with zstd.open(path, "wt") as file:
-        file.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    """Write Zstandard frames of many lines; equal ones are compressed once."""
+    frames: dict[bytes, bytes] = {}
+    with path.open("wb") as file:
+        while lines := [json.dumps({"text": text}) for text in islice(texts, POOL_DOCUMENTS)]:
+            content = ("\n".join(lines) + "\n").encode()
+            key = hashlib.sha256(content).digest()
+            if key not in frames:
+                frames[key] = zstd.compress(content)
+            file.write(frames[key])
 
 
 def write_text(path: Path, texts: Iterator[str]) -> None:
