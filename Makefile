@@ -90,4 +90,4 @@ study: install
 
 # The documentation as a site in site/, which needs no network to build or to read.
 docs: install
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -1,6 +1,7 @@
 """MkDocs hook: the pages about commands and settings, made from the code when the site is built."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -11,7 +12,12 @@ from pydantic_core import PydanticUndefined
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
-    for path, content in (("reference/cli.md", commands()), ("reference/config.md", settings())):
+    pages = {
+        "reference/cli.md": commands(),
+        "reference/config.md": settings(),
+        "security.md": (Path(config.config_file_path).parent / "SECURITY.md").read_text(),
+    }
+    for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
     return files
 
@@ -46,7 +52,7 @@ def _parameters(command: Any, context: Any) -> Iterator[str]:
     for parameter in command.params:
         names = ", ".join([*parameter.opts, *parameter.secondary_opts])
         if parameter.param_type_name == "argument":
-            names = parameter.make_metavar(ctx=context)
+            names = (parameter.metavar or parameter.name).upper()
         default = parameter.default
         shown = "" if default is None or default is False or callable(default) else str(default)
         if parameter.required:
