@@ -29,6 +29,7 @@ from convbert.data_pipeline.readers import ReaderOptions, iter_documents, read_d
 CHUNK_CHARACTERS = 4 << 20
 POOL_DOCUMENTS = 10_000
 BLANK, NEWLINE = r"\n\s*\n", "\n"
+CONTROL = r"[\x00-\x08\x0b-\x1f]"  # XML cannot hold them
 app = typer.Typer(help=__doc__)
 
 
@@ -121,7 +122,7 @@ def write_dump(path: Path, texts: Iterator[str]) -> None:
     with gzip.open(path, "wt", compresslevel=1) as file:
         file.write("<mediawiki>")
         for number, text in enumerate(texts):
-            revision = f"<revision><text>{escape(text)}</text></revision>"
+            revision = f"<revision><text>{escape(re.sub(CONTROL, ' ', text))}</text></revision>"
             file.write(f"<page><title>T</title><ns>0</ns><id>{number}</id>{revision}</page>\n")
         file.write("</mediawiki>")
 
