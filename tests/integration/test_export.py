@@ -10,6 +10,7 @@ import torch
 from mlflow import MlflowClient
 from transformers import AutoModel, AutoTokenizer
 
+from convbert.data_pipeline.manifest import Manifest
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain import commands
@@ -97,6 +98,23 @@ def test_an_export_is_a_version_of_a_registered_model(
         for folder in (exported, got)
     )
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_says_in_mlflow_what_it_is_made_of(run: RunDirectory, shards_dir: Path) -> None:
+    state = TrackedRun.load(run.path).state
+    client = MlflowClient(state.tracking_uri)
+    tracked = client.get_run(state.run_id)
+    digest = Manifest.load(shards_dir).digest
+    (shards,) = tracked.inputs.dataset_inputs
+    assert (shards.dataset.name, shards.dataset.digest) == ("shards", digest[:36])
+    tags = tracked.data.tags
+    assert (tags["recipe"], tags["model"], tags["manifest"]) == ("tiny", "tiny", digest)
+    assert tags["hardware"].startswith("1 x ")
+    assert {"code", "tokenizer", "world_size"} <= set(tags)
+    assert tracked.data.params["run.steps"] == "3"
+    assert tracked.data.metrics["flops/hardware"] > 0
+    assert tracked.data.metrics["flops/electra"] == tracked.data.metrics["flops"]
+    assert tracked.data.metrics["system/disk_available_megabytes"] > 0  # looked at when it ended
 
 
 def test_a_run_without_mlflow_cannot_register(

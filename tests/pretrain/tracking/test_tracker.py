@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
@@ -176,6 +178,29 @@ def test_the_machine_is_looked_at_while_a_run_is_tracked(tmp_path, store):
     sent = history(store, "system/disk_available_megabytes")
     assert [step for step, _ in sent] == [round(1000 * r.time) for r in records]
     assert all(value > 0 for _, value in sent)
+
+
+def test_gpus_are_looked_at_where_there_are_some(tmp_path, monkeypatch):
+    """A stand-in for NVIDIA's library, which needs a GPU: that its units become MLflow's."""
+    nvml = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda number: number,
+        nvmlDeviceGetMemoryInfo=lambda number: SimpleNamespace(used=20e9, total=80e9),
+        nvmlDeviceGetUtilizationRates=lambda number: SimpleNamespace(gpu=90 + number),
+        nvmlDeviceGetPowerUsage=lambda number: 350_000,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    tracker = start(tmp_path / "run", "off", sample_seconds=60.0)
+    tracker.close("FINISHED")
+    (record,) = read_records(tmp_path / "run" / "metrics.jsonl")
+    gpus = {key: value for key, value in record.values.items() if key.startswith("gpu_1")}
+    assert gpus == {
+        "gpu_1_utilization_percentage": 91.0,
+        "gpu_1_memory_usage_megabytes": 20_000.0,
+        "gpu_1_memory_usage_percentage": 25.0,
+        "gpu_1_power_usage_watts": 350.0,
+    }
 
 
 def test_a_rollback_replaces_the_steps_that_are_trained_again(tmp_path, store):
