@@ -8,7 +8,7 @@ Six kinds of line share the file, so that one position in it says how much was d
     one point of an accuracy-against-FLOPs curve, with ``"within"`` of a nested run's;
 ``{"nested": "4f0c...", "name": "rotten_tomatoes, seed 0", "time": ..., "seconds": 31.0, ...}``
     a run within this one, such as one seed of a fine-tuning: settings, tags and data;
-``{"system": "node-7", "time": ..., "values": {"cpu_utilization_percentage": 97.0}}``
+``{"system": "node-7", "time": ..., "measured": {"cpu_utilization_percentage": 97.0}}``
     what a machine was doing;
 ``{"event": "nan", "action": "skip", "at": 51, "time": ..., "facts": {"loss": "nan", ...}}``
     something that befell optimizer step ``at`` and what was done about it; a rollback carries
@@ -78,7 +78,7 @@ class SystemRecord:
 
     system: str
     time: float
-    values: dict[str, float]
+    measured: dict[str, float]
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def scalars(record: Record) -> tuple[int, dict[str, float]]:
         values = {record.curve: record.value, "curve_flops": record.flops}
         return round(record.flops / 1e9), values | spread
     if isinstance(record, SystemRecord):
-        return round(1000 * record.time), {f"system/{key}": v for key, v in record.values.items()}
+        return round(1000 * record.time), {f"system/{key}": v for key, v in record.measured.items()}
     if isinstance(record, EventRecord):
         name = f"guards/{record.event}_{record.action}"
         return record.at, {f"{name}/{key}": value for key, value in record.facts.items()}

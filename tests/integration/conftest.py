@@ -19,6 +19,7 @@ SETTINGS = [
     "checkpoint.every=4",
     "tracking.log_every=2",
     "tracking.uri=off",
+    "tracking.system_seconds=null",
     "threads=1",
     "model.overrides={num_layers: 2, hidden_size: 64, embedding_size: 64, num_heads: 2}",
 ]

@@ -19,6 +19,7 @@ SETTINGS = [
     "checkpoint.every=4",
     "tracking.log_every=1",
     "tracking.uri=off",
+    "tracking.system_seconds=null",
     "threads=1",
     "precision=fp32",
     "model.overrides={num_layers: 1, hidden_size: 32, embedding_size: 32, num_heads: 2}",

@@ -33,7 +33,8 @@ SETTINGS = ("steps=3", "checkpoint.every=1", "checkpoint.keep_last=3")
 def run(runner, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     folder = tmp_path_factory.mktemp("runs")
     uri = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
-    runner.finish(folder / "trained", *SETTINGS, uri, processes=1)
+    settings = [*SETTINGS, uri, "tracking.system_seconds=30"]
+    runner.finish(folder / "trained", *settings, processes=1)
     return RunDirectory(folder / "trained")
 
 

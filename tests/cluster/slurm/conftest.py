@@ -21,6 +21,7 @@ SETTINGS = [
     "schedule.warmup_steps=2",
     "tracking.log_every=2",
     "tracking.uri=off",
+    "tracking.system_seconds=null",
     "threads=1",
     "model.overrides={num_layers: 2, hidden_size: 64, embedding_size: 64, num_heads: 2}",
 ]

@@ -173,8 +173,8 @@ def test_the_machine_is_looked_at_while_a_run_is_tracked(tmp_path, store):
     tracker.close("FINISHED")
     records = [r for r in read_records(run_dir / "metrics.jsonl") if isinstance(r, SystemRecord)]
     assert len(records) >= 3
-    assert all(0 <= r.values["cpu_utilization_percentage"] <= 100 for r in records)
-    assert records[0].values["system_memory_usage_megabytes"] > 100
+    assert all(0 <= r.measured["cpu_utilization_percentage"] <= 100 for r in records)
+    assert records[0].measured["system_memory_usage_megabytes"] > 100
     sent = history(store, "system/disk_available_megabytes")
     assert [step for step, _ in sent] == [round(1000 * r.time) for r in records]
     assert all(value > 0 for _, value in sent)
@@ -194,7 +194,7 @@ def test_gpus_are_looked_at_where_there_are_some(tmp_path, monkeypatch):
     tracker = start(tmp_path / "run", "off", sample_seconds=60.0)
     tracker.close("FINISHED")
     (record,) = read_records(tmp_path / "run" / "metrics.jsonl")
-    gpus = {key: value for key, value in record.values.items() if key.startswith("gpu_1")}
+    gpus = {key: value for key, value in record.measured.items() if key.startswith("gpu_1")}
     assert gpus == {
         "gpu_1_utilization_percentage": 91.0,
         "gpu_1_memory_usage_megabytes": 20_000.0,
