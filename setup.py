@@ -38,6 +38,7 @@ TEST = [
     "accelerate>=1.1",  # transformers' Trainer, which fine-tuning is compared with
     "datasets>=3.0",
     "boto3>=1.34",
+    "build>=1.2",  # source distribution and wheel
     "hypothesis>=6.100",
     "moto[s3]>=5.0",  # an S3 store for the test of the team's MLflow server
     "psycopg2-binary>=2.9",
