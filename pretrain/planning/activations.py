@@ -6,6 +6,7 @@ and chunked logits included, takes seconds and no memory to speak of, for any si
 """
 
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,10 @@ class _Ledger(TorchDispatchMode):
             if isinstance(leaf, Tensor) and not self._in_fused_attention(leaf):
                 self._add(leaf.untyped_storage())
         return out
+
+    def leave_out(self, tensors: Iterable[Tensor]) -> None:
+        """Count neither these tensors nor views of them."""
+        self._known |= {t.untyped_storage()._cdata: 0 for t in tensors}
 
     def _in_fused_attention(self, tensor: Tensor) -> bool:
         """Say whether a fused kernel would keep the tensor to itself: scores [B, N, L, L]."""
@@ -136,6 +141,7 @@ def trace(
         slots = slot_count(objective.masking.mask_fraction, seq_len)
         batch = masked_rows(rows, seq_len, slots)
         one = torch.ones(())
+        ledger.leave_out(module.parameters())
         for parameter in module.parameters():
             parameter.register_post_accumulate_grad_hook(
                 lambda p: ledger.exclude(p.numel() * p.element_size())

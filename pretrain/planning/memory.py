@@ -1,8 +1,9 @@
 """Memory of one GPU by ZeRO stage: what DeepSpeed keeps for N parameters on P processes.
 
-The coefficients are bytes per parameter as read in DeepSpeed 0.19 and measured on two processes
-(``tests/integration/test_plan.py``). A step has two peaks: the backward pass, with activations and
-the bucket that collects gradients, and the optimizer's step, with its temporaries.
+The coefficients are bytes per parameter as read in DeepSpeed 0.19; those of fp32 were compared with
+what two processes allocate (``tests/integration/test_plan.py``). A step has two peaks: the backward
+pass, with activations and the bucket that collects gradients, and the optimizer's step, with its
+temporaries.
 """
 
 from dataclasses import dataclass
@@ -55,11 +56,15 @@ def memory(count: int, config: dict[str, Any], world: int, activations: Activati
         # DeepSpeed takes another optimizer here: gradients add up in fp32, without a bucket.
         optimizer, bucket, step_work = optimizer + 4 * count, 0.0, 4 * count + 4 * count / share
     if stage == 2:
-        gradients += 4 * count / share if low else 0
+        gradients += 4 * count / share
     if stage == 3:
         # Gathered layers stay until DeepSpeed's limit of a billion is reached: all of them.
         parameters += width * count / share
         gradients = width * count + 4 * count / share
+    # With one micro-batch, gradients take the place of activations that the backward pass frees.
+    held = activations.peak
+    if config.get("gradient_accumulation_steps", 1) == 1:
+        held = max(0, activations.peak_with_gradients - width * count)
     offload = zero.get("offload_optimizer", {}).get("device") == "cpu"
     moved = optimizer if offload else 0.0
     return Memory(
@@ -67,7 +72,7 @@ def memory(count: int, config: dict[str, Any], world: int, activations: Activati
         gradients=gradients,
         optimizer=optimizer - moved,
         bucket=bucket,
-        activations=float(activations.peak),
+        activations=float(held),
         step_work=0.0 if offload else step_work,
         offloaded=moved,
     )

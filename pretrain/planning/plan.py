@@ -78,14 +78,19 @@ def need(config: RunConfig, networks: PretrainingConfig, seq_len: int, *, fused:
 
 
 def memory_of(
-    config: RunConfig, networks: PretrainingConfig, deepspeed: str, world: int, found: Activations
+    config: RunConfig,
+    networks: PretrainingConfig,
+    deepspeed: str,
+    world: int,
+    found: Activations,
+    accumulation: int,
 ) -> Memory:
     """Return the memory of one GPU under a DeepSpeed configuration, by its name."""
     resolved = resolve_deepspeed_config(
         load_deepspeed_config(deepspeed),
         precision=config.precision,
         micro_batch=1,
-        accumulation=1,
+        accumulation=accumulation,
         clip=config.optimizer.clip,
     )
     return memory(parameter_counts(networks).total, resolved, world, found)
@@ -105,7 +110,8 @@ def suggest(
     for rows in range(share, 0, -1):
         if share % rows:
             continue
-        total = memory_of(config, networks, deepspeed, gpus, needed.of(rows)).total
+        found = needed.of(rows)
+        total = memory_of(config, networks, deepspeed, gpus, found, share // rows).total
         if total <= _USABLE * card.memory:
             return rows
     return None

@@ -75,7 +75,7 @@ def _memory_table(
     for column in (*columns, "peak", "suggested micro-batch"):
         table.add_column(column, justify="left" if column == "deepspeed" else "right")
     for name in dict.fromkeys((*CONFIGURATIONS, config.deepspeed)):
-        found = memory_of(config, networks, name, gpus, needed.of(rows))
+        found = memory_of(config, networks, name, gpus, needed.of(rows), share // rows)
         parts = (found.parameters, found.gradients, found.optimizer, found.bucket)
         numbers = [f"{x / 1e9:.2f}" for x in (*parts, found.activations, found.total)]
         micro = suggest(config, networks, phase, name, gpus, card, needed)

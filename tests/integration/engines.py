@@ -2,11 +2,13 @@
 
 ``python engines.py OUT.json CASES.json``, started by ``run_cases`` with a rank in the environment.
 Every case is a mapping: ``deepspeed`` (a name in ds_configs), ``precision``, ``optimizer`` (fields
-of its settings), ``accumulation``, ``checkpointing``, ``steps``, ``width``,
-``rows`` per process, ``reload`` (a step before which the state goes through a checkpoint into a new
-engine) and ``new_stage`` for that engine.
+of its settings), ``accumulation``, ``checkpointing``, ``steps``, ``width``, ``rows`` per process,
+``zero`` and ``fp16`` (keys of those sections of the configuration), ``memory`` (return the most
+that is allocated, instead of losses), ``reload`` (a step before which the state goes through a
+checkpoint into a new engine) and ``new_stage`` for that engine.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -84,6 +86,7 @@ def _engine(case: dict[str, Any], stage: str) -> Any:
         clip=case.get("clip", 1.0),
     )
     config["fp16"] |= case.get("fp16", {})
+    config["zero_optimization"] |= case.get("zero", {})
     return build_engine(_objective(case), config, OptimizerConfig(**case.get("optimizer", {})))
 
 
@@ -162,6 +165,7 @@ def _peak(folder: Path, case: dict[str, Any]) -> dict[str, float]:
     """Return what building an engine and two updates allocate at most, by the profiler."""
     import torch
 
+    gc.collect()  # engines of earlier cases should not be freed in the middle of this one
     activities = [torch.profiler.ProfilerActivity.CPU]
     profile = torch.profiler.profile(activities=activities, profile_memory=True)
     profile.start()
