@@ -36,14 +36,14 @@ def test_wheel_made_from_the_source_distribution_works_outside_the_checkout(tmp_
     home = tmp_path / "venv"
     venv.create(home, with_pip=False)
     site = next(home.glob("lib/python*/site-packages"))
-    # The dependencies of this environment, without the checkout's own entry.
-    places = [p for p in sys.path if p.endswith("site-packages")]
-    (site / "dependencies.pth").write_text("\n".join(places) + "\n")
     empty = tmp_path / "empty"
     empty.mkdir()
     python = str(home / "bin" / "python")
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index"]
     subprocess.run([*pip, "--quiet", str(wheel)], check=True)
+    # The dependencies of this environment, without the checkout's own entry.
+    places = [p for p in sys.path if p.endswith("site-packages")]
+    (site / "dependencies.pth").write_text("\n".join(places) + "\n")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
 
     def run(*arguments: str) -> str:
