@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from forked import Zygote, wait_for
 
-from convbert.data_pipeline.build import build_shards
+from convbert.data_pipeline.build import RowSettings, build_shards
 from convbert.models.errors import UserError
 from convbert.pretrain import commands
 from convbert.pretrain.checkpoints import checkpoint
@@ -70,7 +70,7 @@ def test_other_sequences_in_the_place_of_the_shards_are_refused(
     zygote.finish(run, data, "schedule.name=constant", "steps=4")
     shutil.rmtree(shards)
     other.write_text("\n\n".join(reversed(documents)))
-    build_shards([other], tokenizer_dir, shards, seq_len=64)
+    build_shards([other], tokenizer_dir, shards, rows=RowSettings(64))
     started = zygote.start(run, data, "schedule.name=constant")
     assert started.wait() == [2, 2]
     assert "is not the data this run was trained on" in started.log.read_text()
