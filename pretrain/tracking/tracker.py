@@ -5,6 +5,7 @@ complete lines to MLflow, remembers in the run directory how far it came, and tr
 the server is away; ``sync`` delivers later what a run could not.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -191,6 +192,10 @@ class RunTracker:
         if self._spool is not None:
             self._spool.close()
         release(self._lock)
+        # Who handed in since the inbox was emptied found the run still held.
+        if inbox.waiting(self._run_dir):
+            with contextlib.suppress(UserError):
+                sync(self._run_dir)
 
 
 def open_tracker(
@@ -299,6 +304,13 @@ def sync(run_dir: Path, tracking_uri: str | None = None) -> int:
     KILLED. Raises ``UserError`` where the run is alive, was never tracked, or the server cannot
     be reached.
     """
+    sent = _sync_once(run_dir, tracking_uri)
+    while inbox.waiting(run_dir):  # handed in meanwhile, by a process that found the run held
+        sent += _sync_once(run_dir, tracking_uri)
+    return sent
+
+
+def _sync_once(run_dir: Path, tracking_uri: str | None) -> int:
     lock = exclusive(run_dir)
     try:
         if inbox.waiting(run_dir):

@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from convbert.models.errors import UserError
+from convbert.pretrain.tracking.inbox import waiting
 from convbert.pretrain.tracking.metrics_log import NestedRun, StepRecord, SystemRecord, read_records
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.tracked_run import DataInput, RunState, TrackedRun
@@ -412,3 +413,21 @@ def test_evaluation_that_ends_after_the_training_delivers_itself(store, tmp_path
     evaluation.close("FINISHED")
     assert history(store, "sst2/accuracy") == [(2, 0.9)]
     assert sync(run_dir) == 0
+
+
+def test_what_is_handed_in_while_the_other_process_ends_is_not_left_behind(store, tmp_path):
+    run_dir = tmp_path / "run"
+    start(run_dir, store, resume_step=0).close("FINISHED")
+    first, second = add(run_dir, store), add(run_dir, store)
+    first.curve_point(4e9, "sst2/accuracy", 0.7)
+    second.curve_point(8e9, "sst2/accuracy", 0.8)
+    close_log = first._log.close
+
+    def hand_in_late() -> None:  # the inbox was emptied, the run is not released yet
+        second.close("FINISHED")
+        close_log()
+
+    first._log.close = hand_in_late
+    first.close("FINISHED")
+    assert history(store, "sst2/accuracy") == [(4, 0.7), (8, 0.8)]
+    assert not waiting(run_dir)
