@@ -6,7 +6,6 @@ A section set to ``null`` is left out. Unknown keys are refused.
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from convbert.data_pipeline.cleaning import Cleaner, CleaningConfig
@@ -22,7 +21,7 @@ from convbert.data_pipeline.filters import (
     RepetitionFilter,
 )
 from convbert.data_pipeline.readers import ReaderOptions
-from convbert.data_pipeline.records import first_fault
+from convbert.data_pipeline.records import first_fault, read_yaml
 from convbert.models.errors import UserError
 
 
@@ -72,13 +71,7 @@ Config = TypeVar("Config", bound=BaseModel)
 
 def load_config(path: Path, kind: type[Config]) -> Config:
     """Read a YAML file of any of the corpus's settings; the errors are the same."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not YAML ({reason}); mend it") from None
+    content = read_yaml(path)
     try:
         return kind.model_validate(content)
     except ValidationError as error:

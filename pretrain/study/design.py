@@ -6,9 +6,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from convbert.data_pipeline.records import first_fault, read_yaml
 from convbert.models.errors import UserError
 from convbert.pretrain.config import RunConfig, resolve
 
@@ -35,6 +35,7 @@ class Design(BaseModel):
     probe: list[str] = Field(default_factory=list, description="tasks for a linear probe")
     finetune: list[str] = Field(default_factory=list, description="tasks to fine-tune on")
     finetune_settings: list[str] = Field(default_factory=list, description="`--set` of the tasks")
+    remark: str = Field("", description="for the page, e.g. how long the study takes")
     reference: str = Field(description="the variant that the others are compared with")
     variants: dict[str, dict[str, Any]] = Field(
         min_length=1, description="NAME: {KEY: VALUE}, as in a sweep"
@@ -83,23 +84,17 @@ def load_design(path: Path | None, *, flops: float | None, seeds: int | None) ->
     """
     shipped = Path(str(resources.files("convbert.pretrain.study") / "tiny.yaml"))
     place = path or shipped
-    try:
-        content = yaml.safe_load(place.read_text())
-    except OSError as error:
-        raise UserError(f"{place}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(place)
     if not isinstance(content, dict):
         raise UserError(f"{place}: expected keys and values")
     given = {"flops": flops, "seeds": seeds}
+    if flops or seeds:
+        content.pop("remark", None)  # said of the design as it stands
     content |= {key: value for key, value in given.items() if value is not None}
     try:
         return Design.model_validate(content)
     except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(map(str, detail["loc"]))
-        message = detail["msg"].removeprefix("Value error, ")
-        raise UserError(f"{place}: {f'{where}: ' if where else ''}{message}") from None
+        raise UserError(f"{place}: {first_fault(error)}") from None
 
 
 def plan(design: Design) -> list[StudyRun]:
