@@ -85,12 +85,17 @@ def write_results(results: TaskResults, data: TaskData, folder: Path) -> TaskRes
         for start in results.starts:
             alone = results.model_copy(update={"starts": [start]})
             _write(alone, single / f"{_file_name(start)}.json")
-        found = [read_results(path) for path in sorted(single.glob("[!.]*.json"))]
-        starts = [start for one in found if one.comparable(results) for start in one.starts]
-        starts.sort(key=lambda start: start.step)
-        together = results.model_copy(update={"starts": starts})
+        together = joined(results, folder)
         _write(together, folder / RESULTS)
     return together
+
+
+def joined(results: TaskResults, folder: Path) -> TaskResults:
+    """Return all that was measured in ``folder`` in the same way; to be called ``locked``."""
+    found = [read_results(path) for path in sorted((folder / "checkpoints").glob("[!.]*.json"))]
+    starts = [start for one in found if one.comparable(results) for start in one.starts]
+    starts.sort(key=lambda start: start.step)
+    return results.model_copy(update={"starts": starts})
 
 
 def read_results(path: Path) -> TaskResults:

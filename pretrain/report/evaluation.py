@@ -13,6 +13,7 @@ from convbert.pretrain.finetune.results import (
     RESULTS,
     StartResults,
     TaskResults,
+    joined,
     locked,
     write_results,
 )
@@ -120,18 +121,11 @@ def _finetune(
 
 
 def _publish(checkpoints: Checkpoints, results: TaskResults, data: TaskData, folder: Path) -> None:
-    baseline, *trained = results.starts
-    curve = Curve(
-        run=results.run,
-        task=results.task,
-        metric=results.metric,
-        baseline=baseline.main(results.metric),
-        points=[Point(step=s.step, flops=s.flops, spread=s.main(results.metric)) for s in trained],
-    )
     tracker = checkpoints.tracker()
     try:
         with locked(folder):
-            publish(curve, folder, tracker)
+            results = joined(results, folder)  # other processes may have measured meanwhile
+            publish(_curve(results), folder, tracker)
             page = write_report([checkpoints.run.path], folder / "curve.html")
         for start in results.starts:
             _log_others(tracker, results, start)
@@ -142,6 +136,17 @@ def _publish(checkpoints: Checkpoints, results: TaskResults, data: TaskData, fol
         tracker.close("FAILED")
         raise
     tracker.close("FINISHED")
+
+
+def _curve(results: TaskResults) -> Curve:
+    baseline, *trained = results.starts
+    return Curve(
+        run=results.run,
+        task=results.task,
+        metric=results.metric,
+        baseline=baseline.main(results.metric),
+        points=[Point(step=s.step, flops=s.flops, spread=s.main(results.metric)) for s in trained],
+    )
 
 
 def _log_others(tracker: Tracker, results: TaskResults, start: StartResults) -> None:

@@ -10,6 +10,7 @@ from convbert.models.errors import UserError
 from convbert.pretrain.finetune import commands as finetuning
 from convbert.pretrain.finetune.synthetic import write_synthetic
 from convbert.pretrain.probing import commands as probing
+from convbert.pretrain.report import evaluation
 from convbert.pretrain.report.evaluation import Effort
 
 pytestmark = pytest.mark.integration
@@ -151,3 +152,20 @@ def test_checkpoints_measured_one_after_another_share_a_curve(run, labelled):
     finetuning.finetune(run, tasks, Effort(seeds=1), steps=[STEPS[1]], average="last:2")
     assert (run / "report" / "shared_average_2" / "curve.json").is_file()
     assert steps("results.json") == [0, STEPS[1]]
+
+
+def test_checkpoints_measured_at_the_same_time_share_a_curve(run, labelled, monkeypatch):
+    settings = ["name=together", "train_rows=32", "recipe.epochs=1", "recipe.max_length=64"]
+    tasks = finetuning.load_tasks(["synthetic/cola"], labelled, settings)
+    write = evaluation.write_results
+
+    def overtaken(*arguments):  # another process measures and publishes before this one publishes
+        monkeypatch.setattr(evaluation, "write_results", write)
+        own = write(*arguments)
+        finetuning.finetune(run, tasks, Effort(seeds=1), steps=[STEPS[1]])
+        return own
+
+    monkeypatch.setattr(evaluation, "write_results", overtaken)
+    finetuning.finetune(run, tasks, Effort(seeds=1), steps=[STEPS[0]])
+    curve = json.loads((run / "report" / "together" / "curve.json").read_text())
+    assert [point["step"] for point in curve["points"]] == list(STEPS)
