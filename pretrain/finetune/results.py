@@ -91,11 +91,12 @@ def write_results(results: TaskResults, data: TaskData, folder: Path) -> TaskRes
 
 
 def joined(results: TaskResults, folder: Path) -> TaskResults:
-    """Return all that was measured in ``folder`` in the same way; to be called ``locked``."""
+    """Add what else was measured in ``folder`` in the same way; to be called ``locked``."""
     found = [read_results(path) for path in sorted((folder / "checkpoints").glob("[!.]*.json"))]
-    starts = [start for one in found if one.comparable(results) for start in one.starts]
-    starts.sort(key=lambda start: start.step)
-    return results.model_copy(update={"starts": starts})
+    alike = [results, *(one for one in found if one.comparable(results))]
+    starts = {start.start: start for one in alike for start in one.starts}
+    ordered = sorted(starts.values(), key=lambda start: start.step)
+    return results.model_copy(update={"starts": ordered})
 
 
 def read_results(path: Path) -> TaskResults:
