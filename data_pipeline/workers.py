@@ -67,8 +67,20 @@ def ordered_map(
         while running:
             yield running.popleft().result()
     except BrokenProcessPool:
+        _stop_feeding(pool)
         raise UserError(
             f"workers={workers}: one was killed, most likely for lack of memory; use fewer"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _stop_feeding(pool: ProcessPoolExecutor) -> None:
+    """Let a broken pool end.
+
+    Before Python 3.11.7 it waits forever for a thread that writes an item into a pipe which no
+    process reads any more (CPython issue 94777); as there, closing the other end wakes it up.
+    """
+    queue = getattr(pool, "_call_queue", None)
+    if queue is not None:
+        queue._reader.close()
