@@ -162,10 +162,15 @@ class RunConfig(_Section):
     micro_batch: int | None = Field(
         None, gt=0, description="sequences per process and forward pass; default: all at once"
     )
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
+        "bf16", description="auto: bf16 where the processor or GPU computes in it, else fp32"
+    )
     deepspeed: str = Field("zero1", description="name in ds_configs, or path of a JSON file")
     threads: int | None = Field(None, gt=0, description="CPU threads per process")
     compile: bool = Field(False, description="torch.compile the objective")
+    cuda_graphs: bool = Field(
+        False, description="on a GPU, replay the compiled objective as CUDA graphs; bf16, zero1"
+    )
     activation_checkpointing: bool = Field(
         False, description="recompute each layer in the backward pass instead of keeping it"
     )
@@ -187,6 +192,13 @@ class RunConfig(_Section):
     guards: GuardConfig = GuardConfig()
     tracking: TrackingConfig = TrackingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def settled_precision(self) -> Literal["fp32", "bf16", "fp16"]:
+        """The precision, once ``auto`` has been decided (``training/precision.py``)."""
+        if self.precision == "auto":
+            raise ValueError("precision=auto has not been decided yet")
+        return self.precision
 
     def absolute(self) -> "RunConfig":
         """Return the same run with absolute paths, so that it can start from any directory."""
@@ -211,6 +223,8 @@ class RunConfig(_Section):
                 f"schedule.warmup_steps={self.schedule.warmup_steps} exceeds steps={self.steps}: "
                 "lower it"
             )
+        if self.cuda_graphs and not self.compile:
+            raise ValueError("cuda_graphs=true records what is compiled: set compile=true, too")
         starts = [p.start for p in self.phases]
         if starts != sorted({s for s in starts if 0 < s < self.steps}):
             raise ValueError(
@@ -225,6 +239,7 @@ EXECUTION_KEYS = (
     "deepspeed",
     "threads",
     "compile",
+    "cuda_graphs",
     "activation_checkpointing",
     "peak_tflops",
     "profile",

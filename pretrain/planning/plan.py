@@ -60,7 +60,7 @@ def activations(
             config.objective,
             rows=rows,
             seq_len=seq_len,
-            dtype=_DTYPES[config.precision],
+            dtype=_DTYPES[config.settled_precision],
             checkpointing=config.activation_checkpointing,
             fused_attention=fused,
         )
@@ -88,7 +88,7 @@ def memory_of(
     """Return the memory of one GPU under a DeepSpeed configuration, by its name."""
     resolved = resolve_deepspeed_config(
         load_deepspeed_config(deepspeed),
-        precision=config.precision,
+        precision=config.settled_precision,
         micro_batch=1,
         accumulation=accumulation,
         clip=config.optimizer.clip,

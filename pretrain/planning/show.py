@@ -10,6 +10,7 @@ from convbert.pretrain.config import RunConfig
 from convbert.pretrain.planning.gpus import Gpu
 from convbert.pretrain.planning.plan import CONFIGURATIONS, cost, memory_of, need, suggest
 from convbert.pretrain.training.phases import Phase, Timeline, derive
+from convbert.pretrain.training.precision import with_precision
 
 _ASSUMED_VOCABULARY = 30_522
 
@@ -34,6 +35,7 @@ def show(
     recipe: str, config: RunConfig, gpus: int, name: str, card: Gpu, mfu: float, price: float
 ) -> None:
     """Print parameters, FLOPs, time and cost, and memory by ZeRO stage for every phase."""
+    config = with_precision(config, bfloat16=True)  # every GPU it knows computes in it
     networks, timeline, note = outline(config)
     console = Console()
     table = Table(title=f"{recipe}: {config.model.preset} on {gpus} x {name}", caption=note)

@@ -82,10 +82,25 @@ def resolve_deepspeed_config(
     return fill(template, "")
 
 
-def init_distributed() -> None:
+def require_graphs(config: dict[str, Any]) -> None:
+    """Refuse CUDA graphs where gradients or parameters do not stay where the graph has them.
+
+    In bf16 with ZeRO stage 1 DeepSpeed keeps parameters in place and adds each gradient to one of
+    its own at once, after which the graph's memory is free for the next replay.
+    """
+    stage = config.get("zero_optimization", {}).get("stage", 0)
+    if stage != 1 or not config.get("bf16", {}).get("enabled"):
+        raise UserError(
+            f"cuda_graphs=true: needs precision=bf16 and ZeRO stage 1, this is stage {stage}; "
+            "choose deepspeed=zero1 or leave it out"
+        )
+
+
+def init_distributed() -> torch.device:
     """Join the process group described by the environment (torchrun or SLURM ranks).
 
-    A single process without such an environment forms a group of its own.
+    Returns the device of this process. A single process without such an environment forms a group
+    of its own.
     """
     for key, value in {
         "RANK": "0",
@@ -113,6 +128,7 @@ def init_distributed() -> None:
     _HOSTED.append(host_store())
     torch.distributed.init_process_group(backend)
     deepspeed.init_distributed(dist_backend=backend, dist_init_required=False, verbose=False)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 Accept = Callable[[float | Tensor], bool]
@@ -152,6 +168,7 @@ class Engine:
         self.stage: int = config.get("zero_optimization", {}).get("stage", 0)
         self.base_optimizer = optimizer
         self.stopwatch = Stopwatch()
+        self.replays_graphs = False
         # Without ZeRO and in fp32 DeepSpeed clips but does not tell the norm, so it is done here.
         self._own_clip = 0.0
         low = config.get("bf16", {}).get("enabled") or config.get("fp16", {}).get("enabled")
@@ -176,6 +193,10 @@ class Engine:
             loss, statistics = self.deepspeed(*inputs)
         with self.stopwatch("backward"):
             self.deepspeed.backward(self.loss_scale.scaled(loss))
+        if self.replays_graphs:
+            # They lie in memory of the graph, which the next replay overwrites, and DeepSpeed has
+            # added them to its own; it would set them to zero during that replay.
+            self.deepspeed.optimizer.clear_lp_grads(set_to_none=True)
         return statistics
 
     def evaluate(self, *inputs: Any) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,7 @@ from convbert.pretrain.training.assembly import build_engine
 from convbert.pretrain.training.engine import (
     Engine,
     load_deepspeed_config,
+    require_graphs,
     resolve_deepspeed_config,
 )
 from convbert.pretrain.training.norms import PartNorms
@@ -112,16 +113,20 @@ class Trainer:
         if config.model.init_from:
             initialise_from(model, config.model.init_from)
         objective = build_objective(model, config.objective)
-        if config.compile:
-            compile_for_training(objective)
         deepspeed = resolve_deepspeed_config(
             load_deepspeed_config(config.deepspeed),
-            precision=config.precision,
+            precision=config.settled_precision,
             micro_batch=self.split.micro_batch,
             accumulation=self.split.accumulation,
             clip=config.optimizer.clip,
         )
-        return build_engine(objective, deepspeed, config.optimizer)
+        if config.cuda_graphs:
+            require_graphs(deepspeed)
+        if config.compile:
+            compile_for_training(objective, cuda_graphs=config.cuda_graphs)
+        engine, norms = build_engine(objective, deepspeed, config.optimizer)
+        engine.replays_graphs = config.cuda_graphs
+        return engine, norms
 
     def resume(self) -> int:
         """Continue from the newest good checkpoint; return the number of finished updates."""

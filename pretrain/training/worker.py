@@ -34,6 +34,7 @@ def train(path: Path, stop: StopRequest) -> bool:
     from convbert.pretrain.tracking.tracker import open_tracker
     from convbert.pretrain.training.engine import init_distributed
     from convbert.pretrain.training.phases import PhasedLoader, Timeline
+    from convbert.pretrain.training.precision import settle
     from convbert.pretrain.training.progress import Progress
     from convbert.pretrain.training.trainer import Trainer
 
@@ -41,7 +42,7 @@ def train(path: Path, stop: StopRequest) -> bool:
     config = run.open()
     if config.threads:
         torch.set_num_threads(config.threads)
-    init_distributed()
+    config = settle(config, init_distributed())
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     tokenizer = Tokenizer.load(config.data.tokenizer)
     timeline = Timeline.load(config)

@@ -3,9 +3,10 @@
 ``python engines.py OUT.json CASES.json``, started by ``run_cases`` with a rank in the environment.
 Every case is a mapping: ``deepspeed`` (a name in ds_configs), ``precision``, ``optimizer`` (fields
 of its settings), ``accumulation``, ``checkpointing``, ``steps``, ``width``, ``rows`` per process,
-``zero`` and ``fp16`` (keys of those sections of the configuration), ``memory`` (return the most
-that is allocated, instead of losses), ``reload`` (a step before which the state goes through a
-checkpoint into a new engine) and ``new_stage`` for that engine.
+``zero`` and ``fp16`` (keys of those sections of the configuration), ``graphs`` (treat gradients as
+if CUDA graphs were replayed), ``memory`` (return the most that is allocated, instead of losses),
+``reload`` (a step before which the state goes through a checkpoint into a new engine) and
+``new_stage`` for that engine.
 """
 
 import gc
@@ -87,7 +88,10 @@ def _engine(case: dict[str, Any], stage: str) -> Any:
     )
     config["fp16"] |= case.get("fp16", {})
     config["zero_optimization"] |= case.get("zero", {})
-    return build_engine(_objective(case), config, OptimizerConfig(**case.get("optimizer", {})))
+    settings = OptimizerConfig(**case.get("optimizer", {}))
+    engine, norms = build_engine(_objective(case), config, settings)
+    engine.replays_graphs = case.get("graphs", False)
+    return engine, norms
 
 
 def _batch(step: int, rows: int) -> Any:
@@ -128,6 +132,8 @@ def _update(engine: Any, norms: Any, step: int, case: dict[str, Any]) -> dict[st
         torch.manual_seed(step * 100 + dist.get_rank() * accumulation + index)
         part = masked.rows(index * micro, (index + 1) * micro)
         sums += engine.forward_backward(part, Normalisers(counts[0], counts[1]))
+        kept = [p for p in engine.module.parameters() if p.grad is not None]
+        assert not (engine.replays_graphs and kept), "the next replay overwrites these gradients"
         update = engine.step(case.get("rate", 1e-2), lambda norm: True)
     dist.all_reduce(sums)
     return {

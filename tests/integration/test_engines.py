@@ -31,6 +31,17 @@ CASES: dict[str, dict[str, Any]] = {
         "new_stage": "zero1",
     },
     **{
+        f"bf16 zero1{kind}": {
+            "deepspeed": "zero1",
+            "precision": "bf16",
+            "width": 16,
+            "accumulation": 2,
+            "rows": 4,
+            "graphs": bool(kind),
+        }
+        for kind in ("", ", graphs")
+    },
+    **{
         f"fp16 {stage}{kind}": {
             "deepspeed": stage,
             "fp16": SCALED,
@@ -71,6 +82,14 @@ def test_stage_offloading_and_checkpoints_do_not_change_training(
     for row, expected in zip(found[name], found[reference], strict=True):
         assert row["norm"] == pytest.approx(expected["norm"], rel=1e-4)
         assert row["norms"] == pytest.approx(expected["norms"], rel=1e-4)
+
+
+def test_gradients_leave_the_memory_of_cuda_graphs_without_changing_training(
+    found: dict[str, Any],
+) -> None:
+    plain, graphs = found["bf16 zero1"], found["bf16 zero1, graphs"]
+    assert losses(graphs) == losses(plain)
+    assert [row["norms"] for row in graphs] == [row["norms"] for row in plain]
 
 
 def test_optimizers_are_not_the_same(found: dict[str, Any]) -> None:

@@ -40,6 +40,7 @@ def test_overrides_are_dotted_and_yaml() -> None:
         ("steps", r"write it as key=value"),
         ("schedule.warmup_steps=5000", r"warmup_steps=5000 exceeds steps=2000: lower it"),
         ("precision=int8", "precision"),
+        ("cuda_graphs=true", "set compile=true, too"),
     ],
 )
 def test_bad_overrides_are_named(override: str, message: str) -> None:
