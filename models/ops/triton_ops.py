@@ -6,17 +6,33 @@ Shape suffixes: B batch, L length, D channels, N heads, H head width, K taps (od
 """
 
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.library import custom_op
 
-_SPAN_POSITIONS = 32
-_DEPTHWISE_POSITIONS = 64
-_DEPTHWISE_CHANNELS = 64
-# Few registers per thread: these kernels wait for memory, so more threads in flight serve best.
-_WARPS = 8
+
+class _Tile(NamedTuple):
+    """What one program works on, and with how many warps."""
+
+    positions: int
+    channels: int
+    warps: int
+
+
+class _SpanTile(NamedTuple):
+    """Positions that one program of the span convolution works on, and its warps."""
+
+    positions: int
+    warps: int
+
+
+# The fastest of those tried on an H200 in bfloat16 (docs/benchmarks/gpu.md).
+_SPAN, _SPAN_GRADIENT = _SpanTile(32, 4), _SpanTile(16, 4)
+_FILTER = _Tile(8, 256, 1)
+_FILTER_GRADIENT = _Tile(4, 256, 1)
+_CHUNK = 128  # positions of one program of the filter's gradient
 
 
 def span_dynamic_conv(
@@ -41,7 +57,7 @@ def _span_forward(
     _, length, heads, _ = value.shape
     out, normaliser = _new_span_outputs(value)
     with torch.cuda.device_of(value):
-        _kernels().span_forward[_span_grid(value)](
+        _kernels().span_forward[_span_grid(value, _SPAN)](
             value,
             logits,
             _documents(document_ids, value),
@@ -51,7 +67,7 @@ def _span_forward(
             heads,
             *value.stride()[:3],
             *logits.stride()[:3],
-            **_span_constants(value, logits, document_ids),
+            **_span_constants(value, logits, document_ids, _SPAN),
         )
     return out, normaliser
 
@@ -70,7 +86,7 @@ def _span_backward(
     _, length, heads, _ = value.shape
     grad_value, grad_logits = _new_contiguous(value), _new_contiguous(logits)
     with torch.cuda.device_of(value):
-        _kernels().span_backward[_span_grid(value)](
+        _kernels().span_backward[_span_grid(value, _SPAN_GRADIENT)](
             grad,
             value,
             logits,
@@ -83,7 +99,7 @@ def _span_backward(
             *grad.stride()[:3],
             *value.stride()[:3],
             *logits.stride()[:3],
-            **_span_constants(value, logits, document_ids),
+            **_span_constants(value, logits, document_ids, _SPAN_GRADIENT),
         )
     return grad_value, grad_logits
 
@@ -113,21 +129,7 @@ _span_forward.register_autograd(_span_gradients, setup_context=_save_span)
 @custom_op("convbert::depthwise_forward", mutates_args=())
 def _depthwise_forward(x: Tensor, weight: Tensor, document_ids: Tensor | None) -> Tensor:
     """Return the filtered input."""
-    x, weight = _rows_contiguous(x), weight.contiguous()
-    _, length, channels = x.shape
-    out = _new_contiguous(x)
-    with torch.cuda.device_of(x):
-        _kernels().depthwise_forward[_depthwise_grid(x)](
-            x,
-            weight,
-            _documents(document_ids, x),
-            out,
-            length,
-            channels,
-            *x.stride()[:2],
-            **_depthwise_constants(x, weight, document_ids),
-        )
-    return out
+    return _filter(x, _tap_major(weight), document_ids)
 
 
 @_depthwise_forward.register_fake
@@ -135,31 +137,52 @@ def _(x: Tensor, weight: Tensor, document_ids: Tensor | None) -> Tensor:
     return _new_contiguous(x)
 
 
+def _filter(x: Tensor, weight_KD: Tensor, document_ids: Tensor | None) -> Tensor:
+    x = _rows_contiguous(x)
+    batch, length, channels = x.shape
+    out = _new_contiguous(x)
+    grid = batch * _blocks(length, _FILTER.positions), _blocks(channels, _FILTER.channels)
+    with torch.cuda.device_of(x):
+        _kernels().depthwise_forward[grid](
+            x,
+            weight_KD.contiguous(),
+            _documents(document_ids, x),
+            out,
+            length,
+            channels,
+            *x.stride()[:2],
+            **_depthwise_constants(x, weight_KD.shape[0], document_ids, _FILTER),
+        )
+    return out
+
+
 @custom_op("convbert::depthwise_backward", mutates_args=())
 def _depthwise_backward(
     grad: Tensor, x: Tensor, weight: Tensor, document_ids: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of the input and of the filter."""
-    grad, x, weight = _rows_contiguous(grad), _rows_contiguous(x), weight.contiguous()
-    _, length, channels = x.shape
-    grid = _depthwise_grid(x)
-    grad_x = _new_contiguous(x)
-    partial_weight = x.new_empty(grid[0], weight.shape[-1], channels, dtype=_wide(x))
+    grad, x = _rows_contiguous(grad), _rows_contiguous(x)
+    batch, length, channels = x.shape
+    taps = weight.shape[-1]
+    chunks = batch * _blocks(length, _CHUNK)
+    partial_weight = x.new_empty(chunks, taps, channels, dtype=_wide(x))
+    grid = chunks, _blocks(channels, _FILTER_GRADIENT.channels), _blocks(taps, 3)
     with torch.cuda.device_of(x):
-        _kernels().depthwise_backward[grid](
+        _kernels().depthwise_weight_backward[grid](
             grad,
             x,
-            weight,
             _documents(document_ids, x),
-            grad_x,
             partial_weight,
             length,
             channels,
             *grad.stride()[:2],
             *x.stride()[:2],
-            **_depthwise_constants(x, weight, document_ids),
+            CHUNK=_CHUNK,
+            **_depthwise_constants(x, taps, document_ids, _FILTER_GRADIENT),
         )
     grad_weight = partial_weight.sum(dim=0).T[:, None].to(weight.dtype)
+    # "Same document" holds both ways, so the adjoint is the same sum with the filter reversed.
+    grad_x = _filter(grad, _tap_major(weight).flip(0), document_ids)
     return grad_x, grad_weight.contiguous()
 
 
@@ -187,39 +210,44 @@ def _kernels() -> ModuleType:
     return triton_kernels
 
 
-def _span_grid(value: Tensor) -> tuple[int, int]:
+def _span_grid(value: Tensor, tile: _SpanTile) -> tuple[int, int]:
     batch, length, heads, _ = value.shape
-    return batch * _blocks(length, _SPAN_POSITIONS), heads
+    return batch * _blocks(length, tile.positions), heads
 
 
-def _depthwise_grid(x: Tensor) -> tuple[int, int]:
-    batch, length, channels = x.shape
-    return batch * _blocks(length, _DEPTHWISE_POSITIONS), _blocks(channels, _DEPTHWISE_CHANNELS)
-
-
-def _span_constants(value: Tensor, logits: Tensor, document_ids: Tensor | None) -> dict[str, Any]:
+def _span_constants(
+    value: Tensor, logits: Tensor, document_ids: Tensor | None, tile: _SpanTile
+) -> dict[str, Any]:
     width, taps = value.shape[-1], logits.shape[-1]
     return {
         "WIDTH": width,
         "TAPS": taps,
-        "BLOCK_T": _SPAN_POSITIONS,
-        "BLOCK_H": _power_of_two(width),
-        "BLOCK_K": _power_of_two(taps),
+        "BLOCK_T": tile.positions,
+        "BLOCK_S": _power_of_two(tile.positions + taps - 1),
+        "BLOCK_H": max(16, _power_of_two(width)),
         "PACKED": document_ids is not None,
         "WIDE": _kernels().wide_type(value.dtype),
-        "num_warps": _WARPS,
+        "FACTOR": _kernels().factor_type(value.dtype),
+        "num_warps": tile.warps,
     }
 
 
-def _depthwise_constants(x: Tensor, weight: Tensor, document_ids: Tensor | None) -> dict[str, Any]:
+def _depthwise_constants(
+    x: Tensor, taps: int, document_ids: Tensor | None, tile: _Tile
+) -> dict[str, Any]:
     return {
-        "TAPS": weight.shape[-1],
-        "BLOCK_T": _DEPTHWISE_POSITIONS,
-        "BLOCK_D": _DEPTHWISE_CHANNELS,
+        "TAPS": taps,
+        "BLOCK_T": tile.positions,
+        "BLOCK_D": tile.channels,
         "PACKED": document_ids is not None,
         "WIDE": _kernels().wide_type(x.dtype),
-        "num_warps": _WARPS,
+        "num_warps": tile.warps,
     }
+
+
+def _tap_major(weight_D1K: Tensor) -> Tensor:
+    """Lay the channels of one tap side by side, [K, D]."""
+    return weight_D1K[:, 0].T
 
 
 def _documents(document_ids: Tensor | None, unused: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def test_kernels_compile_for_gpus(capability):
         "span_forward",
         "span_backward",
         "depthwise_forward",
-        "depthwise_backward",
+        "depthwise_weight_backward",
     ]
 
 
@@ -42,21 +42,27 @@ def compile_kernels(capability: int) -> None:
 
     value, logits, x = (torch.empty(1, 64, 2, n, dtype=torch.bfloat16) for n in (48, 9, 8))
     documents = torch.ones(1, 64, dtype=torch.int64)
-    span = triton_ops._span_constants(value, logits, documents)
-    depthwise = triton_ops._depthwise_constants(x, logits, documents)
+    spans = [
+        triton_ops._span_constants(value, logits, documents, tile)
+        for tile in (triton_ops._SPAN, triton_ops._SPAN_GRADIENT)
+    ]
+    filtering = triton_ops._depthwise_constants(x, 9, documents, triton_ops._FILTER)
+    gradient = triton_ops._depthwise_constants(x, 9, documents, triton_ops._FILTER_GRADIENT)
+    gradient |= {"CHUNK": triton_ops._CHUNK}
     for kernel, constants in (
-        (triton_kernels.span_forward, span),
-        (triton_kernels.span_backward, span),
-        (triton_kernels.depthwise_forward, depthwise),
-        (triton_kernels.depthwise_backward, depthwise),
+        (triton_kernels.span_forward, spans[0]),
+        (triton_kernels.span_backward, spans[1]),
+        (triton_kernels.depthwise_forward, filtering),
+        (triton_kernels.depthwise_weight_backward, gradient),
     ):
+        warps = constants["num_warps"]
         constants = {name: constants[name] for name in kernel.arg_names if name in constants}
         signature = {
             name: "constexpr" if name in constants else POINTERS.get(name, "i32")
             for name in kernel.arg_names
         }
         source = ASTSource(kernel, signature, constants)
-        binary = triton.compile(source, GPUTarget("cuda", capability, 32), {"num_warps": 8})
+        binary = triton.compile(source, GPUTarget("cuda", capability, 32), {"num_warps": warps})
         assert binary.asm["cubin"]
         print(kernel.__name__)
 
