@@ -19,6 +19,7 @@ from torch import Tensor
 # Logits that exist at once: on a CPU what stays near its caches (16 MiB), on a GPU enough rows to
 # keep it busy (128 MiB).
 _CPU_CHUNK, _GPU_CHUNK = 2**22, 2**25
+_ALIGNMENT = 64
 
 
 def masked_lm(
@@ -39,6 +40,7 @@ def masked_lm(
     """
     _check_temperature(temperature)
     hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
+    weight_VD, bias_V = _aligned(weight_VD, bias_V)
     return _apply(
         hidden_MD, weight_VD, bias_V, targets_M, uniform_M, temperature, _rows(chunk, weight_VD)
     )
@@ -54,6 +56,7 @@ def chunked_cross_entropy(
 ) -> Tensor:
     """Return ``-log softmax(hidden @ weight.T + bias)`` at the targets, one loss per row."""
     hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
+    weight_VD, bias_V = _aligned(weight_VD, bias_V)
     loss_M, _, _ = _apply(
         hidden_MD, weight_VD, bias_V, targets_M, None, 1.0, _rows(chunk, weight_VD)
     )
@@ -212,6 +215,20 @@ def _to_compute_dtype(hidden_MD: Tensor, weight_VD: Tensor) -> tuple[Tensor, Ten
         torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
     )
     return hidden_MD.to(dtype), weight_VD.to(dtype)
+
+
+def _aligned(weight_VD: Tensor, bias_V: Tensor) -> tuple[Tensor, Tensor]:
+    """On a GPU, make the vocabulary a size that its tensor cores take at full speed.
+
+    An H200 multiplied by 30,522 columns, which is only even, at a tenth of its rate.
+    """
+    missing = -len(weight_VD) % _ALIGNMENT if weight_VD.is_cuda else 0
+    return _with_impossible_ids(weight_VD, bias_V, missing) if missing else (weight_VD, bias_V)
+
+
+def _with_impossible_ids(weight_VD: Tensor, bias_V: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Append ids of probability 0, which are never the argmax and never sampled."""
+    return F.pad(weight_VD, (0, 0, 0, count)), F.pad(bias_V, (0, count), value=-math.inf)
 
 
 def _check_temperature(temperature: float) -> None:

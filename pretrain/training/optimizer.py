@@ -61,16 +61,20 @@ class AdamW(torch.optim.Optimizer):
         """Update in one pass over memory, by PyTorch's fused kernel."""
         group["step"] += 1
         # The kernel always corrects the bias of step t; of step infinity the correction is 1. It
-        # counts on by itself, so it is given the step before and throw-away counters.
-        step = group["step"] - 1 if group["bias_correction"] else math.inf
-        counters = torch.full((len(params),), float(step), device=params[0].device)
+        # counts on by itself, so it is given the step before and throw-away counters; infinity
+        # stays what it is, so one counter does for all.
+        device, count = params[0].device, len(params)
+        if group["bias_correction"]:
+            counters = list(torch.full((count,), group["step"] - 1.0, device=device).unbind())
+        else:
+            counters = [torch.tensor(math.inf, device=device)] * count
         adamw(
             params,
             grads,
             self._moments(params, "exp_avg"),
             self._moments(params, "exp_avg_sq"),
             [],
-            list(counters.unbind()),
+            counters,
             fused=True,
             amsgrad=False,
             beta1=group["betas"][0],
@@ -82,10 +86,11 @@ class AdamW(torch.optim.Optimizer):
         )
 
     def _moments(self, params: list[Tensor], name: str) -> list[Tensor]:
-        for p in params:
-            if name not in self.state[p]:
-                self.state[p][name] = torch.zeros_like(p)
-        return [self.state[p][name] for p in params]
+        states = [self.state[p] for p in params]
+        for p, state in zip(params, states, strict=True):
+            if name not in state:
+                state[name] = torch.zeros_like(p)
+        return [state[name] for state in states]
 
 
 class Lamb(AdamW):

@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from convbert.models.ops.masked_lm import chunked_cross_entropy, masked_lm, sample_tokens
+from convbert.models.ops.masked_lm import (
+    _with_impossible_ids,
+    chunked_cross_entropy,
+    masked_lm,
+    sample_tokens,
+)
 
 
 def inputs(rows: int, vocabulary: int, width: int, dtype: torch.dtype, seed: int = 0):
@@ -50,6 +55,20 @@ def test_everything_equals_the_full_softmax(rows, vocabulary, chunk, temperature
     torch.testing.assert_close(alone, loss)
     drawn = sample_tokens(hidden, weight, bias, uniform, temperature=temperature, chunk=chunk)
     assert torch.equal(drawn, sampled)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_ids_added_for_alignment_change_nothing(temperature):
+    hidden, weight, bias, targets, uniform = inputs(40, 11, 3, torch.float64)
+    uniform[:2] = torch.tensor([0.0, 1 - 2**-24])
+    leaves = [x.requires_grad_() for x in (hidden, weight, bias)]
+    expected = masked_lm(hidden, weight, bias, targets, uniform, temperature)
+    wider = _with_impossible_ids(weight, bias, 5)
+    found = masked_lm(hidden, *wider, targets, uniform, temperature)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    grads = [torch.autograd.grad(out[0].sum(), leaves) for out in (found, expected)]
+    torch.testing.assert_close(*grads)
 
 
 def test_gradients_are_those_of_the_loss():
