@@ -70,11 +70,10 @@ bench: install
 bench-zero: install
 	$(BIN)/python -m tests.benchmarks.zero
 
-# The same on one GPU, in bfloat16, with the share of its matrix-product rate (MFU).
+# Pretraining steps on one GPU in bfloat16, compiled side by side and timed in turns, with the share of
+# its matrix-product rate (MFU).
 bench-gpu: install
-	$(BIN)/python -m tests.benchmarks --device cuda --dtype bfloat16 --batch 128 \
-		--size small --size medium-small --size base --length 128 --length 512 \
-		--suite operator --suite block --suite forward --suite step --suite pretraining
+	$(BIN)/python -m tests.benchmarks.gpu
 
 clean:
 	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

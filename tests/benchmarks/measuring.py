@@ -125,13 +125,14 @@ def measure_rates(dtype: torch.dtype, device: str, *, calls: int = 7) -> Rates:
 
 
 def _timed(run: Callable[[], object]) -> float:
-    _synchronize()
+    synchronize()
     start = time.perf_counter()
     run()
-    _synchronize()
+    synchronize()
     return time.perf_counter() - start
 
 
-def _synchronize() -> None:
+def synchronize() -> None:
+    """Wait for the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
