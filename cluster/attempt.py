@@ -2,8 +2,9 @@
 
 ``begin`` exits with 0 to go on, 1 where the limit of failures is reached, 3 where the run has
 finished already. ``preflight`` prints srun's options for the nodes to train on, if not all, and
-exits with 76 where it cannot go on. ``end`` prints ``requeue NODE,NODE`` (``-`` for no nodes) or
-``end``. What a person should know goes to stderr. No torch is imported, so it starts fast.
+exits with 76 where nodes are unfit, with 78 where the check was cut off. ``end`` prints ``requeue
+NODE,NODE`` (``-`` for no nodes) or ``end``. What a person should know goes to stderr. No torch is
+imported, so it starts fast.
 """
 
 import argparse
@@ -47,7 +48,10 @@ def begin(records: JobRecords, retries: int) -> int:
 
 
 def preflight(records: JobRecords, given: argparse.Namespace) -> int:
-    """Judge the nodes' reports; remember bad nodes so that the next attempt avoids them."""
+    """Judge the nodes' reports; remember bad nodes so that the next attempt avoids them.
+
+    Returns 0 to go on, 76 where nodes are unfit, 78 where the check was cut off.
+    """
     verdict = conclude(
         records.run_dir,
         given.code,
@@ -62,7 +66,7 @@ def preflight(records: JobRecords, given: argparse.Namespace) -> int:
     if not verdict.use:
         current = _current(records)
         records.note(current.model_copy(update={"failed_nodes": sorted(verdict.bad)}))
-        return decisions.BAD_NODE
+        return decisions.BAD_NODE if verdict.bad or not verdict.unchecked else decisions.UNCHECKED
     if len(verdict.use) < len(expand(os.environ["SLURM_JOB_NODELIST"])):
         count = len(verdict.use)
         names = ",".join(verdict.use)

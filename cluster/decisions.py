@@ -7,14 +7,23 @@ from dataclasses import dataclass
 from convbert.cluster import scheduler
 from convbert.cluster.records import Attempt, JobRecords, Outcome
 
-FINISHED, USER_ERROR, SAVED, BAD_NODE, HUNG = 0, 2, 75, 76, 77
-FAILURES: tuple[Outcome, ...] = ("out of memory", "bad node", "crashed", "hung", "lost")
+FINISHED, USER_ERROR, SAVED, BAD_NODE, HUNG, UNCHECKED = 0, 2, 75, 76, 77, 78
+FAILURES: tuple[Outcome, ...] = (
+    "out of memory",
+    "bad node",
+    "unchecked",
+    "crashed",
+    "hung",
+    "lost",
+)
 REPEATED_OOM = 2
 """Out of memory twice without a checkpoint between: more tries will not change it."""
 
 _SRUN_FAILURE = re.compile(
-    r"^srun: error: (\S+): tasks? [\d,-]+: (?!Exited with exit code 75)", re.M
+    r"^srun: error: (\S+): tasks? [\d,-]+: (?!Exited with exit code 75)(.*)", re.M
 )
+_CANCELLED = re.compile(r"\*\*\* (?:STEP|JOB) .* CANCELLED AT |^srun: .*Job step aborted", re.M)
+_KILLED = re.compile(r"Terminated|Killed|Alarm clock|User defined signal")
 _LATE = re.compile(r"(?:rank|,) \d+ \(([^\s,()]+), pid \d+\)")
 _OUT_OF_MEMORY = re.compile(r"oom[-_ ]?kill|out[ _-]of[ _-]memory|OutOfMemoryError", re.I)
 
@@ -44,6 +53,8 @@ def classify(code: int, log: str, *, cancelled: bool, stopping: bool) -> Outcome
         return "hung"
     if code == BAD_NODE:
         return "bad node"
+    if code == UNCHECKED:
+        return "unchecked"
     return "out of memory" if _OUT_OF_MEMORY.search(log) else "crashed"
 
 
@@ -51,14 +62,19 @@ def to_blame(outcome: Outcome, log: str, nodes: Sequence[str]) -> list[str]:
     """Return the nodes that caused a failure, as far as the log tells.
 
     That is the node whose task srun reported first, before the others were torn down; after a
-    hang, those of the processes that the watchdog found late, unless all were.
+    hang, those of the processes that the watchdog found late, unless all were. What ends after the
+    step was cancelled, or in a check that was cut off by a signal from outside, was fit until then.
     """
     if outcome == "hung":
         late = {host.split(".")[0] for host in _LATE.findall(log)}
         found = [n for n in nodes if n.split(".")[0] in late]
         return found if len(found) < len(nodes) else []
-    match = _SRUN_FAILURE.search(log)
-    return [match.group(1)] if match and outcome in FAILURES else []
+    match = _SRUN_FAILURE.search(_CANCELLED.split(log, maxsplit=1)[0])
+    if match is None or outcome not in FAILURES:
+        return []
+    if outcome == "unchecked" and _KILLED.match(match.group(2)):
+        return []
+    return [match.group(1)]
 
 
 def failures_in_a_row(attempts: list[Attempt], reached: int) -> list[Attempt]:
@@ -126,7 +142,7 @@ def exhausted(row: list[Attempt], retries: int) -> str | None:
 
 def _suspects(row: list[Attempt]) -> dict[str, str]:
     """Return the nodes that failed first in both of the last two attempts."""
-    crashed = [a.failed_nodes for a in row[:2] if a.outcome in ("crashed", "hung")]
+    crashed = [a.failed_nodes for a in row[:2] if a.outcome in ("crashed", "hung", "unchecked")]
     if len(crashed) < 2 or crashed[0] != crashed[1]:
         return {}
     return dict.fromkeys(crashed[0], f"failed first twice, job {row[0].job}")

@@ -28,6 +28,7 @@ Outcome = Literal[
     "refused",  # a user error: trying again cannot help
     "out of memory",
     "bad node",  # preflight found one
+    "unchecked",  # preflight was cut off: cancelled, preempted or not started
     "crashed",
     "hung",  # the watchdog ended it
     "lost",  # no end was recorded: the node died, or the grace time was too short

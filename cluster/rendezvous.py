@@ -24,8 +24,11 @@ _ANY_PORT = 9
 _A_DAY = 86_400.0
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Return the variables that torch and DeepSpeed read, after meeting the other processes."""
+def environment(folder: Path, patience: float = SECONDS) -> dict[str, str]:
+    """Return the variables that torch and DeepSpeed read, after meeting the other processes.
+
+    Raises ``TimeoutError`` if process 0 does not come within ``patience`` seconds.
+    """
     rank = int(os.environ["SLURM_PROCID"])
     found = {
         "RANK": str(rank),
@@ -39,7 +42,7 @@ def environment(folder: Path) -> dict[str, str]:
         address, port, descriptor = publish(file)
         found[STORE] = str(descriptor)
     else:
-        address, port = await_address(file)
+        address, port = await_address(file, patience)
     return found | {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
 
 
@@ -59,9 +62,9 @@ def publish(file: Path) -> tuple[str, int, int]:
     return address, port, listener.detach()
 
 
-def await_address(file: Path) -> tuple[str, int]:
-    """Wait for process 0's file; ends the process where it does not come."""
-    deadline = time.monotonic() + SECONDS
+def await_address(file: Path, patience: float) -> tuple[str, int]:
+    """Wait for process 0's file; raises ``TimeoutError`` where it does not come."""
+    deadline = time.monotonic() + patience
     pause = 0.5  # not at once: a shared file system may remember for long that it was not there
     while time.monotonic() < deadline:
         time.sleep(pause)
@@ -70,7 +73,7 @@ def await_address(file: Path) -> tuple[str, int]:
             return address, int(port)
         except (FileNotFoundError, ValueError):
             pause = min(2 * pause, 5.0)
-    raise SystemExit(f"{socket.gethostname()}: no {file} after {SECONDS:.0f} s; is it shared?")
+    raise TimeoutError(f"{socket.gethostname()}: no {file} after {patience:.0f} s; is it shared?")
 
 
 def own_address() -> str:

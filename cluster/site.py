@@ -52,6 +52,11 @@ class PreflightLimits(_Section):
     slow_factor: float = Field(0.7, gt=0, lt=1, description="of the median speed of all nodes")
     min_allreduce_gbps: float = Field(0.0, ge=0, description="bus bandwidth in GB/s")
 
+    @property
+    def patience(self) -> float:
+        """Seconds that a node waits for the others; less than all, so that it can still say so."""
+        return 0.7 * self.seconds
+
 
 class Site(_Section):
     """One cluster, or one partition of it."""

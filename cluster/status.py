@@ -22,6 +22,7 @@ _ENDED = {
     "stopped": "stopped on request",
     "lost": "lost: node failure or killed",
     "refused": "refused: see the log",
+    "unchecked": "preflight was cut off: see the log",
 }
 
 

@@ -18,7 +18,10 @@ def main(arguments: list[str]) -> None:
     Stop signals are held back from here on, until the module is ready for them and unblocks them.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
-    os.environ.update(rendezvous.environment(Path(os.environ["RUN_DIR"]) / "slurm"))
+    try:
+        os.environ.update(rendezvous.environment(Path(os.environ["RUN_DIR"]) / "slurm"))
+    except TimeoutError as error:
+        raise SystemExit(str(error)) from None
     os.execv(sys.executable, [sys.executable, "-m", *arguments])
 
 

@@ -19,7 +19,8 @@ SlurmctldPort={controller_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-# cred_expire is also how long a requeued job waits (default 120 s)
+# cred_expire is also how long a requeued job waits (default 120 s); on a busy machine srun may need
+# some seconds to start a step, which fails with "Job credential expired" if it takes longer
 AuthInfo=socket={state}/munge.socket,cred_expire={requeue_seconds}
 CredType=cred/munge
 MpiDefault=none
@@ -52,7 +53,7 @@ KillWait={kill_wait}
 MinJobAge={remember_seconds}
 OverTimeLimit=0
 JobRequeue=1
-MessageTimeout=10
+MessageTimeout=20
 TCPTimeout=2
 UnkillableStepTimeout=20
 """
@@ -69,7 +70,7 @@ class LocalCluster(BaseModel):
     memory: int = Field(8000, gt=0, description="MiB per node; need not exist")
     gpus: int = Field(0, ge=0, description="fake GPUs per node; needs root")
     kill_wait: int = Field(30, gt=0, description="seconds from SIGTERM to SIGKILL")
-    requeue_seconds: int = Field(5, gt=0)
+    requeue_seconds: int = Field(15, gt=0, description="also how long a step may take to start")
     remember_seconds: int = Field(600, gt=0, description="how long scontrol shows ended jobs")
 
     @property

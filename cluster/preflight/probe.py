@@ -1,133 +1,82 @@
 """``python -m convbert.cluster.preflight.probe LIMITS GPUS``: one process of the check.
 
 Runs as a step of the job, one process per GPU. Each node's report lies in
-``RUN_DIR/slurm/preflight`` before the nodes talk to each other, so that one which breaks the
-conversation is still known by name. The process ends itself when its time is up.
+``RUN_DIR/slurm/preflight`` before the nodes look for each other, so that one which does not come is
+known by name. One that waits for the others in vain says so in its report: that, and not silence,
+tells a node which does not answer from a check that somebody ended. The process ends itself when
+its time is up.
 """
 
 import os
 import signal
-import statistics
 import sys
+import threading
 import time
-from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
-
+from convbert.cluster import rendezvous
 from convbert.cluster.preflight.node import examine
 from convbert.cluster.preflight.report import NodeReport
 from convbert.cluster.preflight.verdict import report_folder
-from convbert.cluster.rendezvous import host_store
 from convbert.cluster.site import PreflightLimits
-
-_REPEATS = 5
 
 
 def main(limits: PreflightLimits, gpus: int) -> None:
     """Measure and report; a node should have ``gpus`` GPUs."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the job script remembers the request
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGUSR1))
+    # Not above: torch takes its time to load, which neither signals nor the limit should wait for.
+    from convbert.cluster.preflight import together
+
     signal.alarm(limits.seconds)
     run_dir = Path(os.environ["RUN_DIR"])
     folder = report_folder(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    local = int(os.environ["LOCAL_RANK"])
+    local = int(os.environ["SLURM_LOCALID"])
     report = examine(run_dir, gpus)
-    if local == 0:
-        report.write(folder)
+    waiting = _Waiting(report, folder if local == 0 else None, limits.patience)
     try:
-        _together(report, local, limits.seconds)
+        os.environ.update(rendezvous.environment(run_dir / "slurm", limits.patience))
+        together.measure(report, local, limits.patience)
     except (RuntimeError, OSError) as error:
+        waiting.in_vain()
         print(f"preflight: {report.node}: {str(error).splitlines()[0]}", flush=True)
         os._exit(1)  # the other processes may be stuck: nothing to wait for
+    waiting.done()
     if local == 0:
         report.write(folder)
 
 
-def _together(report: NodeReport, local: int, seconds: int) -> None:
-    """Measure what takes all processes."""
-    cuda = torch.cuda.is_available()
-    per_node = int(os.environ["WORLD_SIZE"]) // int(os.environ["SLURM_STEP_NUM_NODES"])
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
-    if cuda:
-        torch.cuda.set_device(device)
-    store = host_store()
-    # A missing node must be found out within the time, with some left to say so.
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=0.7 * seconds))
-    _measure(report, device, per_node)
-    dist.barrier()
-    dist.destroy_process_group()
-    del store
+class _Waiting:
+    """Writes a node's report, and again with the time waited once the others are given up.
 
-
-def _measure(report: NodeReport, device: torch.device, per_node: int) -> None:
-    size = (1 << 26) if device.type == "cuda" else (1 << 20)  # bytes per message
-    message = torch.ones(size // 4, device=device)
-    dist.barrier()
-    report.clock = time.time()
-    slowest = torch.tensor([-_tflops(device)], device=device)
-    everyone = [torch.empty_like(slowest) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyone, slowest)
-    first = dist.get_rank() // per_node * per_node
-    report.tflops = -max(float(t) for t in everyone[first : first + per_node])
-    world = dist.get_world_size()
-    if world > 1:
-        seconds = _timed(lambda: dist.all_reduce(message), device)
-        report.allreduce_gbps = 2 * (world - 1) / world * size / seconds / 1e9
-    if world // per_node > 2:
-        report.link_gbps = _links(message, per_node, device)
-
-
-def _tflops(device: torch.device) -> float:
-    """Return the speed of a matrix product that keeps a GPU busy for some milliseconds."""
-    width = 4096 if device.type == "cuda" else 384
-    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
-    left = torch.ones(width, width, device=device, dtype=kind)
-    return 2 * width**3 / _timed(lambda: left @ left, device) / 1e12
-
-
-def _links(message: Tensor, per_node: int, device: torch.device) -> float | None:
-    """Exchange with the next and the previous node in turn; return the better bandwidth in GB/s.
-
-    A node both of whose links are slow is slow itself; a slow neighbour costs it one link only.
+    A thread looks at the clock, because NCCL may hang where Python gets no chance to. Without a
+    ``folder`` another process of the node does all that.
     """
-    rank, world = dist.get_rank(), dist.get_world_size()
-    nodes, node = world // per_node, rank // per_node
-    other = torch.empty_like(message)
-    best = 0.0
-    for shift in (1, nodes - 1):
-        if rank % per_node == 0:
-            target = (node + shift) % nodes * per_node
-            source = (node - shift) % nodes * per_node
 
-            both = [dist.P2POp(dist.isend, message, target), dist.P2POp(dist.irecv, other, source)]
+    def __init__(self, report: NodeReport, folder: Path | None, patience: float) -> None:
+        self._alone = report.model_copy()  # as long as the measurements are not complete
+        self._folder = folder
+        self._begun = time.monotonic()
+        self._timer = threading.Timer(patience, self._note, (patience,))
+        self._timer.daemon = True
+        if folder is not None:
+            report.write(folder)
+            self._timer.start()
 
-            def exchange(both: list[dist.P2POp] = both) -> None:
-                for request in dist.batch_isend_irecv(both):
-                    request.wait()
+    def done(self) -> None:
+        """Write nothing from here on."""
+        self._timer.cancel()
+        if self._folder is not None:
+            self._timer.join()
 
-            seconds = _timed(exchange, device)
-            best = max(best, message.numel() * message.element_size() / seconds / 1e9)
-        dist.barrier()
-    return best if rank % per_node == 0 else None
+    def in_vain(self) -> None:
+        """Note that the others did not come, or left."""
+        self.done()
+        self._note(time.monotonic() - self._begun)
 
-
-def _timed(work: Callable[[], object], device: torch.device) -> float:
-    """Return the median seconds of a piece of work, after one run to warm up."""
-    times = []
-    for _ in range(_REPEATS + 1):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+    def _note(self, seconds: float) -> None:
+        if self._folder is not None:
+            self._alone.model_copy(update={"waited": seconds}).write(self._folder)
 
 
 if __name__ == "__main__":

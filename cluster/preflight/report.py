@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from convbert.cluster.site import PreflightLimits
 from convbert.data_pipeline.atomic import atomic_write
 
+_OUTSIDE = "cancelled, preempted or not started"
+
 
 class Gpu(BaseModel):
     """One GPU as nvidia-smi describes it."""
@@ -40,6 +42,9 @@ class NodeReport(BaseModel):
         None, description="bus bandwidth of all processes; None for one"
     )
     link_gbps: float | None = Field(None, description="the better of the links to two neighbours")
+    waited: float | None = Field(
+        None, description="seconds after which it gave the others up; None where it did not"
+    )
 
     def write(self, folder: Path) -> None:
         """Write ``NODE.json``."""
@@ -73,12 +78,13 @@ def judge(
     reports: Sequence[NodeReport], expected: Sequence[str], limits: PreflightLimits
 ) -> list[Fault]:
     """List everything wrong, each with the node it is wrong on."""
-    present = {r.node for r in reports}
-    faults = [
-        Fault(node, "sent no report: unreachable, or the run directory is not shared with it")
-        for node in expected
-        if node not in present
-    ]
+    silent = _silent(reports, expected)
+    if cut_off(reports, expected, limits):
+        when = f"before {', '.join(silent)} could report" if silent else "half-way"
+        faults = [Fault("", f"the check was cut off {when} ({_OUTSIDE}); no node is blamed")]
+    else:
+        text = "sent no report: unreachable, or the run directory is not shared with it"
+        faults = [Fault(node, text) for node in silent]
     for report in reports:
         faults += [Fault(report.node, text) for text in own_faults(report, limits)]
     faults += _differing_versions(reports)
@@ -88,6 +94,29 @@ def judge(
     if not faults:
         faults += _network(reports, limits)
     return faults
+
+
+def cut_off(
+    reports: Sequence[NodeReport], expected: Sequence[str], limits: PreflightLimits
+) -> bool:
+    """Whether the check was ended from outside, so that silence says nothing about a node.
+
+    A step that is cancelled, preempted or not started leaves nothing behind, and srun's status is
+    the same as after many other ends. So nothing is concluded from it, only from what fit nodes
+    leave: the end of the check, or that they waited for the others in vain.
+    """
+    if any(r.clock is not None for r in reports):
+        return False
+    waited = [r.waited for r in reports if r.waited is not None]
+    if _silent(reports, expected):
+        # A process that was killed breaks its neighbours' connections: only waiting long counts.
+        return max(waited, default=0.0) < limits.patience
+    return not waited
+
+
+def _silent(reports: Sequence[NodeReport], expected: Sequence[str]) -> list[str]:
+    present = {r.node for r in reports}
+    return [node for node in expected if node not in present]
 
 
 def own_faults(report: NodeReport, limits: PreflightLimits) -> list[str]:

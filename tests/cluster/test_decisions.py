@@ -39,6 +39,7 @@ def attempt(restart: int, outcome: Outcome, start: int, end: int | None, **more:
         (2, "", {}, "refused"),
         (77, "", {}, "hung"),
         (76, "", {}, "bad node"),
+        (78, SRUN_LOG, {}, "unchecked"),
         (139, SRUN_LOG, {}, "crashed"),
         (1, "torch.OutOfMemoryError: CUDA out of memory.", {}, "out of memory"),
         (137, "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0", {}, "out of memory"),
@@ -56,6 +57,21 @@ def test_the_first_failing_node_is_to_blame() -> None:
     late = "error: [rank 0] no progress for 60 s; rank 4 (node1.site, pid 7), 5 (node1.site, pid 8)"
     assert to_blame("hung", late + SRUN_LOG, nodes) == ["node1"]
     assert to_blame("hung", late + " rank 1 (node0, pid 3) is late", nodes) == []
+
+
+CANCELLED = "slurmstepd-node0: error: *** STEP 8.0 ON node0 CANCELLED AT 2026-11-27T20:06:11 ***\n"
+ABORTED = "srun: Job step aborted: Waiting up to 32 seconds for job step to finish.\n"
+
+
+def test_what_ends_because_its_step_was_cancelled_is_not_to_blame() -> None:
+    nodes = ["node0", "node1"]
+    for end in (CANCELLED, ABORTED):
+        assert to_blame("crashed", end + SRUN_LOG, nodes) == []
+        assert to_blame("unchecked", end + SRUN_LOG, nodes) == []
+        assert to_blame("crashed", SRUN_LOG + end, nodes) == ["node1"]
+    preempted = "srun: error: node1: task 1: Terminated\n" + SRUN_LOG
+    assert to_blame("unchecked", preempted, nodes) == []
+    assert to_blame("unchecked", SRUN_LOG, nodes) == ["node1"]
 
 
 def decided(folder: Path, *attempts: Attempt, checkpoint: int = 0, retries: int = 2):
@@ -112,6 +128,16 @@ def test_node_that_fails_first_twice_is_avoided(tmp_path: Path) -> None:
     assert decided(tmp_path / "once", once).exclude == []
     assert decided(tmp_path / "other", once, other).exclude == []
     assert decided(tmp_path / "twice", once, twice).exclude == ["node1"]
+    unchecked = [a.model_copy(update={"outcome": "unchecked"}) for a in (once, twice)]
+    assert decided(tmp_path / "check", *unchecked).exclude == ["node1"]
+
+
+def test_check_that_was_cut_off_is_tried_again_within_the_limit(tmp_path: Path) -> None:
+    cut = [attempt(i, "unchecked", 10, 10) for i in range(3)]
+    once = decided(tmp_path / "once", *cut[:1], checkpoint=10)
+    assert (once.requeue, once.exclude) == (True, [])
+    thrice = decided(tmp_path / "thrice", *cut, checkpoint=10)
+    assert "(unchecked, unchecked, unchecked)" in thrice.reason
 
 
 def test_suspicion_never_leaves_too_few_nodes_but_known_faults_end_the_job(

@@ -6,12 +6,13 @@ import pytest
 
 from convbert.cluster.preflight.node import check_here, parse_gpus
 from convbert.cluster.preflight.report import Gpu, NodeReport, judge, read_reports
-from convbert.cluster.preflight.verdict import conclude, report_folder
+from convbert.cluster.preflight.verdict import Policy, Verdict, conclude, report_folder
 from convbert.cluster.site import PreflightLimits
 
 LIMITS = PreflightLimits(min_allreduce_gbps=10)
 GPU = Gpu(name="H100", driver="550.1", celsius=40, uncorrected_errors=0)
 NAMES = [f"node{i}" for i in range(4)]
+ALONE: dict[str, object] = dict.fromkeys(("tflops", "clock", "allreduce_gbps", "link_gbps"))
 
 
 def report(name: str, **changes: object) -> NodeReport:
@@ -33,6 +34,22 @@ def faults(**changes: object) -> list[str]:
     """Judge four nodes of which node2 is changed."""
     reports = [report(n, **(changes if n == "node2" else {})) for n in NAMES]
     return [str(fault) for fault in judge(reports, NAMES, LIMITS)]
+
+
+def left(run: Path, monkeypatch: pytest.MonkeyPatch, *reports: NodeReport) -> None:
+    """Leave reports where the first node looks for them."""
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "node[0-3]")
+    report_folder(run).mkdir(parents=True, exist_ok=True)
+    for one in reports:
+        one.write(report_folder(run))
+
+
+def concluded(
+    run: Path, monkeypatch: pytest.MonkeyPatch, policy: Policy, *, code: int = 0
+) -> Verdict:
+    """Conclude from what four nodes left."""
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "node[0-3]")
+    return conclude(run, code, policy, LIMITS, least=1, batch=24, per_node=2)
 
 
 def test_fit_nodes_have_no_faults() -> None:
@@ -65,13 +82,52 @@ def test_each_fault_names_its_node(changes: dict[str, object], text: str) -> Non
 def test_faults_of_no_single_node() -> None:
     slow = [report(n, allreduce_gbps=4.0) for n in NAMES]
     assert str(judge(slow, NAMES, LIMITS)[0]) == "all nodes: all-reduce at 4 GB/s, needed 10.0"
-    stuck = [report(n, allreduce_gbps=None, tflops=None, clock=None) for n in NAMES]
+    stuck = [report(n, **ALONE, waited=0.5) for n in NAMES]
     assert "the all-reduce did not finish" in str(judge(stuck, NAMES, LIMITS)[0])
 
 
 def test_silent_node_is_named() -> None:
     found = judge([report(n) for n in NAMES[:3]], NAMES, LIMITS)
     assert [f.node for f in found] == ["node3"]
+    waited = [{"waited": 1.0}, {}, {"waited": LIMITS.patience}]  # one that waited long is enough
+    reports = [report(n, **ALONE, **w) for n, w in zip(NAMES, waited, strict=False)]
+    found = judge(reports, NAMES, LIMITS)
+    assert [f.node for f in found] == ["node3"]
+
+
+@pytest.mark.parametrize(
+    ("present", "waited", "text"),
+    [
+        (0, None, "before node0, node1, node2, node3 could report"),
+        (3, None, "before node3 could report"),
+        (3, 1.0, "before node3 could report"),  # its neighbour was killed, so it left too
+        (4, None, "half-way"),
+    ],
+)
+def test_nobody_is_to_blame_for_a_check_that_was_cut_off(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    present: int,
+    waited: float | None,
+    text: str,
+) -> None:
+    for name in NAMES[:present]:
+        left(tmp_path, monkeypatch, report(name, **ALONE, waited=waited))
+    verdict = concluded(tmp_path, monkeypatch, "continue", code=143)
+    assert (verdict.use, verdict.bad, verdict.unchecked) == ([], {}, True)
+    shown = capsys.readouterr().err
+    assert f"preflight: all nodes: the check was cut off {text} (cancelled" in shown
+    assert "status 143" in shown
+    assert concluded(tmp_path, monkeypatch, "ignore", code=143).use == NAMES
+
+
+def test_what_a_node_found_on_itself_counts_even_if_the_check_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left(tmp_path, monkeypatch, report("node2", **ALONE | {"gpus": [GPU]}))
+    verdict = concluded(tmp_path, monkeypatch, "requeue", code=143)
+    assert list(verdict.bad) == ["node2"]
 
 
 def test_nvidia_smi_lines_are_read() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from convbert.cluster import scheduler
 from convbert.cluster.local import daemons
 from convbert.cluster.local.configuration import LocalCluster
 from convbert.cluster.records import Attempt, JobRecords
@@ -26,6 +27,8 @@ SETTINGS = [
     "model.overrides={num_layers: 2, hidden_size: 64, embedding_size: 64, num_heads: 2}",
 ]
 PATIENCE = 900.0  # seconds; the machine may be busy with other things
+SETTLING = 60.0  # seconds after a job's end in which its script may still write
+TAIL = 60  # lines of a log in a failure
 
 
 class Slurm:
@@ -62,24 +65,44 @@ class Slurm:
         """Return the job's state."""
         return self.job(job)["JobState"]
 
-    def wait(self, what: str, true: Callable[[], object], run: Path) -> None:
-        """Wait until something is true; a failure shows the run's logs."""
-        deadline = time.monotonic() + PATIENCE
+    def ended(self, job: str) -> bool:
+        """Whether a job will not run again by itself: it has ended, or is held in the queue."""
+        found = self.job(job)
+        return found["JobState"] in scheduler.ENDED or "held" in found["Reason"].lower()
+
+    def wait(
+        self, what: str, true: Callable[[], object], run: Path, job: str | None = None
+    ) -> None:
+        """Wait until something is true; a failure shows the end of the run's logs.
+
+        It fails early where ``job``, which is to make it true, has ended and left it undone.
+        """
+        began = active = time.monotonic()
         while not true():
-            if time.monotonic() > deadline:
-                pytest.fail(f"{what}: did not come true\n{log(run)}")
+            now = time.monotonic()
+            if job is None or not self.ended(job):
+                active = now
+            if now - active > SETTLING:
+                pytest.fail(f"{what}: job {job} ended before ({self.state(job)})\n{tail(run)}")
+            if now - began > PATIENCE:
+                pytest.fail(f"{what}: not so after {PATIENCE:.0f} s\n{tail(run)}")
             time.sleep(0.25)
 
     def wait_for_end(self, job: str, run: Path) -> str:
         """Wait until a job is neither queued nor running; return its state."""
-        active = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED")
-        self.wait(f"job {job} ends", lambda: self.state(job) not in active, run)
+        self.wait(f"job {job} ends", lambda: self.ended(job), run)
         return self.state(job)
 
 
 def log(run: Path) -> str:
     """Return the text of a run's logs."""
     return "\n".join(p.read_text(errors="replace") for p in sorted(run.glob("slurm/*.log")))
+
+
+def tail(run: Path) -> str:
+    """Return the last lines of a run's logs and which nodes it avoids."""
+    lines = log(run).splitlines()[-TAIL:]
+    return "\n".join([*lines, f"excluded: {JobRecords(run).excluded()}"])
 
 
 def last_step(run: Path) -> int:

@@ -1,0 +1,100 @@
+"""What the processes of all nodes measure together: speeds, links and the all-reduce."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from convbert.cluster.preflight.report import NodeReport
+from convbert.cluster.rendezvous import host_store
+
+_REPEATS = 5
+
+
+def measure(report: NodeReport, local: int, patience: float) -> None:
+    """Fill in what takes all processes; this is the one with number ``local`` on its node.
+
+    Raises ``RuntimeError`` where the others do not come within ``patience`` seconds, or leave.
+    """
+    cuda = torch.cuda.is_available()
+    per_node = int(os.environ["WORLD_SIZE"]) // int(os.environ["SLURM_STEP_NUM_NODES"])
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    store = host_store()
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=patience))
+    _measure(report, device, per_node)
+    dist.barrier()
+    dist.destroy_process_group()
+    del store
+
+
+def _measure(report: NodeReport, device: torch.device, per_node: int) -> None:
+    size = (1 << 26) if device.type == "cuda" else (1 << 20)  # bytes per message
+    message = torch.ones(size // 4, device=device)
+    dist.barrier()
+    report.clock = time.time()
+    slowest = torch.tensor([-_tflops(device)], device=device)
+    everyone = [torch.empty_like(slowest) for _ in range(dist.get_world_size())]
+    dist.all_gather(everyone, slowest)
+    first = dist.get_rank() // per_node * per_node
+    report.tflops = -max(float(t) for t in everyone[first : first + per_node])
+    world = dist.get_world_size()
+    if world > 1:
+        seconds = _timed(lambda: dist.all_reduce(message), device)
+        report.allreduce_gbps = 2 * (world - 1) / world * size / seconds / 1e9
+    if world // per_node > 2:
+        report.link_gbps = _links(message, per_node, device)
+
+
+def _tflops(device: torch.device) -> float:
+    """Return the speed of a matrix product that keeps a GPU busy for some milliseconds."""
+    width = 4096 if device.type == "cuda" else 384
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    left = torch.ones(width, width, device=device, dtype=kind)
+    return 2 * width**3 / _timed(lambda: left @ left, device) / 1e12
+
+
+def _links(message: Tensor, per_node: int, device: torch.device) -> float | None:
+    """Exchange with the next and the previous node in turn; return the better bandwidth in GB/s.
+
+    A node both of whose links are slow is slow itself; a slow neighbour costs it one link only.
+    """
+    rank, world = dist.get_rank(), dist.get_world_size()
+    nodes, node = world // per_node, rank // per_node
+    other = torch.empty_like(message)
+    best = 0.0
+    for shift in (1, nodes - 1):
+        if rank % per_node == 0:
+            target = (node + shift) % nodes * per_node
+            source = (node - shift) % nodes * per_node
+
+            both = [dist.P2POp(dist.isend, message, target), dist.P2POp(dist.irecv, other, source)]
+
+            def exchange(both: list[dist.P2POp] = both) -> None:
+                for request in dist.batch_isend_irecv(both):
+                    request.wait()
+
+            seconds = _timed(exchange, device)
+            best = max(best, message.numel() * message.element_size() / seconds / 1e9)
+        dist.barrier()
+    return best if rank % per_node == 0 else None
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    """Return the median seconds of a piece of work, after one run to warm up."""
+    times = []
+    for _ in range(_REPEATS + 1):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
