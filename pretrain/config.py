@@ -163,7 +163,7 @@ class RunConfig(_Section):
         None, gt=0, description="sequences per process and forward pass; default: all at once"
     )
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
-        "bf16", description="auto: bf16 where the processor or GPU computes in it, else fp32"
+        "auto", description="auto: bf16 where the processor or GPU computes in it, else fp32"
     )
     deepspeed: str = Field("zero1", description="name in ds_configs, or path of a JSON file")
     threads: int | None = Field(None, gt=0, description="CPU threads per process")

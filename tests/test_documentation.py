@@ -19,18 +19,19 @@ from convbert.pretrain.finetune.task import TaskSpec
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.M | re.S)
-# How a page marks what this test suite cannot run: <!-- needs: cluster --> before the block.
-NEED = re.compile(r"<!-- needs: [\w ]+ -->\s*$")
+# Before a block of commands a page says what they need that tests do not have, or which test runs
+# the like. tests/integration/test_pages.py runs all others.
+MARK = re.compile(r"<!-- (needs|tested): ([^>]+) -->\s*$")
 
 
 def blocks(page: Path, language: str):
-    """Yield (text, whether it is marked) of the fenced blocks of a language."""
+    """Yield (text, its mark if it has one) of the fenced blocks of a language."""
     text = page.read_text()
     for match in FENCE.finditer(text):
         indent, kind, body = match.groups()
         if kind == language:
             lines = (line.removeprefix(indent) for line in body.splitlines())
-            yield "\n".join(lines), bool(NEED.search(text[: match.start()]))
+            yield "\n".join(lines), MARK.search(text[: match.start()])
 
 
 def words(line: str) -> list[str]:
@@ -64,6 +65,13 @@ def test_every_command_line_would_be_accepted(page: Path) -> None:
                 resolve(values["recipe"], values.get("overrides") or [])
         except Exception as error:
             pytest.fail(f"{page.name}: {line!r}: {error}")
+
+
+def test_marks_name_tests_that_exist() -> None:
+    marks = [mark for page in PAGES for _, mark in blocks(page, "bash") if mark]
+    named = [mark[2] for mark in marks if mark[1] == "tested"]
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_the_pages_hold_the_commands_that_this_test_is_about() -> None:

@@ -1,0 +1,51 @@
+"""Every block of commands on README and pages runs as it stands, unless it is marked otherwise.
+
+One directory serves all pages, as it would a reader who begins with the README. The tutorial has a
+test of its own.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_documentation import PAGES, ROOT, blocks
+
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
+
+SEPARATE = {ROOT / "docs" / "tutorials" / "your-language.md"}
+# What a page takes for granted, made from what the README leaves behind.
+BEFORE = {"docs/report.md": "cp -r runs/first runs/second"}
+
+
+def run(text: str, folder: Path) -> None:
+    """Run a block the way a shell would that stops at the first failure."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=folder,
+        env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{text}\n{done.stdout[-3000:]}"
+
+
+def test_every_block_that_is_not_marked_works(tmp_path: Path) -> None:
+    done = 0
+    for page in PAGES:  # the README comes first
+        if page in SEPARATE:
+            continue
+        run(BEFORE.get(page.relative_to(ROOT).as_posix(), "true"), tmp_path)
+        for text, mark in blocks(page, "bash"):
+            if mark is None:
+                run(text, tmp_path)
+                done += 1
+    assert done >= 10
+    for left in ("model/config.json", "report.html", "shards-512/manifest.json", "averaged"):
+        assert (tmp_path / left).exists(), left
+    shutil.rmtree(tmp_path)
