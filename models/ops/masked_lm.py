@@ -35,8 +35,15 @@ def masked_lm(
     """Return loss, a sample and whether the argmax is right, from one pass over the logits.
 
     The generator of replaced-token detection (ELECTRA, Clark et al. 2020, section 2) needs all
-    three. Returns ``loss_M`` as ``chunked_cross_entropy``, ``sampled_M`` as ``sample_tokens`` and
-    ``correct_M`` (bool); only the loss carries a gradient.
+    three. Returns, for the logits ``hidden @ weight.T + bias``,
+
+    - ``loss_M``: ``-log softmax(logits)`` at the targets, which alone carries a gradient;
+    - ``sampled_M``: an id drawn from ``softmax(logits / temperature)`` by inverting its
+      distribution: the smallest id whose cumulative probability exceeds ``uniform_M``, a number in
+      [0, 1), so that the draw is a function of its inputs;
+    - ``correct_M``: whether the argmax is the target (bool).
+
+    Raises ValueError when the temperature is not positive.
     """
     _check_temperature(temperature)
     hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
@@ -44,49 +51,6 @@ def masked_lm(
     return _apply(
         hidden_MD, weight_VD, bias_V, targets_M, uniform_M, temperature, _rows(chunk, weight_VD)
     )
-
-
-def chunked_cross_entropy(
-    hidden_MD: Tensor,
-    weight_VD: Tensor,
-    bias_V: Tensor,
-    targets_M: Tensor,
-    *,
-    chunk: int | None = None,
-) -> Tensor:
-    """Return ``-log softmax(hidden @ weight.T + bias)`` at the targets, one loss per row."""
-    hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
-    weight_VD, bias_V = _aligned(weight_VD, bias_V)
-    loss_M, _, _ = _apply(
-        hidden_MD, weight_VD, bias_V, targets_M, None, 1.0, _rows(chunk, weight_VD)
-    )
-    return loss_M
-
-
-@torch.no_grad()
-def sample_tokens(
-    hidden_MD: Tensor,
-    weight_VD: Tensor,
-    bias_V: Tensor,
-    uniform_M: Tensor,
-    *,
-    temperature: float = 1.0,
-    chunk: int | None = None,
-) -> Tensor:
-    """Draw one id per row from ``softmax(logits / temperature)`` by inverting its distribution.
-
-    ``uniform_M`` holds one number in [0, 1) per row, so the draw is a function of its inputs: the
-    smallest id whose cumulative probability exceeds the number.
-    """
-    _check_temperature(temperature)
-    hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
-    size = _rows(chunk, weight_VD)
-    sampled = []
-    for hidden_CD, uniform_C in zip(hidden_MD.split(size), uniform_M.split(size), strict=True):
-        logits_CV = _logits(hidden_CD, weight_VD, bias_V)
-        top_C1 = logits_CV.amax(dim=1, keepdim=True)
-        sampled.append(_invert(_tempered(logits_CV, top_C1, temperature), uniform_C))
-    return torch.cat(sampled)
 
 
 class _MaskedLM(torch.autograd.Function):
@@ -97,10 +61,10 @@ class _MaskedLM(torch.autograd.Function):
         weight_VD: Tensor,
         bias_V: Tensor,
         targets_M: Tensor,
-        uniform_M: Tensor | None,
+        uniform_M: Tensor,
         temperature: float,
         chunk: int,
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         normalisers, losses, samples, correct = [], [], [], []
         for start in range(0, hidden_MD.shape[0], chunk):
             rows = slice(start, start + chunk)
@@ -108,20 +72,19 @@ class _MaskedLM(torch.autograd.Function):
             targets_C1 = targets_M[rows, None]
             top_C1, best_C1 = logits_CV.max(dim=1, keepdim=True)
             wanted_C1 = logits_CV.gather(1, targets_C1)
-            if uniform_M is not None and temperature != 1.0:
+            if temperature != 1.0:
                 samples.append(_invert(_tempered(logits_CV, top_C1, temperature), uniform_M[rows]))
             mass_CV = logits_CV.sub_(top_C1).exp_()
-            if uniform_M is not None and temperature == 1.0:
+            if temperature == 1.0:
                 samples.append(_invert(mass_CV, uniform_M[rows]))
             normaliser_C1 = top_C1 + mass_CV.sum(dim=1, keepdim=True).log()
             normalisers.append(normaliser_C1)
             losses.append((normaliser_C1 - wanted_C1)[:, 0])
             correct.append((best_C1 == targets_C1)[:, 0])
-        sampled_M = torch.cat(samples) if samples else None
-        correct_M = torch.cat(correct)
+        sampled_M, correct_M = torch.cat(samples), torch.cat(correct)
         ctx.save_for_backward(hidden_MD, weight_VD, bias_V, targets_M, torch.cat(normalisers))
         ctx.chunk = chunk
-        ctx.mark_non_differentiable(correct_M, *([] if sampled_M is None else [sampled_M]))
+        ctx.mark_non_differentiable(correct_M, sampled_M)
         return torch.cat(losses), sampled_M, correct_M
 
     @staticmethod
