@@ -45,8 +45,11 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
 class Commands:
     """Runs commands as processes of their own, and ends them all when the study is stopped."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, threads: int) -> None:
+        """``threads`` is what each command may use, unless OMP_NUM_THREADS says otherwise."""
         self._console = console
+        # More threads than cores wait for each other instead of computing.
+        self._environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
         self._alive: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._stopping = False
@@ -77,7 +80,11 @@ class Commands:
                     return 75
                 # A session of its own: Ctrl-C reaches it once, through `stop`.
                 process = subprocess.Popen(
-                    command, stdout=target, stderr=target, start_new_session=True
+                    command,
+                    stdout=target,
+                    stderr=target,
+                    start_new_session=True,
+                    env=self._environment,
                 )
                 self._alive.add(process)
             try:
@@ -190,7 +197,7 @@ def carry_out(design: Design, root: Path, workers: int, console: Console) -> Non
     """
     (root / "logs").mkdir(parents=True, exist_ok=True)
     _settle(design, root)
-    commands = Commands(console)
+    commands = Commands(console, max(1, len(os.sched_getaffinity(0)) // workers))
     with _stopped_by_signals(commands):
         for step in data_steps(design, root):
             commands.run(step)

@@ -14,6 +14,7 @@ import pytest
 import typer
 import yaml
 from command_lines import check_arguments
+from rich.console import Console
 from typer.testing import CliRunner
 
 from convbert.models.errors import UserError
@@ -21,7 +22,7 @@ from convbert.pretrain.cli import app
 from convbert.pretrain.finetune.runs import Spread
 from convbert.pretrain.report.curve import Curve, Point
 from convbert.pretrain.study.design import load_design, plan
-from convbert.pretrain.study.driver import data_steps, run_steps, write_sweep
+from convbert.pretrain.study.driver import Commands, data_steps, run_steps, write_sweep
 from convbert.pretrain.study.page import render
 from convbert.pretrain.study.results import Variant, difference
 
@@ -164,6 +165,17 @@ def test_an_interrupted_study_goes_on_and_ends_with_a_page(tmp_path, tokenizer_d
         assert last["values"]["flops/hardware"] == pytest.approx(run.hardware_flops)
     assert "sdconv" in (out / "report.html").read_text()
     assert (out / "images" / "study.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "3"), ("5", "5")])
+def test_commands_share_the_cores(tmp_path, monkeypatch, own, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if own:
+        monkeypatch.setenv("OMP_NUM_THREADS", own)
+    log = tmp_path / "log"
+    show = [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"]
+    assert Commands(Console(), threads=3)._finish(show, log) == 0
+    assert log.read_text().strip() == expected
 
 
 def test_every_command_of_a_study_is_one_that_exists(tmp_path):
