@@ -2,9 +2,9 @@
 
 Each program owns a block of T positions. The span convolution multiplies the S positions that the
 block can see with a band matrix of weights, [T, S], on the tensor cores; the depthwise one reads K
-shifted blocks, which overlap and therefore come from the cache. Every operand crosses the memory bus
-about once. Softmax and sums are float32 (float64 for float64 inputs). Importing this module needs
-Triton.
+shifted blocks, which overlap and therefore come from the cache. Every operand crosses the memory
+bus about once. Softmax and sums are float32 (float64 for float64 inputs). Importing this module
+needs Triton.
 
 Shape suffixes: T positions of a block, S positions it can see, K taps, H head width, D channels of
 a block.
