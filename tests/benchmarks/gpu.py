@@ -1,10 +1,12 @@
 """Pretraining steps on one GPU, in turns: ``python -m tests.benchmarks.gpu``.
 
 Compiling takes minutes and one processor core, so every contender has a process of its own that
-compiles beside the others; nothing is timed before all of them are ready. Then they take turns.
+compiles beside the others of its size; nothing is timed before all of them are ready. Then they
+take turns. One size follows the other: all at once would not fit on a GPU of 80 GB.
 """
 
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -48,8 +50,10 @@ class Job:
     @classmethod
     def parse(cls, text: str) -> "Job":
         """Read ``CONTENDER:SIZE:ROWSxLENGTH``."""
-        contender, size, shape = text.split(":")
-        rows, length = shape.split("x")
+        match = re.fullmatch(rf"({'|'.join(NAMES)}):([\w-]+):(\d+)x(\d+)", text)
+        if match is None:
+            raise typer.BadParameter(f"{text!r}: write it like convbert:base:32x512")
+        contender, size, rows, length = match.groups()
         return cls(contender, size, int(rows), int(length))
 
     @property
@@ -104,8 +108,7 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
-        if answer := self._answer():
-            self.rounds.append(answer)
+        self.rounds.append(self._answer())
 
     def stop(self) -> None:
         """End the process."""
@@ -128,7 +131,7 @@ def main(
     logs: Annotated[Path, typer.Option(help="Where the processes log.")] = LOGS,
     work: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
-    """Compile all contenders side by side, then measure them in turns."""
+    """Measure a pretraining step of all contenders, size by size."""
     if work:
         _work(Job(**json.loads(work)))
         return
@@ -136,25 +139,33 @@ def main(
     texts = jobs or [
         f"{c}:{s}:{x}" for s in ("small", "medium-small", "base") for x in shapes for c in NAMES
     ]
-    workers = [Worker(Job.parse(text), logs) for text in texts]
+    parsed = [Job.parse(text) for text in texts]
+    for size in dict.fromkeys(job.size for job in parsed):
+        same = [job for job in parsed if job.size == size]
+        table = _compare(same, rounds=rounds, patience=patience, logs=logs)
+        print(table, flush=True)
+        if output is not None:
+            with output.open("a") as file:
+                file.write(table + "\n\n")
+
+
+def _compare(jobs: list[Job], *, rounds: int, patience: int, logs: Path) -> str:
+    """Compile the jobs side by side and measure them in turns; return the table."""
+    workers = [Worker(job, logs) for job in jobs]
     end = time.monotonic() + patience
     while time.monotonic() < end and not all(w.ready or w.ended for w in workers):
         time.sleep(1)
+    ready = [w for w in workers if w.ready]
     for worker in workers:
-        if not worker.ready:
-            print(f"not ready, left out: {worker.job}", file=sys.stderr)
+        if worker not in ready:
+            print(f"not ready, left out: {worker.job}; logs in {logs}", file=sys.stderr)
             worker.stop()
-    workers = [w for w in workers if w.ready]
     for _ in range(rounds):
-        for worker in workers:
+        for worker in ready:
             worker.measure()
-    for worker in workers:
+    for worker in ready:
         worker.stop()
-    table = _table(workers)
-    print(table, flush=True)
-    if output is not None:
-        with output.open("a") as file:
-            file.write(table + "\n\n")
+    return _table(ready) if ready else f"{jobs[0].size}: nothing was ready"
 
 
 def _work(job: Job) -> None:
@@ -199,16 +210,14 @@ def _table(workers: list[Worker]) -> str:
     for worker in workers:
         job = worker.job
         same = [w for w in workers if w.job.setting == job.setting]
-        ratio = statistics.median(
-            theirs["seconds"] / own["seconds"]
-            for theirs, own in zip(same[0].rounds, worker.rounds, strict=False)
-        )
+        pairs = zip(same[0].rounds, worker.rounds, strict=True)
+        ratio = statistics.median(theirs["seconds"] / own["seconds"] for theirs, own in pairs)
         cells: list[Any] = [
             f"{job.size}, {job.rows} x {job.length}",
             NAMES[job.contender],
             f"{worker.median('seconds') * 1e3:,.2f}",
             f"{job.rows * job.length / worker.median('seconds'):,.0f}",
-            f"{ratio:.2f}x",
+            f"{ratio:.2f}x" if len(same) > 1 else "",
             f"{worker.median('utilisation'):.1%}",
             f"{worker.gigabytes:.1f}",
             f"{worker.first_call:.0f}",

@@ -39,7 +39,7 @@ def pretraining(setting: Setting) -> Comparison:
 
 
 def compile_as_trained(module: nn.Module) -> None:
-    """Compile the way a run with ``compile=true`` does, on a GPU with CUDA graphs."""
+    """Compile the way a run with ``compile=true`` does, on a GPU also with ``cuda_graphs=true``."""
     compile_for_training(module, cuda_graphs=torch.cuda.is_available())
 
 
