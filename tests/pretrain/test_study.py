@@ -109,6 +109,9 @@ def test_differences_are_paired_by_seed_and_the_page_says_what_they_support():
     assert "| sdconv | -0.103 (-0.118 to -0.089) |" in page
     assert "4.000 (3.900 to 4.090)" in page
     assert "there are no results yet" in render(design, [])
+    single = render(design, [variant("electra", [4.0], runs[:1])])
+    assert "| 4.000 |" in single
+    assert "4.000 (" not in single, "one run has no range"
 
 
 def design_file(folder: Path) -> Path:
