@@ -11,13 +11,17 @@ from convbert.pretrain.training.dashboard import Dashboard
 
 
 class Progress:
-    """Progress of a run from ``start`` to ``total`` updates; silent unless ``enabled``."""
+    """Progress of a run from ``start`` to ``total`` updates; silent unless ``enabled``.
 
-    def __init__(self, name: str, total: int, start: int, *, enabled: bool) -> None:
+    ``title`` names the run and what it computes on.
+    """
+
+    def __init__(self, title: str, total: int, start: int, *, enabled: bool) -> None:
         self.total = total
         self.enabled = enabled
+        self._title = title
         self._begun = (time.monotonic(), start)
-        self._dashboard = Dashboard(name, total)
+        self._dashboard = Dashboard(title, total)
         self._live: Live | None = None
         if enabled and sys.stderr.isatty():
             console = Console(file=sys.stderr)
@@ -26,6 +30,8 @@ class Progress:
     def __enter__(self) -> "Progress":
         if self._live is not None:
             self._live.start()
+        elif self.enabled:
+            print(f"{self._title}: updates {self._begun[1] + 1:,} to {self.total:,}", flush=True)
         return self
 
     def __exit__(

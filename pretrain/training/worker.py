@@ -76,8 +76,9 @@ def train(path: Path, stop: StopRequest) -> bool:
         sample_seconds=config.tracking.system_seconds,
     )
     status: str = "FAILED"
+    title = f"{run.name}, {config.precision} on {world} x {hardware()}, {config.deepspeed}"
     try:
-        with Progress(run.name, config.steps, start, enabled=rank == 0) as progress:
+        with Progress(title, config.steps, start, enabled=rank == 0) as progress:
             finished = trainer.fit(loader, tracker, progress, stop)
         status = "FINISHED" if finished else "KILLED"
     finally:

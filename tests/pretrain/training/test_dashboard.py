@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from convbert.pretrain.training.dashboard import Dashboard, sparkline
+from convbert.pretrain.training.progress import Progress
 from convbert.pretrain.training.timing import SECTIONS, Stopwatch
 
 
@@ -24,6 +25,13 @@ def test_panel_shows_the_latest_report_and_its_history() -> None:
     Console(file=out, width=100).print(panel)
     for text in ("my-run", "20/100", "0:00:08 left", "7.0000", "█▁", "1,234", "forward 25%"):
         assert text in out.getvalue()
+
+
+def test_a_log_begins_with_what_the_run_computes_on_and_where(capsys):
+    for enabled in (True, False):
+        with Progress("my-run, bf16 on 2 x GPU, zero1", 2000, 150, enabled=enabled):
+            pass
+    assert capsys.readouterr().out == "my-run, bf16 on 2 x GPU, zero1: updates 151 to 2,000\n"
 
 
 def test_stopwatch_starts_again_after_each_reading() -> None:
