@@ -15,13 +15,15 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, get_args
 
 HUNG = 77
 """Exit code of a process that found the run hanging."""
 
-PHASES = ("data", "update", "report", "checkpoint")
+Doing = Literal["data", "update", "report", "checkpoint", "held-out text"]
 """What a training thread does within a step, in this order."""
+
+PHASES: tuple[Doing, ...] = get_args(Doing)
 
 
 class Watchdog:
@@ -33,11 +35,11 @@ class Watchdog:
         self.seconds = seconds
         self._beats = run / "heartbeats"
         self._hang = run / "hang"
-        self._last = (time.monotonic(), 0, PHASES[0])
+        self._last: tuple[float, int, Doing] = (time.monotonic(), 0, PHASES[0])
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
-    def beat(self, step: int, phase: str) -> None:
+    def beat(self, step: int, phase: Doing) -> None:
         """Say that the training thread begins ``phase`` of update ``step``."""
         self._last = (time.monotonic(), step, phase)
 
@@ -70,7 +72,10 @@ class Watchdog:
             age = time.monotonic() - self._last[0]
             self._write()
             if age > self.seconds:
-                self._give_up(age)
+                try:
+                    self._give_up(age)
+                finally:  # even where the verdict cannot be written, on a full disk
+                    os._exit(HUNG)
             # Should a library hold the interpreter, this thread stands still; that one does not.
             faulthandler.dump_traceback_later(2 * self.seconds, exit=True)
 
@@ -100,7 +105,6 @@ class Watchdog:
         time.sleep(min(self.seconds / 2, 30.0))  # the others reach their limit a little later
         self._write()
         print(f"error: [rank {self.rank}] {self._verdict(age)}", file=sys.stderr, flush=True)
-        os._exit(HUNG)
 
     def _verdict(self, age: float) -> str:
         beats = [self._read(rank) for rank in range(self.world)]

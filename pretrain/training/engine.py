@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -96,11 +97,12 @@ def require_graphs(config: dict[str, Any]) -> None:
         )
 
 
-def init_distributed() -> torch.device:
+def init_distributed(hang_seconds: float | None = None) -> torch.device:
     """Join the process group described by the environment (torchrun or SLURM ranks).
 
     Returns the device of this process. A single process without such an environment forms a group
-    of its own.
+    of its own. Collectives wait twice ``hang_seconds``, so that the watchdog, which knows who is
+    late, comes before NCCL, which would end the processes that wait after ten minutes.
     """
     for key, value in {
         "RANK": "0",
@@ -126,7 +128,8 @@ def init_distributed() -> torch.device:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     _HOSTED.append(host_store())
-    torch.distributed.init_process_group(backend)
+    patience = None if hang_seconds is None else timedelta(seconds=2 * hang_seconds)
+    torch.distributed.init_process_group(backend, timeout=patience)
     deepspeed.init_distributed(dist_backend=backend, dist_init_required=False, verbose=False)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
