@@ -42,7 +42,15 @@ class Judge:
         self.losses: deque[float] = deque(maxlen=config.spike_window)
         self.counts: dict[str, int] = {"nan": 0, "spike": 0, "overflow": 0}
         self.left_out = 0
+        self.refused = 0  # of those left out, the ones that were no overflow
+        self._phase: int | None = None
         self._consecutive = {"events": 0, "overflows": 0}
+
+    def enter(self, phase: int) -> None:
+        """Say which phase the next updates are in: losses compare only within one."""
+        if phase != self._phase:
+            self.losses.clear()
+            self._phase = phase
 
     def look(self, loss: float, norm: float) -> Event | None:
         """Judge an update that is about to be applied; None means that nothing is wrong."""
@@ -82,11 +90,9 @@ class Judge:
         self.left_out += 1
         series = "overflows" if event.kind == "overflow" else "events"
         self._consecutive[series] += 1
-        events = self.counts["nan"] + (
-            self.counts["spike"] if self.config.on_spike != "record" else 0
-        )
+        self.refused += event.kind != "overflow"
         limits = {
-            "max_events": events,
+            "max_events": self.refused,
             "max_consecutive": self._consecutive["events"],
             "max_overflows": self._consecutive["overflows"],
         }
@@ -101,13 +107,17 @@ class Judge:
             "losses": list(self.losses),
             "counts": dict(self.counts),
             "left_out": self.left_out,
+            "refused": self.refused,
+            "phase": self._phase,
             "consecutive": dict(self._consecutive),
         }
 
     def load(self, state: dict[str, Any], *, keep_counts: bool = False) -> None:
         """Take the memory of a checkpoint; after a rollback the counts of events go on."""
         self.losses = deque(state["losses"], maxlen=self.config.spike_window)
+        self._phase = state.get("phase")
         if not keep_counts:
             self.counts = dict(state["counts"])
             self.left_out = int(state["left_out"])
+            self.refused = int(state.get("refused", state["counts"]["nan"]))
             self._consecutive = dict(state["consecutive"])

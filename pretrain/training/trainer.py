@@ -102,6 +102,7 @@ class Trainer:
             self.phase = phase
             self.split = self._split()
             self.engine.set_accumulation(self.split.micro_batch, self.split.accumulation)
+        self.judge.enter(phase.start)
 
     def _engine(self) -> tuple[Engine, PartNorms]:
         config = self.config

@@ -77,6 +77,32 @@ def test_the_memory_survives_a_checkpoint() -> None:
     assert again.state() == judge.state()
 
 
+def test_losses_of_another_phase_are_not_compared() -> None:
+    judge = Judge(GuardConfig(on_spike="skip"))
+    for phase, loss in ((0, 5.0), (900, 8.0)):
+        judge.enter(phase)
+        assert [judge.look(loss + i % 7 / 100, 1.0) for i in range(100)] == [None] * 100
+    again = Judge(judge.config)
+    again.load(json.loads(json.dumps(judge.state())))
+    again.enter(900)
+    assert again.look(12.0, 1.0) is not None
+    again.enter(0)
+    assert again.look(12.0, 1.0) is None
+
+
+def test_spikes_that_were_only_recorded_count_towards_no_limit() -> None:
+    judge = fed(GuardConfig(on_spike="record", max_events=1))
+    for _ in range(3):
+        judge.look(50.0, 1.0)
+    changed = Judge(GuardConfig(on_spike="skip", max_events=1))
+    changed.load(judge.state())
+    actions = []
+    for _ in range(2):
+        actions.append(changed.look(90.0, 1.0).action)  # type: ignore[union-attr]
+        changed.look(5.0, 1.0)
+    assert actions == ["skip", "stop"]
+
+
 def test_left_out_batches_are_read_by_no_update() -> None:
     order = DataOrder(8)
     order.leave_out(4, 6)
