@@ -23,8 +23,8 @@ OnDamage = Literal["stop", "skip"]
 class DamageError(UserError):
     """A shard, index or member that is missing, cut or altered.
 
-    What the system says (no permission, an I/O error, an unreachable server) is a plain
-    ``UserError``: it may pass, so it stops a run whatever the policy.
+    What the system says (an I/O error, an unreachable server) is a ``TransientError``: it may pass,
+    so it stops a run whatever the policy.
     """
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from convbert.data_pipeline.damage import DamageError
 from convbert.data_pipeline.manifest import Member, Shard, load_index
-from convbert.models.errors import UserError
+from convbert.models.errors import TransientError, UserError
 
 COPY_AGAIN = "copy the shard again or rebuild the shards"
 
@@ -79,7 +79,7 @@ class LocalFiles:
     def open(self, shard: Shard) -> OpenShard:
         """Open a tar; one that is missing beside its manifest is damage."""
         if not self.manifest.exists():
-            raise UserError(f"{self.manifest}: is gone; check that its file system is mounted")
+            raise TransientError(f"{self.manifest}: is gone; check that its file system is mounted")
         return _LocalShard(self.manifest.parent, shard, self.scratch)
 
     def prepare(self, wanted: Sequence[tuple[OpenShard, Member]]) -> None:
@@ -113,8 +113,14 @@ class _LocalShard:
             raise DamageError(
                 f"{path}: cannot be opened ({error.strerror}); {COPY_AGAIN}"
             ) from None
+        except PermissionError as error:
+            raise UserError(
+                f"{path}: cannot be opened ({error.strerror}); allow this user to read it"
+            ) from None
         except OSError as error:
-            raise UserError(f"{path}: cannot be opened ({error.strerror}); {COPY_AGAIN}") from None
+            raise TransientError(
+                f"{path}: cannot be opened ({error.strerror}); start again, or {COPY_AGAIN}"
+            ) from None
 
     def content(self, member: Member) -> memoryview:
         """Read header and payload at once."""
@@ -123,8 +129,8 @@ class _LocalShard:
         try:
             count = os.preadv(self._file, [content], member.offset - tarfile.BLOCKSIZE)
         except OSError as error:
-            raise UserError(
-                f"{self.place}: cannot be read ({error.strerror}); {COPY_AGAIN}"
+            raise TransientError(
+                f"{self.place}: cannot be read ({error.strerror}); start again, or {COPY_AGAIN}"
             ) from None
         if count != size:
             raise DamageError(f"{self.place}: ends inside member {member.name}; {COPY_AGAIN}")

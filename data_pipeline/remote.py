@@ -10,9 +10,9 @@ from typing import Any
 
 import fsspec
 
-from convbert.models.errors import UserError
+from convbert.models.errors import TransientError, UserError
 
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 _FIRST_WAIT_SECONDS = 0.5
 
 
@@ -45,7 +45,7 @@ def fetch_ranges(
 ) -> list[bytes | UserError]:
     """Fetch byte ranges of files of one store, together; return contents or what went wrong.
 
-    What fails, or what ``fault`` finds wrong with the content of a number, is tried again, three
+    What fails, or what ``fault`` finds wrong with the content of a number, is tried again, five
     times in all: networks cut and damage. A file that is not there is ``MissingError``.
     """
     fs, paths = _open_store(urls)
@@ -79,7 +79,9 @@ def _judge(
         return MissingError(f"{url}: is missing")
     if isinstance(content, BaseException):
         reason = " ".join(str(content).split()) or type(content).__name__
-        return UserError(f"{url}: cannot be fetched ({reason}); check the address and the network")
+        return TransientError(
+            f"{url}: cannot be fetched ({reason}); check the address and the network"
+        )
     start, end = wanted
     if start is not None and end is not None and len(content) > end - start:
         return UserError(

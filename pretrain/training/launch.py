@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from convbert.pretrain.training.stopping import STOPPED
+
 GRACE_SECONDS = 5.0
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -63,11 +65,14 @@ def launch(run_dir: Path, processes: int, threads: int | None) -> int:
 
 
 def _wait(workers: Sequence[Worker]) -> int:
-    """Wait for all; return the code of the first failure, 128 + n for a death by signal n."""
+    """Wait for all; return the code of the first failure, 128 + n for a death by signal n.
+
+    A process that stopped as asked is none: the others have their last upload to finish.
+    """
     failed_at: float | None = None
     code = 0
     while any(worker.poll() is None for worker in workers):
-        failure = next((w.returncode for w in workers if w.returncode), 0)
+        failure = next((w.returncode for w in workers if w.returncode not in (None, 0, STOPPED)), 0)
         if failure and failed_at is None:
             failed_at, code = time.monotonic(), failure
         if failed_at is not None and time.monotonic() - failed_at > GRACE_SECONDS:

@@ -2,7 +2,8 @@
 
 Rank and world size come from the environment variables every launcher sets (RANK, WORLD_SIZE,
 LOCAL_RANK, MASTER_ADDR, MASTER_PORT). Exit codes: 0 finished, 2 a user error, 75 stopped by a
-signal with a checkpoint, so that starting again continues, 77 found hanging by the watchdog.
+signal with a checkpoint, so that starting again continues, 77 found hanging by the watchdog, 79 an
+error that may pass by itself.
 """
 
 import ctypes
@@ -13,15 +14,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convbert.models.errors import UserError
+from convbert.models.errors import TRANSIENT, TransientError, UserError
 from convbert.pretrain.run_directory import RunDirectory, code_version, hardware
-from convbert.pretrain.training.stopping import StopRequest
+from convbert.pretrain.training.stopping import STOPPED, StopRequest
 
 if TYPE_CHECKING:
     from convbert.pretrain.tracking.tracked_run import DataInput
     from convbert.pretrain.training.phases import Timeline
 
-STOPPED = 75
 _SET_PARENT_DEATH_SIGNAL = 1
 
 
@@ -42,7 +42,7 @@ def train(path: Path, stop: StopRequest) -> bool:
     config = run.open()
     if config.threads:
         torch.set_num_threads(config.threads)
-    config = settle(config, init_distributed())
+    config = settle(config, init_distributed(config.guards.hang_seconds))
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     tokenizer = Tokenizer.load(config.data.tokenizer)
     timeline = Timeline.load(config)
@@ -125,7 +125,7 @@ def main() -> int:
         prefix = "" if rank == "0" else f"[rank {rank}] "
         print(f"error: {prefix}{error}", file=sys.stderr, flush=True)
         # The other processes may wait in a collective: leave without tearing the group down.
-        os._exit(2)
+        os._exit(TRANSIENT if isinstance(error, TransientError) else 2)
 
 
 if __name__ == "__main__":

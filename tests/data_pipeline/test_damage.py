@@ -70,7 +70,11 @@ DAMAGES: list[tuple[Callable[[Path], None], set[str], str]] = [
     (remove_shard, {"missing"}, rf"{SECOND}.tar: cannot be opened \(No such file.*; copy"),
     (remove_index, {"index"}, rf"{SECOND}.index.json: missing; copy"),
     (index_of_another_build, {"index"}, rf"{SECOND}.index.json: is not the index .*; copy"),
-    (directory_in_place, {"unreadable"}, rf"{SECOND}.tar: cannot be read \(Is a directory\); copy"),
+    (
+        directory_in_place,
+        {"unreadable"},
+        rf"{SECOND}.tar: cannot be read \(Is a directory\); start",
+    ),
 ]
 
 
