@@ -12,14 +12,13 @@ class Batch:
     """Rows of a global batch, int64.
 
     ``input_ids``, ``token_type_ids`` and ``document_ids`` are [B, L]; document 0 is padding.
-    ``lengths`` [B] counts real tokens, ``positions`` [B] are global positions in the training
-    order. ``packed`` says that a row may hold several documents.
+    ``positions`` [B] are global positions in the training order. ``packed`` says that a row may
+    hold several documents.
     """
 
     input_ids: Tensor
     token_type_ids: Tensor
     document_ids: Tensor
-    lengths: Tensor
     positions: Tensor
     packed: bool
 

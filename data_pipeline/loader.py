@@ -156,7 +156,6 @@ class ShardLoader:
             input_ids=torch.from_numpy(rows.astype(np.int64)),
             token_type_ids=torch.from_numpy(types),
             document_ids=torch.from_numpy(documents),
-            lengths=torch.from_numpy(real.sum(1, dtype=np.int32).astype(np.int64)),
             positions=torch.from_numpy(positions),
             packed=self._packed,
         )

@@ -50,7 +50,6 @@ def random_batch(setting: Setting) -> Batch:
         input_ids=ids,
         token_type_ids=torch.zeros_like(ids),
         document_ids=torch.ones_like(ids),
-        lengths=torch.full_like(ids[:, 0], setting.length),
         positions=torch.arange(setting.batch, device=ids.device),
         packed=False,
     )

@@ -109,7 +109,7 @@ def _batch(step: int, rows: int) -> Any:
     ids = ids[rank * rows : (rank + 1) * rows]
     ones = torch.ones_like(ids)
     places = torch.arange(rank * rows, (rank + 1) * rows) + step * 1000
-    batch = Batch(ids, torch.zeros_like(ids), ones, ones.sum(1), places, packed=False)
+    batch = Batch(ids, torch.zeros_like(ids), ones, places, packed=False)
     return mask_batch(MaskingConfig(), SpecialIds(0, 2, 3, 4), 0, batch)
 
 

@@ -26,9 +26,7 @@ def masked_batch(rows: int = 6, length: int = 32) -> MaskedBatch:
         ids[row, length - row - 1] = SPECIAL.sep
         ids[row, length - row :] = SPECIAL.pad
     documents = (ids != SPECIAL.pad).long()
-    batch = Batch(
-        ids, torch.zeros_like(ids), documents, documents.sum(1), torch.arange(rows), False
-    )
+    batch = Batch(ids, torch.zeros_like(ids), documents, torch.arange(rows), False)
     return mask_batch(MaskingConfig(), SPECIAL, 0, batch)
 
 

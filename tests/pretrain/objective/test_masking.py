@@ -21,7 +21,7 @@ def batch(lengths: list[int], length: int = 128, first: int = 0) -> Batch:
         ids[row, 0], ids[row, real - 1] = SPECIAL.cls, SPECIAL.sep
     documents = (ids != 0).long()
     positions = torch.arange(first, first + len(lengths))
-    return Batch(ids, torch.zeros_like(ids), documents, documents.sum(1), positions, False)
+    return Batch(ids, torch.zeros_like(ids), documents, positions, False)
 
 
 def masked(lengths: list[int], **options: int) -> MaskedBatch:
