@@ -77,4 +77,4 @@ def load_config(path: Path, kind: type[Config]) -> Config:
     except ValidationError as error:
         given = error.errors()[0]["input"]
         value = "" if isinstance(given, dict) else f" (got {given!r:.60})"
-        raise UserError(f"{path}: {first_fault(error)}{value}; see docs/corpus.md") from None
+        raise UserError(f"{path}: {first_fault(error)}{value}; see docs/corpus-build.md") from None

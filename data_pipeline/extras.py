@@ -13,5 +13,5 @@ def load_extra(module: str, extra: str, purpose: str) -> Any:
     except ImportError as error:
         raise UserError(
             f"{purpose} needs the package '{error.name or module}'; "
-            f"pip install 'convbert-pretrain[{extra}]'"
+            f"install it with the extra '{extra}': in the checkout, pip install '.[{extra}]'"
         ) from None

@@ -259,7 +259,7 @@ def _first(error: ValidationError) -> str:
     value = "" if isinstance(detail["input"], dict) else f" (got {detail['input']!r})"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
-        message = "unknown key; check the spelling, `convbert plan --help` lists the sections"
+        message = "unknown key; check the spelling; docs/training.md has the keys"
     return f"{where}: {message}{value}" if where else message
 
 

@@ -54,7 +54,7 @@ def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
             + ["--packing", "full"],
         ),
         (
-            f"Pretrain ConvBERT-tiny with DeepSpeed ZeRO-1 on {PROCESSES} processes in bf16",
+            f"Pretrain ConvBERT-tiny with DeepSpeed ZeRO-1 on {PROCESSES} processes",
             directory(run / "checkpoints", resolve("quickstart").steps),
             ["pretrain", "quickstart", *settings, "--run-dir", str(run)]
             + ["--processes", str(PROCESSES)],

@@ -86,8 +86,11 @@ def _version(package: str) -> str | None:
 def code_version() -> str:
     """Return the git commit of an editable checkout, else the installed version."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or _version("convbert-pretrain") or "unknown"
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:  # no git on this machine
+        commit = ""
+    return commit or _version("convbert-pretrain") or "unknown"
 
 
 def hardware() -> str:

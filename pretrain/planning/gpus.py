@@ -7,14 +7,17 @@ from convbert.models.errors import UserError
 
 @dataclass(frozen=True)
 class Gpu:
-    """``peak`` in FLOP/s without sparsity, ``memory`` in bytes; ``match`` is found in its name."""
+    """``peak`` in FLOP/s without sparsity, ``memory`` in bytes; ``match`` is found in its name.
+
+    Without ``bfloat16`` the peak is that of fp16.
+    """
 
     peak: float
     memory: float
     match: str
+    bfloat16: bool = True
 
 
-# V100 and T4 have no bf16: their rate is that of fp16.
 GPUS = {
     "b200": Gpu(2250e12, 180e9, "B200"),
     "h200": Gpu(989e12, 141e9, "H200"),
@@ -25,8 +28,8 @@ GPUS = {
     "l40s": Gpu(362e12, 48e9, "L40S"),
     "l4": Gpu(121e12, 24e9, "L4"),
     "a10": Gpu(125e12, 24e9, "A10"),
-    "v100": Gpu(125e12, 32e9, "V100"),
-    "t4": Gpu(65e12, 16e9, "T4"),
+    "v100": Gpu(125e12, 32e9, "V100", bfloat16=False),
+    "t4": Gpu(65e12, 16e9, "T4", bfloat16=False),
 }
 
 

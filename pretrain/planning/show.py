@@ -35,7 +35,7 @@ def show(
     recipe: str, config: RunConfig, gpus: int, name: str, card: Gpu, mfu: float, price: float
 ) -> None:
     """Print parameters, FLOPs, time and cost, and memory by ZeRO stage for every phase."""
-    config = with_precision(config, bfloat16=True)  # every GPU it knows computes in it
+    config = with_precision(config, bfloat16=card.bfloat16)
     networks, timeline, note = outline(config)
     console = Console()
     table = Table(title=f"{recipe}: {config.model.preset} on {gpus} x {name}", caption=note)

@@ -17,7 +17,7 @@ PAD, CLS, SEP, LENGTH = 0, 2, 3, 16
 
 
 def assert_equal(left: Batch, right: Batch) -> None:
-    for name in ("input_ids", "token_type_ids", "document_ids", "lengths", "positions"):
+    for name in ("input_ids", "token_type_ids", "document_ids", "positions"):
         assert torch.equal(getattr(left, name), getattr(right, name)), name
 
 
@@ -76,7 +76,7 @@ def test_documents_of_full_rows(full: tuple[Path, np.ndarray]) -> None:
 
 def test_every_tensor_is_int64(full: tuple[Path, np.ndarray]) -> None:
     batch = ShardLoader(full[0], global_batch=8).batch(0)
-    for name in ("input_ids", "token_type_ids", "document_ids", "lengths", "positions"):
+    for name in ("input_ids", "token_type_ids", "document_ids", "positions"):
         assert getattr(batch, name).dtype == torch.int64
 
 
