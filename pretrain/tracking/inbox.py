@@ -1,12 +1,12 @@
-"""Records for a run that another process is tracking: handed in as files, taken over by it.
+"""Records for a run by a process that does not train it: handed in as files, and taken over.
 
-``metrics.jsonl`` has one writer. While that is a training, an evaluation of one of its checkpoints
-leaves its curve points in ``inbox/``; the training appends them as if they were its own, and they
-reach the same MLflow run. What it did not take before it ended is taken by whoever opens the run
-next.
+``metrics.jsonl`` has one writer, and while a checkpoint is measured the run belongs to nobody but
+its training. So an evaluation leaves its curve points in ``inbox/`` when it is through. A training
+that runs then appends them as if they were its own, and they reach the same MLflow run; otherwise
+the evaluation delivers them itself. What is left behind is taken by whoever opens the run next.
 """
 
-import contextlib
+import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
+from convbert.pretrain.tracking.claim import HeldError
 from convbert.pretrain.tracking.metrics_log import (
     ArtifactRecord,
     CurvePoint,
@@ -30,19 +31,21 @@ FOLDER = "inbox"
 INTERVAL = 5.0
 """Seconds between two looks into the inbox while a run trains."""
 
+logger = logging.getLogger(__name__)
+
 
 class InboxTracker:
-    """The tracker of a process that adds to a run which another one tracks."""
+    """The tracker of a process that adds to a run which it does not train."""
 
-    def __init__(self, run_dir: Path, deliver: Callable[[Path], object]) -> None:
-        """``deliver`` is tried at the end, in case the other process has ended meanwhile."""
+    def __init__(self, run_dir: Path, deliver: Callable[[], object]) -> None:
+        """``deliver`` is tried at the end; it raises ``HeldError`` where the run is tracked."""
         self._run_dir = run_dir
         self._deliver = deliver
         self._records: list[Record] = []
 
     def log(self, step: int, flops: float, values: dict[str, float]) -> None:
         """Refuse: only the process that trains knows steps."""
-        raise UserError(f"{self._run_dir}: trained by a running process; wait until it ends")
+        raise UserError(f"{self._run_dir}: added to by an evaluation, which trains no steps")
 
     def curve_point(
         self, flops: float, name: str, value: float, *, within: str | None = None, **extra: Any
@@ -64,7 +67,7 @@ class InboxTracker:
 
     def artifact(self, path: Path) -> None:
         """Keep one artifact record for the end."""
-        self._records.append(ArtifactRecord(str(Path(path).resolve()), now()))
+        self._records.append(ArtifactRecord.of(self._run_dir, path))
 
     def flush(self) -> None:
         """Do nothing: the records appear together at the end."""
@@ -76,8 +79,12 @@ class InboxTracker:
             folder.mkdir(exist_ok=True)
             with atomic_write(folder / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.jsonl") as file:
                 file.write(b"".join(map(encode, self._records)))
-            with contextlib.suppress(UserError):  # usually: it trains on, and will take them
-                self._deliver(self._run_dir)
+            try:
+                self._deliver()
+            except HeldError:  # whoever tracks the run takes them over
+                pass
+            except UserError as error:
+                logger.warning("%s", error)
 
 
 def waiting(run_dir: Path) -> list[Path]:

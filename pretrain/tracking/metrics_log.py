@@ -21,12 +21,13 @@ NaN and infinities are not JSON; they are written as the strings ``"nan"``, ``"i
 
 import json
 import math
+import mmap
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
@@ -88,6 +89,13 @@ class ArtifactRecord:
     artifact: str
     time: float
 
+    @classmethod
+    def of(cls, run_dir: Path, path: Path) -> Self:
+        """Describe the file at ``path``."""
+        absolute, root = Path(path).resolve(), run_dir.resolve()
+        inside = absolute.is_relative_to(root)
+        return cls(str(absolute.relative_to(root) if inside else absolute), now())
+
 
 @dataclass(frozen=True)
 class EventRecord:
@@ -127,8 +135,15 @@ class MetricsLog:
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
 
     def append(self, record: Record) -> None:
-        """Write one record."""
-        self._file.write(encode(record))
+        """Write one record; where the disk is too full for it, raise ``OSError`` and leave none."""
+        line = encode(record)
+        start = self._file.seek(0, os.SEEK_END)
+        try:
+            while line:  # a disk that fills up takes a part, and refuses the rest
+                line = line[self._file.write(line) :]
+        except OSError:
+            self._file.truncate(start)
+            raise
 
     def rewind(self, step: int) -> None:
         """Forget everything after optimizer step ``step``."""
@@ -183,14 +198,8 @@ def read_records(path: Path) -> Iterator[Record]:
 
     Raises ``UserError`` naming file and line where a line in the middle is damaged.
     """
-    lines = _complete_lines(path)
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield decode(line)
-        except ValueError as error:
-            raise UserError(
-                f"{path}:{number}: not a metrics record ({error}); remove that line"
-            ) from error
+    for _, record in _lines(path):
+        yield record
 
 
 def repair(path: Path) -> int:
@@ -199,16 +208,19 @@ def repair(path: Path) -> int:
     A killed writer leaves a line without its newline, a power failure may leave whole blocks
     of zeros: trailing lines are dropped until one can be read.
     """
-    if not path.exists():
+    size = path.stat().st_size if path.exists() else 0
+    if size == 0:
         return 0
-    lines = _complete_lines(path)
-    while lines and not _readable(lines[-1]):
-        lines.pop()
-    kept = sum(map(len, lines))
-    dropped = path.stat().st_size - kept
-    if dropped:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        kept = content.rfind(b"\n") + 1
+        while kept:
+            start = content.rfind(b"\n", 0, kept - 1) + 1
+            if _readable(content[start:kept]):
+                break
+            kept = start
+    if kept < size:
         os.truncate(path, kept)
-    return dropped
+    return size - kept
 
 
 def rewind(path: Path, step: int) -> int:
@@ -219,15 +231,13 @@ def rewind(path: Path, step: int) -> int:
     """
     if not path.exists():
         return 0
-    records = list(read_records(path))
-    reached = max(
-        (r.flops for r in records if isinstance(r, StepRecord) and r.step <= step), default=0.0
-    )
-    kept = [r for r in records if _is_before(r, step, reached)]
-    if len(kept) < len(records):
+    steps = (r for r in read_records(path) if isinstance(r, StepRecord))
+    reached = max((r.flops for r in steps if r.step <= step), default=0.0)
+    dropped = sum(not _is_before(record, step, reached) for record in read_records(path))
+    if dropped:
         with atomic_write(path) as file:
-            file.write(b"".join(map(encode, kept)))
-    return len(records) - len(kept)
+            file.writelines(line for line, r in _lines(path) if _is_before(r, step, reached))
+    return dropped
 
 
 def _is_before(record: Record, step: int, flops: float) -> bool:
@@ -238,9 +248,19 @@ def _is_before(record: Record, step: int, flops: float) -> bool:
     return not isinstance(record, CurvePoint) or record.flops <= flops
 
 
-def _complete_lines(path: Path) -> list[bytes]:
-    lines = path.read_bytes().splitlines(keepends=True)
-    return lines[:-1] if lines and not lines[-1].endswith(b"\n") else lines
+def _lines(path: Path) -> Iterator[tuple[bytes, Record]]:
+    """Yield the complete lines of ``path``, each with its record; raises as ``read_records``."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = decode(line)
+            except ValueError as error:
+                raise UserError(
+                    f"{path}:{number}: not a metrics record ({error}); remove that line"
+                ) from error
+            yield line, record
 
 
 def _readable(line: bytes) -> bool:

@@ -60,15 +60,53 @@ def as_metrics(record: Record) -> list[Any]:
 
 
 class Seen:
-    """What the server has of each metric, asked once, and what was sent since."""
+    """What the server has, asked when needed, and what was sent since.
+
+    Steps and a machine's times rise along the log, so of each such metric the highest is kept,
+    however many updates there are. Points of curves and events, which are few, are kept one by one.
+    """
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self._latest: dict[str, dict[str, int]] = {}
+        # By run and metric: the highest step that was sent from a time on.
+        self._reached: dict[tuple[str, str], dict[float, int]] = {}
         # By run and metric: when the server last got this step (of curves: this step and value).
         self._times: dict[tuple[str, str], dict[tuple[int, str | None], int]] = {}
 
-    def adds(self, run_id: str, metric: Any, valued: bool, since_ms: float) -> bool:
-        """Tell whether a metric is new, and take it as sent; before ``since_ms`` does not count."""
+    def adds(self, run_id: str, metric: Any, record: Record, since_ms: float) -> bool:
+        """Tell whether a record's metric is new, and take it as sent.
+
+        What was sent before ``since_ms`` does not count.
+        """
+        if isinstance(record, StepRecord | SystemRecord):
+            return self._rises(run_id, metric, since_ms)
+        return self._differs(run_id, metric, isinstance(record, CurvePoint), since_ms)
+
+    def _rises(self, run_id: str, metric: Any, since_ms: float) -> bool:
+        reached = self._reached.setdefault((run_id, metric.key), {})
+        if since_ms not in reached:
+            reached[since_ms] = self._highest(run_id, metric.key, since_ms)
+        if metric.step <= reached[since_ms]:
+            return False
+        reached[since_ms] = metric.step
+        for since in reached:
+            if since <= metric.timestamp:
+                reached[since] = max(reached[since], metric.step)
+        return True
+
+    def _highest(self, run_id: str, key: str, since_ms: float) -> int:
+        """Return the highest step that the server has, -1 for none."""
+        if run_id not in self._latest:
+            found = self._client.get_run(run_id).data.to_proto().metrics
+            self._latest[run_id] = {metric.key: metric.step for metric in found}
+        highest = self._latest[run_id].get(key, -1)
+        if highest < 0 or since_ms <= 0:
+            return highest
+        history = self._client.get_metric_history(run_id, key)
+        return max((m.step for m in history if m.timestamp >= since_ms), default=-1)
+
+    def _differs(self, run_id: str, metric: Any, valued: bool, since_ms: float) -> bool:
         place = (run_id, metric.key)
         if place not in self._times:
             history = self._client.get_metric_history(run_id, metric.key)

@@ -2,13 +2,15 @@
 
 What makes it exact: the run is found by a tag that this side chose before the server knew of it;
 the position in the file is stored after each batch; and after anything unclear (a start, a
-failed request) each metric is first looked up in what the server already has.
+failed request) each metric is first looked up in what the server already has. A file that cannot
+be delivered is set aside beside that position and tried again later; metrics do not wait for it.
 MLflow is imported on the delivering thread only, because that takes seconds.
 """
 
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,9 +41,11 @@ from convbert.pretrain.tracking.tracked_run import DataInput, RunState, TrackedR
 CURSOR_FILE = "mlflow_cursor.json"
 BATCH_METRICS = 1000  # the most that MLflow takes in one request
 READ_BYTES = 1 << 18
+RETRY_SECONDS = 600.0  # between attempts at files that were set aside
 
 # The thread retries by itself, so a request may fail early; values set by the user win.
 _ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -63,35 +67,48 @@ class Delivery:
         self._seen = Seen(None)
         self._nested: dict[str, str] = {}
         self._rollbacks: list[EventRecord] = []
+        self._offset = 0
+        self.set_aside: dict[str, str] = {}
+        """Files that could not be delivered yet, and why."""
+        self._tried = time.monotonic()
+        if self._cursor.exists():
+            stored = json.loads(self._cursor.read_bytes())
+            self._offset, self.set_aside = int(stored["offset"]), stored.get("set_aside", {})
         if rewound:
             self.rewind()
 
     def rewind(self) -> None:
         """Start again from the beginning of the file, which lost lines."""
-        self._save_offset(0)
+        self._save(offset=0)
         self._client = None
 
     def deliver(self) -> int:
         """Send every complete line not sent yet; return the number of metrics that were new."""
+        return sum(self.batches())
+
+    def batches(self) -> Iterator[int]:
+        """Deliver, and yield after each batch of lines the number of metrics that were new."""
         try:
             if self._client is None:
                 self._client = self._connect()
                 self._seen, self._nested = Seen(self._client), {}
                 self._rollbacks = self._find_rollbacks()
-            sent = 0
             for records, end in self._pending():
-                sent += self._send(records)
-                self._save_offset(end)
-            return sent
+                sent = self._send(records)
+                self._save(offset=end)
+                yield sent
+            if time.monotonic() - self._tried >= RETRY_SECONDS:
+                self._retry()
         except Exception:
             # The failed request may have been carried out: look everything up again.
             self._client = None
             raise
 
     def finish(self) -> None:
-        """Tell MLflow how the run ended; to be called after ``deliver``."""
+        """Tell MLflow how the run ended, and try again what was set aside; after ``deliver``."""
         state = self.run.state
         self._client.set_terminated(state.run_id, state.status, state.ended_ms)
+        self._retry()
 
     def _connect(self) -> Any:
         for name, value in _ENVIRONMENT.items():
@@ -103,7 +120,7 @@ class Delivery:
         run = self._find_or_create(client, state)
         if run.info.run_id != state.run_id:
             self.run.update(run_id=run.info.run_id)
-            self._save_offset(0)
+            self._save(offset=0)
         if state.status == "RUNNING" and run.info.status != "RUNNING":
             client.update_run(run.info.run_id, status="RUNNING")
         describe(client, run, state.params, state.tags, state.inputs)
@@ -122,7 +139,7 @@ class Delivery:
     def _pending(self) -> Iterator[tuple[list[Record], int]]:
         """Yield runs of undelivered records, each with the file position behind it."""
         path = self._run_dir / FILE_NAME
-        offset = self._load_offset()
+        offset = self._offset
         if offset > path.stat().st_size:  # a power failure took lines that had been delivered
             offset = 0
         with open(path, "rb") as file:
@@ -150,7 +167,7 @@ class Delivery:
                 self._client.log_batch(run_id, metrics=part)
         for record in records:
             if isinstance(record, ArtifactRecord):
-                self._send_artifact(record)
+                self._try_artifact(record.artifact)
         return sum(map(len, fresh.values()))
 
     def _run_of(self, record: Record) -> str:
@@ -191,7 +208,7 @@ class Delivery:
         return [event for event in events if event.action == "rollback"]
 
     def _is_new(self, run_id: str, metric: Any, record: Record) -> bool:
-        """Compare with the server by step; curves may be measured again, so by value too.
+        """Compare with what the server has.
 
         Steps trained again after a rollback are new although the server has the abandoned ones.
         """
@@ -199,22 +216,38 @@ class Delivery:
         since = [
             e.time for e in self._rollbacks if not valued and e.at <= metric.step <= e.facts["step"]
         ]
-        return self._seen.adds(run_id, metric, valued, 1000 * max(since, default=0.0))
+        return self._seen.adds(run_id, metric, record, 1000 * max(since, default=0.0))
 
-    def _send_artifact(self, record: ArtifactRecord) -> None:
-        path = self._run_dir / record.artifact
+    def _retry(self) -> None:
+        """Try again what was set aside."""
+        self._tried = time.monotonic()
+        for name in list(self.set_aside):
+            self._try_artifact(name)
+        self._save(self._offset)
+
+    def _try_artifact(self, name: str) -> None:
+        """Send a file, or set it aside where the server answers and only the file is refused."""
+        try:
+            self._send_artifact(name)
+        except Exception as error:
+            self._client.get_run(self.run.state.run_id)  # raises where the server is away
+            if name not in self.set_aside:
+                logger.warning("%s could not be sent to MLflow (%s), will try again", name, error)
+            self.set_aside[name] = str(error)
+        else:
+            self.set_aside.pop(name, None)
+
+    def _send_artifact(self, name: str) -> None:
+        path = self._run_dir / name
         if not path.exists():
             logger.warning("%s no longer exists and is not sent to MLflow", path)
             return
-        inside = not Path(record.artifact).is_absolute()
-        parent = str(Path(record.artifact).parent) if inside else "."
+        parent = "." if Path(name).is_absolute() else str(Path(name).parent)
         send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
         target = str(Path(parent) / path.name) if path.is_dir() else parent
         send(self.run.state.run_id, str(path), None if target == "." else target)
 
-    def _load_offset(self) -> int:
-        return int(json.loads(self._cursor.read_bytes())["offset"]) if self._cursor.exists() else 0
-
-    def _save_offset(self, offset: int) -> None:
+    def _save(self, offset: int) -> None:
+        self._offset = offset
         with atomic_write(self._cursor) as file:
-            file.write(json.dumps({"offset": offset}).encode())
+            file.write(json.dumps({"offset": offset, "set_aside": self.set_aside}).encode())

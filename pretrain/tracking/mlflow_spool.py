@@ -48,7 +48,7 @@ class Spool:
         """Wait a bounded time for the last delivery, which says how the run ended."""
         self._closing.set()
         self._thread.join(self._patience)
-        if self._thread.is_alive() or not self._reached:
+        if self._thread.is_alive() or not self._reached or self._delivery.set_aside:
             logger.warning(
                 "MLflow has not received all of this run; `convbert track sync` delivers the rest"
             )

@@ -1,7 +1,5 @@
-"""A run directory's side of MLflow: its identity in ``mlflow.json``, and who may write to it."""
+"""A run directory's side of MLflow: its identity in ``mlflow.json``."""
 
-import fcntl
-import os
 import threading
 import time
 import uuid
@@ -14,7 +12,6 @@ from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
 
 RUN_FILE = "mlflow.json"
-LOCK_FILE = ".tracking.lock"
 PARAM_CHARACTERS = 6000  # the longest parameter value that MLflow takes
 
 
@@ -118,26 +115,6 @@ class TrackedRun:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def exclusive(run_dir: Path) -> int:
-    """Lock ``run_dir`` for one tracking process; return what ``release`` takes.
-
-    The system releases it when the process dies. Raises ``UserError`` where it is taken.
-    """
-    descriptor = os.open(run_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise UserError(f"{run_dir}: tracked by a running process; wait until it ends") from error
-    return descriptor
-
-
-def release(lock: int) -> None:
-    """Give the run directory free, also where forked processes still hold the descriptor."""
-    fcntl.flock(lock, fcntl.LOCK_UN)
-    os.close(lock)
 
 
 def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -14,6 +14,10 @@ from typing import Any, Literal, Protocol
 
 from convbert.models.errors import UserError
 from convbert.pretrain.tracking import inbox
+from convbert.pretrain.tracking.claim import (
+    Claim,
+    claim_for_training,
+)
 from convbert.pretrain.tracking.metrics_log import (
     FILE_NAME,
     ArtifactRecord,
@@ -27,14 +31,13 @@ from convbert.pretrain.tracking.metrics_log import (
 from convbert.pretrain.tracking.mlflow_calls import SQLITE
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.mlflow_spool import Spool
+from convbert.pretrain.tracking.stopped_run import deliver
 from convbert.pretrain.tracking.system import SystemSampler
 from convbert.pretrain.tracking.tracked_run import (
     DataInput,
     RunState,
     TrackedRun,
-    exclusive,
     flatten,
-    release,
 )
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -108,26 +111,22 @@ class SilentTracker:
 
 
 class RunTracker:
-    """The tracker of rank 0: a log file and, unless switched off, the thread that ships it.
-
-    ``ends`` says whether closing it ends the run, as it does for a training.
-    """
+    """The tracker of rank 0: a log file and, unless switched off, the thread that ships it."""
 
     def __init__(
         self,
         run_dir: Path,
         log: MetricsLog,
-        lock: int,
+        claim: Claim,
+        run: TrackedRun | None,
         spool: Spool | None,
-        *,
-        ends: TrackedRun | None = None,
-        sampler: SystemSampler | None = None,
+        sampler: SystemSampler | None,
     ) -> None:
         self._run_dir = run_dir
         self._log = log
-        self._lock = lock
+        self._claim = claim
+        self._run = run
         self._spool = spool
-        self._ends = ends
         self._sampler = sampler
         self._looked = time.monotonic()
 
@@ -170,10 +169,7 @@ class RunTracker:
 
     def artifact(self, path: Path) -> None:
         """Append the file's path, relative to the run directory where it lies inside."""
-        absolute, root = Path(path).resolve(), self._run_dir.resolve()
-        inside = absolute.is_relative_to(root)
-        name = absolute.relative_to(root) if inside else absolute
-        self._log.append(ArtifactRecord(str(name), now()))
+        self._log.append(ArtifactRecord.of(self._run_dir, path))
 
     def flush(self) -> None:
         """Force the log to the disk."""
@@ -187,11 +183,11 @@ class RunTracker:
         inbox.take_over(self._run_dir, self._log)
         self._log.sync()
         self._log.close()
-        if self._ends is not None:
-            self._ends.end(status)
+        if self._run is not None:
+            self._run.end(status)
         if self._spool is not None:
             self._spool.close()
-        release(self._lock)
+        self._claim.release()
         # Who handed in since the inbox was emptied found the run still held.
         if inbox.waiting(self._run_dir):
             with contextlib.suppress(UserError):
@@ -210,6 +206,7 @@ def open_tracker(
     resume_step: int | None,
     inputs: Sequence[DataInput] = (),
     sample_seconds: float | None = None,
+    claim: Claim | None = None,
 ) -> Tracker:
     """Open the tracker of the training of ``run_dir``; only rank 0 passes ``enabled``.
 
@@ -217,16 +214,16 @@ def open_tracker(
     ``"off"`` means no MLflow. ``resume_step`` s forgets what the file holds after step s, None
     appends to it. ``params`` may be nested; they reach MLflow with dotted names. A run directory
     keeps its MLflow run for life: resuming continues the same one. ``sample_seconds`` is how often
-    the machine is looked at. Raises ``UserError`` for an unusable URI, and where another process
-    tracks the run.
+    the machine is looked at. ``claim`` is what ``claim_for_training`` gave, which is called here
+    otherwise; the tracker releases it. Raises ``UserError`` for an unusable URI, and as
+    ``claim_for_training`` where another process tracks the run.
     """
     if not enabled:
         return SilentTracker()
-    run_dir.mkdir(parents=True, exist_ok=True)
-    uri = resolve_uri(run_dir, tracking_uri)
-    lock = exclusive(run_dir)
+    claim = claim or claim_for_training(run_dir)
     try:
         run, spool = None, None
+        uri = resolve_uri(run_dir, tracking_uri)
         if uri != OFF:
             described = RunState(
                 tracking_uri=uri,
@@ -240,7 +237,7 @@ def open_tracker(
             spool = Spool(Delivery(run_dir, run, rewound=resume_step is not None))
         log = MetricsLog(run_dir / FILE_NAME, resume_step=resume_step)
     except Exception:
-        release(lock)
+        claim.release()
         raise
     sampler = None
     if sample_seconds is not None:
@@ -248,7 +245,7 @@ def open_tracker(
         sampler.start()
     if spool is not None:
         spool.start()
-    return RunTracker(run_dir, log, lock, spool, ends=run, sampler=sampler)
+    return RunTracker(run_dir, log, claim, run, spool, sampler)
 
 
 def add_to_run(
@@ -256,26 +253,17 @@ def add_to_run(
 ) -> Tracker:
     """Open a tracker that adds curves and artifacts to a run, and leaves its outcome as it is.
 
-    Where another process tracks the run, its training usually, what is added is handed over to it.
-    Raises ``UserError`` for an unusable URI.
+    It keeps nobody from the run before it is closed. Then it hands in what was added, to the
+    process that tracks the run, its training usually, and delivers it where there is none. Raises
+    ``UserError`` for an unusable URI.
     """
     uri = resolve_uri(run_dir, tracking_uri)
-    try:
-        lock = exclusive(run_dir)
-    except UserError:
-        return inbox.InboxTracker(run_dir, sync)
-    try:
-        spool = None
-        if uri != OFF:
-            described = RunState(tracking_uri=uri, experiment=experiment, run_name=run_name)
-            spool = Spool(Delivery(run_dir, TrackedRun.add(run_dir, described)))
-        log = MetricsLog(run_dir / FILE_NAME)
-    except Exception:
-        release(lock)
-        raise
-    if spool is not None:
-        spool.start()
-    return RunTracker(run_dir, log, lock, spool)
+    described = RunState(tracking_uri=uri, experiment=experiment, run_name=run_name)
+
+    def opened() -> TrackedRun | None:
+        return None if uri == OFF else TrackedRun.add(run_dir, described)
+
+    return inbox.InboxTracker(run_dir, lambda: deliver(run_dir, opened))
 
 
 def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
@@ -304,29 +292,11 @@ def sync(run_dir: Path, tracking_uri: str | None = None) -> int:
     KILLED. Raises ``UserError`` where the run is alive, was never tracked, or the server cannot
     be reached.
     """
-    sent = _sync_once(run_dir, tracking_uri)
-    while inbox.waiting(run_dir):  # handed in meanwhile, by a process that found the run held
-        sent += _sync_once(run_dir, tracking_uri)
-    return sent
 
-
-def _sync_once(run_dir: Path, tracking_uri: str | None) -> int:
-    lock = exclusive(run_dir)
-    try:
-        if inbox.waiting(run_dir):
-            log = MetricsLog(run_dir / FILE_NAME)
-            inbox.take_over(run_dir, log)
-            log.close()
+    def opened() -> TrackedRun:
         run = TrackedRun.load(run_dir, tracking_uri)
         if run.state.status == "RUNNING":
             run.end("KILLED")
-        delivery = Delivery(run_dir, run)
-        try:
-            sent = delivery.deliver()
-            delivery.finish()
-        except Exception as error:
-            uri = run.state.tracking_uri
-            raise UserError(f"{uri}: could not deliver {run_dir} ({error})") from error
-        return sent
-    finally:
-        release(lock)
+        return run
+
+    return deliver(run_dir, opened)

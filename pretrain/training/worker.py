@@ -31,6 +31,7 @@ def train(path: Path, stop: StopRequest) -> bool:
 
     from convbert.data_pipeline.damage import DamageLog
     from convbert.data_pipeline.tokenizer import Tokenizer
+    from convbert.pretrain.tracking.claim import claim_for_training
     from convbert.pretrain.tracking.tracker import open_tracker
     from convbert.pretrain.training.engine import init_distributed
     from convbert.pretrain.training.phases import PhasedLoader, Timeline
@@ -42,6 +43,8 @@ def train(path: Path, stop: StopRequest) -> bool:
     config = run.open()
     if config.threads:
         torch.set_num_threads(config.threads)
+    # Before anything in the directory is touched: another training may be writing a checkpoint.
+    claim = claim_for_training(path) if os.environ.get("RANK", "0") == "0" else None
     config = settle(config, init_distributed(config.guards.hang_seconds))
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     tokenizer = Tokenizer.load(config.data.tokenizer)
@@ -74,6 +77,7 @@ def train(path: Path, stop: StopRequest) -> bool:
         resume_step=start,
         inputs=data_inputs(timeline),
         sample_seconds=config.tracking.system_seconds,
+        claim=claim,
     )
     status: str = "FAILED"
     title = f"{run.name}, {config.precision} on {world} x {hardware()}, {config.deepspeed}"

@@ -10,8 +10,10 @@ from forked import Zygote
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
+from convbert.models.errors import TRANSIENT
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.guards.watchdog import HUNG
+from convbert.pretrain.tracking.claim import claim_for_training
 from convbert.pretrain.tracking.tracker import sync
 
 pytestmark = pytest.mark.integration
@@ -148,3 +150,17 @@ def test_a_hang_names_the_late_process_and_dumps_all_stacks(zygote: Zygote, tmp_
     stacks = [(tmp_path / "hang" / f"rank-0000{rank}.txt").read_text() for rank in (0, 1)]
     assert "time.sleep" in stacks[1] or "faults.py" in stacks[1]
     assert "all_reduce" in stacks[0]
+
+
+def test_a_second_start_touches_nothing_of_a_running_training(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    writing = run / "checkpoints" / ".tmp-step-00000004"
+    writing.mkdir(parents=True)
+    claim = claim_for_training(run)
+    assert zygote.start(run, processes=1).wait() == [TRANSIENT]
+    assert writing.is_dir()
+    claim.release()
+    zygote.finish(run)
+    assert not writing.exists()

@@ -2,6 +2,8 @@
 
 import json
 import math
+import resource
+import tracemalloc
 
 import pytest
 
@@ -11,7 +13,9 @@ from convbert.pretrain.tracking.metrics_log import (
     CurvePoint,
     MetricsLog,
     StepRecord,
+    encode,
     read_records,
+    rewind,
 )
 
 
@@ -110,3 +114,39 @@ def test_reopening_without_a_step_keeps_everything(tmp_path):
     write_steps(path, [1, 2])
     write_steps(path, [3])
     assert steps_in(path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("room", [0, 1, 30])
+def test_a_line_that_the_disk_has_no_room_for_leaves_nothing(tmp_path, room):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    log.append(StepRecord(1, 1000.0, 1e12, {"loss": 1.0}))
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A limit on the size of files acts like a full disk: a part is written, then nothing more.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            log.append(StepRecord(2, 1000.0, 1e12, {"loss": 1.0}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    log.append(StepRecord(3, 1000.0, 1e12, {"loss": 1.0}))
+    log.close()
+    assert steps_in(path) == [1, 3]
+
+
+def test_a_log_is_repaired_and_rewound_in_little_memory(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    values = {f"metric/{number}": 1.0 for number in range(20)}
+    lines = (encode(StepRecord(step, 0.0, step * 1e12, values)) for step in range(1, 5001))
+    path.write_bytes(b"".join(lines) + b"torn")
+    assert path.stat().st_size > 1_500_000
+    tracemalloc.start()
+    log = MetricsLog(path, resume_step=4000)
+    assert rewind(path, 3000) == 1000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    log.close()
+    assert peak < 300_000
+    assert steps_in(path) == list(range(1, 3001))

@@ -1,7 +1,6 @@
 """What reaches a real MLflow store (SQLite): every record once, in one run, also after trouble."""
 
 import json
-import shutil
 import sys
 import time
 from collections import Counter
@@ -19,19 +18,6 @@ from convbert.pretrain.tracking.tracked_run import DataInput, RunState, TrackedR
 from convbert.pretrain.tracking.tracker import add_to_run, open_tracker, resolve_uri, sync
 
 DEAD = "http://127.0.0.1:9"  # the discard port: connections are refused
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def store(empty_store, tmp_path):
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
 SHARDS = DataInput(
@@ -75,7 +61,7 @@ def history(uri, key):
     return [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
 
 
-def test_a_run_arrives_whole(tmp_path, store):
+def test_a_run_arrives_whole(tmp_path, store, start, log_steps, only_run, history):
     tracker = start(tmp_path / "run", store)
     log_steps(tracker, range(1, 2001))  # several batches of 1000 metrics
     tracker.curve_point(3e15, "mr/accuracy", 0.71, low=0.70, high=0.72, scores=[0.70, 0.71, 0.72])
@@ -110,7 +96,7 @@ def log_seed(tracker, seed, *values):
         tracker.curve_point(number * 1e12, "mr/accuracy", value, within=key)
 
 
-def test_seeds_are_nested_runs_which_arrive_once(tmp_path, store):
+def test_seeds_are_nested_runs_which_arrive_once(tmp_path, store, start, add):
     run_dir = tmp_path / "run"
     start(run_dir, store, inputs=[SHARDS]).close("KILLED")
     for _ in range(2):  # the second time with one more checkpoint
@@ -144,7 +130,7 @@ def test_seeds_are_nested_runs_which_arrive_once(tmp_path, store):
     assert {tag.key: tag.value for tag in read.tags} == {"mlflow.data.context": "training"}
 
 
-def test_an_evaluation_leaves_the_outcome_of_the_training(tmp_path, store):
+def test_an_evaluation_leaves_the_outcome_of_the_training(tmp_path, store, start, add, only_run):
     run_dir = tmp_path / "run"
     start(run_dir, store).close("FAILED")
     ended = only_run(store)[1].info
@@ -155,17 +141,21 @@ def test_an_evaluation_leaves_the_outcome_of_the_training(tmp_path, store):
     assert (after.status, after.end_time) == ("FAILED", ended.end_time)
     # The machine went down in the middle of the training, and now it is evaluated.
     TrackedRun.load(run_dir).update(status="RUNNING", ended_ms=None)
-    add(run_dir, store).close("FINISHED")
+    tracker = add(run_dir, store)
+    tracker.curve_point(2e12, "mr/accuracy", 0.66)
+    tracker.close("FINISHED")
     assert only_run(store)[1].info.status == "KILLED"
     other = tmp_path / "never tracked"
     other.mkdir()
     tracker = add(other, store)
     tracker.curve_point(1e12, "mr/accuracy", 0.65)
-    tracker.close("FAILED")
+    tracker.close("FINISHED")
     assert TrackedRun.load(other).state.status == "FINISHED"
 
 
-def test_the_machine_is_looked_at_while_a_run_is_tracked(tmp_path, store):
+def test_the_machine_is_looked_at_while_a_run_is_tracked(
+    tmp_path, store, start, log_steps, history
+):
     run_dir = tmp_path / "run"
     tracker = start(run_dir, store, sample_seconds=1.0)
     for step in range(1, 25):
@@ -181,7 +171,7 @@ def test_the_machine_is_looked_at_while_a_run_is_tracked(tmp_path, store):
     assert all(value > 0 for _, value in sent)
 
 
-def test_gpus_are_looked_at_where_there_are_some(tmp_path, monkeypatch):
+def test_gpus_are_looked_at_where_there_are_some(tmp_path, monkeypatch, start):
     """A stand-in for NVIDIA's library, which needs a GPU: that its units become MLflow's."""
     nvml = SimpleNamespace(
         nvmlInit=lambda: None,
@@ -204,7 +194,9 @@ def test_gpus_are_looked_at_where_there_are_some(tmp_path, monkeypatch):
     }
 
 
-def test_a_rollback_replaces_the_steps_that_are_trained_again(tmp_path, store):
+def test_a_rollback_replaces_the_steps_that_are_trained_again(
+    tmp_path, store, start, log_steps, history
+):
     run_dir = tmp_path / "run"
     tracker = start(run_dir, store)
     log_steps(tracker, range(1, 11))
@@ -224,7 +216,9 @@ def test_a_rollback_replaces_the_steps_that_are_trained_again(tmp_path, store):
     assert history(store, "guards/nan_rollback/first_sequence") == [(7, 72.0)]
 
 
-def test_a_resumed_run_continues_the_same_mlflow_run(tmp_path, store):
+def test_a_resumed_run_continues_the_same_mlflow_run(
+    tmp_path, store, start, log_steps, only_run, history
+):
     run_dir = tmp_path / "run"
     tracker = start(run_dir, store)
     log_steps(tracker, range(1, 31))
@@ -243,7 +237,9 @@ def test_a_resumed_run_continues_the_same_mlflow_run(tmp_path, store):
     assert [r.step for r in read_records(run_dir / "metrics.jsonl")] == list(range(1, 41))
 
 
-def test_a_dead_server_costs_nothing_and_sync_delivers_later(tmp_path, store):
+def test_a_dead_server_costs_nothing_and_sync_delivers_later(
+    tmp_path, store, start, log_steps, only_run, history
+):
     run_dir = tmp_path / "run"
     began = time.monotonic()
     tracker = start(run_dir, DEAD)
@@ -264,7 +260,9 @@ def test_a_dead_server_costs_nothing_and_sync_delivers_later(tmp_path, store):
     assert only_run(store)[1].info.status == "FINISHED"
 
 
-def test_an_answer_that_got_lost_does_not_double_anything(tmp_path, store, monkeypatch):
+def test_an_answer_that_got_lost_does_not_double_anything(
+    tmp_path, store, monkeypatch, start, log_steps, history
+):
     run_dir = tmp_path / "run"
     tracker = start(run_dir, DEAD)
     log_steps(tracker, range(1, 11))
@@ -291,7 +289,7 @@ def test_an_answer_that_got_lost_does_not_double_anything(tmp_path, store, monke
     assert Counter(step for step, _ in history(store, "loss")) == Counter(range(1, 11))
 
 
-def test_a_lost_position_does_not_double_anything(tmp_path, store):
+def test_a_lost_position_does_not_double_anything(tmp_path, store, start, log_steps):
     run_dir = tmp_path / "run"
     tracker = start(run_dir, store)
     log_steps(tracker, range(1, 6))
@@ -301,7 +299,7 @@ def test_a_lost_position_does_not_double_anything(tmp_path, store):
     assert sync(run_dir) == 0
 
 
-def test_a_curve_that_is_measured_again_is_delivered_again(tmp_path, store):
+def test_a_curve_that_is_measured_again_is_delivered_again(tmp_path, store, start, history):
     run_dir = tmp_path / "run"
     for value in (0.5, 0.6, 0.6):
         tracker = start(run_dir, store)
@@ -310,7 +308,7 @@ def test_a_curve_that_is_measured_again_is_delivered_again(tmp_path, store):
     assert sorted(history(store, "mr/accuracy")) == [(1000, 0.5), (1000, 0.6)]
 
 
-def test_sync_marks_a_run_that_died_silently(tmp_path, store):
+def test_sync_marks_a_run_that_died_silently(tmp_path, store, only_run, history):
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     described = RunState(tracking_uri=store, experiment="pretraining", run_name="tiny")
@@ -323,7 +321,7 @@ def test_sync_marks_a_run_that_died_silently(tmp_path, store):
     assert history(store, "loss") == [(1, 2.0)]
 
 
-def test_two_processes_cannot_track_one_run(tmp_path):
+def test_two_processes_cannot_track_one_run(tmp_path, start):
     run_dir = tmp_path / "run"
     tracker = start(run_dir, "off")
     with pytest.raises(UserError, match="tracked by a running process"):
@@ -332,7 +330,7 @@ def test_two_processes_cannot_track_one_run(tmp_path):
     start(run_dir, "off", resume_step=0).close("FINISHED")
 
 
-def test_off_keeps_the_file_and_touches_no_mlflow(tmp_path):
+def test_off_keeps_the_file_and_touches_no_mlflow(tmp_path, start, log_steps):
     run_dir = tmp_path / "run"
     tracker = start(run_dir, "off")
     log_steps(tracker, [1])
@@ -378,7 +376,9 @@ def test_where_a_run_is_tracked(tmp_path, monkeypatch):
         resolve_uri(run_dir, f"sqlite:///{tmp_path / 'nowhere' / 'm.db'}")
 
 
-def test_evaluation_reaches_the_run_of_a_training_that_goes_on(store, tmp_path, monkeypatch):
+def test_evaluation_reaches_the_run_of_a_training_that_goes_on(
+    store, tmp_path, monkeypatch, start, add, log_steps, only_run, history
+):
     run_dir = tmp_path / "run"
     training = start(run_dir, store, resume_step=0)
     log_steps(training, [1, 2])
@@ -403,7 +403,9 @@ def test_evaluation_reaches_the_run_of_a_training_that_goes_on(store, tmp_path, 
     assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["curve.png"]
 
 
-def test_evaluation_that_ends_after_the_training_delivers_itself(store, tmp_path):
+def test_evaluation_that_ends_after_the_training_delivers_itself(
+    store, tmp_path, start, add, log_steps, history
+):
     run_dir = tmp_path / "run"
     training = start(run_dir, store, resume_step=0)
     log_steps(training, [1])
@@ -415,19 +417,23 @@ def test_evaluation_that_ends_after_the_training_delivers_itself(store, tmp_path
     assert sync(run_dir) == 0
 
 
-def test_what_is_handed_in_while_the_other_process_ends_is_not_left_behind(store, tmp_path):
+def test_what_is_handed_in_while_the_other_process_ends_is_not_left_behind(
+    store, tmp_path, monkeypatch, start, add, history
+):
     run_dir = tmp_path / "run"
     start(run_dir, store, resume_step=0).close("FINISHED")
     first, second = add(run_dir, store), add(run_dir, store)
     first.curve_point(4e9, "sst2/accuracy", 0.7)
     second.curve_point(8e9, "sst2/accuracy", 0.8)
-    close_log = first._log.close
+    finish = Delivery.finish
 
-    def hand_in_late() -> None:  # the inbox was emptied, the run is not released yet
+    def hand_in_late(delivery) -> None:  # the inbox was emptied, the run is not released yet
+        monkeypatch.setattr(Delivery, "finish", finish)
         second.close("FINISHED")
-        close_log()
+        assert waiting(run_dir)
+        finish(delivery)
 
-    first._log.close = hand_in_late
+    monkeypatch.setattr(Delivery, "finish", hand_in_late)
     first.close("FINISHED")
     assert history(store, "sst2/accuracy") == [(4, 0.7), (8, 0.8)]
     assert not waiting(run_dir)
