@@ -43,7 +43,8 @@ def finetune(
         bool, typer.Option("--predict", help="Write prediction files, GLUE's and SQuAD's too.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(help="Processes at once; default one per core.", min=1)
+        int | None,
+        typer.Option(help="Processes at once; default one per GPU, else per core.", min=1),
     ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="Of a Hugging Face model without vocab.txt.")

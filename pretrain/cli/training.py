@@ -65,7 +65,7 @@ def study(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs of each variant.", min=1)] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Runs at once; default one per core.", min=1)
+        int | None, typer.Option(help="Runs at once; default one per GPU, else per core.", min=1)
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show and write the plan.")] = False,
 ) -> None:

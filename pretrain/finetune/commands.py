@@ -1,5 +1,6 @@
 """What the commands of evaluation do, as functions: progress bars, tables, files."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,9 +72,10 @@ def _progress(total: int) -> Iterator[OnResult]:
 
         def show(label: str, result: FinetuneResult) -> None:
             progress.advance(bar)
+            diverged = "" if math.isfinite(result.train_loss) else "; diverged, lower the rate"
             console.print(
                 f"{result.task}, {label}, seed {result.seed}: {result.metric} "
-                f"{result.score:.4f} ({result.seconds:.0f} s)",
+                f"{result.score:.4f} ({result.seconds:.0f} s){diverged}",
                 highlight=False,
             )
 

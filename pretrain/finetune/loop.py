@@ -18,6 +18,7 @@ from convbert.pretrain.finetune.data import (
     evaluation_batches,
     training_batches,
 )
+from convbert.pretrain.finetune.device import training_autocast
 from convbert.pretrain.finetune.kinds import PROBLEMS, build_head, prepare
 from convbert.pretrain.finetune.layer_rates import parameter_groups
 from convbert.pretrain.finetune.metrics import METRICS
@@ -31,10 +32,12 @@ from convbert.pretrain.training.schedule import ScheduleConfig, learning_rate
 class FinetuneResult(BaseModel):
     """What one fine-tuning measured: ``scores[split][metric]``, for each split with labels.
 
-    ``predictions`` holds those of the splits that were asked for, in file order.
+    ``predictions`` holds those of the splits that were asked for, in file order. ``train_loss`` is
+    NaN where the training diverged.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # NaN is not JSON: as a string it can be read back.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     task: str
     metric: str
@@ -55,8 +58,9 @@ def finetune(
 ) -> FinetuneResult:
     """Fine-tune a copy of ``encoder`` on ``task`` and measure it on the held-out rows.
 
-    The same arguments give the same result on the same machine and thread count. Raises
-    ``UserError`` for unusable task files and for a tokenizer that does not fit the encoder.
+    It computes where the encoder is. On a CPU the same arguments give the same result on the same
+    machine and thread count. Raises ``UserError`` for unusable task files and for a tokenizer that
+    does not fit the encoder.
     """
     return finetune_prepared(encoder, prepare(task, tokenizer), seed=seed)
 
@@ -156,7 +160,8 @@ def check_fit(config: EncoderConfig, data: TaskData) -> None:
 def _update(model: TaskModel, optimizer: AdamW, data: TaskData, batch: LabelledBatch) -> float:
     task = data.task
     batch = batch.to(model.device)
-    loss = PROBLEMS[task.kind].loss(task, model(batch), batch)
+    with training_autocast(model.device):
+        loss = PROBLEMS[task.kind].loss(task, model(batch), batch)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), task.recipe.clip)

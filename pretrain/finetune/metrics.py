@@ -17,8 +17,8 @@ Span = tuple[int, int, str]
 
 def _correlation(measure: Callable[..., tuple[float, float]]) -> Score:
     def score(labels: Sequence[float], predictions: Sequence[float]) -> float:
-        # Undefined for a constant predictor, which has learned nothing.
-        if np.ptp(np.asarray(predictions)) == 0:
+        # Undefined for a constant predictor, or one that diverged: neither has learned anything.
+        if not 0 < np.ptp(np.asarray(predictions)) < np.inf:
             return 0.0
         return float(measure(labels, predictions)[0])
 

@@ -2,12 +2,12 @@
 
 import functools
 import multiprocessing
-import os
 import pickle
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.pretrain.finetune.data import TaskData
+from convbert.pretrain.finetune.device import compute_device, default_workers
 from convbert.pretrain.finetune.loop import FinetuneResult, check_fit, finetune_prepared
 
 Start = Encoder | EncoderConfig
@@ -26,7 +27,7 @@ Start = Encoder | EncoderConfig
 class Spread(BaseModel):
     """One measure over several seeds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     median: float
     low: float
@@ -64,21 +65,23 @@ def finetune_all(
 ) -> dict[str, list[FinetuneResult]]:
     """Fine-tune every start with every seed; return the results by label, ordered by seed.
 
-    Each runs in one of ``workers`` processes (default: one per available core) on one thread, so
-    that the results do not depend on how many there are. ``keep`` asks for predictions too.
-    ``on_result`` is called in this process as each one ends.
+    Each runs in one of ``workers`` processes (default: one per visible GPU, or per available core
+    where there is none) on one thread, so that the results do not depend on how many there are.
+    The processes take the GPUs in turn. ``keep`` asks for predictions too. ``on_result`` is called
+    in this process as each one ends.
     """
     for start in starts.values():
         check_fit(_config(start), data)
-    count = min(workers or len(os.sched_getaffinity(0)), len(starts) * len(seeds))
+    count = min(workers or default_workers(), len(starts) * len(seeds))
     results: dict[str, list[FinetuneResult]] = {label: [] for label in starts}
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    numbers = context.SimpleQueue()
+    for number in range(count):
+        numbers.put(number)
     with (
         tempfile.TemporaryDirectory(prefix="finetune-") as folder,
         ProcessPoolExecutor(
-            count,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=torch.set_num_threads,
-            initargs=(1,),
+            count, mp_context=context, initializer=_start_worker, initargs=(numbers,)
         ) as pool,
     ):
         jobs = _jobs(starts, data, seeds, keep, Path(folder))
@@ -129,6 +132,13 @@ def _jobs(
     return jobs
 
 
+def _start_worker(numbers: "SimpleQueue[int]") -> None:
+    """Use one thread and, where there are GPUs, the one that this worker's number falls to."""
+    torch.set_num_threads(1)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(numbers.get() % torch.cuda.device_count())
+
+
 @functools.cache
 def _load(path: Path) -> TaskData:
     """Read the task once per worker process."""
@@ -142,4 +152,5 @@ def _work(job: _Job) -> FinetuneResult:
         encoder = Encoder(job.config)
     if job.weights is not None:
         encoder.load_state_dict(load_file(job.weights))
+    encoder.to(compute_device())
     return finetune_prepared(encoder, _load(job.data), seed=job.seed, keep=job.keep)

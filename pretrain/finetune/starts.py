@@ -10,6 +10,7 @@ from convbert.models.errors import UserError
 from convbert.models.pretraining import build_model
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.exchange.trained_model import PretrainingModel, kept_encoder, load_model
+from convbert.pretrain.finetune.device import compute_device
 from convbert.pretrain.finetune.runs import Start
 from convbert.pretrain.run_directory import RunDirectory
 from convbert.pretrain.tracking.tracker import Tracker, add_to_run
@@ -31,16 +32,20 @@ class Checkpoints:
     """Chosen checkpoints of one run, and the same model before any training."""
 
     def __init__(self, run: RunDirectory, steps: Sequence[int] = (), average: int = 1) -> None:
-        """Choose ``steps``, or all there are; raises ``UserError`` where there is none.
+        """Choose ``steps``, or all that ``average`` allows; ``UserError`` where there is none.
 
         The weights of ``average`` checkpoints up to each step are averaged.
         """
         self._average = average
         self.run = run
         self.config = run.open()
-        self.steps = list(steps or checkpoint.steps(run.checkpoints))
+        present = checkpoint.steps(run.checkpoints)
+        self.steps = list(steps or present[average - 1 :])
         if not self.steps:
-            raise UserError(f"{run.checkpoints}: no checkpoint to evaluate; train the run first")
+            remedy = "keep more (checkpoint.keep_last)" if present else "train the run first"
+            raise UserError(
+                f"{run.checkpoints}: {len(present)} checkpoints, {average} are needed; {remedy}"
+            )
         timeline = Timeline.load(self.config)
         self.networks = self.config.model.build(timeline.corpora[0].vocab_size)
         self.tokenizer = Tokenizer.load(self.config.data.tokenizer)
@@ -59,13 +64,17 @@ class Checkpoints:
         return starts
 
     def models(self) -> Iterator[tuple[Place, PretrainingModel]]:
-        """Yield the networks one by one, the untrained ones first; those are always the same."""
+        """Yield the networks one by one on this process's device, the untrained ones first.
+
+        The untrained ones are always the same.
+        """
+        device = compute_device()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             untrained = build_model(self.networks)
-        yield self.places[0], untrained
+        yield self.places[0], untrained.to(device)
         for place in self.places[1:]:
-            yield place, load_model(self.run, place.step, self._average)[0]
+            yield place, load_model(self.run, place.step, self._average)[0].to(device)
 
     def tracker(self) -> Tracker:
         """Open the tracker of the run, to add to what its training logged."""

@@ -1,15 +1,14 @@
 """What ``convbert study`` does."""
 
-import os
 from pathlib import Path
 
 from rich.console import Console
 
+from convbert.pretrain.finetune.device import default_workers
 from convbert.pretrain.study.design import load_design
 from convbert.pretrain.study.driver import Stopped, carry_out, show_plan, write_sweep
 from convbert.pretrain.study.page import publish
-
-STOPPED = 75
+from convbert.pretrain.training.stopping import STOPPED
 
 
 def study(
@@ -22,8 +21,6 @@ def study(
     only_plan: bool,
 ) -> int:
     """Carry out a study as far as it is not done, and write its page; return the exit code."""
-    # Training has processes of its own; what this one loads of DeepSpeed must not ask for GPUs.
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
     console = Console(highlight=False)
     design = load_design(design_file, flops=flops, seeds=seeds)
     show_plan(design, console)
@@ -31,9 +28,8 @@ def study(
     if only_plan:
         console.print(f"{sweep}: the runs, for `convbert submit {design.recipe} --array`")
         return 0
-    count = workers or len(os.sched_getaffinity(0))
     try:
-        carry_out(design, root, count, console)
+        carry_out(design, root, workers or default_workers(), console)
     except Stopped:
         console.print(f"stopped; the same command continues {root}")
         return STOPPED

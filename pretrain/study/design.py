@@ -72,6 +72,12 @@ class StudyRun:
         return f"{self.variant}-seed{self.seed}"
 
     @property
+    def checkpoints(self) -> list[int]:
+        """The steps that the curves show; an interruption may leave checkpoints of others."""
+        every = self.settings["checkpoint.every"]
+        return [*range(every, self.steps, every), self.steps]
+
+    @property
     def overrides(self) -> list[str]:
         """The settings as ``key=value``."""
         return [f"{key}={json.dumps(value)}" for key, value in self.settings.items()]

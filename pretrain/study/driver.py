@@ -1,7 +1,8 @@
 """Run a study: every step is one command of the command line, left out when its result exists.
 
 So a study continues wherever it was interrupted: a finished step is skipped, and training goes on
-from its newest checkpoint. Several runs go on side by side, one process each.
+from its newest checkpoint. Several runs go on side by side, one process each, which take the GPUs
+in turn.
 """
 
 import os
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 
 import yaml
@@ -24,9 +26,11 @@ from rich.table import Table
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
 from convbert.pretrain.checkpoints.checkpoint import directory
+from convbert.pretrain.finetune.device import visible_gpus
 from convbert.pretrain.finetune.task import load_task
 from convbert.pretrain.study.design import Design, StudyRun, plan
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, CurvePoint, read_records
+from convbert.pretrain.training.stopping import STOPPED
 
 
 @dataclass(frozen=True)
@@ -54,15 +58,16 @@ class Commands:
         self._lock = threading.Lock()
         self._stopping = False
 
-    def run(self, step: Step, log: Path | None = None) -> None:
+    def run(self, step: Step, log: Path | None = None, gpu: str | None = None) -> None:
         """Run a step that is not done; raises ``UserError`` where its command fails.
 
-        After ``stop`` it raises ``Stopped`` instead.
+        It sees no other GPU than ``gpu``. After ``stop`` it raises ``Stopped`` instead.
         """
         if step.done():
             return
         self._console.print(f"[dim]$ convbert {shlex.join(step.arguments)}[/dim]", soft_wrap=True)
-        code = self._finish([sys.executable, "-m", "convbert.pretrain.cli", *step.arguments], log)
+        command = [sys.executable, "-m", "convbert.pretrain.cli", *step.arguments]
+        code = self._finish(command, log, gpu)
         if code and self._stopping:
             raise Stopped
         if code:
@@ -72,19 +77,20 @@ class Commands:
         if not step.done():
             raise UserError(f"{step.title}: ended without its result; run the command by hand")
 
-    def _finish(self, command: list[str], log: Path | None) -> int:
+    def _finish(self, command: list[str], log: Path | None, gpu: str | None = None) -> int:
+        chosen = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
         with open(log or os.devnull, "ab") as file:
             target = file if log else None
             with self._lock:
                 if self._stopping:
-                    return 75
+                    return STOPPED
                 # A session of its own: Ctrl-C reaches it once, through `stop`.
                 process = subprocess.Popen(
                     command,
                     stdout=target,
                     stderr=target,
                     start_new_session=True,
-                    env=self._environment,
+                    env=self._environment | chosen,
                 )
                 self._alive.add(process)
             try:
@@ -209,10 +215,18 @@ def _all_runs(
 ) -> None:
     waiting = [run for run in plan(design) if not finished(design, root, run)]
     began = time.monotonic()
+    gpus = visible_gpus()
+    seats: SimpleQueue[str | None] = SimpleQueue()
+    for number in range(workers):
+        seats.put(gpus[number % len(gpus)] if gpus else None)
 
     def work(run: StudyRun) -> None:
-        for step in run_steps(design, root, run):
-            commands.run(step, root / "logs" / f"{run.name}.log")
+        gpu = seats.get()
+        try:
+            for step in run_steps(design, root, run):
+                commands.run(step, root / "logs" / f"{run.name}.log", gpu)
+        finally:
+            seats.put(gpu)
 
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(work, run) for run in waiting]
@@ -258,7 +272,8 @@ def _settle(design: Design, root: Path) -> None:
 
 def write_sweep(design: Design, root: Path) -> Path:
     """Write all runs as a sweep, which ``convbert submit --array`` trains on a cluster."""
-    runs = {run.name: run.settings for run in plan(design)}
+    shared = dict(setting.split("=", 1) for setting in common_settings(root.resolve()))
+    runs = {run.name: shared | run.settings for run in plan(design)}
     root.mkdir(parents=True, exist_ok=True)
     with atomic_write(root / "sweep.yaml") as file:
         file.write(yaml.safe_dump(runs, sort_keys=False).encode())

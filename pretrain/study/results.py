@@ -8,7 +8,7 @@ import math
 import shutil
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scipy import stats
@@ -56,11 +56,19 @@ def collect(root: Path, runs: Sequence[StudyRun]) -> list[Variant]:
 
 def _variant(root: Path, name: str, runs: list[StudyRun]) -> Variant:
     paths = [root / "runs" / run.name for run in runs]
-    found = [read_run(path).curves for path in paths]
+    found = [_planned_curves(path, run) for path, run in zip(paths, runs, strict=True)]
     shared = [m for m in found[0] if all(m in curves for curves in found)]
     seconds = statistics.median(s for path in paths for s in _step_seconds(path))
     curves = {m: _curve(name, m, [curves[m] for curves in found]) for m in shared}
     return Variant(name, runs, curves, seconds)
+
+
+def _planned_curves(path: Path, run: StudyRun) -> dict[str, ReportCurve]:
+    """Read a run's curves without the checkpoints that an interruption left."""
+    return {
+        name: replace(curve, points=[p for p in curve.points if p.step in run.checkpoints])
+        for name, curve in read_run(path).curves.items()
+    }
 
 
 def _curve(variant: str, measure: str, curves: list[ReportCurve]) -> Curve:

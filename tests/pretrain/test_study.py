@@ -21,10 +21,12 @@ from convbert.models.errors import UserError
 from convbert.pretrain.cli import app
 from convbert.pretrain.finetune.runs import Spread
 from convbert.pretrain.report.curve import Curve, Point
+from convbert.pretrain.study.commands import study
 from convbert.pretrain.study.design import load_design, plan
 from convbert.pretrain.study.driver import Commands, data_steps, run_steps, write_sweep
 from convbert.pretrain.study.page import render
-from convbert.pretrain.study.results import Variant, difference
+from convbert.pretrain.study.results import Variant, collect, difference
+from convbert.pretrain.tracking.metrics_log import CurvePoint, MetricsLog, StepRecord
 
 
 def test_runs_of_the_shipped_study_use_the_same_flops():
@@ -58,6 +60,8 @@ def test_half_the_budget_is_half_the_updates_and_a_sweep_names_every_run(tmp_pat
     sweep = read_sweep(write_sweep(design, tmp_path))
     assert list(sweep) == [r.name for r in plan(design)]
     assert "seed=1" in sweep["conv-seed1"][1]
+    manifest = (tmp_path / "shards" / "manifest.json").resolve()
+    assert f'data.manifest="{manifest}"' in sweep["conv-seed1"][1]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +116,29 @@ def test_differences_are_paired_by_seed_and_the_page_says_what_they_support():
     single = render(design, [variant("electra", [4.0], runs[:1])])
     assert "| 4.000 |" in single
     assert "4.000 (" not in single, "one run has no range"
+
+
+def write_run(path, run, steps):
+    path.mkdir(parents=True)
+    (path / "config.yaml").write_text("{}")
+    log = MetricsLog(path / "metrics.jsonl")
+    for step in [0, *steps]:
+        log.append(CurvePoint("held_out/loss/mlm", 0.0, 1e6 * step, 5.0 - run.seed, {"step": step}))
+    log.append(StepRecord(run.steps, 0.0, 1e6 * run.steps, {"speed/step_seconds": 0.1}))
+    log.close()
+
+
+def test_a_checkpoint_that_an_interruption_left_is_no_point_of_the_curves(tmp_path):
+    design = load_design(None, flops=None, seeds=2)
+    runs = [run for run in plan(design) if run.variant == "electra"]
+    wanted = runs[0].checkpoints
+    assert (len(wanted), wanted[-1]) == (design.checkpoints, runs[0].steps)
+    write_run(tmp_path / "runs" / runs[0].name, runs[0], wanted)
+    stopped_at = wanted[-1] - 5
+    write_run(tmp_path / "runs" / runs[1].name, runs[1], [*wanted[:-1], stopped_at, wanted[-1]])
+    (found,) = collect(tmp_path, runs)
+    assert [p.step for p in found.curves["held_out/loss/mlm"].points] == wanted
+    assert found.final("held_out/loss/mlm").scores == [5.0, 4.0]
 
 
 def design_file(folder: Path) -> Path:
@@ -179,6 +206,15 @@ def test_commands_share_the_cores(tmp_path, monkeypatch, own, expected):
     show = [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"]
     assert Commands(Console(), threads=3)._finish(show, log) == 0
     assert log.read_text().strip() == expected
+
+
+def test_commands_see_the_gpu_of_their_run_and_choose_deepspeeds_accelerator(tmp_path, monkeypatch):
+    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
+    study(None, tmp_path, flops=None, seeds=None, workers=None, only_plan=True)
+    log = tmp_path / "log"
+    show = "import os; print([os.getenv(k) for k in ('CUDA_VISIBLE_DEVICES', 'DS_ACCELERATOR')])"
+    assert Commands(Console(), threads=1)._finish([sys.executable, "-c", show], log, "7") == 0
+    assert log.read_text().strip() == "['7', None]"
 
 
 def test_every_command_of_a_study_is_one_that_exists(tmp_path):
