@@ -1,7 +1,8 @@
 """What a report shows of one run, read from its directory: curves, losses, speed, settings."""
 
+import math
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ BINS = 400
 
 SHOWN = {"loss/total": "training loss", "speed/tokens_per_second": "tokens per second"}
 """Training metrics on the page, and what they are called there."""
+
+_SECONDS, _PROCESSES = "speed/step_seconds", "speed/processes"
+_USED = (*SHOWN, _SECONDS, _PROCESSES)
 
 
 @dataclass(frozen=True)
@@ -79,18 +83,27 @@ def read_run(path: Path) -> ReportRun:
     run = RunDirectory(path)
     if not run.config_file.is_file():
         raise UserError(f"{path}: not a run directory (no config.yaml in it)")
-    log = path / FILE_NAME
-    records = list(read_records(log)) if log.is_file() else []
-    curves = _logged(
-        [r for r in records if isinstance(r, CurvePoint) and r.within is None]
-    ) | _published(run.report)
-    track = _track([r for r in records if isinstance(r, StepRecord)])
+    points, steps = _read_log(path / FILE_NAME)
+    curves = _logged(points) | _published(run.report)
+    track = _track(steps)
     if not curves and not track.flops:
         raise UserError(
             f"{path}: no curve in report/ and nothing in {FILE_NAME} yet; train the run, then "
             f"`convbert finetune {path} --task TASK`"
         )
     return ReportRun(run.name, path, curves, track, _settings(run))
+
+
+def _read_log(path: Path) -> tuple[list[CurvePoint], list[StepRecord]]:
+    """Return the run's own curve points, and of the updates only the values that are used here."""
+    points, steps = [], []
+    for record in read_records(path) if path.is_file() else ():
+        if isinstance(record, CurvePoint) and record.within is None:
+            points.append(record)
+        elif isinstance(record, StepRecord):
+            values = {name: record.values[name] for name in _USED if name in record.values}
+            steps.append(replace(record, values=values))
+    return points, steps
 
 
 def _settings(run: RunDirectory) -> dict[str, str]:
@@ -129,9 +142,12 @@ def _published(folder: Path) -> dict[str, ReportCurve]:
 
 
 def _logged(records: list[CurvePoint]) -> dict[str, ReportCurve]:
-    """Collect the curve points of the log; of two at the same FLOPs the later counts."""
+    """Collect the curve points of the log; of two at the same FLOPs the later counts.
+
+    What is not a number, of a run that diverged, has no place on a curve.
+    """
     found: dict[str, dict[float, Measured]] = {}
-    for record in records:
+    for record in (r for r in records if math.isfinite(r.value)):
         extra = record.extra
         found.setdefault(record.curve, {})[record.flops] = Measured(
             record.flops,
@@ -164,15 +180,17 @@ def _hours(records: list[StepRecord]) -> list[float] | None:
     total, hours = 0.0, []
     for record in records:
         values = record.values
-        if "speed/step_seconds" not in values or "speed/processes" not in values:
+        if _SECONDS not in values or _PROCESSES not in values:
             return None
-        total += values["speed/step_seconds"] * values["speed/processes"] / 3600
+        total += values[_SECONDS] * values[_PROCESSES] / 3600
         hours.append(total)
     return hours
 
 
 def _thinned(records: list[StepRecord], name: str) -> list[tuple[float, float]]:
-    present = [(r.flops, r.values[name]) for r in records if name in r.values]
+    """Return at most ``BINS`` means; an update that was left out may have a loss of NaN."""
+    logged = [(r.flops, r.values[name]) for r in records if name in r.values]
+    present = [(flops, value) for flops, value in logged if math.isfinite(value)]
     share = -(-len(present) // BINS)
     parts = [present[start : start + share] for start in range(0, len(present), share or 1)]
     return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]

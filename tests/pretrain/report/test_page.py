@@ -1,6 +1,7 @@
 """The report says what the runs' files say, and nothing else."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -108,6 +109,21 @@ def test_of_a_measure_logged_twice_the_later_counts(tmp_path):
         log.write(json.dumps(line) + "\n")
     points = read_run(run).curves["held_out/accuracy"].points
     assert [p.value for p in points] == pytest.approx([0.9, 0.15, 0.2, 0.3])
+
+
+def test_what_is_not_a_number_is_left_out(tmp_path):
+    run = small_run(tmp_path / "run", "off", RISING)
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    spoilt = next(i for i, line in enumerate(lines) if '"step":' in line[:9])
+    record = json.loads(lines[spoilt])
+    record["values"]["loss/total"] = "nan"
+    lines[spoilt] = json.dumps(record)
+    curve = {"curve": "held_out/accuracy", "time": 1.0, "flops": 9e14, "value": "nan", "extra": {}}
+    (run / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(curve)]) + "\n")
+    found = read_run(run)
+    assert 9e14 not in [p.flops for p in found.curves["held_out/accuracy"].points]
+    assert all(math.isfinite(value) for _, value in found.track.metrics["loss/total"])
+    write_report([run], tmp_path / "r.html")
 
 
 def test_directories_that_cannot_be_shown(tmp_path):
