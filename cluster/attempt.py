@@ -1,19 +1,23 @@
-"""``python -m convbert.cluster.attempt begin|preflight|end``: the job script's bookkeeping.
+"""``python -m convbert.cluster.attempt begin|preflight|share|end``: the job script's bookkeeping.
 
 ``begin`` exits with 0 to go on, 1 where the limit of failures is reached, 3 where the run has
 finished already. ``preflight`` prints srun's options for the nodes to train on, if not all, and
-exits with 76 where nodes are unfit, with 78 where the check was cut off. ``end`` prints ``requeue
-NODE,NODE`` (``-`` for no nodes) or ``end``. What a person should know goes to stderr. No torch is
-imported, so it starts fast.
+exits with 76 where nodes are unfit, with 78 where the check was cut off; ``share`` does it without
+a check. ``end`` prints ``requeue NODE,NODE`` (``-`` for no nodes) or ``end``. What a person should
+know goes to stderr. Torch is imported only where there are fewer nodes than asked for, so it
+starts fast.
 """
 
 import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from convbert.cluster import decisions
+from convbert.cluster.division import largest_share
 from convbert.cluster.hostlist import expand
 from convbert.cluster.preflight.verdict import conclude
 from convbert.cluster.records import Attempt, JobRecords
@@ -57,9 +61,7 @@ def preflight(records: JobRecords, given: argparse.Namespace) -> int:
         given.code,
         given.policy,
         given.limits,
-        least=given.least,
-        batch=int(records.config().get("global_batch", 1)),
-        per_node=given.per_node,
+        partial(share, records, given),
     )
     if verdict.bad and given.policy != "ignore":
         records.exclude(verdict.bad)
@@ -67,11 +69,28 @@ def preflight(records: JobRecords, given: argparse.Namespace) -> int:
         current = _current(records)
         records.note(current.model_copy(update={"failed_nodes": sorted(verdict.bad)}))
         return decisions.BAD_NODE if verdict.bad or not verdict.unchecked else decisions.UNCHECKED
-    if len(verdict.use) < len(expand(os.environ["SLURM_JOB_NODELIST"])):
-        count = len(verdict.use)
-        names = ",".join(verdict.use)
-        print(f"--nodelist={names} --nodes={count} --ntasks={count * given.per_node}")
+    _print_nodes(verdict.use, given.per_node)
     return GO
+
+
+def share(records: JobRecords, given: argparse.Namespace, nodes: Sequence[str]) -> list[str]:
+    """Return as many of ``nodes`` as the run can train on; say so where these are not all."""
+    use = largest_share(
+        records.run_dir, nodes, least=given.least, most=given.most, per_node=given.per_node
+    )
+    if len(use) < len(nodes):
+        _say(
+            f"convbert: of {len(nodes)} nodes {len(use) or 'none'} can train: the processes of "
+            f"{given.least} or more nodes must divide the global batch of every phase"
+        )
+    return use
+
+
+def _print_nodes(use: Sequence[str], per_node: int) -> None:
+    """Print srun's options for the nodes to train on, if these are not all of the job."""
+    count = len(use)
+    if count < len(expand(os.environ["SLURM_JOB_NODELIST"])):
+        print(f"--nodelist={','.join(use)} --nodes={count} --ntasks={count * per_node}")
 
 
 def end(
@@ -125,7 +144,7 @@ def _tail(log: Path) -> str:
 def main(arguments: list[str]) -> int:
     """Parse and run; the exit code is the job script's branch."""
     parser = argparse.ArgumentParser(prog="convbert.cluster.attempt")
-    parser.add_argument("event", choices=("begin", "preflight", "end"))
+    parser.add_argument("event", choices=("begin", "preflight", "share", "end"))
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--retries", type=int, required=True)
     parser.add_argument("--code", type=int, default=0)
@@ -133,6 +152,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--cancelled", action="store_true")
     parser.add_argument("--policy", choices=("requeue", "continue", "ignore"), default="requeue")
     parser.add_argument("--least", type=int, default=1)
+    parser.add_argument("--most", type=int, default=0)
     parser.add_argument("--per-node", type=int, default=1)
     parser.add_argument(
         "--limits", type=PreflightLimits.model_validate_json, default=PreflightLimits()
@@ -143,6 +163,10 @@ def main(arguments: list[str]) -> int:
         return begin(records, given.retries)
     if given.event == "preflight":
         return preflight(records, given)
+    if given.event == "share":
+        nodes = expand(os.environ["SLURM_JOB_NODELIST"])
+        _print_nodes(share(records, given, nodes) or nodes, given.per_node)
+        return GO
     line = end(
         records,
         given.code,

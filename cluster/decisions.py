@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from convbert.cluster import scheduler
 from convbert.cluster.records import Attempt, JobRecords, Outcome
+from convbert.models.errors import TRANSIENT
 
 FINISHED, USER_ERROR, SAVED, BAD_NODE, HUNG, UNCHECKED = 0, 2, 75, 76, 77, 78
 FAILURES: tuple[Outcome, ...] = (
@@ -14,6 +15,7 @@ FAILURES: tuple[Outcome, ...] = (
     "unchecked",
     "crashed",
     "hung",
+    "interrupted",
     "lost",
 )
 REPEATED_OOM = 2
@@ -22,6 +24,7 @@ REPEATED_OOM = 2
 _SRUN_FAILURE = re.compile(
     r"^srun: error: (\S+): tasks? [\d,-]+: (?!Exited with exit code 75)(.*)", re.M
 )
+_STATUS = re.compile(r"Exited with exit code (\d+)")
 _CANCELLED = re.compile(r"\*\*\* (?:STEP|JOB) .* CANCELLED AT |^srun: .*Job step aborted", re.M)
 _KILLED = re.compile(r"Terminated|Killed|Alarm clock|User defined signal")
 _LATE = re.compile(r"(?:rank|,) \d+ \(([^\s,()]+), pid \d+\)")
@@ -49,6 +52,8 @@ def classify(code: int, log: str, *, cancelled: bool, stopping: bool) -> Outcome
         return "saved"
     if code == USER_ERROR:
         return "refused"
+    if TRANSIENT in (code, _first_status(log)):
+        return "interrupted"
     if code == HUNG:
         return "hung"
     if code == BAD_NODE:
@@ -69,12 +74,28 @@ def to_blame(outcome: Outcome, log: str, nodes: Sequence[str]) -> list[str]:
         late = {host.split(".")[0] for host in _LATE.findall(log)}
         found = [n for n in nodes if n.split(".")[0] in late]
         return found if len(found) < len(nodes) else []
-    match = _SRUN_FAILURE.search(_CANCELLED.split(log, maxsplit=1)[0])
-    if match is None or outcome not in FAILURES:
+    match = _first_failure(log)
+    if match is None or outcome not in FAILURES or outcome == "interrupted":
         return []
     if outcome == "unchecked" and _KILLED.match(match.group(2)):
         return []
     return [match.group(1)]
+
+
+def _first_failure(log: str) -> re.Match[str] | None:
+    """Return srun's line about the task that failed first: its node, and how it ended."""
+    return _SRUN_FAILURE.search(_CANCELLED.split(log, maxsplit=1)[0])
+
+
+def _first_status(log: str) -> int | None:
+    """Return the status of the task that failed first, None where a signal or nothing ended it.
+
+    srun's own is the highest of all: that of a process that was killed, because it waited for one
+    that had left, outdoes the other's.
+    """
+    match = _first_failure(log)
+    status = match and _STATUS.fullmatch(match[2])
+    return int(status[1]) if status else None
 
 
 def failures_in_a_row(attempts: list[Attempt], reached: int) -> list[Attempt]:

@@ -5,10 +5,12 @@ and queues one array for each; the job script of the run does that while it trai
 ``convbert follow`` does it from a login node. Training never waits for an evaluation.
 """
 
+import fcntl
 import json
-import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,12 +32,12 @@ class Evaluation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tasks: list[str] = Field(min_length=1)
-    data_dir: Path | None = None
+    every_seconds: ClassVar[int] = 60  # how often the job script looks
+
+    tasks: dict[str, Path] = Field(min_length=1, description="each with the folder of its files")
     seeds: int = Field(3, gt=0)
     partition: Names | None = None
     time: Duration = "4:00:00"
-    every_seconds: int = Field(60, gt=0, description="how often the job script looks")
 
     def save(self, run_dir: Path) -> None:
         """Keep the plan with the run."""
@@ -50,6 +52,28 @@ class Evaluation(BaseModel):
         if not path.is_file():
             raise UserError(f"{path}: missing; submit the run with --evaluate TASK")
         return cls.model_validate_json(path.read_text())
+
+
+def locate(tasks: Sequence[str], data_dir: Path | None) -> dict[str, Path]:
+    """Return each task, absolute where it is a file, with the absolute folder of its files.
+
+    A job starts in another directory, so everything is looked up, and read, when it is submitted.
+    Raises ``UserError`` for a task, or a file of one, that cannot be used.
+    """
+    # Only here: both load torch, and the job script looks for checkpoints once a minute.
+    from convbert.pretrain.finetune.commands import load_tasks
+    from convbert.pretrain.finetune.sources import read_splits
+    from convbert.pretrain.finetune.task import match_tasks
+
+    found = {}
+    names = match_tasks(tasks)
+    for name, task in zip(names, load_tasks(names, data_dir, []), strict=True):
+        read_splits(task)
+        path = Path(name)
+        is_file = path.is_file()
+        folder = data_dir or (path.parent if is_file else Path())
+        found[str(path.resolve()) if is_file else name] = folder.resolve()
+    return found
 
 
 def permanent_steps(records: JobRecords) -> list[int]:
@@ -68,16 +92,19 @@ def follow(run_dir: Path) -> list[str]:
     plan, records = Evaluation.load(run_dir), JobRecords(run_dir)
     site = Site.model_validate(yaml.safe_load((run_dir / "slurm" / "site.yaml").read_text()))
     path = run_dir / "slurm" / _QUEUED
-    queued: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
     jobs = []
-    for step in permanent_steps(records):
-        if str(step) in queued:
-            continue
-        job = submit_evaluation(run_dir, site, plan, step)
-        queued[str(step)] = job
-        with atomic_write(path) as file:
-            file.write(json.dumps(queued, indent=1).encode() + b"\n")
-        jobs.append(job)
+    # A look that the job script has started may still be at work when the next one begins.
+    with (run_dir / "slurm" / f".{_QUEUED}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        queued: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+        for step in permanent_steps(records):
+            if str(step) in queued:
+                continue
+            job = submit_evaluation(run_dir, site, plan, step)
+            queued[str(step)] = job
+            with atomic_write(path) as file:
+                file.write(json.dumps(queued, indent=1).encode() + b"\n")
+            jobs.append(job)
     return jobs
 
 
@@ -100,8 +127,7 @@ def evaluation_script(run_dir: Path, site: Site, plan: Evaluation, step: int) ->
         networked=False,
         partition=plan.partition,
         time=plan.time,
-        tasks=[os.path.abspath(t) if t.endswith((".yaml", ".yml")) else t for t in plan.tasks],
-        data_dir=str(plan.data_dir.resolve()) if plan.data_dir else None,
+        tasks={task: str(folder) for task, folder in plan.tasks.items()},
         seeds=plan.seeds,
         step=step,
     )

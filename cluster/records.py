@@ -31,6 +31,7 @@ Outcome = Literal[
     "unchecked",  # preflight was cut off: cancelled, preempted or not started
     "crashed",
     "hung",  # the watchdog ended it
+    "interrupted",  # by an error that may pass, such as a file system's
     "lost",  # no end was recorded: the node died, or the grace time was too short
 ]
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -14,6 +13,7 @@ from convbert.cluster import scheduler
 from convbert.cluster.records import JobRecords
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import UserError
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, StepRecord, decode
 
 _TAIL_BYTES = 1 << 16
 _ENDED = {
@@ -23,6 +23,7 @@ _ENDED = {
     "lost": "lost: node failure or killed",
     "refused": "refused: see the log",
     "unchecked": "preflight was cut off: see the log",
+    "interrupted": "interrupted: see the log",
 }
 
 
@@ -65,9 +66,9 @@ def overview(run_dirs: Sequence[Path]) -> Table:
 def run_status(run_dir: Path, submitted: Sequence[str], jobs: dict[str, Job]) -> RunStatus:
     """Combine the newest facts about one run."""
     records = JobRecords(run_dir)
-    last = last_metrics(run_dir / "metrics.jsonl")
-    values = last.get("values", {})
-    step, steps = int(last.get("step", 0)), records.config().get("steps")
+    last = last_metrics(run_dir / FILE_NAME)
+    values, step = (last.values, last.step) if last else ({}, 0)
+    steps = records.config().get("steps")
     known = [jobs[j] for j in submitted if j in jobs]
     # Of a chain, the running job says more than those that wait for it.
     job = next((j for j in known if j.state == "RUNNING"), None)
@@ -105,21 +106,21 @@ def _state(records: JobRecords, job: Job | None) -> str:
     return f"{state} ({','.join(last.failed_nodes)})" if last.failed_nodes else state
 
 
-def last_metrics(path: Path) -> dict[str, Any]:
-    """Return the last training record of ``metrics.jsonl``, empty without one."""
+def last_metrics(path: Path) -> StepRecord | None:
+    """Return the last training record of ``metrics.jsonl``, None without one."""
     if not path.is_file():
-        return {}
+        return None
     with path.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
         lines = file.read().splitlines()
     for line in reversed(lines):
         try:
-            record = json.loads(line)
-        except ValueError:
+            record = decode(line)
+        except ValueError:  # the file's last line may be torn, and the first one read is cut
             continue
-        if isinstance(record, dict) and "step" in record and "values" in record:
+        if isinstance(record, StepRecord):
             return record
-    return {}
+    return None
 
 
 def _mlflow(run_dir: Path) -> str:

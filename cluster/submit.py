@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convbert.cluster import scheduler
+from convbert.cluster.division import refusal
 from convbert.cluster.records import JobRecords
 from convbert.cluster.render import JobOptions, render_corpus, render_pretraining
 from convbert.cluster.site import Site
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.models.errors import UserError
 
 
 def write_script(directory: Path, name: str, text: str) -> Path:
@@ -33,9 +35,11 @@ def submit_pretraining(
     """Write the script of a run and queue it ``chain`` times, each after the one before.
 
     Returns the script and the jobs' ids, none with ``dry_run``. ``after`` are jobs that must have
-    succeeded. A chain is for clusters that do not requeue: each job continues where the one before
+    succeeded. Raises ``UserError`` where SLURM refuses it, or ``min_nodes`` cannot share the global
+    batches. A chain is for clusters that do not requeue: each job continues where the one before
     stopped. Nodes that earlier jobs of the run found bad are avoided.
     """
+    _require_fewest([run_dir], site, options)
     if chain > 1:
         options = options.model_copy(update={"requeue": False})
     text = render_pretraining([run_dir], site, options, follow_seconds=follow_seconds)
@@ -64,6 +68,7 @@ def submit_array(
 
     At most ``limit`` run at once. Returns the script and the ids of the array's tasks.
     """
+    _require_fewest(run_dirs, site, options)
     script = write_script(
         root, "pretrain", render_pretraining(run_dirs, site, options, limit=limit)
     )
@@ -93,6 +98,16 @@ def submit_corpus(
     job = scheduler.sbatch(script, output, *waiting(_after(after)))
     JobRecords(output).submitted(job, "corpus", output / "slurm" / f"{job}.log")
     return script, [job]
+
+
+def _require_fewest(run_dirs: Sequence[Path], site: Site, options: JobOptions) -> None:
+    """Refuse a smallest number of nodes that cannot train; raises ``UserError``."""
+    if options.min_nodes is None:
+        return
+    for run_dir in run_dirs:
+        reason = refusal(run_dir, options.min_nodes * site.processes)
+        if reason is not None:
+            raise UserError(f"--min-nodes {options.min_nodes}: {reason}")
 
 
 def _after(jobs: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from convbert.cluster.preflight.report import Gpu, NodeReport, own_faults
+from convbert.cluster.preflight.report import Gpu, NodeReport, own_faults, shared_faults
 from convbert.cluster.site import PreflightLimits
 
 _GIB = float(1 << 30)
@@ -21,13 +21,14 @@ def node_name() -> str:
 
 def examine(run_dir: Path, wanted_gpus: int) -> NodeReport:
     """Measure this node."""
-    places = [run_dir, *map(Path, filter(None, [os.environ.get("CONVBERT_SCRATCH")]))]
+    scratch = os.environ.get("CONVBERT_SCRATCH")
     return NodeReport(
         node=node_name(),
         wanted_gpus=wanted_gpus,
         gpus=gpus(),
         versions=versions(),
-        disk_gib={str(p): free_gib(p) for p in places},
+        shared_gib={str(run_dir): free_gib(run_dir)},
+        disk_gib={scratch: free_gib(Path(scratch))} if scratch else {},
         shm_gib=free_gib(Path("/dev/shm")),
         shared_problem=shared_problem(run_dir),
     )
@@ -103,8 +104,9 @@ def check_here(run_dir: Path, wanted_gpus: int, limits: PreflightLimits) -> int:
     for gpu in report.gpus:
         print(f"{gpu.name}, driver {gpu.driver}, {gpu.celsius:.0f} degrees")
     print(", ".join(f"{k} {v}" for k, v in report.versions.items()))
-    print(", ".join(f"{v:.1f} GiB free in {k}" for k, v in report.disk_gib.items()))
-    faults = own_faults(report, limits)
+    places = report.shared_gib | report.disk_gib
+    print(", ".join(f"{v:.1f} GiB free in {k}" for k, v in places.items()))
+    faults = shared_faults([report], limits) + own_faults(report, limits)
     for text in faults:
         print(f"{report.node}: {text}")
     print(f"{report.node}: {'not fit' if faults else 'fit'}")

@@ -1,7 +1,7 @@
 """What preflight measures on a node, and what follows from the reports of all nodes."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,8 @@ class NodeReport(BaseModel):
     wanted_gpus: int
     gpus: list[Gpu] = []
     versions: dict[str, str] = {}
-    disk_gib: dict[str, float] = {}
+    shared_gib: dict[str, float] = Field({}, description="free in the run directory")
+    disk_gib: dict[str, float] = Field({}, description="free on disks of the node's own")
     shm_gib: float
     shared_problem: str | None = None
     tflops: float | None = Field(None, description="of the slowest process")
@@ -85,6 +86,7 @@ def judge(
     else:
         text = "sent no report: unreachable, or the run directory is not shared with it"
         faults = [Fault(node, text) for node in silent]
+    faults += [Fault("", text) for text in shared_faults(reports, limits)]
     for report in reports:
         faults += [Fault(report.node, text) for text in own_faults(report, limits)]
     faults += _differing_versions(reports)
@@ -119,6 +121,20 @@ def _silent(reports: Sequence[NodeReport], expected: Sequence[str]) -> list[str]
     return [node for node in expected if node not in present]
 
 
+def shared_faults(reports: Sequence[NodeReport], limits: PreflightLimits) -> list[str]:
+    """List what is wrong with the disk that all nodes share, so that no other node would help."""
+    found = (r.shared_gib for r in reports if r.shared_gib)
+    return _full(min(found, key=lambda free: min(free.values()), default={}), limits)
+
+
+def _full(free: Mapping[str, float], limits: PreflightLimits) -> list[str]:
+    return [
+        f"{gib:.1f} GiB free in {place}, needed {limits.min_disk_gib:g}"
+        for place, gib in free.items()
+        if gib < limits.min_disk_gib
+    ]
+
+
 def own_faults(report: NodeReport, limits: PreflightLimits) -> list[str]:
     """List what is wrong with a node by itself."""
     faults = []
@@ -129,9 +145,7 @@ def own_faults(report: NodeReport, limits: PreflightLimits) -> list[str]:
             faults.append(f"GPU {index} has {gpu.uncorrected_errors} uncorrected memory errors")
         if gpu.celsius > limits.max_gpu_celsius:
             faults.append(f"GPU {index} is at {gpu.celsius:.0f} degrees before any work")
-    for place, free in report.disk_gib.items():
-        if free < limits.min_disk_gib:
-            faults.append(f"{free:.1f} GiB free in {place}, needed {limits.min_disk_gib:g}")
+    faults += _full(report.disk_gib, limits)
     if report.shm_gib < limits.min_shm_gib:
         faults.append(f"{report.shm_gib:.2f} GiB free in /dev/shm, needed {limits.min_shm_gib:g}")
     if report.shared_problem:

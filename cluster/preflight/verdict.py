@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,16 +37,13 @@ def conclude(
     code: int,
     policy: Policy,
     limits: PreflightLimits,
-    *,
-    least: int,
-    batch: int,
-    per_node: int,
+    share: Callable[[Sequence[str]], list[str]],
 ) -> Verdict:
     """Judge the reports of this attempt and print every fault.
 
-    ``code`` is the step's exit code. Policy ``continue`` leaves bad nodes out as long as ``least``
-    remain whose processes, ``per_node`` each, divide the global ``batch``; where that cannot be
-    done, and with ``requeue``, no nodes remain.
+    ``code`` is the step's exit code. Policy ``continue`` leaves bad nodes out; with ``requeue``,
+    or where a fault is no single node's, no nodes remain. ``share`` returns as many of those that
+    remain as can train together (see ``division``).
     """
     nodes = expand(os.environ["SLURM_JOB_NODELIST"])
     reports = read_reports(report_folder(run_dir))
@@ -56,12 +54,11 @@ def conclude(
     for fault in faults:
         print(f"preflight: {fault}", file=sys.stderr, flush=True)
     bad = {f.node: f.text for f in faults if f.node}
-    good = [n for n in nodes if n not in bad]
-    if not faults or policy == "ignore":
-        return Verdict(nodes, bad, unchecked)
-    whole = all(f.node for f in faults)  # each fault is some node's
-    fits = len(good) >= least and batch % (max(1, len(good)) * per_node) == 0
-    if policy == "continue" and whole and fits:
-        print(f"preflight: going on with {len(good)} nodes", file=sys.stderr, flush=True)
-        return Verdict(good, bad)
-    return Verdict([], bad, unchecked)
+    left = nodes
+    if faults and policy != "ignore":
+        whole = all(f.node for f in faults)  # each fault is some node's
+        left = [n for n in nodes if n not in bad] if policy == "continue" and whole else []
+    use = share(left)
+    if use and len(use) < len(nodes):
+        print(f"preflight: going on with {len(use)} nodes", file=sys.stderr, flush=True)
+    return Verdict(use, bad, unchecked)

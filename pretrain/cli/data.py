@@ -51,7 +51,9 @@ def corpus_fetch(
 
 @corpus_app.command("build")
 def corpus_build(
-    config: Annotated[Path, typer.Argument(help="YAML file; its keys are in docs/corpus-build.md.")],
+    config: Annotated[
+        Path, typer.Argument(help="YAML file; its keys are in docs/corpus-build.md.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for everything.")],
     workers: Workers = None,
     scheduler_file: Annotated[

@@ -1,7 +1,7 @@
 """Commands of the cluster: ``submit``, ``status``, ``logs``, ``stop`` and the checks."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -10,9 +10,10 @@ from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
 from convbert.pretrain.cli.data import corpus_app
 
 if TYPE_CHECKING:
-    from convbert.cluster.render import JobOptions
+    from pydantic import BaseModel
 
 app = typer.Typer()
+Model = TypeVar("Model", bound="BaseModel")
 SiteName = Annotated[
     str,
     typer.Option(
@@ -22,17 +23,16 @@ SiteName = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only write the script.")]
 
 
-def _options(**values: Any) -> "JobOptions":
+def _from_options(model: type[Model], prefix: str = "", **values: Any) -> Model:
+    """Build a model whose fields are options that begin with ``prefix``; raises ``UserError``."""
     from pydantic import ValidationError
 
-    from convbert.cluster.render import JobOptions
-
     try:
-        return JobOptions.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         detail = error.errors()[0]
         message = detail["msg"].removeprefix("Value error, ")
-        where = f"--{detail['loc'][0]}={detail['input']!r}: " if detail["loc"] else ""
+        where = f"--{prefix}{detail['loc'][0]}={detail['input']!r}: " if detail["loc"] else ""
         raise UserError(where.replace("_", "-") + message) from None
 
 
@@ -74,14 +74,19 @@ def submit(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the task's files are.")] = None,
     seeds: Annotated[int, typer.Option(help="Fine-tunings per checkpoint.", min=1)] = 3,
+    evaluate_time: Annotated[
+        str, typer.Option(help="Time limit of a task's fine-tunings of a checkpoint.")
+    ] = "4:00:00",
     dry_run: DryRun = False,
 ) -> None:
     """Queue pretraining on SLURM; the job saves before its limit, requeues and continues."""
-    from convbert.cluster.follow import Evaluation
+    from convbert.cluster.follow import Evaluation, locate
+    from convbert.cluster.render import JobOptions
     from convbert.cluster.site import load_site
     from convbert.pretrain import jobs
 
-    options = _options(
+    options = _from_options(
+        JobOptions,
         nodes=nodes,
         min_nodes=min_nodes,
         partition=partition,
@@ -107,7 +112,16 @@ def submit(
             dry_run=dry_run,
         )
         return
-    plan = Evaluation(tasks=evaluate, data_dir=data_dir, seeds=seeds) if evaluate else None
+    plan = None
+    if evaluate:
+        plan = _from_options(
+            Evaluation,
+            "evaluate-",
+            tasks=locate(evaluate, data_dir),
+            seeds=seeds,
+            partition=profile.partition or partition,
+            time=evaluate_time,
+        )
     jobs.submit(
         recipe,
         overrides or [],
@@ -136,10 +150,13 @@ def submit_corpus(
     dry_run: DryRun = False,
 ) -> None:
     """Queue a corpus build on several nodes; the result is that of a local build."""
+    from convbert.cluster.render import JobOptions
     from convbert.cluster.site import load_site
     from convbert.pretrain import jobs
 
-    options = _options(nodes=nodes, partition=partition, time=time, retries=retries)
+    options = _from_options(
+        JobOptions, nodes=nodes, partition=partition, time=time, retries=retries
+    )
     jobs.submit_corpus(config, output, load_site(site), options, after=after or [], dry_run=dry_run)
 
 

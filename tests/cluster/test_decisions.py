@@ -14,6 +14,11 @@ srun: error: node1: task 1: Segmentation fault
 srun: error: node0: task 0: Exited with exit code 1
 """
 
+INTERRUPTED_LOG = """\
+srun: error: node1: task 1: Exited with exit code 79
+srun: error: node0: task 0: Killed
+"""
+
 
 def attempt(restart: int, outcome: Outcome, start: int, end: int | None, **more: object) -> Attempt:
     return Attempt(
@@ -38,6 +43,10 @@ def attempt(restart: int, outcome: Outcome, start: int, end: int | None, **more:
         (75, "", {"stopping": True}, "stopped"),
         (2, "", {}, "refused"),
         (77, "", {}, "hung"),
+        (79, "", {}, "interrupted"),
+        (79, "", {"stopping": True}, "stopped"),
+        # The others waited for the one that left until srun killed them.
+        (137, INTERRUPTED_LOG, {}, "interrupted"),
         (76, "", {}, "bad node"),
         (78, SRUN_LOG, {}, "unchecked"),
         (139, SRUN_LOG, {}, "crashed"),
@@ -54,6 +63,7 @@ def test_the_first_failing_node_is_to_blame() -> None:
     nodes = ["node0", "node1"]
     assert to_blame("crashed", SRUN_LOG, nodes) == ["node1"]
     assert to_blame("saved", "srun: error: node1: tasks 0-3: Exited with exit code 75", nodes) == []
+    assert to_blame("interrupted", INTERRUPTED_LOG, nodes) == []
     late = "error: [rank 0] no progress for 60 s; rank 4 (node1.site, pid 7), 5 (node1.site, pid 8)"
     assert to_blame("hung", late + SRUN_LOG, nodes) == ["node1"]
     assert to_blame("hung", late + " rank 1 (node0, pid 3) is late", nodes) == []
@@ -138,6 +148,16 @@ def test_check_that_was_cut_off_is_tried_again_within_the_limit(tmp_path: Path) 
     assert (once.requeue, once.exclude) == (True, [])
     thrice = decided(tmp_path / "thrice", *cut, checkpoint=10)
     assert "(unchecked, unchecked, unchecked)" in thrice.reason
+
+
+def test_error_that_may_pass_is_tried_again_within_the_limit(tmp_path: Path) -> None:
+    passing = [attempt(i, "interrupted", 10, 10) for i in range(3)]
+    twice = decided(tmp_path / "twice", *passing[:2], checkpoint=10)
+    assert (twice.requeue, twice.exclude) == (True, [])
+    thrice = decided(tmp_path / "thrice", *passing, checkpoint=10)
+    assert "(interrupted, interrupted, interrupted)" in thrice.reason
+    moved = [attempt(i, "interrupted", 10 * i, 10 * i + 10) for i in range(9)]
+    assert decided(tmp_path / "moved", *moved, checkpoint=90).requeue
 
 
 def test_suspicion_never_leaves_too_few_nodes_but_known_faults_end_the_job(

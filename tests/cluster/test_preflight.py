@@ -1,5 +1,6 @@
 """A node that is not fit is named, with what is wrong with it."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ def report(name: str, **changes: object) -> NodeReport:
         "wanted_gpus": 2,
         "gpus": [GPU, GPU],
         "versions": {"driver": "550.1", "NCCL": "2.21"},
-        "disk_gib": {"/run": 100.0},
+        "shared_gib": {"/run": 100.0},
+        "disk_gib": {"/scratch": 100.0},
         "shm_gib": 10.0,
         "tflops": 600.0,
         "clock": 1000.0,
@@ -49,7 +51,7 @@ def concluded(
 ) -> Verdict:
     """Conclude from what four nodes left."""
     monkeypatch.setenv("SLURM_JOB_NODELIST", "node[0-3]")
-    return conclude(run, code, policy, LIMITS, least=1, batch=24, per_node=2)
+    return conclude(run, code, policy, LIMITS, list)
 
 
 def test_fit_nodes_have_no_faults() -> None:
@@ -66,7 +68,7 @@ def test_fit_nodes_have_no_faults() -> None:
         ),
         ({"gpus": [GPU, GPU.model_copy(update={"celsius": 95.0})]}, "GPU 1 is at 95 degrees"),
         ({"versions": {"driver": "535.9", "NCCL": "2.21"}}, "driver 535.9, others 550.1"),
-        ({"disk_gib": {"/run": 0.5}}, "0.5 GiB free in /run"),
+        ({"disk_gib": {"/scratch": 0.5}}, "0.5 GiB free in /scratch"),
         ({"shm_gib": 0.1}, "0.10 GiB free in /dev/shm"),
         ({"shared_problem": "/run: cannot be written"}, "/run: cannot be written"),
         ({"clock": 1030.0}, "its clock is +30.0 s off the others'"),
@@ -82,6 +84,10 @@ def test_each_fault_names_its_node(changes: dict[str, object], text: str) -> Non
 def test_faults_of_no_single_node() -> None:
     slow = [report(n, allreduce_gbps=4.0) for n in NAMES]
     assert str(judge(slow, NAMES, LIMITS)[0]) == "all nodes: all-reduce at 4 GB/s, needed 10.0"
+    full = [report(n, shared_gib={"/run": 3.0 + i / 8}) for i, n in enumerate(NAMES)]
+    assert [str(f) for f in judge(full, NAMES, LIMITS)] == [
+        "all nodes: 3.0 GiB free in /run, needed 5"
+    ]
     stuck = [report(n, **ALONE, waited=0.5) for n in NAMES]
     assert "the all-reduce did not finish" in str(judge(stuck, NAMES, LIMITS)[0])
 
@@ -138,21 +144,20 @@ def test_nvidia_smi_lines_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "least", "batch", "use"),
+    ("policy", "share", "use"),
     [
-        ("requeue", 1, 24, []),
-        ("continue", 1, 24, ["node0", "node1", "node3"]),
-        ("continue", 4, 24, []),
-        ("continue", 1, 32, []),  # three nodes of two processes cannot share 32 sequences
-        ("ignore", 1, 32, NAMES),
+        ("requeue", list, []),
+        ("continue", list, ["node0", "node1", "node3"]),
+        ("continue", lambda nodes: nodes[:2], ["node0", "node1"]),
+        ("continue", lambda nodes: [], []),
+        ("ignore", list, NAMES),
     ],
 )
 def test_policies(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    policy: str,
-    least: int,
-    batch: int,
+    policy: Policy,
+    share: Callable[[Sequence[str]], list[str]],
     use: list[str],
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_NODELIST", "node[0-3]")
@@ -161,15 +166,7 @@ def test_policies(
     for name in NAMES:
         report(name, **({"gpus": [GPU]} if name == "node2" else {})).write(folder)
     assert len(read_reports(folder)) == 4
-    verdict = conclude(
-        tmp_path,
-        0,
-        policy,
-        LIMITS,
-        least=least,
-        batch=batch,
-        per_node=2,  # type: ignore[arg-type]
-    )
+    verdict = conclude(tmp_path, 0, policy, LIMITS, share)
     assert verdict.use == use
     assert list(verdict.bad) == ["node2"]
 
@@ -179,3 +176,5 @@ def test_this_machine_is_checked_alone(tmp_path: Path, capsys: pytest.CaptureFix
     assert check_here(tmp_path, 0, easy) == 0
     assert check_here(tmp_path, 64, easy) == 1
     assert "GPUs answer of 64" in capsys.readouterr().out
+    assert check_here(tmp_path, 0, PreflightLimits(min_disk_gib=1e9, min_shm_gib=0)) == 1
+    assert f"GiB free in {tmp_path}, needed 1e+09" in capsys.readouterr().out

@@ -12,7 +12,8 @@ from convbert.cluster.records import JobRecords
 from convbert.cluster.render import JobOptions, render_pretraining
 from convbert.cluster.site import load_site
 
-FIT = {"wanted_gpus": 0, "disk_gib": {"/run": 100.0}, "shm_gib": 10.0}
+FIT = {"wanted_gpus": 0, "shared_gib": {"/run": 100.0}, "shm_gib": 10.0}
+TWO_NODES = JobOptions(nodes=2)
 WAITED = FIT | {"waited": 60.0}
 
 # What srun of SLURM 22.05 prints, and its status.
@@ -48,7 +49,7 @@ def program(folder: Path, name: str, *lines: str) -> None:
     path.chmod(0o755)
 
 
-def run_script(run: Path, *srun: str, restart: int = 0) -> str:
+def run_script(run: Path, *srun: str, restart: int = 0, options: JobOptions = TWO_NODES) -> str:
     """Run the script of a job on node0 and node2; return its log."""
     run.mkdir(exist_ok=True)
     tools = run / "tools"
@@ -57,7 +58,7 @@ def run_script(run: Path, *srun: str, restart: int = 0) -> str:
     program(tools, "sinfo", "printf 'node%s\\n' 0 1 2")
     script = run / "pretrain.sbatch"
     site = load_site("local").model_copy(update={"python": sys.executable})
-    script.write_text(render_pretraining([run], site, JobOptions(nodes=2)))
+    script.write_text(render_pretraining([run], site, options))
     variables = {
         "PATH": f"{tools}:/usr/bin:/bin",
         "SLURM_JOB_ID": "8",
@@ -129,6 +130,32 @@ def test_node_that_fails_first_twice_before_anybody_reports_is_excluded(tmp_path
         run_script(run, f"echo '{BROKEN}' >&2", "exit 1", restart=restart)
     assert [a.outcome for a in JobRecords(run).attempts()] == ["unchecked", "unchecked"]
     assert list(JobRecords(run).excluded()) == ["node2"]
+
+
+def test_full_disk_that_all_nodes_share_names_none_of_them(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    full = FIT | {"shared_gib": {"/run": 0.1}, "clock": 1.0}
+    log = run_script(run, leaving("node0", full), leaving("node2", full))
+    (attempt,) = JobRecords(run).attempts()
+    assert (attempt.outcome, attempt.code, attempt.failed_nodes) == ("bad node", 76, [])
+    assert JobRecords(run).excluded() == {}
+    assert "preflight: all nodes: 0.1 GiB free in /run, needed" in log
+
+
+@pytest.mark.parametrize("preflight", [True, False])
+def test_of_fewer_nodes_as_many_train_as_can_share_the_batch(
+    tmp_path: Path, preflight: bool
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("{global_batch: 3, schedule: {warmup_steps: 1}}")
+    checked = FIT | {"clock": 1.0}
+    options = JobOptions(nodes=3, min_nodes=1, preflight=preflight)
+    reports = [leaving(node, checked) for node in ("node0", "node2")]
+    log = run_script(run, *reports, 'echo "srun $*"', options=options)
+    (training,) = [line for line in log.splitlines() if "training.worker" in line]
+    assert "--nodelist=node0 --nodes=1 --ntasks=1 " in training
+    assert "convbert: of 2 nodes 1 can train" in log
 
 
 def test_preemption_during_preflight_counts_as_one(tmp_path: Path) -> None:

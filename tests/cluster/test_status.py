@@ -1,6 +1,6 @@
 """What status shows when the scheduler remembers a job, has forgotten it, or is not there."""
 
-import json
+import math
 import stat
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from convbert.cluster import scheduler
 from convbert.cluster.records import Attempt, JobRecords
 from convbert.cluster.scheduler import Job, parse_duration
 from convbert.cluster.status import overview, run_status
+from convbert.pretrain.tracking.metrics_log import CurvePoint, StepRecord, encode
 
 
 @pytest.fixture
@@ -19,8 +20,8 @@ def run(tmp_path: Path) -> Path:
     (folder / "checkpoints" / "step-00000040").mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump({"steps": 100}))
     values = {"loss/total": 9.5, "tokens": 2e6, "speed/step_seconds": 2.0}
-    line = json.dumps({"step": 50, "time": 1.0, "flops": 1.0, "values": values})
-    (folder / "metrics.jsonl").write_text(line + '\n{"curve": "x"}\n{"step": 51, "val')
+    lines = encode(StepRecord(50, 1.0, 1.0, values)) + encode(CurvePoint("x", 1.0, 1.0, 0.5))
+    (folder / "metrics.jsonl").write_bytes(lines + b'{"step": 51, "val')
     records = JobRecords(folder)
     records.submitted("7", "pretrain", folder / "slurm" / "7.log")
     ended = Attempt(
@@ -39,6 +40,13 @@ def test_running_job(run: Path) -> None:
     assert found.checkpoint == 40
     waiting = run_status(run, ["7"], {"7": Job("7", "PENDING", "Resources")})
     assert waiting.state == "pending (Resources)"
+
+
+def test_loss_that_is_not_a_number_is_shown_as_such(run: Path) -> None:
+    with (run / "metrics.jsonl").open("wb") as file:
+        file.write(encode(StepRecord(51, 2.0, 1.0, {"loss/total": math.nan, "tokens": math.inf})))
+    shown = {column.header: next(iter(column.cells)) for column in overview([run]).columns}
+    assert (shown["loss"], shown["tokens"]) == ("nan", "inf")
 
 
 def test_of_a_chain_the_running_job_is_shown(run: Path) -> None:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from convbert.cluster.follow import Evaluation, evaluation_script
-from convbert.cluster.render import JobOptions, job_name, render_pretraining
+from convbert.cluster.render import JobOptions, job_name, render_corpus, render_pretraining
 from convbert.cluster.site import Site, load_site, site_names
 from convbert.cluster.submit import submit_pretraining
 from convbert.models.errors import UserError
@@ -23,12 +23,13 @@ def scripts(run: Path, site: Site) -> list[str]:
     """Render everything there is for a run directory and a site."""
     plain = JobOptions(nodes=2)
     bare = JobOptions(nodes=4, min_nodes=2, preflight=False, requeue=False, on_bad_node="continue")
-    plan = Evaluation(tasks=["sst2", "it's/$(x).yaml"], data_dir=run / "data", seeds=2)
+    plan = Evaluation(tasks={"sst2": run / "data", "it's/$(x).yaml": run}, seeds=2)
     return [
         render_pretraining([run], site, plain, follow_seconds=60),
         render_pretraining([run], site, bare),
         render_pretraining([run, run / "b"], site, plain, limit=1),
         evaluation_script(run, site, plan, 500),
+        render_corpus(run / "corpus.yaml", run, site, plain),
     ]
 
 

@@ -21,7 +21,7 @@ def test_sbatch_accepts_every_script_whatever_the_names(slurm: Slurm, tmp_path: 
     for number, name in enumerate(["plain", 'it\'s a "$(touch injected)"\n#SBATCH --wrap=id']):
         run = tmp_path / name
         run.mkdir()
-        plan = Evaluation(tasks=["sst2", name], data_dir=run)
+        plan = Evaluation(tasks={"sst2": run, name: run})
         texts = [
             render_pretraining([run], site, JobOptions(nodes=2), follow_seconds=60),
             render_pretraining([run, run / "b"], site, JobOptions(nodes=3, min_nodes=1), limit=1),

@@ -1,0 +1,121 @@
+"""Evaluations that follow a training: what is queued, from where, and how often."""
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from convbert.cluster.follow import Evaluation, follow
+from convbert.cluster.site import load_site
+from convbert.models.errors import UserError
+from convbert.pretrain.cli import app
+from convbert.pretrain.finetune.synthetic import write_synthetic
+from convbert.pretrain.finetune.task import load_task
+from convbert.pretrain.jobs import keep_site
+
+TASK = {"name": "mine", "train": "rows.csv", "text": ["text"], "metrics": ["accuracy"]}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory: a task beside its rows, and rows of the same name elsewhere."""
+    for folder in (tmp_path, tmp_path / "data"):
+        folder.mkdir(exist_ok=True)
+        (folder / "rows.csv").write_text("text,label\nwords,0\nmore words,1\n")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(TASK))
+    write_synthetic(tmp_path, seed=0)
+    monkeypatch.chdir(tmp_path)
+    commands = {
+        "srun": 'printf "%s\\n" "$@"',
+        "sbatch": f"echo . >> {tmp_path}/queued; sleep 0.5; echo 9",
+    }
+    for name, line in commands.items():
+        path = tmp_path / "tools" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{line}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/tools:{os.environ['PATH']}")
+    return tmp_path
+
+
+@pytest.fixture
+def settings(shards_dir: Path, tokenizer_dir: Path) -> list[str]:
+    data = [f"data.manifest={shards_dir / 'manifest.json'}", f"data.tokenizer={tokenizer_dir}"]
+    return [*data, "steps=10", "global_batch=8", "schedule.warmup_steps=2"]
+
+
+def submitted(settings: list[str], *options: str) -> Result:
+    """Submit without queueing."""
+    command = ["submit", "tiny", *settings, "--run-dir", "run", "--dry-run", *options]
+    return CliRunner().invoke(app, command)
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [
+        (["--evaluate", "mine.yaml"], ""),
+        (["--evaluate", "mine.yaml", "--data-dir", "data"], "data"),
+        (["--evaluate", "synthetic/cola"], ""),
+    ],
+)
+def test_job_reads_what_the_paths_meant_at_submission(
+    home: Path,
+    settings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    folder: str,
+) -> None:
+    assert submitted(settings, *options).exception is None
+    expected = load_task(options[1], home / folder).train
+    run = home / "run"
+    (run / "checkpoints" / "step-00000010").mkdir()
+    monkeypatch.chdir(run)  # where SLURM starts jobs
+    follow(run)
+    shown = subprocess.run(
+        ["bash", run / "slurm" / "evaluate-00000010.sbatch"],
+        env={**os.environ, "SLURM_ARRAY_TASK_ID": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    given = dict(pairwise(shown))
+    data_dir = Path(given["--data-dir"]) if "--data-dir" in given else None
+    assert load_task(given["--task"], data_dir).train == expected
+    assert expected.is_file()
+
+
+def test_task_without_its_files_is_refused_at_submission(home: Path, settings: list[str]) -> None:
+    (home / "rows.csv").unlink()
+    error = submitted(settings, "--evaluate", "mine.yaml").exception
+    assert isinstance(error, UserError)
+    assert "rows.csv" in str(error)
+    assert not (home / "run").exists()
+
+
+def test_limit_and_partition_of_an_evaluation_are_given_with_the_run(
+    home: Path, settings: list[str]
+) -> None:
+    evaluate = ["--evaluate", "mine.yaml", "--partition", "gpu"]
+    assert submitted(settings, *evaluate, "--evaluate-time", "30:00").exception is None
+    plan = Evaluation.load(home / "run")
+    assert (plan.time, plan.partition) == ("30:00", "gpu")
+    error = submitted(settings, *evaluate, "--evaluate-time", "soon").exception
+    assert str(error).startswith("--evaluate-time='soon': ")
+
+
+def test_two_looks_at_once_queue_an_evaluation_once(home: Path) -> None:
+    run = home / "run"
+    (run / "checkpoints" / "step-00000010").mkdir(parents=True)
+    (run / "config.yaml").write_text("steps: 10\n")
+    keep_site(run, load_site("local"))
+    Evaluation(tasks={"mine.yaml": home}).save(run)
+    command = [sys.executable, "-m", "convbert.cluster.follow", str(run)]
+    looks = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = sorted(look.communicate()[0] for look in looks)
+    assert told == ["", "convbert: evaluation queued as job 9\n"]
+    assert (home / "queued").read_text() == ".\n"
