@@ -47,7 +47,7 @@ class PreflightLimits(_Section):
     seconds: int = Field(60, gt=0, description="for the whole check")
     min_disk_gib: float = Field(5.0, ge=0, description="free in the run directory and scratch")
     min_shm_gib: float = Field(1.0, ge=0, description="free in /dev/shm")
-    max_clock_skew: float = Field(2.0, gt=0, description="seconds between any two nodes")
+    max_clock_skew: float = Field(2.0, gt=0, description="seconds from the median of the nodes")
     max_gpu_celsius: float = Field(85.0, gt=0)
     slow_factor: float = Field(0.7, gt=0, lt=1, description="of the median speed of all nodes")
     min_allreduce_gbps: float = Field(0.0, ge=0, description="bus bandwidth in GB/s")
