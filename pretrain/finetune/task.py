@@ -29,7 +29,7 @@ class DatasetSource(Section):
     """The same task as a Hugging Face dataset: saved on disk, as parquet files, or on the hub."""
 
     directory: Path = Field(Path(), description="where it is looked for, in data_dir")
-    hub: str | None = Field(None, description="repository, used with --source hub only")
+    hub: str | None = Field(None, description="repository, used with --data-source hub only")
     config: str | None = Field(None, description="its configuration, and the folder looked for")
     splits: dict[str, str] = Field(
         default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"},
