@@ -6,7 +6,7 @@ from pathlib import Path
 
 from convbert.data_pipeline.tokenizer import Tokenizer
 from convbert.pretrain import checks
-from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.checkpoints import checkpoint, upload
 from convbert.pretrain.config import RunConfig, resolve
 from convbert.pretrain.run_directory import RunDirectory
 
@@ -37,6 +37,7 @@ def pretrain(recipe: str, overrides: list[str], run_dir: Path | None, processes:
     run, config = prepare(recipe, overrides, run_dir, world)
     path = run.path
     if checkpoint.directory(run.checkpoints, config.steps).is_dir():
+        upload.complete(run.checkpoints, config.checkpoint)
         print(
             f"{path}: has finished its {config.steps:,} updates; raise steps to go on "
             "(docs/recovery.md says what becomes of the learning rate)"

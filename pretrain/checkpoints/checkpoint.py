@@ -4,11 +4,14 @@
 ``manifest.json`` with the shape of every parameter, where its fragments lie, the trainer's state
 and the SHA-256 of every file. Every process writes its file and then a note that describes it; the
 one that finds all notes there writes the manifest and gives the directory its final name.
-``latest`` is only a hint for people. Nothing in it is pickled.
+``latest`` is only a hint for people. Nothing in it is pickled. What a start of the run finds
+damaged it renames to ``damaged-step-00001000/``, which nothing counts, reads or deletes.
 """
 
 import hashlib
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from convbert.data_pipeline.atomic import atomic_write, fsync_directory
-from convbert.models.errors import UserError
+from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.checkpoints.snapshot import Snapshot, key
 from convbert.pretrain.checkpoints.state import KINDS
 from convbert.pretrain.checkpoints.tensor_file import write_tensors
@@ -59,10 +62,30 @@ def directory(root: Path, step: int) -> Path:
     return root / f"{_PREFIX}{step:08d}"
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Tell a file that is gone, which is damage, from a file system that does not answer."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DamagedCheckpointError(f"{path}: missing; the checkpoint is incomplete") from None
+    except PermissionError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); allow this user to read it"
+        ) from None
+    except OSError as error:
+        raise TransientError(
+            f"{path}: cannot be read ({error.strerror or error}); check its file system, then "
+            "start again"
+        ) from None
+
+
 def steps(root: Path) -> list[int]:
     """List the steps that have a finished checkpoint directory, oldest first."""
-    names = (p.name for p in root.glob(f"{_PREFIX}*") if p.is_dir())
-    return sorted(int(n[len(_PREFIX) :]) for n in names if n[len(_PREFIX) :].isdigit())
+    with _reading(root):
+        found = [p.name for p in root.iterdir() if p.is_dir()] if root.exists() else []
+    numbers = (n.removeprefix(_PREFIX) for n in found if n.startswith(_PREFIX))
+    return sorted(int(number) for number in numbers if number.isdigit())
 
 
 def sha256(path: Path) -> str:
@@ -131,11 +154,16 @@ def commit(
     for rank in range(len(parts)):
         _note(folder, rank).unlink()
     if final.exists():  # an earlier attempt at this step, found damaged when the run was resumed
-        final.rename(final.with_name(f".deleted-{final.name}-{folder.name[-8:]}"))
+        hide(final)
     folder.rename(final)
     fsync_directory(final.parent)
     with atomic_write(final.parent / "latest") as file:
         file.write(f"{final.name}\n".encode())
+
+
+def hide(folder: Path) -> None:
+    """Give a checkpoint that is to be deleted a name under which nothing takes it for one."""
+    folder.rename(folder.with_name(f".deleted-{folder.name}-{secrets.token_hex(4)}"))
 
 
 class CheckpointReader:
@@ -144,14 +172,16 @@ class CheckpointReader:
     def __init__(self, folder: Path, *, trusted: bool = False) -> None:
         """Open ``folder``; raises ``DamagedCheckpointError`` if a part is not as written.
 
+        A file system that does not answer and an unknown format are other kinds of ``UserError``.
         ``trusted`` leaves out reading everything, where another process has just done so.
         """
         self.folder = folder
         self.manifest = read_manifest(folder) if trusted else verify(folder)
         try:
-            self._files: dict[str, Any] = {
-                name: safe_open(folder / name, framework="pt") for name in self.manifest.sha256
-            }
+            with _reading(folder):
+                self._files: dict[str, Any] = {
+                    name: safe_open(folder / name, framework="pt") for name in self.manifest.sha256
+                }
             if not trusted:
                 self._check_values()
         except SafetensorError as error:
@@ -196,21 +226,31 @@ def _covers(parts: list[StoredFragment], count: int) -> bool:
     return position == count
 
 
+class _Versioned(BaseModel):
+    """What the manifests of all formats have."""
+
+    format: int
+
+
 def read_manifest(folder: Path) -> CheckpointManifest:
-    """Read the manifest and check that it makes sense, without a look at the tensors."""
+    """Read the manifest and check that it makes sense, without a look at the tensors.
+
+    Raises ``DamagedCheckpointError``, or another ``UserError`` for a format of another version.
+    """
     path = folder / _MANIFEST
+    with _reading(path):
+        content = path.read_bytes()
     try:
-        manifest = CheckpointManifest.model_validate_json(path.read_text())
-    except FileNotFoundError:
-        raise DamagedCheckpointError(f"{path}: missing; the checkpoint is incomplete") from None
-    except (ValidationError, UnicodeDecodeError) as error:
+        found = _Versioned.model_validate_json(content).format
+        if found != FORMAT:
+            raise UserError(
+                f"{path}: format {found}, this version reads {FORMAT}; use the version that wrote "
+                "it"
+            )
+        manifest = CheckpointManifest.model_validate_json(content)
+    except ValidationError as error:
         first = str(error).splitlines()[0]
         raise DamagedCheckpointError(f"{path}: not a checkpoint manifest ({first})") from None
-    if manifest.format != FORMAT:
-        raise DamagedCheckpointError(
-            f"{path}: format {manifest.format}, this version reads {FORMAT}; use the version that "
-            "wrote it"
-        )
     if any(name != Path(name).name for name in manifest.sha256):
         raise DamagedCheckpointError(f"{path}: names files outside the checkpoint")
     for name, shape in manifest.shapes.items():
@@ -227,19 +267,30 @@ def verify(folder: Path) -> CheckpointManifest:
     manifest = read_manifest(folder)
     for name, digest in manifest.sha256.items():
         file = folder / name
-        if not file.is_file():
-            raise DamagedCheckpointError(f"{file}: missing; the checkpoint is incomplete")
-        if sha256(file) != digest:
+        with _reading(file):
+            found = sha256(file)
+        if found != digest:
             raise DamagedCheckpointError(f"{file}: its SHA-256 differs from the manifest's")
     return manifest
 
 
 def latest_good(root: Path, report: Callable[[str], None] | None = None) -> CheckpointReader | None:
-    """Open the newest checkpoint that verifies; ``report(message)`` hears of damaged ones."""
+    """Open the newest checkpoint that verifies, or return None where there is no checkpoint.
+
+    ``report(message)`` hears of damaged ones. Raises ``UserError`` if none of them verifies, and
+    where one can neither be read nor called damaged.
+    """
+    damage: list[str] = []
     for step in reversed(steps(root)):
         try:
             return CheckpointReader(directory(root, step))
-        except (DamagedCheckpointError, OSError) as error:
+        except DamagedCheckpointError as error:
+            damage.append(str(error))
             if report is not None:
                 report(f"skipping a damaged checkpoint: {error}")
+    if damage:
+        raise UserError(
+            f"{root}: no checkpoint can be used ({'; '.join(damage)}); restore a copy of one, "
+            "choose another run directory, or move them away to start without them"
+        )
     return None

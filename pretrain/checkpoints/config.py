@@ -22,8 +22,11 @@ class CheckpointConfig(BaseModel):
         "stop", description="when a checkpoint cannot be written; the last one always stops"
     )
     upload: str | None = Field(
-        None, description="fsspec URL (s3://bucket/run, file:///mnt/run) that gets a copy of each"
+        None, description="fsspec URL (s3://bucket, file:///mnt); URL/RUN_NAME gets a copy of each"
     )
     upload_patience: float = Field(
-        600.0, ge=0, description="seconds to wait at the end for uploads; the next start goes on"
+        600.0,
+        ge=0,
+        description="seconds to wait at the end for uploads, at most half of guards.hang_seconds; "
+        "the next start goes on",
     )

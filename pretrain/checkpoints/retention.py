@@ -1,42 +1,109 @@
-"""Which checkpoints stay: the newest, the permanent and the best."""
+"""Which checkpoints stay: the newest, the permanent and the best; damaged ones under a new name."""
 
+import logging
 import shutil
 from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
 
-from convbert.pretrain.checkpoints.checkpoint import directory, read_manifest, steps
+from convbert.data_pipeline.atomic import fsync_directory
+from convbert.models.errors import UserError
+from convbert.pretrain.checkpoints.checkpoint import (
+    CheckpointManifest,
+    directory,
+    hide,
+    read_manifest,
+    steps,
+)
 from convbert.pretrain.checkpoints.config import CheckpointConfig
 
-_LEFTOVERS = (".tmp-*", ".deleted-*", ".latest.*.tmp")
+logger = logging.getLogger(__name__)
+_DELETED = ".deleted-*"
+_LEFTOVERS = (".tmp-*", _DELETED, ".latest.*.tmp")
 
 
-def prune(root: Path, config: CheckpointConfig, spared: Collection[int] = ()) -> list[int]:
-    """Delete what the configuration does not keep, nor ``spared``; return the deleted steps."""
-    present = steps(root)
-    kept = {*present[-config.keep_last :], *spared, *best(root, config)}
-    if config.keep_every:
-        kept |= {s for s in present if s % config.keep_every == 0}
-    gone = [s for s in present if s not in kept]
-    for step in gone:
-        remove(directory(root, step))
-    return gone
+class Retention:
+    """Deletes what the configuration does not keep.
+
+    What goes wrong is a warning, once for each kind: nothing here may cost the run anything. A
+    checkpoint whose manifest cannot be read is neither counted nor deleted.
+    """
+
+    def __init__(self, root: Path, config: CheckpointConfig) -> None:
+        self.root = root
+        self.config = config
+        self._warned: set[str] = set()
+
+    def prune(self, spared: Collection[int] = ()) -> list[int]:
+        """Delete what is not kept, nor ``spared``; return the deleted steps."""
+        try:
+            gone = self._gone(spared)
+            for step in gone:  # first a name that is no checkpoint's: a crash leaves no half of one
+                hide(directory(self.root, step))
+            self._clear()
+        except Exception as error:  # whatever it is, the newest checkpoint is written
+            self._warn("prune", f"{self.root}: old checkpoints are not deleted ({error})")
+            return []
+        return gone
+
+    def _gone(self, spared: Collection[int]) -> list[int]:
+        present = steps(self.root)
+        newest = islice((s for s in reversed(present) if self._read(s)), self.config.keep_last)
+        kept = {*newest, *spared, *self._best(present)}
+        if self.config.keep_every:
+            kept |= {s for s in present if s % self.config.keep_every == 0}
+        return [s for s in present if s not in kept and self._read(s)]
+
+    def _best(self, present: list[int]) -> list[int]:
+        """Return the ``keep_best`` steps with the best value of ``best_metric``, the best first."""
+        if not self.config.keep_best:
+            return []
+        sign = 1 if self.config.best_mode == "min" else -1
+        metrics = {s: m.trainer["metrics"] for s in present if (m := self._read(s))}
+        known = [s for s in metrics if self.config.best_metric in metrics[s]]
+        best = sorted(known, key=lambda s: sign * metrics[s][self.config.best_metric])
+        return best[: self.config.keep_best]
+
+    def _read(self, step: int) -> CheckpointManifest | None:
+        try:
+            return read_manifest(directory(self.root, step))
+        except UserError as error:
+            self._warn("manifest", f"{error}; it is neither counted nor deleted")
+            return None
+
+    def _clear(self) -> None:
+        """Delete what has been hidden, also by earlier calls that could not delete it."""
+        for doomed in self.root.glob(_DELETED):
+            try:
+                shutil.rmtree(doomed)
+            except OSError as error:  # on NFS: another process reads it
+                self._warn("delete", f"{doomed}: cannot be deleted yet ({error})")
+
+    def _warn(self, kind: str, text: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            logger.warning("%s", text)
 
 
-def best(root: Path, config: CheckpointConfig) -> list[int]:
-    """Return the ``keep_best`` steps with the best value of ``best_metric``, the best first."""
-    if not config.keep_best:
-        return []
-    sign = 1 if config.best_mode == "min" else -1
-    values = {s: read_manifest(directory(root, s)).trainer["metrics"] for s in steps(root)}
-    known = [s for s in values if config.best_metric in values[s]]
-    return sorted(known, key=lambda s: sign * values[s][config.best_metric])[: config.keep_best]
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged checkpoint, so that it is kept but not counted; return its new path.
 
-
-def remove(folder: Path) -> None:
-    """Delete a checkpoint so that a crash in the middle leaves nothing that looks finished."""
-    doomed = folder.with_name(f".deleted-{folder.name}")
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
+    Raises ``UserError`` where it cannot be renamed.
+    """
+    aside = folder.with_name(f"damaged-{folder.name}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = folder.with_name(f"damaged-{folder.name}-{number}")
+    try:
+        folder.rename(aside)
+        fsync_directory(folder.parent)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: is damaged and cannot be renamed to {aside.name} ({error.strerror}); make "
+            "its directory writable, then start again"
+        ) from None
+    return aside
 
 
 def sweep(root: Path) -> None:

@@ -16,10 +16,16 @@ from convbert.pretrain.checkpoints import checkpoint, loss_scale, retention
 from convbert.pretrain.checkpoints.background import Writing, write_share
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
 from convbert.pretrain.checkpoints.config import CheckpointConfig
+from convbert.pretrain.checkpoints.identity import identity
+from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.checkpoints.state import fragments, restore, shapes
 from convbert.pretrain.checkpoints.upload import Uploader, download_newest
+from convbert.pretrain.config import RunConfig
+from convbert.pretrain.run_directory import RunDirectory
 from convbert.pretrain.training.engine import Engine
+
+_COLLECTIVE_SECONDS = 600.0  # what NCCL waits where guards.hang_seconds sets nothing
 
 
 def _agree(value: Any) -> Any:
@@ -41,7 +47,10 @@ def _say(text: str) -> None:
 
 
 class Checkpointer:
-    """Writes checkpoints of an engine and continues from the newest good one."""
+    """Writes checkpoints of an engine and continues from the newest good one.
+
+    ``root`` is a folder of the run directory, whose configuration tells which run it is.
+    """
 
     def __init__(self, root: Path, config: CheckpointConfig, engine: Engine) -> None:
         self.root = root
@@ -50,6 +59,9 @@ class Checkpointer:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         # What a former start of the run left half-written can never be taken for this one's.
         self._token = _agree(secrets.token_hex(4))
+        run = RunDirectory(root.parent)
+        self._run = run.open() if run.config_file.is_file() else RunConfig()  # a benchmark's folder
+        self._retention = Retention(root, config)
         self._snapshot = Snapshot()
         self._writing: Writing | None = None
         self._damaged: list[int] = []
@@ -71,6 +83,7 @@ class Checkpointer:
         state = trainer | {
             "updates": self.engine.updates,
             "loss_scale": loss_scale.read(self.engine),
+            "settings": identity(self._run),
         }
         shaped = shapes(self.engine)
 
@@ -100,7 +113,7 @@ class Checkpointer:
             self._uploader.submit(step)
             # Not without bound: a target that stays away must not fill the disk.
             waiting = self._uploader.waiting()[-self.config.keep_last :]
-        retention.prune(self.root, self.config, waiting)
+        self._retention.prune(waiting)
 
     @property
     def failed(self) -> bool:
@@ -129,10 +142,11 @@ class Checkpointer:
         return f"{final}: the checkpoint could not be written ({problem})"
 
     def finish(self) -> None:
-        """Wait until the last checkpoint is on the disk and uploads are through.
+        """Wait until the last checkpoint is on the disk and uploads are through, together.
 
         Raises ``UserError`` if it could not be written; uploads that take too long are left for
-        the next start.
+        the next start. No process leaves before process 0 has uploaded: launchers soon end a
+        process that is left alone.
         """
         problem = self.settle()
         if problem is not None:
@@ -141,10 +155,17 @@ class Checkpointer:
                 "the previous checkpoint"
             )
         if self._uploader is not None:
-            self._uploader.finish(self.config.upload_patience)
+            # The others wait in a collective meanwhile, and the watchdog looks on.
+            longest = (self._run.guards.hang_seconds or _COLLECTIVE_SECONDS) / 2
+            self._uploader.finish(min(self.config.upload_patience, longest))
+        _agree(None)
 
     def restore(self) -> dict[str, Any] | None:
-        """Load the newest good checkpoint; return its trainer state, or None if there is none."""
+        """Load the newest good checkpoint; return its trainer state, or None if there is none.
+
+        Newer ones, which are damaged, are set aside. Raises ``UserError`` where there are
+        checkpoints but none can be used.
+        """
         self.settle()
         newest: CheckpointReader | None = None
         if self.rank == 0:
@@ -163,14 +184,16 @@ class Checkpointer:
         state = reader.manifest.trainer
         self.engine.updates = int(state["updates"])
         loss_scale.write(self.engine, state["loss_scale"])
+        for damaged in self._damaged:
+            aside = retention.set_aside(checkpoint.directory(self.root, damaged))
+            _say(f"{aside}: a damaged checkpoint, kept under this name")
         return {"step": step, **state}
 
     def _newest(self) -> CheckpointReader | None:
         retention.sweep(self.root)
+        if self.config.upload is not None and not checkpoint.steps(self.root):
+            download_newest(self.config.upload, self.root, self._run, report=_say)
         newest = checkpoint.latest_good(self.root, report=_say)
-        if newest is None and self.config.upload is not None and not checkpoint.steps(self.root):
-            download_newest(self.config.upload, self.root, report=_say)
-            newest = checkpoint.latest_good(self.root, report=_say)
         good = -1 if newest is None else newest.manifest.step
         self._damaged = [step for step in checkpoint.steps(self.root) if step > good]
         return newest

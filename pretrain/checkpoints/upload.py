@@ -1,8 +1,9 @@
 """Copies of checkpoints at an fsspec URL, made while training goes on.
 
-The manifest goes last, so a remote directory with a manifest is complete. Every file is read back
-and compared; what an interrupted upload left is used if it compares equal. A target that cannot be
-reached never stops training. Nothing remote is ever deleted: use the store's own lifecycle rules.
+Those of a run lie in ``URL/RUN_NAME/``. The manifest goes last, so a remote directory with a
+manifest is complete. Every file is read back and compared with the manifest's digest; what an
+interrupted upload left is used if it compares equal. A target that cannot be reached never stops
+training. Nothing remote is ever deleted: use the store's own lifecycle rules.
 """
 
 import hashlib
@@ -10,63 +11,80 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from convbert.models.errors import UserError
+from convbert.data_pipeline.atomic import fsync_directory
+from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.checkpoints.checkpoint import CheckpointReader, DamagedCheckpointError
+from convbert.pretrain.checkpoints.config import CheckpointConfig
+from convbert.pretrain.checkpoints.identity import require_same_run
+from convbert.pretrain.config import RunConfig
+from convbert.pretrain.run_directory import RunDirectory
 
 logger = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
 _RETRY_SECONDS = 30.0
 
 
-def _open(url: str) -> tuple[Any, str]:
+def _open(url: str, root: Path) -> tuple[Any, str]:
+    """Return the file system and its path for the checkpoints of the run around ``root``."""
     import fsspec
 
     try:
-        return fsspec.core.url_to_fs(url)
+        fs, base = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise UserError(
             f"checkpoint.upload={url}: {error}; install the file system's package or correct it"
         ) from None
+    return fs, f"{base.rstrip('/')}/{RunDirectory(root.parent).name}"
 
 
-def _remote_digest(fs: Any, path: str) -> str:
-    with fs.open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _holds(fs: Any, remote: str, digest: str) -> bool:
+    with fs.open(remote, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == digest
 
 
-def _copy(fs: Any, local: Path, remote: str) -> None:
-    """Upload a file unless it is there already, and compare what arrived."""
-    digest = checkpoint.sha256(local)
+def _copy(fs: Any, local: Path, remote: str, digest: str) -> None:
+    """Upload a file of this digest unless it is there already, and compare what arrived."""
     same_size = fs.exists(remote) and fs.size(remote) == local.stat().st_size
-    if same_size and _remote_digest(fs, remote) == digest:
+    if same_size and _holds(fs, remote, digest):
         return
     fs.put_file(str(local), remote)
-    if _remote_digest(fs, remote) != digest:
+    if not _holds(fs, remote, digest):
         raise OSError(f"{remote}: differs from {local} after the upload")
 
 
 def upload(fs: Any, folder: Path, remote: str) -> None:
-    """Copy a finished checkpoint directory; raises what the file system raises."""
+    """Copy a finished checkpoint directory, unless its manifest says that it is there.
+
+    Raises ``DamagedCheckpointError`` before anything damaged is copied, and what the file system
+    raises.
+    """
+    digests = checkpoint.read_manifest(folder).sha256
+    manifest, last = folder / _MANIFEST, f"{remote}/{_MANIFEST}"
+    if fs.exists(last) and _holds(fs, last, checkpoint.sha256(manifest)):
+        return
+    checkpoint.verify(folder)
     fs.makedirs(remote, exist_ok=True)
-    for name in sorted(checkpoint.read_manifest(folder).sha256):
-        _copy(fs, folder / name, f"{remote}/{name}")
-    _copy(fs, folder / _MANIFEST, f"{remote}/{_MANIFEST}")
+    for name, digest in sorted(digests.items()):
+        _copy(fs, folder / name, f"{remote}/{name}", digest)
+    _copy(fs, manifest, last, checkpoint.sha256(manifest))
 
 
 class Uploader:
-    """A thread that copies the checkpoints of ``root`` to ``url``, the newest first.
+    """A thread that copies the checkpoints of ``root``, the newest first, to the run's place.
 
-    Checkpoints that a former start left behind are copied too.
+    Checkpoints that a former start left behind are copied too, damaged ones are not.
     """
 
     def __init__(self, root: Path, url: str) -> None:
         """Check the URL; raises ``UserError`` where no file system serves it."""
         self.root = root
         self.url = url
-        self._fs, self._base = _open(url)
+        self._fs, self._base = _open(url, root)
         self._wanted = set(checkpoint.steps(root))
         self._changed = threading.Condition()
         self._closing = False
@@ -103,6 +121,8 @@ class Uploader:
             try:
                 if folder.is_dir():  # else deleted while the target was away
                     upload(self._fs, folder, f"{self._base}/{folder.name}")
+            except DamagedCheckpointError as error:  # trying again would not help
+                logger.warning("%s: step %d is not uploaded: %s", self.url, step, error)
             except Exception as error:  # any file system, any error: training goes on
                 logger.warning("%s: uploading step %d failed: %s", self.url, step, error)
                 with self._changed:
@@ -120,24 +140,79 @@ class Uploader:
             return max(self._wanted, default=None)
 
 
-def _remote_steps(fs: Any, base: str) -> Iterator[str]:
-    """Yield the names of the remote checkpoints that are complete, the newest first."""
-    found = fs.ls(base, detail=False) if fs.exists(base) else []
-    for name in sorted((path.rstrip("/").rsplit("/", 1)[-1] for path in found), reverse=True):
-        if name.startswith("step-") and fs.exists(f"{base}/{name}/{_MANIFEST}"):
-            yield name
+def complete(root: Path, config: CheckpointConfig) -> None:
+    """Copy what former starts of a run that is finished left behind, if copies are wanted."""
+    if config.upload is not None:
+        Uploader(root, config.upload).finish(config.upload_patience)
 
 
-def download_newest(url: str, root: Path, report: Callable[[str], None]) -> None:
-    """Fetch the newest complete checkpoint into ``root``; the caller verifies it."""
-    fs, base = _open(url)
-    name = next(_remote_steps(fs, base), None)
-    if name is None:
+def _listing(fs: Any, place: str) -> list[str]:
+    """Return the names in a remote folder; none where it is missing."""
+    try:
+        return [path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(place, detail=False)]
+    except FileNotFoundError:
+        return []
+
+
+@contextmanager
+def _fetching(url: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each store has errors of its own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise TransientError(
+            f"checkpoint.upload={url}: cannot be fetched from ({reason}); check the address and "
+            "the network"
+        ) from None
+
+
+def _fetched(url: str, root: Path, report: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
+    """Fetch the remote checkpoints that are complete one by one, the newest first.
+
+    Yields where each lay and where it lies until the next one is asked for, or none.
+    """
+    fs, base = _open(url, root)
+    with _fetching(url):
+        names = sorted((n for n in _listing(fs, base) if n.startswith("step-")), reverse=True)
+    for name in names:
+        place, folder = f"{base}/{name}", root / ".tmp-download" / name
+        with _fetching(url):
+            files = _listing(fs, place)
+            if _MANIFEST not in files:
+                continue
+            report(f"no checkpoint in {root}; fetching {name} from {base}")
+            folder.mkdir(parents=True)
+            for file in files:
+                fs.get_file(f"{place}/{file}", str(folder / file))
+        try:
+            yield Path(place), folder
+        finally:
+            shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def download_newest(url: str, root: Path, config: RunConfig, report: Callable[[str], None]) -> None:
+    """Fetch the newest remote checkpoint that verifies into ``root``, if there is any.
+
+    Raises ``UserError`` where it is one of a run with other settings than ``config``, and where
+    there are some but none verifies; ``TransientError`` where the target cannot be read.
+    """
+    damage: list[str] = []
+    for place, folder in _fetched(url, root, report):
+        try:
+            found = CheckpointReader(folder)
+        except DamagedCheckpointError as error:
+            damage.append(f"{place}: {str(error).removeprefix(f'{folder}/')}")
+            report(f"skipping a damaged copy: {damage[-1]}")
+            continue
+        try:
+            require_same_run(place, found.manifest, config, folder.parent)
+        except UserError as error:
+            raise UserError(f"checkpoint.upload={url}: {error}") from None
+        folder.rename(root / folder.name)
+        fsync_directory(root)
         return
-    report(f"no checkpoint in {root}; fetching {name} from {url}")
-    folder = root / f".tmp-download-{name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for file in [*fs.ls(f"{base}/{name}", detail=False)]:
-        fs.get_file(file, str(folder / file.rsplit("/", 1)[-1]))
-    folder.rename(root / name)
+    if damage:
+        raise UserError(
+            f"checkpoint.upload={url}: no copy can be used ({'; '.join(damage)}); restore one of "
+            "them, choose another run directory, or move them away to start at update 0"
+        )

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from convbert.pretrain.checkpoints import tensor_file
+from convbert.pretrain.checkpoints import tensor_file, upload
 from convbert.pretrain.objective.losses import STATISTICS, ReplacedTokenDetection
 from convbert.pretrain.training.trainer import Trainer
 
@@ -132,3 +132,14 @@ def slow_writes(rank: int, seconds: float) -> None:
             inner(descriptor)
 
     tensor_file.os = SlowOs  # type: ignore[assignment]
+
+
+def slow_uploads(rank: int, seconds: float) -> None:
+    """Take this long more for copying a checkpoint elsewhere."""
+    inner = upload.upload
+
+    def slow(*arguments: Any) -> None:
+        time.sleep(seconds)
+        inner(*arguments)
+
+    upload.upload = slow

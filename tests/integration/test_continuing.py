@@ -26,8 +26,10 @@ def test_a_finished_run_goes_on_as_the_longer_run(
     whole, run = tmp_path / "whole", tmp_path / "run"
     zygote.finish(whole, "schedule.name=constant")
     zygote.finish(run, "schedule.name=constant", "steps=8")
-    settings = [*zygote.settings, "schedule.name=constant", "steps=8"]
+    upload = f"checkpoint.upload=file://{tmp_path / 'store'}"
+    settings = [*zygote.settings, "schedule.name=constant", "steps=8", upload]
     assert commands.pretrain("tiny", settings, run, processes=2) == 0
+    assert checkpoint.verify(tmp_path / "store" / "run" / "step-00000008").step == 8
     assert "has finished its 8 updates; raise steps to go on" in capsys.readouterr().out
     zygote.finish(run, "schedule.name=constant")
     assert read_losses(run) == read_losses(whole)
@@ -83,11 +85,11 @@ def test_other_sequences_in_the_place_of_the_shards_are_refused(
 def test_a_lost_run_directory_goes_on_from_the_uploaded_checkpoint(
     zygote: Zygote, read_losses, tmp_path: Path
 ) -> None:
-    whole, lost, new = (tmp_path / name for name in ("whole", "lost", "new"))
+    whole, lost, new = (tmp_path / name for name in ("whole", "here/run", "elsewhere/run"))
     upload = f"checkpoint.upload=file://{tmp_path / 'store'}"
     zygote.finish(whole)
     started = zygote.start(lost, upload, faults={"pace": {"seconds": 0.1}})
-    copied = tmp_path / "store" / "step-00000008" / "manifest.json"
+    copied = tmp_path / "store" / "run" / "step-00000008" / "manifest.json"
     wait_for(copied.exists)
     started.kill(0)
     started.wait()
@@ -99,4 +101,61 @@ def test_a_lost_run_directory_goes_on_from_the_uploaded_checkpoint(
     assert sorted(found) == [9, 10, 11, 12]
     for step, values in found.items():
         assert values == pytest.approx(expected[step], rel=1e-6)
-    assert (tmp_path / "store" / "step-00000012" / "manifest.json").exists()
+    assert (tmp_path / "store" / "run" / "step-00000012" / "manifest.json").exists()
+
+    other = zygote.start(tmp_path / "other" / "run", upload, "seed=1")
+    assert other.wait()[0] == 2
+    assert "with other settings (seed: 0 -> 1)" in other.log.read_text()
+
+
+def test_no_process_leaves_before_the_last_upload(zygote: Zygote, tmp_path: Path) -> None:
+    run, store = tmp_path / "run", tmp_path / "store"
+    settings = (f"checkpoint.upload=file://{store}", "steps=4")
+    started = zygote.start(run, *settings, faults={"slow_uploads": {"seconds": 2}})
+    state = Path(f"/proc/{started.pids[1]}/stat")
+    wait_for(lambda: state.read_text().split(") ")[1].startswith("Z"))
+    assert checkpoint.verify(store / "run" / "step-00000004").step == 4
+    assert started.wait() == [0, 0]
+
+
+def test_the_wait_for_uploads_ends_before_the_watchdog_ends_the_run(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    settings = (f"checkpoint.upload=file://{tmp_path / 'store'}", "steps=4")
+    fault = {"slow_uploads": {"seconds": 60}}
+    started = zygote.start(tmp_path / "run", *settings, "guards.hang_seconds=8", faults=fault)
+    assert started.wait() == [0, 0]
+    assert "steps 4 are not uploaded" in started.log.read_text()
+
+
+def cut(folder: Path) -> None:
+    file = folder / "state-00000.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+def test_damaged_checkpoints_are_set_aside_and_a_run_with_no_other_does_not_begin_anew(
+    zygote: Zygote, read_losses, tmp_path: Path
+) -> None:
+    run, root = tmp_path / "run", tmp_path / "run" / "checkpoints"
+    zygote.finish(run, "checkpoint.keep_last=3")
+    before = read_losses(run)
+    for step in (8, 12):
+        cut(checkpoint.directory(root, step))
+    zygote.finish(run, "checkpoint.every=5", "checkpoint.keep_last=2")
+    assert checkpoint.steps(root) == [10, 12]
+    assert sorted(p.name for p in root.glob("damaged-*")) == [
+        "damaged-step-00000008",
+        "damaged-step-00000012",
+    ]
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    damaged = [r["facts"] for r in records if r.get("event") == "checkpoint_damaged"]
+    assert damaged == [{"checkpoint": 8}, {"checkpoint": 12}]
+    assert read_losses(run) == before
+
+    for step in (10, 12):
+        cut(checkpoint.directory(root, step))
+    started = zygote.start(run)
+    assert started.wait()[0] == 2
+    assert "no checkpoint can be used" in started.log.read_text()
+    assert checkpoint.steps(root) == [10, 12]
+    assert read_losses(run) == before

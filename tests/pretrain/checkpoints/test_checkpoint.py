@@ -8,9 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.checkpoints import checkpoint, retention
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader, DamagedCheckpointError
 from convbert.pretrain.checkpoints.config import CheckpointConfig
+from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.checkpoints.state import KINDS, Fragment
 
@@ -129,7 +131,8 @@ def test_a_pickle_in_place_of_the_tensors_is_never_run(tmp_path: Path) -> None:
     folder = write(tmp_path, 1)
     file, manifest = folder / "state-00000.safetensors", folder / "manifest.json"
     file.write_bytes(pickle.dumps(Malicious()))
-    assert checkpoint.latest_good(tmp_path) is None
+    with pytest.raises(UserError, match="no checkpoint can be used"):
+        checkpoint.latest_good(tmp_path)
     # Also for someone who makes the digest match.
     record = json.loads(manifest.read_text())
     record["sha256"][file.name] = checkpoint.sha256(file)
@@ -142,7 +145,7 @@ def test_a_pickle_in_place_of_the_tensors_is_never_run(tmp_path: Path) -> None:
 def test_prune_keeps_the_newest_and_the_permanent(tmp_path: Path) -> None:
     for step in range(1, 10):
         write(tmp_path, step)
-    gone = retention.prune(tmp_path, CheckpointConfig(keep_last=2, keep_every=4), spared=[5])
+    gone = Retention(tmp_path, CheckpointConfig(keep_last=2, keep_every=4)).prune(spared=[5])
     assert gone == [1, 2, 3, 6, 7]
     assert checkpoint.steps(tmp_path) == [4, 5, 8, 9]
 
@@ -155,8 +158,89 @@ def test_prune_keeps_the_best(tmp_path: Path, mode: str, kept: list[int]) -> Non
     config = CheckpointConfig.model_validate(
         {"keep_last": 1, "keep_best": 2, "best_metric": "loss", "best_mode": mode}
     )
-    retention.prune(tmp_path, config)
+    Retention(tmp_path, config).prune()
     assert checkpoint.steps(tmp_path) == kept
+
+
+def test_what_cannot_be_read_is_neither_counted_nor_deleted(tmp_path: Path, caplog) -> None:
+    for step in range(1, 6):
+        write(tmp_path, step, loss=float(step))
+    damage(checkpoint.directory(tmp_path, 1), "torn manifest")
+    damage(checkpoint.directory(tmp_path, 5), "missing manifest")
+    config = CheckpointConfig(keep_last=1, keep_best=1, best_metric="loss")
+    kept = Retention(tmp_path, config)
+    assert kept.prune() == [3]
+    assert kept.prune() == []
+    assert checkpoint.steps(tmp_path) == [1, 2, 4, 5]
+    assert len(caplog.messages) == 1
+    assert "neither counted nor deleted" in caplog.text
+
+
+def test_what_cannot_be_deleted_is_a_warning_and_tried_again(tmp_path: Path, caplog) -> None:
+    root = tmp_path / "checkpoints"
+    moved = write(tmp_path / "elsewhere", 1)
+    root.mkdir()
+    checkpoint.directory(root, 1).symlink_to(moved)  # a tree cannot be deleted through a link
+    kept = Retention(root, CheckpointConfig(keep_last=1))
+    for step in range(2, 5):
+        write(root, step)
+        assert kept.prune() == [step - 1]
+    assert checkpoint.steps(root) == [4]
+    (left,) = root.glob(".deleted-*")
+    assert len(caplog.messages) == 1
+    assert "cannot be deleted yet" in caplog.text
+    left.unlink()
+    (root / left.name).mkdir()
+    kept.prune()
+    assert not list(root.glob(".deleted-*"))
+
+
+def test_a_damaged_one_is_set_aside_under_a_free_name(tmp_path: Path) -> None:
+    for name in ("damaged-step-00000007", "damaged-step-00000007-2"):
+        aside = retention.set_aside(write(tmp_path, 7))
+        assert aside == tmp_path / name
+        assert checkpoint.verify(aside).step == 7
+    write(tmp_path, 8)
+    assert Retention(tmp_path, CheckpointConfig(keep_last=1)).prune() == []
+    retention.sweep(tmp_path)
+    assert checkpoint.steps(tmp_path) == [8]
+    assert len(list(tmp_path.glob("damaged-*"))) == 2
+
+
+def test_where_none_verifies_each_is_named_with_what_is_wrong(tmp_path: Path) -> None:
+    damage(write(tmp_path, 1), "flipped")
+    damage(write(tmp_path, 2), "torn manifest")
+    expected = r"step-00000002.*not a checkpoint manifest.*step-00000001.*SHA-256 .*restore a copy"
+    with pytest.raises(UserError, match=expected):
+        checkpoint.latest_good(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "state-00000.safetensors"])
+def test_a_file_system_that_does_not_answer_is_no_damage(tmp_path: Path, name: str) -> None:
+    write(tmp_path, 1)
+    file = write(tmp_path, 2) / name
+    file.unlink()
+    file.symlink_to(name)  # a link to itself: opening it is an OSError, also for root
+    with pytest.raises(TransientError, match=rf"{name}: cannot be read \(.*start again"):
+        checkpoint.latest_good(tmp_path)
+
+
+def test_a_directory_that_cannot_be_listed_is_not_empty(tmp_path: Path, caplog) -> None:
+    root = tmp_path / "checkpoints"
+    root.write_text("a file where the directory should be")
+    with pytest.raises(TransientError, match="checkpoints: cannot be read"):
+        checkpoint.steps(root)
+    assert Retention(root, CheckpointConfig()).prune() == []
+    assert "old checkpoints are not deleted" in caplog.text
+
+
+def test_a_format_of_another_version_is_refused_and_not_skipped(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    manifest = write(tmp_path, 2) / "manifest.json"
+    record = json.loads(manifest.read_text()) | {"format": 3, "layout": "of tomorrow"}
+    manifest.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"step-00000002.*format 3, this version reads 2"):
+        checkpoint.latest_good(tmp_path)
 
 
 def test_values_that_are_not_finite_are_not_written(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from convbert.data_pipeline import atomic
 from convbert.pretrain.checkpoints import checkpoint, retention, snapshot, tensor_file
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
 from convbert.pretrain.checkpoints.config import CheckpointConfig
+from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.checkpoints.state import KINDS, Fragment
 
@@ -47,7 +48,7 @@ def save(root: Path, step: int) -> None:
     assert parts is not None
     trainer = {"n": step, "metrics": {}}
     checkpoint.commit(folder, checkpoint.directory(root, step), step, SHAPES, parts, trainer)
-    retention.prune(root, CONFIG)
+    Retention(root, CONFIG).prune()
 
 
 def dies_at(line: int, work: Callable[[], None]) -> bool:
@@ -90,7 +91,7 @@ def test_a_kill_before_any_line_leaves_a_usable_checkpoint(root: Path) -> None:
         retention.sweep(root)
         assert all(not p.name.startswith(".") for p in root.iterdir())
         assert len(checkpoint.steps(root)) >= 2
-        retention.prune(root, CONFIG)
+        Retention(root, CONFIG).prune()
         step = checkpoint.steps(root)[-1]
         line += 1
     assert line > 100  # the code was traced
