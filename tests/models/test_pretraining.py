@@ -121,9 +121,11 @@ def test_replaced_token_detection_overfits_one_batch(variant: str) -> None:
     masked = ids.masked_fill(at, 4)
     corrupted = torch.where(at, torch.randint(5, VOCABULARY, ids.shape), ids)
     replaced = (corrupted != ids).float()
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    losses = []
-    for _ in range(100):
+    optimizer = torch.optim.Adam(model.parameters())
+    losses, updates = [], 160
+    for update in range(updates):
+        # Falls to nothing: at a constant rate a late update may overshoot on some processors.
+        optimizer.param_groups[0]["lr"] = 5e-3 * (1 - update / updates)
         mlm = mlm_loss(model.generator, model.generator_head, masked, at, ids)
         logits = model.discriminator_head(model.discriminator(corrupted))
         rtd = F.binary_cross_entropy_with_logits(logits, replaced)
@@ -133,8 +135,7 @@ def test_replaced_token_detection_overfits_one_batch(variant: str) -> None:
         losses.append((mlm.item(), rtd.item()))
     assert losses[0][0] > 3.0
     assert losses[0][1] > 0.3
-    # A single late update may overshoot; which one does depends on the processor's rounding.
-    assert min(map(max, losses[-20:])) < 0.05
+    assert max(losses[-1]) < 0.05
 
 
 @pytest.mark.parametrize("local_op", ["sdconv", "attention"])
