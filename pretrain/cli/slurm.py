@@ -12,6 +12,8 @@ from convbert.pretrain.cli.data import corpus_app
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from convbert.cluster.follow import Evaluation
+
 app = typer.Typer()
 Model = TypeVar("Model", bound="BaseModel")
 SiteName = Annotated[
@@ -34,6 +36,18 @@ def _from_options(model: type[Model], prefix: str = "", **values: Any) -> Model:
         message = detail["msg"].removeprefix("Value error, ")
         where = f"--{prefix}{detail['loc'][0]}={detail['input']!r}: " if detail["loc"] else ""
         raise UserError(where.replace("_", "-") + message) from None
+
+
+def _evaluation(
+    tasks: list[str], data_dir: Path | None, seeds: int, partition: str | None, time: str
+) -> "Evaluation":
+    """Look the tasks up and describe the jobs that evaluate checkpoints; raises ``UserError``."""
+    from convbert.cluster.follow import Evaluation, locate
+
+    located = locate(tasks, data_dir)
+    return _from_options(
+        Evaluation, "evaluate-", tasks=located, seeds=seeds, partition=partition, time=time
+    )
 
 
 @app.command()
@@ -80,7 +94,6 @@ def submit(
     dry_run: DryRun = False,
 ) -> None:
     """Queue pretraining on SLURM; the job saves before its limit, requeues and continues."""
-    from convbert.cluster.follow import Evaluation, locate
     from convbert.cluster.render import JobOptions
     from convbert.cluster.site import load_site
     from convbert.pretrain import jobs
@@ -112,16 +125,8 @@ def submit(
             dry_run=dry_run,
         )
         return
-    plan = None
-    if evaluate:
-        plan = _from_options(
-            Evaluation,
-            "evaluate-",
-            tasks=locate(evaluate, data_dir),
-            seeds=seeds,
-            partition=profile.partition or partition,
-            time=evaluate_time,
-        )
+    place = profile.partition or partition
+    plan = _evaluation(evaluate, data_dir, seeds, place, evaluate_time) if evaluate else None
     jobs.submit(
         recipe,
         overrides or [],
