@@ -35,6 +35,7 @@ def run(text: str, folder: Path) -> None:
     assert done.returncode == 0, f"{text}\n{done.stdout[-3000:]}"
 
 
+@pytest.mark.timeout(1800)  # seven minutes on two idle cores
 def test_every_block_that_is_not_marked_works(tmp_path: Path) -> None:
     done = 0
     for page in PAGES:  # the README comes first
