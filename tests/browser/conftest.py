@@ -34,7 +34,7 @@ class Browser:
 
     def requests_elsewhere(self):
         """Return those that leave this machine."""
-        inside = ("data", "file", "blob", "about", "chrome")
+        inside = ("data", "file", "blob", "about", "chrome", "chrome-untrusted")
         urls = [urlsplit(url) for url in self.requests()]
         return [u.geturl() for u in urls if u.scheme not in inside and u.hostname != "127.0.0.1"]
 
