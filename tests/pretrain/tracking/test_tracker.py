@@ -15,7 +15,7 @@ from convbert.pretrain.tracking.inbox import waiting
 from convbert.pretrain.tracking.metrics_log import NestedRun, StepRecord, SystemRecord, read_records
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.tracked_run import DataInput, RunState, TrackedRun
-from convbert.pretrain.tracking.tracker import add_to_run, open_tracker, resolve_uri, sync
+from convbert.pretrain.tracking.tracker import open_tracker, resolve_uri, sync
 
 DEAD = "http://127.0.0.1:9"  # the discard port: connections are refused
 
@@ -24,41 +24,6 @@ SHARDS = DataInput(
     name="shards", digest="a" * 64, source="/data/shards/manifest.json", context="training",
     profile={"sequences": 512},
 )  # fmt: skip
-
-
-def start(run_dir, uri, *, resume_step=None, params=None, **more):
-    return open_tracker(
-        run_dir,
-        enabled=True,
-        experiment="pretraining",
-        run_name="tiny",
-        tracking_uri=uri,
-        params=params or {"model": {"layers": 3}, "seed": 0},
-        tags={"manifest": "abc"},
-        resume_step=resume_step,
-        **more,
-    )
-
-
-def add(run_dir, uri):
-    return add_to_run(run_dir, experiment="pretraining", run_name="tiny", tracking_uri=uri)
-
-
-def log_steps(tracker, steps):
-    for step in steps:
-        tracker.log(step, step * 2e9, {"loss": 10.0 / step, "rate": 1e-3})
-
-
-def only_run(uri):
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("pretraining")
-    (run,) = client.search_runs([experiment.experiment_id])
-    return client, run
-
-
-def history(uri, key):
-    client, run = only_run(uri)
-    return [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
 
 
 def test_a_run_arrives_whole(tmp_path, store, start, log_steps, only_run, history):
