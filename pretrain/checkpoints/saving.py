@@ -15,14 +15,12 @@ from convbert.models.errors import UserError
 from convbert.pretrain.checkpoints import checkpoint, loss_scale, retention
 from convbert.pretrain.checkpoints.background import Writing, write_share
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
-from convbert.pretrain.checkpoints.config import CheckpointConfig
 from convbert.pretrain.checkpoints.identity import identity
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.checkpoints.state import fragments, restore, shapes
 from convbert.pretrain.checkpoints.upload import Uploader, download_newest
 from convbert.pretrain.config import RunConfig
-from convbert.pretrain.run_directory import RunDirectory
 from convbert.pretrain.training.engine import Engine
 
 _COLLECTIVE_SECONDS = 600.0  # what NCCL waits where guards.hang_seconds sets nothing
@@ -49,18 +47,17 @@ def _say(text: str) -> None:
 class Checkpointer:
     """Writes checkpoints of an engine and continues from the newest good one.
 
-    ``root`` is a folder of the run directory, whose configuration tells which run it is.
+    ``root`` is a folder of the run directory, ``run`` its configuration as it stands there.
     """
 
-    def __init__(self, root: Path, config: CheckpointConfig, engine: Engine) -> None:
+    def __init__(self, root: Path, run: RunConfig, engine: Engine) -> None:
         self.root = root
-        self.config = config
+        self.config = config = run.checkpoint
+        self._run = run
         self.engine = engine
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         # What a former start of the run left half-written can never be taken for this one's.
         self._token = _agree(secrets.token_hex(4))
-        run = RunDirectory(root.parent)
-        self._run = run.open() if run.config_file.is_file() else RunConfig()  # a benchmark's folder
         self._retention = Retention(root, config)
         self._snapshot = Snapshot()
         self._writing: Writing | None = None

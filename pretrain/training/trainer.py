@@ -81,7 +81,8 @@ class Trainer:
         self.judge = Judge(config.guards)
         self.reporter = Reporter(timeline, self.engine, norms, self.judge, peak)
         self.profile = ProfileWindow(config.profile if self.rank == 0 else None, run.path)
-        self.checkpointer = Checkpointer(run.checkpoints, config.checkpoint, self.engine)
+        # As configured: what the machine decided of it does not tell which run a checkpoint is of.
+        self.checkpointer = Checkpointer(run.checkpoints, run.open(), self.engine)
         self.held_out = (
             HeldOut(config.evaluation, config.objective.masking, tokenizer)
             if config.evaluation.held_out

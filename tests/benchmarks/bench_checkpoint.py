@@ -22,6 +22,7 @@ from convbert.models.pretraining import build_model
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.checkpoints.config import CheckpointConfig
 from convbert.pretrain.checkpoints.saving import Checkpointer
+from convbert.pretrain.config import RunConfig
 from convbert.pretrain.objective.config import ObjectiveConfig
 from convbert.pretrain.objective.losses import Normalisers, build_objective
 from convbert.pretrain.training.assembly import build_engine
@@ -36,7 +37,7 @@ from tests.benchmarks.suites import Setting
 from tests.benchmarks.table import machine
 
 RATE = 1e-4
-SETTINGS = CheckpointConfig(keep_last=1)
+RUN = RunConfig(checkpoint=CheckpointConfig(keep_last=1))
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Training:
         model = build_objective(build_model(preset(setting.size)), objective)
         self._engine, _ = build_engine(model, config, OptimizerConfig())
         self._folder = folder
-        self._checkpointer = Checkpointer(folder, SETTINGS, self._engine)
+        self._checkpointer = Checkpointer(folder, RUN, self._engine)
 
     def update(self) -> float:
         """Run an update; return its seconds."""

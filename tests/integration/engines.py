@@ -149,14 +149,14 @@ def _update(engine: Any, norms: Any, step: int, case: dict[str, Any]) -> dict[st
 def _through_a_checkpoint(folder: Path, engine: Any, case: dict[str, Any]) -> Any:
     """Save, build a new engine, perhaps of another stage, and restore into it."""
     from convbert.pretrain.checkpoints.saving import Checkpointer
-    from convbert.pretrain.config import CheckpointConfig
+    from convbert.pretrain.config import RunConfig
 
-    settings = CheckpointConfig()
-    writer = Checkpointer(folder, settings, engine)
+    run = RunConfig()
+    writer = Checkpointer(folder, run, engine)
     writer.save(1, {})
     writer.finish()
     engine, norms = _engine(case, case.get("new_stage", case["deepspeed"]))
-    assert Checkpointer(folder, settings, engine).restore() is not None
+    assert Checkpointer(folder, run, engine).restore() is not None
     return engine, norms
 
 
