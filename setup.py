@@ -1,26 +1,11 @@
 """Packaging: the top-level folders are installed as one namespace, ``convbert``.
 
-``models``, ``pretrain`` or ``cluster`` would be claimed by anyone in site-packages, so each
-folder of the checkout is mapped to ``convbert.<folder>``. An editable install uses the same
-mapping, so imports read the same in the checkout and out of it.
+``models``, ``pretrain`` or ``cluster`` would be claimed by anyone in site-packages. ``src/convbert``
+holds a link to each of those folders, so an installation, an editor and a type checker all find
+``convbert.models`` in the same place.
 """
 
 from setuptools import find_packages, setup
-
-ROOMS = ("models", "data_pipeline", "pretrain", "cluster", "ds_configs")
-
-
-def packages() -> dict[str, str]:
-    """Map every installed package name to its folder in the checkout."""
-    mapping: dict[str, str] = {}
-    for room in ROOMS:
-        mapping[f"convbert.{room}"] = room
-        for sub in find_packages(room):
-            mapping[f"convbert.{room}.{sub}"] = f"{room}/{sub.replace('.', '/')}"
-    return mapping
-
-
-MAPPING = packages()
 
 CORPUS = [
     "backports.zstd>=1.0",
@@ -50,8 +35,9 @@ TEST = [
     "triton>=3.2",  # its interpreter runs the GPU kernels without a GPU
 ]
 setup(
-    packages=list(MAPPING),
-    package_dir=MAPPING,
+    # The namespace itself is named too: with it an editable install is one line in a .pth file.
+    packages=["convbert", *(f"convbert.{name}" for name in find_packages("src/convbert"))],
+    package_dir={"": "src"},
     package_data={
         "convbert.data_pipeline.corpus_build": ["*.j2"],
         "convbert.ds_configs": ["*.json"],

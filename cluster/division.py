@@ -9,9 +9,9 @@ from convbert.models.errors import UserError
 def refusal(run_dir: Path, world: int) -> str | None:
     """Return why ``world`` processes cannot share the batches of all phases, None if they can."""
     # Only here: all load torch, and most attempts have all the nodes that were asked for.
-    from convbert.pretrain.checks import Split
-    from convbert.pretrain.run_directory import RunDirectory
-    from convbert.pretrain.training.phases import stretches
+    from convbert.pretrain.run.checks import Split
+    from convbert.pretrain.run.directory import RunDirectory
+    from convbert.pretrain.run.timeline import stretches
 
     config = RunDirectory(run_dir).open()
     try:

@@ -61,7 +61,7 @@ def locate(tasks: Sequence[str], data_dir: Path | None) -> dict[str, Path]:
     Raises ``UserError`` for a task, or a file of one, that cannot be used.
     """
     # Only here: both load torch, and the job script looks for checkpoints once a minute.
-    from convbert.pretrain.finetune.commands import load_tasks
+    from convbert.pretrain.evaluation.commands import load_tasks
     from convbert.pretrain.finetune.sources import read_splits
     from convbert.pretrain.finetune.task import match_tasks
 

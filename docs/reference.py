@@ -65,9 +65,9 @@ def _parameters(command: Any, context: Any) -> Iterator[str]:
 def settings() -> str:
     """Return a page with every key of every YAML file."""
     from convbert.cluster.site import Site
-    from convbert.data_pipeline.corpus_build.config import BuildConfig
-    from convbert.pretrain.config import RunConfig
+    from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
     from convbert.pretrain.finetune.task import TaskSpec
+    from convbert.pretrain.settings.run import RunConfig
     from convbert.pretrain.study.design import Design
 
     roots: list[tuple[str, str, type[BaseModel]]] = [

@@ -4,11 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-from convbert.data_pipeline.tokenizer import Tokenizer
-from convbert.pretrain import checks
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.pretrain.checkpoints import checkpoint, upload
-from convbert.pretrain.config import RunConfig, resolve
-from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.run import checks
+from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.settings.run import RunConfig, resolve
 
 
 def _default_processes() -> int:
@@ -53,7 +53,7 @@ def plan(
     recipe: str, overrides: list[str], gpus: int, gpu_name: str, mfu: float, price: float
 ) -> None:
     """Print what a recipe needs on so many GPUs."""
-    from convbert.pretrain.planning.gpus import gpu
+    from convbert.pretrain.engine.gpus import gpu
     from convbert.pretrain.planning.show import show
 
     os.environ.setdefault("DS_ACCELERATOR", "cpu")

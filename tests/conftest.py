@@ -8,9 +8,9 @@ from pydoc_data.topics import topics
 import pytest
 import torch
 
-from convbert.data_pipeline.build import RowSettings, build_shards
+from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.data_pipeline.readers import iter_documents
-from convbert.data_pipeline.tokenizer import train_tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import train_tokenizer
 
 # Without a GPU the Triton kernels are interpreted, which Triton decides when it is imported.
 if not torch.cuda.is_available():

@@ -11,10 +11,10 @@ import yaml
 from command_lines import check_arguments
 
 from convbert.cluster.site import Site
-from convbert.data_pipeline.corpus_build.config import BuildConfig
+from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.pretrain.cli import app
-from convbert.pretrain.config import recipe_names, resolve
 from convbert.pretrain.finetune.task import TaskSpec
+from convbert.pretrain.settings.run import recipe_names, resolve
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

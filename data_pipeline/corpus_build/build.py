@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.clean import (
     CONTAMINATED,
     Cleaned,
@@ -22,7 +23,6 @@ from convbert.data_pipeline.corpus_build.clean import (
     clean_tasks,
     run_clean,
 )
-from convbert.data_pipeline.corpus_build.config import BuildConfig
 from convbert.data_pipeline.corpus_build.engine import Engine, open_engine
 from convbert.data_pipeline.corpus_build.match import find_duplicates
 from convbert.data_pipeline.corpus_build.pack import Packed, PackTask, run_pack
@@ -33,9 +33,9 @@ from convbert.data_pipeline.corpus_build.sharding import write_shards
 from convbert.data_pipeline.corpus_build.tasks import key_of
 from convbert.data_pipeline.corpus_build.tokenizer_task import TrainTask, run_training
 from convbert.data_pipeline.dedup.clusters import dropped_of_piece
-from convbert.data_pipeline.manifest import Manifest
 from convbert.data_pipeline.readers import input_files
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.shards.manifest import Manifest
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 
 

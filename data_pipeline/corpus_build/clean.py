@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from convbert.data_pipeline.corpus_build.config import BuildConfig
+from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
+from convbert.data_pipeline.corpus_build.corpus_settings import CorpusConfig
 from convbert.data_pipeline.corpus_build.pieces import Piece, PieceWriter
 from convbert.data_pipeline.corpus_build.tasks import key_of, once
-from convbert.data_pipeline.corpus_config import CorpusConfig
 from convbert.data_pipeline.dedup.contamination import EvaluationIndex
 from convbert.data_pipeline.dedup.records import ALGORITHM
 from convbert.data_pipeline.dedup.words import HashedWords, hash_words

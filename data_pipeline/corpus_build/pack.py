@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from convbert.data_pipeline.corpus_build.config import ShardsConfig
+from convbert.data_pipeline.corpus_build.build_settings import ShardsConfig
 from convbert.data_pipeline.corpus_build.pieces import Piece, read_piece
 from convbert.data_pipeline.corpus_build.tasks import once
 from convbert.data_pipeline.dedup.clusters import dropped_of_piece
 from convbert.data_pipeline.documents import Document, StageReport
-from convbert.data_pipeline.packing import PACKERS, Documents, RowFormat, to_array
-from convbert.data_pipeline.shards import token_dtype
-from convbert.data_pipeline.tokenizer import Tokenizer
-from convbert.data_pipeline.tokens import encode_documents
+from convbert.data_pipeline.packing.rows import PACKERS, Documents, RowFormat, to_array
+from convbert.data_pipeline.packing.tokens import encode_documents
+from convbert.data_pipeline.shards.writer import token_dtype
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.data_pipeline.workers import uncollected
 
 CHUNK_CHARACTERS = 1 << 20

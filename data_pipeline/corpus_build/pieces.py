@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from convbert.data_pipeline.dedup.config import DedupConfig
+from convbert.data_pipeline.dedup.dedup_settings import DedupConfig
 from convbert.data_pipeline.dedup.records import PieceRecords
 from convbert.data_pipeline.dedup.words import HashedWords
 from convbert.data_pipeline.documents import Document

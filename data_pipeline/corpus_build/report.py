@@ -11,13 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, Field
 
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.clean import Cleaned
-from convbert.data_pipeline.corpus_build.config import BuildConfig
 from convbert.data_pipeline.corpus_build.pack import Packed
 from convbert.data_pipeline.corpus_build.pieces import Piece, read_piece
 from convbert.data_pipeline.corpus_build.progress import Timing
 from convbert.data_pipeline.documents import EXCERPT_CHARACTERS, Document, Sample, StageReport
-from convbert.data_pipeline.manifest import Manifest
+from convbert.data_pipeline.shards.manifest import Manifest
 
 _REASONS_SHOWN = 8  # of a stage; a crawl has pages in a hundred languages
 _ROW_BITS, _ROW_MASK = 32, (1 << 32) - 1

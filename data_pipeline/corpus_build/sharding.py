@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from convbert.data_pipeline.atomic import atomic_directory, atomic_write
-from convbert.data_pipeline.corpus_build.config import BuildConfig
+from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.engine import Engine
 from convbert.data_pipeline.corpus_build.pack import Packed
 from convbert.data_pipeline.corpus_build.tasks import once
-from convbert.data_pipeline.manifest import Manifest, Shard, index_name
-from convbert.data_pipeline.shards import MEMBER_SEQUENCES, ShardWriter, members_per_shard
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.shards.manifest import Manifest, Shard, index_name
+from convbert.data_pipeline.shards.writer import MEMBER_SEQUENCES, ShardWriter, members_per_shard
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 
 

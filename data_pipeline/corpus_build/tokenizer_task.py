@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from convbert.data_pipeline.corpus_build.config import TokenizerConfig
+from convbert.data_pipeline.corpus_build.build_settings import TokenizerConfig
 from convbert.data_pipeline.corpus_build.pieces import Piece, read_piece
 from convbert.data_pipeline.dedup.clusters import dropped_of_piece
 from convbert.data_pipeline.dedup.records import KEYS
-from convbert.data_pipeline.tokenizer import Tokenizer, train_tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer, train_tokenizer
 
 
 @dataclass(frozen=True)

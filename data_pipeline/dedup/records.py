@@ -14,7 +14,7 @@ import numpy as np
 import rensa
 from numpy.typing import NDArray
 
-from convbert.data_pipeline.dedup.config import DedupConfig
+from convbert.data_pipeline.dedup.dedup_settings import DedupConfig
 from convbert.data_pipeline.dedup.words import HashedWords, Hashes
 
 # Of the raw text, in whose order the survivor of a cluster is chosen, and of its words.

@@ -23,8 +23,8 @@ from torch import Tensor
 from convbert.data_pipeline.atomic import atomic_write, fsync_directory
 from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.checkpoints.snapshot import Snapshot, key
-from convbert.pretrain.checkpoints.state import KINDS
 from convbert.pretrain.checkpoints.tensor_file import write_tensors
+from convbert.pretrain.engine.fragments import KINDS
 
 FORMAT = 2
 _PREFIX, _MANIFEST = "step-", "manifest.json"

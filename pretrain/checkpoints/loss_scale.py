@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from convbert.pretrain.training.engine import Engine
+from convbert.pretrain.engine.engine import Engine
 
 _FIELDS = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 

@@ -15,7 +15,7 @@ from convbert.pretrain.checkpoints.checkpoint import (
     read_manifest,
     steps,
 )
-from convbert.pretrain.checkpoints.config import CheckpointConfig
+from convbert.pretrain.settings.checkpoint import CheckpointConfig
 
 logger = logging.getLogger(__name__)
 _DELETED = ".deleted-*"

@@ -15,13 +15,13 @@ from convbert.models.errors import UserError
 from convbert.pretrain.checkpoints import checkpoint, loss_scale, retention
 from convbert.pretrain.checkpoints.background import Writing, write_share
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
-from convbert.pretrain.checkpoints.identity import identity
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
-from convbert.pretrain.checkpoints.state import fragments, restore, shapes
 from convbert.pretrain.checkpoints.upload import Uploader, download_newest
-from convbert.pretrain.config import RunConfig
-from convbert.pretrain.training.engine import Engine
+from convbert.pretrain.engine.engine import Engine
+from convbert.pretrain.engine.fragments import fragments, restore, shapes
+from convbert.pretrain.run.identity import identity
+from convbert.pretrain.settings.run import RunConfig
 
 _COLLECTIVE_SECONDS = 600.0  # what NCCL waits where guards.hang_seconds sets nothing
 

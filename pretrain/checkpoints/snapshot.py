@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from convbert.pretrain.checkpoints.state import KINDS, Fragment
+from convbert.pretrain.engine.fragments import KINDS, Fragment
 
 
 def key(kind: str, name: str, start: int) -> str:

@@ -19,10 +19,10 @@ from convbert.data_pipeline.atomic import fsync_directory
 from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader, DamagedCheckpointError
-from convbert.pretrain.checkpoints.config import CheckpointConfig
-from convbert.pretrain.checkpoints.identity import require_same_run
-from convbert.pretrain.config import RunConfig
-from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.identity import require_same_run
+from convbert.pretrain.settings.checkpoint import CheckpointConfig
+from convbert.pretrain.settings.run import RunConfig
 
 logger = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"

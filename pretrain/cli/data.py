@@ -162,7 +162,7 @@ def shards_build(
 ) -> None:
     """Tokenise and pack text into verified WebDataset shards."""
     from convbert.data_pipeline import commands
-    from convbert.data_pipeline.build import RowSettings
+    from convbert.data_pipeline.packing.build import RowSettings
     from convbert.data_pipeline.readers import ReaderOptions
 
     commands.build(
@@ -204,7 +204,7 @@ def shards_pack(
 ) -> None:
     """Pack tokenised text into shards: the bytes of `shards build` with the same settings."""
     from convbert.data_pipeline import commands
-    from convbert.data_pipeline.build import RowSettings
+    from convbert.data_pipeline.packing.build import RowSettings
 
     commands.pack(
         tokens,

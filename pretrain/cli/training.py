@@ -47,7 +47,7 @@ def quickstart(
     ] = Path("quickstart"),
 ) -> None:
     """Text to fine-tuned model on this machine in about ten minutes, each command shown."""
-    from convbert.pretrain.quickstart import run
+    from convbert.pretrain.study.quickstart import run
 
     raise typer.Exit(run(output))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from convbert.models.errors import UserError
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
-from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.run.directory import RunDirectory
 
 
 def parse_average(text: str | None) -> int:

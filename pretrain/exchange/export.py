@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from convbert.data_pipeline.hf_tokenizer import save_hf_tokenizer
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.hugging_face import save_hf_tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.interop.hf import save_pretrained
-from convbert.pretrain.config import RunConfig
 from convbert.pretrain.exchange.trained_model import kept_encoder, load_model
-from convbert.pretrain.run_directory import RunDirectory
-from convbert.pretrain.training.phases import Timeline
+from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.timeline import Timeline
+from convbert.pretrain.settings.run import RunConfig
 
 
 def _card(config: RunConfig, step: int, average: int) -> dict[str, object]:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_directory
-from convbert.data_pipeline.hf_tokenizer import save_hf_tokenizer
-from convbert.data_pipeline.tokenizer import VOCABULARY, Tokenizer
+from convbert.data_pipeline.tokenizer.hugging_face import save_hf_tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import VOCABULARY, Tokenizer
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.interop.hf import (

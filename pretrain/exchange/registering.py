@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from convbert.models.errors import UserError
-from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.tracking.tracked_run import TrackedRun
-from convbert.pretrain.training.phases import Timeline
 
 _DIGEST_TAG = "convbert.digest"
 

@@ -1,13 +1,13 @@
 """A checkpoint as networks in memory, in fp32 and without DeepSpeed."""
 
-from convbert.data_pipeline.sources import Corpus
+from convbert.data_pipeline.shards.sources import Corpus
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel, build_model
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
 from convbert.pretrain.exchange.averaging import averaged
-from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.run.directory import RunDirectory
 
 PretrainingModel = ReplacedTokenModel | MaskedLanguageModel
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convbert.data_pipeline.hf_tokenizer import fast_tokenizer
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.hugging_face import fast_tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune.answer_head import SpanScores
 from convbert.pretrain.finetune.answer_metrics import Answer

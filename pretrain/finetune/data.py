@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.pretrain.finetune.reading import Example
 from convbert.pretrain.finetune.task import TaskSpec
 

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from convbert.pretrain.training.precision import computes_in_bfloat16
+from convbert.pretrain.engine.precision import computes_in_bfloat16
 
 
 def compute_device() -> torch.device:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.pretrain.finetune import answering, sentences, tagging
 from convbert.pretrain.finetune.answer_head import HEADS
 from convbert.pretrain.finetune.data import Features, LabelledBatch, TaskData

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from torch import nn
 
+from convbert.pretrain.engine.optimizer import decays
 from convbert.pretrain.finetune.model import TaskModel
-from convbert.pretrain.training.optimizer import decays
 
 Exponent = Literal["correct", "paper"]
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
+from convbert.pretrain.engine.optimizer import AdamW
 from convbert.pretrain.finetune.data import (
     LabelledBatch,
     TaskData,
@@ -25,8 +26,7 @@ from convbert.pretrain.finetune.metrics import METRICS
 from convbert.pretrain.finetune.model import TaskModel
 from convbert.pretrain.finetune.recipe import FinetuneConfig
 from convbert.pretrain.finetune.task import TaskSpec
-from convbert.pretrain.training.optimizer import AdamW
-from convbert.pretrain.training.schedule import ScheduleConfig, learning_rate
+from convbert.pretrain.run.schedule import ScheduleConfig, learning_rate
 
 
 class FinetuneResult(BaseModel):

@@ -10,9 +10,9 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from convbert.models.errors import UserError
-from convbert.pretrain.config import merge, parse_override
 from convbert.pretrain.finetune.metrics import METRICS
 from convbert.pretrain.finetune.recipe import FinetuneConfig, Section, SplitRule
+from convbert.pretrain.settings.run import merge, parse_override
 
 Kind = Literal["classification", "regression", "tagging", "qa"]
 MAIN = ("train", "dev", "test")

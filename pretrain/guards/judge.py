@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from convbert.pretrain.guards.config import Action, GuardConfig
+from convbert.pretrain.settings.guards import Action, GuardConfig
 
 Kind = Literal["nan", "spike", "overflow"]
 _SCALE = 1.4826  # makes the median absolute deviation an estimate of the standard deviation

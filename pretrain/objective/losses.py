@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from convbert.models.ops.masked_lm import masked_lm
 from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel
-from convbert.pretrain.objective.config import ObjectiveConfig
 from convbert.pretrain.objective.masking import MaskedBatch
+from convbert.pretrain.settings.objective import ObjectiveConfig
 
 STATISTICS = (
     "mlm_loss",

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convbert.data_pipeline.batch import Batch
-from convbert.pretrain.objective.config import MaskingConfig
+from convbert.data_pipeline.loading.batch import Batch
 from convbert.pretrain.objective.counter_rng import uniform
+from convbert.pretrain.settings.objective import MaskingConfig
 
 _POSITION_STREAM, _KEEP_STREAM, _SAMPLE_STREAM = 1, 2, 3
 

@@ -20,9 +20,9 @@ from convbert.models.config import PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.ops.convolution import use_backend
 from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel, build_model
-from convbert.pretrain.objective.config import ObjectiveConfig
 from convbert.pretrain.objective.losses import Normalisers, build_objective
 from convbert.pretrain.objective.masking import MaskedBatch, slot_count
+from convbert.pretrain.settings.objective import ObjectiveConfig
 
 
 @dataclass(frozen=True)

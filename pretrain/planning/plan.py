@@ -6,12 +6,12 @@ import torch
 
 from convbert.models.config import EncoderConfig, PretrainingConfig
 from convbert.models.counts import parameter_counts
-from convbert.pretrain.config import RunConfig
+from convbert.pretrain.engine.engine import load_deepspeed_config, resolve_deepspeed_config
+from convbert.pretrain.engine.gpus import Gpu
 from convbert.pretrain.planning.activations import Activations, trace
-from convbert.pretrain.planning.gpus import Gpu
 from convbert.pretrain.planning.memory import Memory, memory
-from convbert.pretrain.training.engine import load_deepspeed_config, resolve_deepspeed_config
-from convbert.pretrain.training.phases import Phase, Timeline
+from convbert.pretrain.run.timeline import Phase, Timeline
+from convbert.pretrain.settings.run import RunConfig
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _USABLE = 0.9

@@ -6,11 +6,11 @@ from rich.table import Table
 from convbert.models.config import PretrainingConfig
 from convbert.models.counts import parameter_counts
 from convbert.models.errors import UserError
-from convbert.pretrain.config import RunConfig
-from convbert.pretrain.planning.gpus import Gpu
+from convbert.pretrain.engine.gpus import Gpu
+from convbert.pretrain.engine.precision import with_precision
 from convbert.pretrain.planning.plan import CONFIGURATIONS, cost, memory_of, need, suggest
-from convbert.pretrain.training.phases import Phase, Timeline, derive
-from convbert.pretrain.training.precision import with_precision
+from convbert.pretrain.run.timeline import Phase, Timeline, derive
+from convbert.pretrain.settings.run import RunConfig
 
 _ASSUMED_VOCABULARY = 30_522
 

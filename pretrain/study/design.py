@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from convbert.data_pipeline.records import first_fault, read_yaml
 from convbert.models.errors import UserError
-from convbert.pretrain.config import RunConfig, resolve
+from convbert.models.schema import first_fault, read_yaml
+from convbert.pretrain.settings.run import RunConfig, resolve
 
 WARMUP_SHARE = 0.05
 _DECIDED_HERE = ("steps", "seed", "schedule.warmup_steps", "checkpoint.every")
@@ -119,7 +119,7 @@ def plan(design: Design) -> list[StudyRun]:
 
 def _cost(design: Design, variant: str) -> tuple[RunConfig, float, float]:
     """Return a variant's configuration, and the FLOPs of one update in both conventions."""
-    from convbert.pretrain.training.phases import derive
+    from convbert.pretrain.run.timeline import derive
 
     settings = [f"{key}={json.dumps(value)}" for key, value in design.variants[variant].items()]
     config = resolve(design.recipe, settings)

@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from convbert.pretrain.training.timing import SECTIONS
+from convbert.pretrain.engine.stopwatch import SECTIONS
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _HISTORY = 18

@@ -3,12 +3,12 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from convbert.pretrain.engine.engine import Engine
+from convbert.pretrain.engine.norms import PartNorms
 from convbert.pretrain.guards.judge import Judge
 from convbert.pretrain.objective.losses import summarise
+from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.tracking.tracker import Tracker
-from convbert.pretrain.training.engine import Engine
-from convbert.pretrain.training.norms import PartNorms
-from convbert.pretrain.training.phases import Timeline
 from convbert.pretrain.training.throughput import Meter
 
 

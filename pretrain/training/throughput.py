@@ -7,8 +7,8 @@ import time
 import torch
 import torch.distributed as dist
 
-from convbert.pretrain.planning.gpus import known_peak
-from convbert.pretrain.training.timing import SECTIONS, Stopwatch
+from convbert.pretrain.engine.gpus import known_peak
+from convbert.pretrain.engine.stopwatch import SECTIONS, Stopwatch
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -11,35 +11,35 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from convbert.data_pipeline.batch import Batch
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.loading.batch import Batch
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.ops.compilation import compile_for_training
 from convbert.models.pretraining import build_model
 from convbert.pretrain.checkpoints.saving import Checkpointer
-from convbert.pretrain.checks import Split
-from convbert.pretrain.config import RunConfig
-from convbert.pretrain.exchange.importing import initialise_from
-from convbert.pretrain.guards import divergence
-from convbert.pretrain.guards.data_order import DataOrder
-from convbert.pretrain.guards.judge import Event, Judge
-from convbert.pretrain.guards.watchdog import Watchdog
-from convbert.pretrain.objective.counter_rng import mix
-from convbert.pretrain.objective.losses import STATISTICS, Normalisers, build_objective, summarise
-from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
-from convbert.pretrain.probing.held_out import HeldOut
-from convbert.pretrain.run_directory import RunDirectory
-from convbert.pretrain.tracking.tracker import Tracker
-from convbert.pretrain.training.assembly import build_engine
-from convbert.pretrain.training.engine import (
+from convbert.pretrain.engine.assembly import build_engine
+from convbert.pretrain.engine.engine import (
     Engine,
     load_deepspeed_config,
     require_graphs,
     resolve_deepspeed_config,
 )
-from convbert.pretrain.training.norms import PartNorms
-from convbert.pretrain.training.phases import Phase, PhasedLoader, Timeline
+from convbert.pretrain.engine.norms import PartNorms
+from convbert.pretrain.exchange.importing import initialise_from
+from convbert.pretrain.guards import divergence
+from convbert.pretrain.guards.judge import Event, Judge
+from convbert.pretrain.guards.watchdog import Watchdog
+from convbert.pretrain.objective.counter_rng import mix
+from convbert.pretrain.objective.held_out import HeldOut
+from convbert.pretrain.objective.losses import STATISTICS, Normalisers, build_objective, summarise
+from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
+from convbert.pretrain.run.checks import Split
+from convbert.pretrain.run.data_order import DataOrder
+from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.timeline import Phase, PhasedLoader, Timeline
+from convbert.pretrain.settings.run import RunConfig
+from convbert.pretrain.tracking.tracker import Tracker
 from convbert.pretrain.training.profiling import ProfileWindow
 from convbert.pretrain.training.progress import Progress
 from convbert.pretrain.training.reporting import Reporter, Row

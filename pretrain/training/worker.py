@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convbert.models.errors import TRANSIENT, TransientError, UserError
-from convbert.pretrain.run_directory import RunDirectory, code_version, hardware
+from convbert.pretrain.run.directory import RunDirectory, code_version, hardware
 from convbert.pretrain.training.stopping import STOPPED, StopRequest
 
 if TYPE_CHECKING:
+    from convbert.pretrain.run.timeline import Timeline
     from convbert.pretrain.tracking.tracked_run import DataInput
-    from convbert.pretrain.training.phases import Timeline
 
 _SET_PARENT_DEATH_SIGNAL = 1
 
@@ -29,13 +29,13 @@ def train(path: Path, stop: StopRequest) -> bool:
     """Run this process's part of the run at ``path``; return False if it was asked to stop."""
     import torch
 
-    from convbert.data_pipeline.damage import DamageLog
-    from convbert.data_pipeline.tokenizer import Tokenizer
+    from convbert.data_pipeline.shards.damage import DamageLog
+    from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+    from convbert.pretrain.engine.engine import init_distributed
+    from convbert.pretrain.engine.precision import settle
+    from convbert.pretrain.run.timeline import PhasedLoader, Timeline
     from convbert.pretrain.tracking.claim import claim_for_training
     from convbert.pretrain.tracking.tracker import open_tracker
-    from convbert.pretrain.training.engine import init_distributed
-    from convbert.pretrain.training.phases import PhasedLoader, Timeline
-    from convbert.pretrain.training.precision import settle
     from convbert.pretrain.training.progress import Progress
     from convbert.pretrain.training.trainer import Trainer
 

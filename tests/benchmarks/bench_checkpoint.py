@@ -20,18 +20,18 @@ import typer
 from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
 from convbert.pretrain.checkpoints import checkpoint
-from convbert.pretrain.checkpoints.config import CheckpointConfig
 from convbert.pretrain.checkpoints.saving import Checkpointer
-from convbert.pretrain.config import RunConfig
-from convbert.pretrain.objective.config import ObjectiveConfig
-from convbert.pretrain.objective.losses import Normalisers, build_objective
-from convbert.pretrain.training.assembly import build_engine
-from convbert.pretrain.training.engine import (
+from convbert.pretrain.engine.assembly import build_engine
+from convbert.pretrain.engine.engine import (
     init_distributed,
     load_deepspeed_config,
     resolve_deepspeed_config,
 )
-from convbert.pretrain.training.schedule import OptimizerConfig
+from convbert.pretrain.objective.losses import Normalisers, build_objective
+from convbert.pretrain.run.schedule import OptimizerConfig
+from convbert.pretrain.settings.checkpoint import CheckpointConfig
+from convbert.pretrain.settings.objective import ObjectiveConfig
+from convbert.pretrain.settings.run import RunConfig
 from tests.benchmarks.pretraining import mask, random_batch
 from tests.benchmarks.suites import Setting
 from tests.benchmarks.table import machine

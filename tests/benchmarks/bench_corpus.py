@@ -16,17 +16,17 @@ from typing import Annotated
 
 import typer
 
-from convbert.data_pipeline.build import build_shards
 from convbert.data_pipeline.corpus_build.build import build_corpus
+from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.clean import Steps
-from convbert.data_pipeline.corpus_build.config import BuildConfig
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
-from convbert.data_pipeline.dedup.config import DedupConfig
+from convbert.data_pipeline.dedup.dedup_settings import DedupConfig
 from convbert.data_pipeline.dedup.records import PieceRecords
 from convbert.data_pipeline.dedup.words import hash_words
-from convbert.data_pipeline.hf_tokenizer import fast_tokenizer
+from convbert.data_pipeline.packing.build import build_shards
 from convbert.data_pipeline.readers import read_documents
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.hugging_face import fast_tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 
 Step = Callable[[Path], object]
 

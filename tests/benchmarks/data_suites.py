@@ -17,13 +17,13 @@ import torch
 import webdataset
 from numpy.typing import NDArray
 
-from convbert.data_pipeline.hf_tokenizer import fast_tokenizer
-from convbert.data_pipeline.loader import ShardLoader
-from convbert.data_pipeline.manifest import Manifest, Packing
-from convbert.data_pipeline.packing import PACKERS, RowFormat, to_array
-from convbert.data_pipeline.shards import ShardWriter
-from convbert.data_pipeline.tokenizer import Tokenizer, train_tokenizer
-from convbert.data_pipeline.tokens import TokenChunk
+from convbert.data_pipeline.loading.loader import ShardLoader
+from convbert.data_pipeline.packing.rows import PACKERS, RowFormat, to_array
+from convbert.data_pipeline.packing.tokens import TokenChunk
+from convbert.data_pipeline.shards.manifest import Manifest, Packing
+from convbert.data_pipeline.shards.writer import ShardWriter
+from convbert.data_pipeline.tokenizer.hugging_face import fast_tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer, train_tokenizer
 from tests.benchmarks.measuring import Comparison, Contender
 
 SEQUENCES, LENGTH, BATCH = 200_000, 128, 256

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.encoder import Encoder
 from convbert.models.interop.hf import load_pretrained
 from convbert.pretrain.finetune.data import TaskData

@@ -5,16 +5,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from convbert.data_pipeline.batch import Batch
+from convbert.data_pipeline.loading.batch import Batch
 from convbert.models.config import PretrainingConfig
 from convbert.models.flops import training_flops_per_sequence
 from convbert.models.ops.compilation import compile_for_training
 from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
-from convbert.pretrain.objective.config import MaskingConfig, ObjectiveConfig
+from convbert.pretrain.engine.optimizer import AdamW, parameter_groups
 from convbert.pretrain.objective.losses import Normalisers, build_objective
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
-from convbert.pretrain.training.optimizer import AdamW, parameter_groups
+from convbert.pretrain.settings.objective import MaskingConfig, ObjectiveConfig
 from tests.benchmarks.measuring import Comparison, Contender
 from tests.benchmarks.rivals import TransformersDetection
 from tests.benchmarks.suites import Setting, compile_plainly, leave_eager, parameter_bytes

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convbert.data_pipeline.manifest import Manifest, Packing
-from convbert.data_pipeline.shards import ShardWriter
+from convbert.data_pipeline.shards.manifest import Manifest, Packing
+from convbert.data_pipeline.shards.writer import ShardWriter
 
 PAD, CLS, SEP, LENGTH, VOCABULARY = 0, 2, 3, 16, 500
 

@@ -60,8 +60,8 @@ def _objective(case: dict[str, Any]) -> Any:
     from convbert.models.encoder import Encoder
     from convbert.models.presets import preset
     from convbert.models.pretraining import build_model
-    from convbert.pretrain.objective.config import ObjectiveConfig
     from convbert.pretrain.objective.losses import build_objective
+    from convbert.pretrain.settings.objective import ObjectiveConfig
 
     torch.manual_seed(0)
     width = case.get("width", 32)
@@ -74,9 +74,9 @@ def _objective(case: dict[str, Any]) -> Any:
 
 
 def _engine(case: dict[str, Any], stage: str) -> Any:
-    from convbert.pretrain.training.assembly import build_engine
-    from convbert.pretrain.training.engine import load_deepspeed_config, resolve_deepspeed_config
-    from convbert.pretrain.training.schedule import OptimizerConfig
+    from convbert.pretrain.engine.assembly import build_engine
+    from convbert.pretrain.engine.engine import load_deepspeed_config, resolve_deepspeed_config
+    from convbert.pretrain.run.schedule import OptimizerConfig
 
     accumulation = case.get("accumulation", 1)
     config = resolve_deepspeed_config(
@@ -99,9 +99,9 @@ def _batch(step: int, rows: int) -> Any:
     import torch
     import torch.distributed as dist
 
-    from convbert.data_pipeline.batch import Batch
-    from convbert.pretrain.objective.config import MaskingConfig
+    from convbert.data_pipeline.loading.batch import Batch
     from convbert.pretrain.objective.masking import SpecialIds, mask_batch
+    from convbert.pretrain.settings.objective import MaskingConfig
 
     rank = dist.get_rank()
     generator = torch.Generator().manual_seed(step)
@@ -149,7 +149,7 @@ def _update(engine: Any, norms: Any, step: int, case: dict[str, Any]) -> dict[st
 def _through_a_checkpoint(folder: Path, engine: Any, case: dict[str, Any]) -> Any:
     """Save, build a new engine, perhaps of another stage, and restore into it."""
     from convbert.pretrain.checkpoints.saving import Checkpointer
-    from convbert.pretrain.config import RunConfig
+    from convbert.pretrain.settings.run import RunConfig
 
     run = RunConfig()
     writer = Checkpointer(folder, run, engine)
@@ -194,7 +194,7 @@ def main() -> None:
     """Run this process's part of every case."""
     import warnings
 
-    from convbert.pretrain.training.engine import init_distributed
+    from convbert.pretrain.engine.engine import init_distributed
 
     warnings.simplefilter("ignore")
 

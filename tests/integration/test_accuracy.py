@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from convbert.data_pipeline.build import RowSettings, build_shards
+from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.models.errors import UserError
-from convbert.pretrain.finetune import commands as finetuning
+from convbert.pretrain.evaluation import commands as finetuning
+from convbert.pretrain.evaluation import finetuning as evaluation
+from convbert.pretrain.evaluation import measuring as probing
+from convbert.pretrain.evaluation.finetuning import Effort
 from convbert.pretrain.finetune.synthetic import write_synthetic
-from convbert.pretrain.probing import commands as probing
-from convbert.pretrain.report import evaluation
-from convbert.pretrain.report.evaluation import Effort
 
 pytestmark = pytest.mark.integration
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from forked import Zygote, wait_for
 
-from convbert.data_pipeline.build import RowSettings, build_shards
+from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.models.errors import UserError
 from convbert.pretrain import commands
 from convbert.pretrain.checkpoints import checkpoint

@@ -10,18 +10,18 @@ import torch
 from mlflow import MlflowClient
 from transformers import AutoModel, AutoTokenizer
 
-from convbert.data_pipeline.manifest import Manifest
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.shards.manifest import Manifest
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain import commands
+from convbert.pretrain.evaluation import commands as finetuning
+from convbert.pretrain.evaluation.finetuning import Effort
 from convbert.pretrain.exchange.export import export_checkpoint
 from convbert.pretrain.exchange.registering import register
 from convbert.pretrain.exchange.trained_model import kept_encoder, load_model
-from convbert.pretrain.finetune import commands as finetuning
 from convbert.pretrain.finetune.results import read_results
 from convbert.pretrain.finetune.synthetic import write_synthetic
-from convbert.pretrain.report.evaluation import Effort
-from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.tracked_run import TrackedRun
 
 pytestmark = pytest.mark.integration

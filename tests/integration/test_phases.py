@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from convbert.data_pipeline.build import RowSettings, build_shards
+from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.pretrain.checkpoints import checkpoint
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from convbert.data_pipeline.corpus_build.build import build_corpus
-from convbert.data_pipeline.corpus_build.config import BuildConfig
+from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
 
 QUESTION = "which of the many rivers that cross the old town carried most of its trade then"

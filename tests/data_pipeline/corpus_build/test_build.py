@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from convbert.data_pipeline.corpus_build.build import build_corpus
-from convbert.data_pipeline.corpus_build.config import BuildConfig
+from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
+from convbert.data_pipeline.corpus_build.corpus_settings import load_config
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
 from convbert.data_pipeline.corpus_build.report import CorpusReport, render
-from convbert.data_pipeline.corpus_config import load_config
 from convbert.data_pipeline.dedup.words import words
-from convbert.data_pipeline.manifest import Manifest
-from convbert.data_pipeline.packing import split_segments
-from convbert.data_pipeline.store import SequenceStore
-from convbert.data_pipeline.tokenizer import Tokenizer
-from convbert.data_pipeline.verify import verify_shards
+from convbert.data_pipeline.packing.rows import split_segments
+from convbert.data_pipeline.shards.manifest import Manifest
+from convbert.data_pipeline.shards.store import SequenceStore
+from convbert.data_pipeline.shards.verify import verify_shards
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 
 

@@ -12,7 +12,7 @@ from convbert.data_pipeline.dedup.clusters import (
     resolve,
     save_dropped,
 )
-from convbert.data_pipeline.dedup.config import DedupConfig
+from convbert.data_pipeline.dedup.dedup_settings import DedupConfig
 from convbert.data_pipeline.dedup.records import PieceRecords
 from convbert.data_pipeline.dedup.words import hash_words, words
 

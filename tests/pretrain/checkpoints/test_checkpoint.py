@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.checkpoints import checkpoint, retention
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader, DamagedCheckpointError
-from convbert.pretrain.checkpoints.config import CheckpointConfig
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
-from convbert.pretrain.checkpoints.state import KINDS, Fragment
+from convbert.pretrain.engine.fragments import KINDS, Fragment
+from convbert.pretrain.settings.checkpoint import CheckpointConfig
 
 SHAPES = {"a.weight": (6, 4), "a.bias": (5,)}
 

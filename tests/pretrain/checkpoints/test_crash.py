@@ -16,10 +16,10 @@ import torch
 from convbert.data_pipeline import atomic
 from convbert.pretrain.checkpoints import checkpoint, retention, snapshot, tensor_file
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
-from convbert.pretrain.checkpoints.config import CheckpointConfig
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
-from convbert.pretrain.checkpoints.state import KINDS, Fragment
+from convbert.pretrain.engine.fragments import KINDS, Fragment
+from convbert.pretrain.settings.checkpoint import CheckpointConfig
 
 SHAPES = {"weight": (7, 5)}
 CODE = {m.__file__ for m in (atomic, checkpoint, retention, snapshot, tensor_file)}

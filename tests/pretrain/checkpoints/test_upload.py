@@ -9,12 +9,12 @@ import torch
 
 from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.checkpoints import checkpoint
-from convbert.pretrain.checkpoints.config import CheckpointConfig
-from convbert.pretrain.checkpoints.identity import identity
 from convbert.pretrain.checkpoints.snapshot import Snapshot
-from convbert.pretrain.checkpoints.state import KINDS, Fragment
 from convbert.pretrain.checkpoints.upload import Uploader, complete, download_newest
-from convbert.pretrain.config import RunConfig, resolve
+from convbert.pretrain.engine.fragments import KINDS, Fragment
+from convbert.pretrain.run.identity import identity
+from convbert.pretrain.settings.checkpoint import CheckpointConfig
+from convbert.pretrain.settings.run import RunConfig, resolve
 
 CONFIG = resolve("tiny")
 

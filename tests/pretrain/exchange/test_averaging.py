@@ -9,9 +9,9 @@ from convbert.models.errors import UserError
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
 from convbert.pretrain.checkpoints.snapshot import Snapshot
-from convbert.pretrain.checkpoints.state import KINDS, Fragment
+from convbert.pretrain.engine.fragments import KINDS, Fragment
 from convbert.pretrain.exchange.averaging import averaged, parse_average
-from convbert.pretrain.run_directory import RunDirectory
+from convbert.pretrain.run.directory import RunDirectory
 
 SHAPES = {"a.weight": (3, 2)}
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.ops.convolution import use_backend
+from convbert.pretrain.evaluation.linear_probe import pooled_states
 from convbert.pretrain.finetune.data import collate
 from convbert.pretrain.finetune.device import compute_device, default_workers, visible_gpus
 from convbert.pretrain.finetune.kinds import PROBLEMS, build_head, prepare
@@ -18,7 +19,6 @@ from convbert.pretrain.finetune.model import TaskModel
 from convbert.pretrain.finetune.runs import finetune_all
 from convbert.pretrain.finetune.synthetic import write_synthetic
 from convbert.pretrain.finetune.task import load_task
-from convbert.pretrain.probing.linear import pooled_states
 
 KINDS = [
     ("cola", []),

@@ -5,10 +5,11 @@ import random
 import pytest
 import torch
 
-from convbert.data_pipeline.tokenizer import train_tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import train_tokenizer
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
+from convbert.pretrain.engine.optimizer import AdamW
 from convbert.pretrain.finetune.data import evaluation_batches
 from convbert.pretrain.finetune.kinds import build_head, prepare
 from convbert.pretrain.finetune.layer_rates import parameter_groups, rate_factor
@@ -17,7 +18,6 @@ from convbert.pretrain.finetune.model import SentenceHead, TaskModel
 from convbert.pretrain.finetune.recipe import FinetuneConfig
 from convbert.pretrain.finetune.runs import Spread, finetune_all
 from convbert.pretrain.finetune.task import TaskSpec
-from convbert.pretrain.training.optimizer import AdamW
 
 WORDS = [a + b for a in ("ba", "do", "ki", "lu", "me", "po") for b in ("ran", "sit", "tol", "vex")]
 GOOD, BAD, NEUTRAL = WORDS[:4], WORDS[4:8], WORDS[8:]

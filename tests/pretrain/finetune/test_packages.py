@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from convbert.data_pipeline.corpora import corpus
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from convbert.data_pipeline.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.pretrain.finetune.kinds import prepare

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from convbert.data_pipeline.tokenizer import train_tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import train_tokenizer
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.pretrain.finetune import synthetic

@@ -7,12 +7,12 @@ import torch
 from transformers import ConvBertConfig, ConvBertForSequenceClassification
 
 from convbert.models.interop.hf import load_pretrained
+from convbert.pretrain.engine.optimizer import AdamW
 from convbert.pretrain.finetune.data import Features, collate
 from convbert.pretrain.finetune.layer_rates import parameter_groups
 from convbert.pretrain.finetune.model import SentenceHead, TaskModel
 from convbert.pretrain.finetune.recipe import FinetuneConfig
 from convbert.pretrain.finetune.sentences import classification_loss
-from convbert.pretrain.training.optimizer import AdamW
 
 RECIPE = FinetuneConfig(head="mlp", dropout=0.0, layer_decay=1.0, bias_correction=True)
 

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from convbert.pretrain.guards.config import GuardConfig
-from convbert.pretrain.guards.data_order import DataOrder
 from convbert.pretrain.guards.judge import Judge
+from convbert.pretrain.run.data_order import DataOrder
+from convbert.pretrain.settings.guards import GuardConfig
 
 
 def fed(config: GuardConfig, count: int = 100) -> Judge:

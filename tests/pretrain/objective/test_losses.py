@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from convbert.data_pipeline.batch import Batch
+from convbert.data_pipeline.loading.batch import Batch
 from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
-from convbert.pretrain.objective.config import MaskingConfig, ObjectiveConfig
 from convbert.pretrain.objective.losses import STATISTICS, Normalisers, build_objective, summarise
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
+from convbert.pretrain.settings.objective import MaskingConfig, ObjectiveConfig
 
 SPECIAL = SpecialIds(pad=0, cls=2, sep=3, mask=4)
 SIZES = {"num_layers": 1, "hidden_size": 32, "embedding_size": 32, "num_heads": 2}

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from convbert.data_pipeline.batch import Batch
-from convbert.pretrain.objective.config import MaskingConfig
+from convbert.data_pipeline.loading.batch import Batch
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch, slot_count
+from convbert.pretrain.settings.objective import MaskingConfig
 
 SPECIAL = SpecialIds(pad=0, cls=2, sep=3, mask=4)
 CONFIG = MaskingConfig()

@@ -4,9 +4,9 @@ import io
 
 from rich.console import Console
 
+from convbert.pretrain.engine.stopwatch import SECTIONS, Stopwatch
 from convbert.pretrain.training.dashboard import Dashboard, sparkline
 from convbert.pretrain.training.progress import Progress
-from convbert.pretrain.training.timing import SECTIONS, Stopwatch
 
 
 def test_sparkline_spans_its_values_and_marks_what_is_not_a_number() -> None:

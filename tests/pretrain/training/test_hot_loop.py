@@ -63,8 +63,8 @@ def watch(shards: Path, tokenizer: Path, folder: Path) -> None:
     from torch._dynamo.utils import counters
 
     from convbert.models.ops import compilation
-    from convbert.pretrain.config import resolve
-    from convbert.pretrain.run_directory import RunDirectory
+    from convbert.pretrain.run.directory import RunDirectory
+    from convbert.pretrain.settings.run import resolve
     from convbert.pretrain.training.stopping import StopRequest
     from convbert.pretrain.training.trainer import Trainer
     from convbert.pretrain.training.worker import train

@@ -48,7 +48,7 @@ def test_the_status_of_a_process_says_whether_starting_it_again_may_help(
 def test_collectives_outlast_the_watchdog_that_knows_who_is_late() -> None:
     program = (
         "import torch, torch.distributed as dist\n"
-        "from convbert.pretrain.training.engine import init_distributed\n"
+        "from convbert.pretrain.engine.engine import init_distributed\n"
         "init_distributed(450.0)\n"
         "print(dist.group.WORLD._get_backend(torch.device('cpu')).options._timeout)"
     )

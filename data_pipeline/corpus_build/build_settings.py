@@ -1,0 +1,88 @@
+"""What a corpus is built from and how."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from convbert.data_pipeline.corpus_build.corpus_settings import CorpusConfig
+from convbert.data_pipeline.dedup.dedup_settings import DecontaminationConfig, DedupConfig
+from convbert.data_pipeline.shards.manifest import Packing
+from convbert.data_pipeline.tokenizer.tokenizer import ModelType
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TokenizerConfig(_Section):
+    """The tokenizer: one that exists, or settings to train one on the cleaned text."""
+
+    path: Path | None = Field(None, description="directory of a tokenizer; none: train one")
+    vocab_size: int = Field(32_000, ge=300)
+    model_type: ModelType = "unigram"
+    character_coverage: float = Field(0.9995, gt=0, le=1)
+    ascii: bool = Field(True, description="every printable ASCII character that occurs is covered")
+    max_sentences: int = Field(2_000_000, ge=1, description="lines of the training sample")
+    lowercase: bool = False
+    threads: int = Field(2, ge=1, description="pinned: a unigram model depends on it")
+    sample_megabytes: int = Field(
+        2_000, ge=1, description="text looked at; larger corpora are sampled by document"
+    )
+
+
+class ShardsConfig(_Section):
+    """The shards to write, one set per length."""
+
+    seq_len: list[int] = Field([128], min_length=1, description="tokens per sequence")
+    packing: Packing = "electra"
+    megabytes: int = Field(256, ge=1, description="size of a shard")
+    seed: int = Field(0, description="of segment lengths")
+
+
+class BuildConfig(CorpusConfig):
+    """Everything that decides the bytes of the shards."""
+
+    inputs: tuple[str, ...] = Field((), description="files, directories, globs, URLs")
+    sources: tuple[CorpusConfig, ...] = Field(
+        (), description="more inputs, each with its own reader, cleaning and filters"
+    )
+    dedup: DedupConfig = DedupConfig()
+    decontamination: DecontaminationConfig = DecontaminationConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    shards: ShardsConfig = ShardsConfig()
+    split_megabytes: float = Field(
+        256, gt=0, description="stored size of the parts of large files: the unit of cleaning"
+    )
+    piece_megabytes: int = Field(
+        64, ge=1, description="text of a piece: the unit of work behind cleaning"
+    )
+
+    @model_validator(mode="after")
+    def _has_input(self) -> "BuildConfig":
+        if not self.inputs and not self.sources:
+            raise ValueError("inputs and sources are both empty; give files to read")
+        return self
+
+    def all_sources(self) -> list[CorpusConfig]:
+        """Return the sources in order, the one of the file's top level first."""
+        own = {name: getattr(self, name) for name in CorpusConfig.model_fields}
+        first = [CorpusConfig(**own)] if self.inputs else []
+        return [
+            source.model_copy(update={"samples": self.samples})
+            for source in (*first, *self.sources)
+        ]
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what decided the rows, for the manifest: no paths, they say nothing elsewhere."""
+        return {
+            "sources": [
+                source.model_dump(mode="json", exclude={"inputs", "samples"})
+                for source in self.all_sources()
+            ],
+            "dedup": self.dedup.model_dump(mode="json"),
+            "decontamination_ngram": self.decontamination.ngram,
+            "split_megabytes": self.split_megabytes,
+            "piece_megabytes": self.piece_megabytes,
+            "seed": self.shards.seed,
+        }

@@ -1,0 +1,184 @@
+"""Merge shard sets into one, and split one into parts, without encoding anything again.
+
+Whole shards are taken over as hard links (copies where the file system has none); only a shard that
+a cut goes through is written anew. Results are verified against their digests before they appear.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convbert.data_pipeline.atomic import atomic_directory, require_vacant
+from convbert.data_pipeline.shards.manifest import (
+    Manifest,
+    Shard,
+    index_name,
+    load_index,
+    manifest_path,
+)
+from convbert.data_pipeline.shards.sources import require_alike
+from convbert.data_pipeline.shards.store import SequenceStore
+from convbert.data_pipeline.shards.verify import verify_shards
+from convbert.data_pipeline.shards.writer import MEMBER_SEQUENCES, ShardWriter
+from convbert.models.errors import UserError
+
+_READ_AT_ONCE = 64 * MEMBER_SEQUENCES
+
+
+def merge_shards(places: Sequence[Path], folder: Path) -> Manifest:
+    """Write one set with the sequences of all, in the order given; return its manifest.
+
+    Raises ``UserError`` for sets that differ in tokenizer, length or packing, or are damaged, and
+    if ``folder`` holds anything; nothing is left behind then.
+    """
+    require_vacant(folder)
+    paths = [_local(place) for place in places]
+    manifests = [Manifest.load(path) for path in paths]
+    for path, manifest in zip(paths[1:], manifests[1:], strict=True):
+        require_alike(str(paths[0]), manifests[0], str(path), manifest)
+    documents = [m.num_documents for m in manifests if m.num_documents is not None]
+    with atomic_directory(folder) as temporary:
+        parts = _Assembly(temporary)
+        for path, manifest in zip(paths, manifests, strict=True):
+            for shard in manifest.shards:
+                parts.adopt(path.parent, shard)
+        return parts.finish(
+            manifests[0],
+            num_documents=sum(documents) if len(documents) == len(manifests) else None,
+            num_tokens=sum(manifest.num_tokens for manifest in manifests),
+            build={"merged": [manifest.digest for manifest in manifests]},
+        )
+
+
+def split_shards(place: Path, folder: Path, shares: Sequence[float]) -> list[Manifest]:
+    """Write consecutive parts of a set to ``folder/part-0`` and so on; return their manifests.
+
+    Cuts lie at the multiple of 512 sequences nearest to the shares, so that blocks stay whole. The
+    number of documents of a part is not known. Raises ``UserError`` for shares that leave a part
+    empty, for damaged shards, and if ``folder`` holds anything.
+    """
+    require_vacant(folder)
+    path = _local(place)
+    manifest = Manifest.load(path)
+    cuts = _cuts(manifest.num_sequences, shares)
+    store = SequenceStore(manifest, path.parent)
+    done = []
+    with atomic_directory(folder) as temporary:
+        for number, (first, last) in enumerate(pairwise(cuts)):
+            target = temporary / f"part-{number}"
+            target.mkdir()
+            parts = _Assembly(target)
+            for shard, low, high in _overlaps(manifest, first, last):
+                if high - low == shard.sequences:
+                    parts.adopt(path.parent, shard)
+                else:
+                    parts.write(manifest, store.read([(low, high)]))
+            part = parts.finish(
+                manifest,
+                num_documents=None,
+                num_tokens=_count_tokens(store, first, last),
+                build={"part": [first, last], "of": manifest.digest},
+            )
+            done.append(part)
+    store.close()
+    return done
+
+
+def _local(place: Path) -> Path:
+    path = manifest_path(place)
+    if isinstance(path, str):
+        raise UserError(f"{path}: merging and splitting need shards on a disk; copy them first")
+    return path
+
+
+def _cuts(size: int, shares: Sequence[float]) -> list[int]:
+    total = sum(shares)
+    ends = np.cumsum([0.0, *shares]) / total * size
+    cuts = [round(float(end) / MEMBER_SEQUENCES) * MEMBER_SEQUENCES for end in ends[:-1]]
+    cuts.append(size)
+    if any(first >= last for first, last in pairwise(cuts)) or min(shares) <= 0:
+        listed = " ".join(f"{share:g}" for share in shares)
+        raise UserError(
+            f"shares {listed}: leave a part of {size:,} sequences without a block of "
+            f"{MEMBER_SEQUENCES}; give fewer or larger parts"
+        )
+    return cuts
+
+
+def _overlaps(manifest: Manifest, first: int, last: int) -> Iterator[tuple[Shard, int, int]]:
+    """Yield the shards that hold sequences of ``first`` to ``last``, and which of these."""
+    start = 0
+    for shard in manifest.shards:
+        low, high = max(first, start), min(last, start + shard.sequences)
+        if low < high:
+            yield shard, low, high
+        start += shard.sequences
+
+
+def _count_tokens(store: SequenceStore, first: int, last: int) -> int:
+    count = 0
+    for start in range(first, last, _READ_AT_ONCE):
+        rows = store.read([(start, min(start + _READ_AT_ONCE, last))])
+        count += int(np.count_nonzero(rows != store.manifest.pad_id))
+    return count
+
+
+class _Assembly:
+    """A new shard set made of shards of others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shards: list[Shard] = []
+        self._origins: dict[str, Path] = {}
+
+    def adopt(self, folder: Path, shard: Shard) -> None:
+        """Take over a whole shard under the next number."""
+        name = f"shard-{len(self.shards):06d}.tar"
+        index = load_index(folder, shard).model_copy(update={"shard": name})
+        content = index.model_dump_json(indent=1).encode() + b"\n"
+        (self.folder / index_name(name)).write_bytes(content)
+        try:
+            _link_or_copy(folder / shard.name, self.folder / name)
+        except OSError as error:
+            raise UserError(
+                f"{folder / shard.name}: cannot be taken over ({error.strerror}), nothing is kept; "
+                "check both directories"
+            ) from None
+        self._origins[name] = folder / shard.name
+        digest = hashlib.sha256(content).hexdigest()
+        self.shards.append(shard.model_copy(update={"name": name, "index_sha256": digest}))
+
+    def write(self, manifest: Manifest, rows: np.ndarray[Any, Any]) -> None:
+        """Write rows as a shard under the next number."""
+        scratch = self.folder / "scratch"
+        scratch.mkdir()
+        limit = 2 * rows.nbytes + (1 << 20)  # one shard
+        with ShardWriter(scratch, manifest.seq_len, manifest.vocab_size, limit) as writer:
+            writer.write(rows)
+        for shard in writer.shards:
+            self.adopt(scratch, shard)
+        shutil.rmtree(scratch)
+
+    def finish(self, like: Manifest, **counts: Any) -> Manifest:
+        """Write and verify the manifest of all shards; raises ``UserError`` for a damaged one."""
+        sequences = sum(shard.sequences for shard in self.shards)
+        changes = {"num_sequences": sequences, "shards": self.shards, **counts}
+        manifest = Manifest(**{**like.model_dump(), **changes})
+        manifest.save(self.folder / "manifest.json")
+        for fault in verify_shards(self.folder):
+            where = self._origins.get(fault.shard, fault.shard)
+            raise UserError(f"{where}: {fault.detail}; {fault.remedy}")
+        return manifest
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

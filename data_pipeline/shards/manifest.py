@@ -1,0 +1,131 @@
+"""The manifest: what a set of shards contains, and the digests that prove it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.shards.damage import DamageError
+from convbert.data_pipeline.shards.remote import is_url, read_bytes
+from convbert.models.errors import UserError
+from convbert.models.schema import Record, parse
+
+Packing = Literal["electra", "full"]
+
+
+class Member(Record):
+    """One block of sequences in a tar: where its ``.npy`` bytes lie and what they must be."""
+
+    name: str
+    offset: int
+    size: int
+    crc32: int
+    sequences: int
+
+
+class ShardIndex(Record):
+    """The file beside a shard that makes its members addressable."""
+
+    shard: str
+    members: list[Member]
+
+
+class Shard(Record):
+    """One tar file of the corpus."""
+
+    name: str
+    bytes: int
+    sequences: int
+    sha256: str
+    index_sha256: str
+
+
+class Manifest(Record):
+    """All that is known of a corpus of packed sequences."""
+
+    format: Literal[1] = 1
+    tool: str
+    tokenizer_digest: str
+    vocab_size: int
+    pad_id: int
+    cls_id: int
+    sep_id: int
+    seq_len: int
+    packing: Packing
+    num_documents: int | None = Field(description="None in a part of a set that was split")
+    num_sequences: int
+    num_tokens: int
+    build: dict[str, Any]
+    shards: list[Shard]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON: names the corpus, its order and everything in it.
+
+        Only what the file states counts. A field that a later version adds, with a default for
+        older files, must not give their corpora a new name and running trainings a new order.
+        """
+        stated = {**self.model_dump(mode="json", exclude_unset=True), "format": self.format}
+        text = json.dumps(stated, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def fill(self) -> float:
+        """Share of the stored tokens that are not padding."""
+        return self.num_tokens / (self.num_sequences * self.seq_len)
+
+    @classmethod
+    def load(cls, place: Path | str) -> "Manifest":
+        """Read a manifest, or the one in a directory, also at a URL; raises ``UserError``."""
+        path = manifest_path(place)
+        try:
+            content = read_bytes(path) if isinstance(path, str) else path.read_bytes()
+        except FileNotFoundError:
+            raise UserError(
+                f"{path}: no manifest; build shards with `convbert shards build`"
+            ) from None
+        return parse(cls, content, path, what="a shard manifest", remedy="build the shards again")
+
+    def save(self, path: Path) -> None:
+        """Write the manifest atomically."""
+        with atomic_write(path) as file:
+            file.write(self.model_dump_json(indent=1).encode() + b"\n")
+
+
+def manifest_path(place: Path | str) -> Path | str:
+    """Return the manifest file for a path or URL that may name its directory."""
+    if isinstance(place, str) and is_url(place):
+        return place if place.endswith(".json") else f"{place.rstrip('/')}/manifest.json"
+    path = Path(place)
+    return path / "manifest.json" if path.is_dir() else path
+
+
+def load_index(folder: Path, shard: Shard) -> ShardIndex:
+    """Read the index beside a shard and check that it is the manifest's.
+
+    Raises ``DamageError`` if it is missing or another.
+    """
+    path = folder / index_name(shard.name)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DamageError(f"{path}: missing; copy it again or rebuild the shards") from None
+    return check_index(str(path), content, shard)
+
+
+def check_index(place: str, content: bytes, shard: Shard) -> ShardIndex:
+    """Return the index that the bytes at ``place`` are; raises ``DamageError`` for another one."""
+    if hashlib.sha256(content).hexdigest() != shard.index_sha256:
+        raise DamageError(
+            f"{place}: is not the index this manifest was built with; copy shard, index and "
+            "manifest of one build"
+        )
+    return ShardIndex.model_validate_json(content)
+
+
+def index_name(shard: str) -> str:
+    """Return the file name of a shard's index."""
+    return shard.removesuffix(".tar") + ".index.json"

@@ -1,0 +1,1 @@
+"""Tokenizers: training, use, export."""

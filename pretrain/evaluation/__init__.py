@@ -1,0 +1,1 @@
+"""What a checkpoint is worth: fine-tuning, probes, held-out text."""

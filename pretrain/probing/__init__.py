@@ -1,1 +1,0 @@
-"""Cheap measures of a checkpoint: the objective on held-out text, and a linear probe."""

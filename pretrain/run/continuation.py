@@ -1,0 +1,108 @@
+"""May a run go on with changed settings? Yes, if every update that it keeps would be the same.
+
+``steps``, the schedule and the phases decide the learning rate and the data of each update. They
+may change for updates to come: then the run directory holds what a run with the new settings from
+the start would hold. Where a finished update would have had another learning rate or other data,
+the change is refused with what can be done instead.
+"""
+
+from pathlib import Path
+
+from convbert.models.errors import UserError
+from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.checkpoints.checkpoint import DamagedCheckpointError
+from convbert.pretrain.run.data_order import DataOrder
+from convbert.pretrain.run.timeline import Rate, rate_of, stretches
+from convbert.pretrain.settings.run import RunConfig, differences
+
+_DECIDE_UPDATES = ("steps:", "schedule.", "phases", "optimizer.learning_rate:")
+
+
+def require_same_past(file: Path, old: RunConfig, new: RunConfig, checkpoints: Path) -> None:
+    """Raise ``UserError`` unless ``new`` leaves all updates up to the newest checkpoint alike.
+
+    ``file`` is where ``old`` was read.
+    """
+    changed = differences(old, new)
+    if others := [change for change in changed if not change.startswith(_DECIDE_UPDATES)]:
+        raise UserError(
+            f"{file}: this run was started with other settings ({'; '.join(others[:5])}); choose "
+            "another --run-dir or restore them"
+        )
+    steps = checkpoint.steps(checkpoints)
+    if not changed or not steps:
+        return
+    finished = steps[-1]
+    if new.steps < finished:
+        raise UserError(
+            f"{file}: steps={new.steps} is less than the {finished} updates that are finished; "
+            "raise it or choose another --run-dir"
+        )
+    differing = _first_difference(old, new, finished, _read(checkpoints, finished, new))
+    if differing is not None:
+        update, what = differing
+        raise UserError(
+            f"{file}: with the changed settings ({'; '.join(changed[:5])}) {what}, but "
+            f"{finished} updates are finished; {_remedy(old, steps, update)}"
+        )
+
+
+def _read(checkpoints: Path, step: int, config: RunConfig) -> int:
+    """Return how many global batches a checkpoint's run has read or left out for good."""
+    try:
+        manifest = checkpoint.read_manifest(checkpoint.directory(checkpoints, step))
+    except DamagedCheckpointError:
+        return step  # the start will take an older one
+    return DataOrder(config.global_batch, manifest.trainer["skipped"]).number(step)
+
+
+def _first_difference(
+    old: RunConfig, new: RunConfig, finished: int, batches: int
+) -> tuple[int, str] | None:
+    """Return the first update, from 0, that the two configurations make differ, and how."""
+    before, after = _Updates(old), _Updates(new)
+    for update in range(max(finished, batches)):
+        if before.data(update) != after.data(update):
+            return update, f"update {update + 1} would have read other data or another batch"
+        rates = before.rate(update), after.rate(update)
+        if update < finished and rates[0] != rates[1]:
+            rate = f"a learning rate of {rates[1]:.4g}, not {rates[0]:.4g}"
+            return update, f"update {update + 1} would have had {rate}"
+    return None
+
+
+class _Updates:
+    """What a configuration says of each update."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._stretches: list[tuple[int, Rate, object]] = []
+        for number, (change, end) in enumerate(stretches(config)):
+            batch = change.global_batch or config.global_batch
+            data = (number, batch, change.data(config.data).blend)
+            self._stretches.append((end, rate_of(config, change, end), data))
+
+    def _at(self, update: int) -> tuple[int, Rate, object]:
+        return next((s for s in self._stretches if update < s[0]), self._stretches[-1])
+
+    def rate(self, update: int) -> float:
+        """Return its learning rate."""
+        return self._at(update)[1](update)
+
+    def data(self, update: int) -> object:
+        """Return what decides the sequences and the random numbers of its global batch."""
+        return self._at(update)[2]
+
+
+def _remedy(old: RunConfig, steps: list[int], update: int) -> str:
+    """Say how a run can go on whose past the wanted settings would change from ``update`` on."""
+    total = old.schedule.total_steps or old.steps
+    ways = [
+        f"keep the schedule as it was and give what follows its own: schedule.total_steps={total} "
+        f"'phases=[{{start: {steps[-1]}, learning_rate: RATE, schedule: {{name: NAME, "
+        "warmup_steps: N}}]'"
+    ]
+    if usable := [step for step in steps if step <= update]:
+        ways.append(
+            f"remove the checkpoints after step {usable[-1]}, whose updates would be the same"
+        )
+    return ", or ".join([*ways, "choose another --run-dir"])

@@ -1,0 +1,57 @@
+"""Which global batch an update reads: all in order, but for the spans that were left out."""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Protocol
+
+from convbert.data_pipeline.loading.batch import Batch
+
+
+class Loader(Protocol):
+    """What gives the global batches from a number on."""
+
+    def iterate(self, start: int) -> Iterator[Batch]:
+        """Yield global batch ``start`` and all that follow."""
+
+
+class DataOrder:
+    """The order of global batches without the left-out spans; with the step, all data state."""
+
+    def __init__(self, global_batch: int, skipped: list[list[int]] | None = None) -> None:
+        """Take the left-out spans in global positions, ``[first, last)``, as ``state`` gives."""
+        self.global_batch = global_batch
+        self._spans = sorted((a // global_batch, b // global_batch) for a, b in skipped or [])
+
+    def number(self, step: int) -> int:
+        """Return the number of the global batch that update ``step`` (from 0) reads."""
+        number = step
+        for first, last in self._spans:
+            if first <= number:
+                number += last - first
+        return number
+
+    def leave_out(self, first: int, last: int) -> None:
+        """Never read the global batches ``first`` to ``last - 1`` (again)."""
+        merged: list[tuple[int, int]] = []
+        for low, high in sorted([*self._spans, (first, last)]):
+            if merged and low <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+            else:
+                merged.append((low, high))
+        self._spans = merged
+
+    def state(self) -> list[list[int]]:
+        """Return the left-out spans in global positions."""
+        return [
+            [first * self.global_batch, last * self.global_batch] for first, last in self._spans
+        ]
+
+    def read(self, loader: Loader, step: int) -> Iterator[tuple[int, Batch]]:
+        """Yield ``(number, batch)`` for update ``step`` and following."""
+        start = self.number(step)
+        numbers = (self.number(s) for s in count(step))
+        wanted = next(numbers)
+        for found, batch in zip(count(start), loader.iterate(start), strict=False):
+            if found == wanted:
+                yield found, batch
+                wanted = next(numbers)

@@ -1,0 +1,114 @@
+"""A run is one directory: the resolved configuration, its environment, metrics and checkpoints."""
+
+import json
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.models.errors import UserError
+from convbert.pretrain.run.continuation import require_same_past
+from convbert.pretrain.settings.run import RunConfig, dump, load
+
+_PACKAGES = ("convbert-pretrain", "torch", "deepspeed", "numpy", "sentencepiece", "mlflow")
+
+
+class RunDirectory:
+    """Paths inside a run directory, and its creation."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """The run's name: that of its directory."""
+        return self.path.resolve().name
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Parent of all checkpoint directories."""
+        return self.path / "checkpoints"
+
+    @property
+    def damage(self) -> Path:
+        """Records of the blocks of sequences that the run skips."""
+        return self.path / "damage"
+
+    @property
+    def report(self) -> Path:
+        """Plots and pages about the run."""
+        return self.path / "report"
+
+    @property
+    def recipe(self) -> str | None:
+        """The recipe that the run was started with, as far as that is known."""
+        path = self.path / "environment.json"
+        return json.loads(path.read_bytes()).get("recipe") if path.is_file() else None
+
+    def prepare(self, config: RunConfig, recipe: str | None = None) -> None:
+        """Create the directory, or check that it continues the same run.
+
+        Raises ``UserError`` when the directory holds a run whose results ``config`` would change.
+        Keys that only change the execution (micro-batch, ZeRO stage, threads) may differ, and
+        so may what only the updates after the newest checkpoint depend on (``continuation``).
+        """
+        if self.config_file.exists():
+            require_same_past(self.config_file, load(self.config_file), config, self.checkpoints)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.config_file) as file:
+            file.write(dump(config).encode())
+        with atomic_write(self.path / "environment.json") as file:
+            described = {"recipe": recipe, **environment()}
+            file.write((json.dumps(described, indent=1) + "\n").encode())
+
+    def open(self) -> RunConfig:
+        """Read the configuration of an existing run; raises ``UserError`` if there is none."""
+        if not self.config_file.is_file():
+            raise UserError(f"{self.path}: not a run directory (no config.yaml in it)")
+        return load(self.config_file)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def code_version() -> str:
+    """Return the git commit of an editable checkout, else the installed version."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:  # no git on this machine
+        commit = ""
+    return commit or _version("convbert-pretrain") or "unknown"
+
+
+def hardware() -> str:
+    """Name what one process computes on: the GPU, else the processor's architecture."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU ({platform.machine()})"
+
+
+def environment() -> dict[str, Any]:
+    """Describe what a run executes on: versions, command and host."""
+    return {
+        "code": code_version(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "command": sys.argv,
+        "host": platform.node(),
+        "platform": platform.platform(),
+    }

@@ -1,0 +1,51 @@
+"""Which run a checkpoint belongs to: its manifest holds the settings that decided its updates.
+
+Paths are left out: on another machine the same data lie elsewhere, and the trainer compares their
+digests.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from convbert.models.errors import UserError
+from convbert.pretrain.checkpoints.checkpoint import CheckpointManifest
+from convbert.pretrain.run.continuation import require_same_past
+from convbert.pretrain.settings.run import EXECUTION_KEYS, RunConfig
+
+_LEFT_OUT: dict[str, Any] = {
+    **dict.fromkeys((key for key in EXECUTION_KEYS if "." not in key), True),
+    "data": True,
+    "phases": {"__all__": {"manifest", "sources", "micro_batch"}},
+}
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """Return what decides a run's updates, as a configuration without paths."""
+    content = config.model_dump(mode="json", exclude=_LEFT_OUT)
+    start = config.model.init_from
+    content["model"]["init_from"] = start and start.name
+    return content
+
+
+def require_same_run(
+    place: Path, manifest: CheckpointManifest, config: RunConfig, root: Path
+) -> None:
+    """Raise ``UserError`` where a run with ``config`` would not have made this checkpoint.
+
+    The rule is that of a run that goes on with other settings. The checkpoint is the newest in
+    ``root``, fetched from ``place``. One of an earlier version, without settings, passes.
+    """
+    settings = manifest.trainer.get("settings")
+    if settings is None:
+        return
+    try:
+        theirs = RunConfig.model_validate(settings)
+    except ValidationError as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"{place}: its settings cannot be read ({first}); use the version that wrote it"
+        ) from None
+    ours = RunConfig.model_validate(identity(config))
+    require_same_past(place, theirs, ours, root)

@@ -1,0 +1,206 @@
+"""A run as a sequence of phases: which shards, batch and learning rate each update has.
+
+One phase is the usual case. Two are BERT's recipe: most updates on short sequences, the last ones
+on long sequences, where position embeddings beyond the short length are learned. Everything here is
+a pure function of the number of finished updates, so a run continues in the phase it was in, at
+the position it was at, without any state in a checkpoint.
+
+Where the guards left out global batches, phases count batches that were read or left out, so a
+later phase reads what it would have read anyway and begins that many updates earlier.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from convbert.data_pipeline.loading.batch import Batch
+from convbert.data_pipeline.loading.loader import ShardLoader
+from convbert.data_pipeline.shards.damage import DamageLog
+from convbert.data_pipeline.shards.sources import Corpus
+from convbert.models.config import PretrainingConfig
+from convbert.models.flops import Convention, training_flops_per_sequence
+from convbert.pretrain.objective.counter_rng import mix
+from convbert.pretrain.run.schedule import ScheduleConfig, learning_rate
+from convbert.pretrain.settings.run import DataConfig, PhaseConfig, RunConfig
+
+_CONVENTIONS: tuple[Convention, ...] = ("electra", "hardware")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A learning-rate schedule of ``total`` updates from update ``start`` of the run on."""
+
+    schedule: ScheduleConfig
+    peak: float
+    start: int
+    total: int
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate of update ``step``."""
+        return learning_rate(self.schedule, step - self.start, self.total, self.peak)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Updates ``start`` to ``end``, excluded, on one set of shards.
+
+    ``rate`` is the run's schedule unless the phase has one of its own.
+    """
+
+    start: int
+    end: int
+    data: DataConfig
+    seq_len: int
+    global_batch: int
+    micro_batch: int | None
+    seed: int
+    rate: Rate
+    flops: Mapping[Convention, float]
+
+
+class Timeline:
+    """The phases of a run, in order, and what has added up after a number of updates."""
+
+    def __init__(self, phases: Sequence[Phase]) -> None:
+        self.phases = tuple(phases)
+        self.corpora: list[Corpus] = []
+
+    @classmethod
+    def load(cls, config: RunConfig) -> "Timeline":
+        """Derive the phases of a run whose shards are there; raises ``UserError`` otherwise."""
+        corpora = [Corpus(change.data(config.data).blend) for change, _ in stretches(config)]
+        networks = config.model.build(corpora[0].vocab_size)
+        timeline = cls(derive(config, networks, [corpus.seq_len for corpus in corpora]))
+        timeline.corpora = corpora
+        return timeline
+
+    @property
+    def name(self) -> str:
+        """What to call the data of all phases in messages."""
+        return ", then ".join(corpus.name for corpus in self.corpora)
+
+    @property
+    def digest(self) -> str:
+        """Identify the data of all phases."""
+        return self.digest_until(self.phases[-1].end)
+
+    def digest_until(self, step: int) -> str:
+        """Identify the data of the phases that begin before update ``step``: one digest each."""
+        begun = zip(self.phases, self.corpora, strict=True)
+        return "/".join(corpus.digest for phase, corpus in begun if phase.start < max(1, step))
+
+    def at(self, step: int) -> Phase:
+        """Return the phase of update ``step``, counted from 0."""
+        return next((p for p in self.phases[:-1] if step < p.end), self.phases[-1])
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of update ``step``."""
+        return self.at(step).rate(step)
+
+    def flops(self, steps: int, convention: Convention = "electra") -> float:
+        """Return the training FLOPs of the first ``steps`` updates."""
+        return sum(n * p.flops[convention] for n, p in self._shares(steps))
+
+    def sequences(self, steps: int) -> int:
+        """Return the sequences that the first ``steps`` updates consume."""
+        return sum(n * p.global_batch for n, p in self._shares(steps))
+
+    def tokens(self, steps: int) -> int:
+        """Return the tokens, padding included, that the first ``steps`` updates consume."""
+        return sum(n * p.global_batch * p.seq_len for n, p in self._shares(steps))
+
+    def positions(self, number: int) -> tuple[int, int]:
+        """Return the run's sequences ``[first, last)`` that global batch ``number`` holds."""
+        return self.sequences(number), self.sequences(number + 1)
+
+    def _shares(self, steps: int) -> Iterator[tuple[int, Phase]]:
+        """Yield how many of the first ``steps`` updates each phase has; the last one has no end."""
+        *bounded, last = self.phases
+        for phase in bounded:
+            yield max(0, min(steps, phase.end) - phase.start), phase
+        yield max(0, steps - last.start), last
+
+
+def stretches(config: RunConfig) -> list[tuple[PhaseConfig, int]]:
+    """Return the run's phases as configured, the first included, each with its end."""
+    changes = [PhaseConfig(start=0, micro_batch=config.micro_batch), *config.phases]
+    ends = [*(p.start for p in config.phases), config.steps]
+    return list(zip(changes, ends, strict=True))
+
+
+def rate_of(config: RunConfig, change: PhaseConfig, end: int) -> Rate:
+    """Return the learning rate of a phase that ends at ``end``."""
+    schedule = change.schedule or config.schedule
+    start, last = (change.start, end) if change.schedule else (0, config.steps)
+    peak = change.learning_rate or config.optimizer.learning_rate
+    return Rate(schedule, peak, start, schedule.total_steps or last - start)
+
+
+def derive(config: RunConfig, networks: PretrainingConfig, lengths: Sequence[int]) -> list[Phase]:
+    """Return the phases of a run whose sequences have these lengths, phase by phase."""
+    phases = []
+    for number, ((change, end), length) in enumerate(zip(stretches(config), lengths, strict=True)):
+        batch = change.global_batch or config.global_batch
+        phases.append(
+            Phase(
+                start=change.start,
+                end=end,
+                data=change.data(config.data),
+                seq_len=length,
+                global_batch=batch,
+                micro_batch=change.micro_batch,
+                seed=mix(config.seed, number) if number else config.seed,
+                rate=rate_of(config, change, end),
+                flops={
+                    convention: batch * training_flops_per_sequence(networks, length, convention)
+                    for convention in _CONVENTIONS
+                },
+            )
+        )
+    return phases
+
+
+class PhasedLoader:
+    """Batches of a run in order, each phase's from its own shards; like a ``ShardLoader``."""
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        *,
+        rank: int,
+        world_size: int,
+        tokenizer_digest: str,
+        damage: DamageLog,
+    ) -> None:
+        self._timeline = timeline
+        self._loaders = {
+            phase.start: ShardLoader(
+                phase.data.blend,
+                global_batch=phase.global_batch,
+                rank=rank,
+                world_size=world_size,
+                seed=phase.seed,
+                tokenizer_digest=tokenizer_digest,
+                on_damage=phase.data.on_damage,
+                damage=damage,
+                cache=phase.data.cache_settings,
+            )
+            for phase in timeline.phases
+        }
+
+    def iterate(self, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of update ``start`` and all that follow, read ahead by a thread."""
+        self.close()
+        *bounded, last = self._timeline.phases
+        for phase in bounded:
+            if start < phase.end:
+                loader = self._loaders[phase.start]
+                first = max(start, phase.start)
+                yield from islice(loader.iterate(first - phase.start), phase.end - first)
+                loader.close()
+        yield from self._loaders[last.start].iterate(max(start, last.start) - last.start)
+
+    def close(self) -> None:
+        """Stop reading ahead and close the files."""
+        for loader in self._loaders.values():
+            loader.close()

@@ -1,0 +1,1 @@
+"""Every setting of a run, as pydantic sections; importable without torch."""

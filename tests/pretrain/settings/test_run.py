@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import pytest
+
+from convbert.models.errors import UserError
+from convbert.pretrain.settings.run import differences, dump, load, recipe_names, resolve
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_resolves_and_survives_its_own_file(name: str, tmp_path) -> None:
+    config = resolve(name)
+    file = tmp_path / "config.yaml"
+    file.write_text(dump(config))
+    assert resolve(str(file)) == config
+
+
+def test_published_recipes() -> None:
+    small, medium, base = (resolve(n) for n in ("small", "medium-small", "base"))
+    assert [c.steps for c in (small, medium, base)] == [1_000_000] * 3
+    assert [c.global_batch for c in (small, medium, base)] == [128, 128, 256]
+    assert [c.optimizer.learning_rate for c in (small, medium, base)] == [3e-4, 5e-4, 2e-4]
+    assert base.schedule.warmup_steps == 10_000
+    assert base.objective.discriminator_weight == 50
+    assert base.optimizer.eps == 1e-6
+    assert not base.optimizer.bias_correction
+
+
+def test_overrides_are_dotted_and_yaml() -> None:
+    config = resolve("tiny", ["optimizer.betas=[0.9, 0.98]", "steps=300", "tracking.uri=off"])
+    assert config.optimizer.betas == (0.9, 0.98)
+    assert config.steps == 300
+    assert config.tracking.uri == "off"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.learning_rte=1", "optimizer.learning_rte: unknown key"),
+        ("steps=-3", r"steps: .*greater than 0.*-3"),
+        ("steps", r"write it as key=value"),
+        ("schedule.warmup_steps=5000", r"warmup_steps=5000 exceeds steps=2000: lower it"),
+        ("precision=int8", "precision"),
+        ("cuda_graphs=true", "set compile=true, too"),
+    ],
+)
+def test_bad_overrides_are_named(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve("tiny", [override])
+
+
+def test_unknown_recipe_lists_the_known(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"'bse' is unknown; choose one of base"):
+        resolve("bse")
+    with pytest.raises(UserError, match="does not exist"):
+        resolve(str(tmp_path / "absent.yaml"))
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1,\n")
+    with pytest.raises(UserError, match="not valid YAML"):
+        resolve(str(broken))
+
+
+def test_differences_ignore_how_a_run_is_executed() -> None:
+    old = resolve("tiny")
+    same = resolve("tiny", ["deepspeed=zero3", "micro_batch=4", "checkpoint.every=7"])
+    assert differences(old, same) == []
+    other = resolve("tiny", ["optimizer.clip=2", "seed=9"])
+    assert differences(old, other) == ["optimizer.clip: 1.0 -> 2.0", "seed: 0 -> 9"]
+
+
+def test_data_comes_from_one_manifest_or_from_weighted_sources(tmp_path: Path) -> None:
+    assert [s.manifest for s in resolve("tiny").data.blend] == ["shards/manifest.json"]
+    blend = "data.sources=[{manifest: web, weight: 3}, {manifest: 's3://bucket/books'}]"
+    config = resolve("tiny", [blend])
+    assert config.data.manifest is None
+    moved = config.absolute().data.blend
+    assert [(s.manifest, s.weight) for s in moved] == [
+        (str(Path("web").resolve()), 3.0),
+        ("s3://bucket/books", 1.0),
+    ]
+    path = tmp_path / "config.yaml"
+    path.write_text(dump(config))
+    assert load(path) == config
+    with pytest.raises(UserError, match="both manifest and sources are given; set"):
+        resolve("tiny", ["data.manifest=web", blend])
+
+
+def test_a_resumed_run_may_change_how_it_reads_but_not_what() -> None:
+    start = resolve("tiny")
+    reads = ["data.on_damage=skip", "data.cache=/scratch", "data.cache_gigabytes=5"]
+    assert differences(start, resolve("tiny", reads)) == []
+    assert differences(start, resolve("tiny", ["data.manifest=other"])) != []
