@@ -1,8 +1,8 @@
 """Packaging: the top-level folders are installed as one namespace, ``convbert``.
 
-``models``, ``pretrain`` or ``cluster`` would be claimed by anyone in site-packages. ``src/convbert``
-holds a link to each of those folders, so an installation, an editor and a type checker all find
-``convbert.models`` in the same place.
+``models``, ``pretrain`` or ``cluster`` would be claimed by anyone in site-packages, so
+``src/convbert`` holds a link to each of those folders: an installation, an editor and a type
+checker all find ``convbert.models`` in the same place.
 """
 
 from setuptools import find_packages, setup
@@ -80,6 +80,7 @@ setup(
         "test": TEST,
         "dev": [
             *TEST,
+            "import-linter>=2.0",
             "mypy>=1.15",
             "ruff>=0.11",
             "types-PyYAML",

@@ -6,9 +6,16 @@ from dataclasses import dataclass
 
 from convbert.cluster import scheduler
 from convbert.cluster.records import Attempt, JobRecords, Outcome
-from convbert.models.errors import TRANSIENT
+from convbert.pretrain.run.exit_codes import (
+    BAD_NODE,
+    FINISHED,
+    HUNG,
+    STOPPED,
+    TRANSIENT,
+    UNCHECKED,
+    USER_ERROR,
+)
 
-FINISHED, USER_ERROR, SAVED, BAD_NODE, HUNG, UNCHECKED = 0, 2, 75, 76, 77, 78
 FAILURES: tuple[Outcome, ...] = (
     "out of memory",
     "bad node",
@@ -22,7 +29,7 @@ REPEATED_OOM = 2
 """Out of memory twice without a checkpoint between: more tries will not change it."""
 
 _SRUN_FAILURE = re.compile(
-    r"^srun: error: (\S+): tasks? [\d,-]+: (?!Exited with exit code 75)(.*)", re.M
+    rf"^srun: error: (\S+): tasks? [\d,-]+: (?!Exited with exit code {STOPPED})(.*)", re.M
 )
 _STATUS = re.compile(r"Exited with exit code (\d+)")
 _CANCELLED = re.compile(r"\*\*\* (?:STEP|JOB) .* CANCELLED AT |^srun: .*Job step aborted", re.M)
@@ -48,7 +55,7 @@ def classify(code: int, log: str, *, cancelled: bool, stopping: bool) -> Outcome
         return "stopped"
     if cancelled:
         return "cancelled"
-    if code == SAVED:
+    if code == STOPPED:
         return "saved"
     if code == USER_ERROR:
         return "refused"

@@ -9,14 +9,14 @@ from convbert.models.errors import UserError
 def refusal(run_dir: Path, world: int) -> str | None:
     """Return why ``world`` processes cannot share the batches of all phases, None if they can."""
     # Only here: all load torch, and most attempts have all the nodes that were asked for.
-    from convbert.pretrain.run.checks import Split
     from convbert.pretrain.run.directory import RunDirectory
+    from convbert.pretrain.run.division import BatchDivision
     from convbert.pretrain.run.timeline import stretches
 
     config = RunDirectory(run_dir).open()
     try:
         for change, _ in stretches(config):
-            Split.of(change.global_batch or config.global_batch, change.micro_batch, world)
+            BatchDivision.of(change.global_batch or config.global_batch, change.micro_batch, world)
     except UserError as error:
         return str(error)
     return None

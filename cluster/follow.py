@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from convbert.cluster import scheduler
 from convbert.cluster.records import JobRecords
@@ -22,15 +22,14 @@ from convbert.cluster.site import Names, Site
 from convbert.cluster.submit import avoiding, write_script
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
+from convbert.models.schema import StrictModel
 
 _PLAN = "evaluation.json"
 _QUEUED = "evaluated.json"
 
 
-class Evaluation(BaseModel):
+class Evaluation(StrictModel):
     """What is done with every permanent checkpoint; one array task for each fine-tuning task."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     every_seconds: ClassVar[int] = 60  # how often the job script looks
 
@@ -61,9 +60,8 @@ def locate(tasks: Sequence[str], data_dir: Path | None) -> dict[str, Path]:
     Raises ``UserError`` for a task, or a file of one, that cannot be used.
     """
     # Only here: both load torch, and the job script looks for checkpoints once a minute.
-    from convbert.pretrain.evaluation.commands import load_tasks
     from convbert.pretrain.finetune.sources import read_splits
-    from convbert.pretrain.finetune.task import match_tasks
+    from convbert.pretrain.finetune.task import load_tasks, match_tasks
 
     found = {}
     names = match_tasks(tasks)

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.models.schema import StrictModel
 
 Outcome = Literal[
     "finished",  # the run is complete
@@ -36,10 +37,8 @@ Outcome = Literal[
 ]
 
 
-class Submission(BaseModel):
+class Submission(StrictModel):
     """A job that was queued for the run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     job: str
     kind: str
@@ -48,10 +47,8 @@ class Submission(BaseModel):
     detail: str = ""
 
 
-class Attempt(BaseModel):
+class Attempt(StrictModel):
     """One start of a job; ``step`` values are the newest checkpoint's before and after."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     job: str
     restart: int
@@ -62,7 +59,7 @@ class Attempt(BaseModel):
     end_step: int | None = None
     outcome: Outcome = "lost"
     code: int | None = None
-    failed_nodes: list[str] = []
+    failed_nodes: list[str] = Field(default_factory=list)
 
 
 class JobRecords:

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from convbert.cluster.preflight.verdict import Policy
 from convbert.cluster.site import Names, Site
+from convbert.models.schema import StrictModel
 
 Duration = Annotated[str, StringConstraints(pattern=r"^(\d+-)?\d+(:\d+){0,2}$")]
 JobId = Annotated[str, StringConstraints(pattern=r"^\d+(_\d+)?$")]
 
 
-class JobOptions(BaseModel):
+class JobOptions(StrictModel):
     """What a job asks of SLURM, beside what the site profile says."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     nodes: int = Field(1, gt=0)
     min_nodes: int | None = Field(None, gt=0, description="start with fewer if they are free")

@@ -11,14 +11,11 @@ import socket
 import struct
 import time
 from pathlib import Path
-from typing import Any
 
 from convbert.cluster.hostlist import expand
+from convbert.pretrain.run.store import STORE
 
 SECONDS = 300.0
-STORE = "CONVBERT_STORE_FD"
-"""Variable with the number of the open socket that process 0 hands on."""
-
 _INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR
 _ANY_PORT = 9
 _A_DAY = 86_400.0
@@ -91,22 +88,3 @@ def own_address() -> str:
             return str(probe.getsockname()[0])
         except (OSError, IndexError):
             return socket.gethostbyname(socket.gethostname())
-
-
-def host_store() -> Any:
-    """Serve torch's store on the socket this process was handed; None where it was not.
-
-    The caller keeps the result for as long as the process group lives.
-    """
-    descriptor = os.environ.pop(STORE, None)
-    if descriptor is None:
-        return None
-    from torch.distributed import TCPStore
-
-    return TCPStore(
-        os.environ["MASTER_ADDR"],
-        int(os.environ["MASTER_PORT"]),
-        is_master=True,
-        wait_for_workers=False,
-        master_listen_fd=int(descriptor),
-    )

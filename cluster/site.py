@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from convbert.models.errors import UserError
+from convbert.models.schema import StrictModel
 
 Word = Annotated[str, StringConstraints(pattern=r"^[\w.,:@+/-]+$")]
 Names = Annotated[str, StringConstraints(pattern=r"^[\w.,-]+$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Container(_Section):
+class Container(StrictModel):
     """The image that jobs run in; ``python`` of the site is then a path inside it."""
 
     runtime: Literal["apptainer", "pyxis"]
@@ -31,7 +28,7 @@ class Container(_Section):
     mounts: list[str] = Field([], description="host paths, or HOST:INSIDE")
 
 
-class Network(_Section):
+class Network(StrictModel):
     """What connects the nodes; decides NCCL's and gloo's settings."""
 
     kind: Literal["ethernet", "infiniband"] = "ethernet"
@@ -41,7 +38,7 @@ class Network(_Section):
     hca: Word | None = Field(None, description="InfiniBand adapters, e.g. mlx5_0,mlx5_1")
 
 
-class PreflightLimits(_Section):
+class PreflightLimits(StrictModel):
     """When a node is not good enough; see docs/slurm.md for what each check measures."""
 
     seconds: int = Field(60, gt=0, description="for the whole check")
@@ -58,7 +55,7 @@ class PreflightLimits(_Section):
         return 0.7 * self.seconds
 
 
-class Site(_Section):
+class Site(StrictModel):
     """One cluster, or one partition of it."""
 
     partition: Names | None = None
@@ -75,9 +72,9 @@ class Site(_Section):
     exclusive: bool = Field(False, description="no other jobs on the nodes")
     exclude: Names | None = Field(None, description="nodes never to use")
     python: str | None = Field(None, description="default: the interpreter that submits")
-    modules: list[Word] = []
+    modules: list[Word] = Field(default_factory=list)
     setup: list[str] = Field([], description="shell lines, run as they are")
-    environment: dict[Variable, str] = {}
+    environment: dict[Variable, str] = Field(default_factory=dict)
     scratch: Annotated[str, StringConstraints(pattern=r"^[\w./${}:-]+$")] | None = Field(
         None, description="node-local; shell variables are expanded"
     )

@@ -11,9 +11,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from convbert.data_pipeline.corpora import CORPORA, fetch
 from convbert.data_pipeline.corpus_build.build import build_corpus
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
-from convbert.data_pipeline.corpus_build.corpus_settings import load_config
 from convbert.data_pipeline.corpus_build.plan import Rates, plan
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
+from convbert.data_pipeline.filters.corpus_settings import load_config
 from convbert.data_pipeline.packing.build import (
     Report,
     RowSettings,
@@ -21,13 +21,13 @@ from convbert.data_pipeline.packing.build import (
     pack_tokens,
     tokenize_corpus,
 )
+from convbert.data_pipeline.packing.inspect import head, info
+from convbert.data_pipeline.packing.tokenizer_report import report_tokenizer
 from convbert.data_pipeline.packing.tokens import TokenManifest
 from convbert.data_pipeline.readers import ReaderOptions, input_files, iter_documents
 from convbert.data_pipeline.shards.combine import merge_shards, split_shards
-from convbert.data_pipeline.shards.inspect import head, info
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.shards.verify import verify_shards
-from convbert.data_pipeline.tokenizer.report import report_tokenizer
 from convbert.data_pipeline.tokenizer.tokenizer import ModelType, Tokenizer, train_tokenizer
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from convbert.models.errors import UserError
+from convbert.models.schema import StrictModel
 
 EXCERPT_CHARACTERS = 1000
 
@@ -36,10 +37,8 @@ class Document:
         return Document(self.id, text, self.source, self.meta)
 
 
-class Sample(BaseModel):
+class Sample(StrictModel):
     """A dropped document as a person wants to see it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str = Field(description="digest of text and id, in whose order samples are kept")
     id: str

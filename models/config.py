@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
+
+from convbert.models.schema import StrictModel
 
 LocalOp = Literal["sdconv", "dynamic", "lightweight", "conv", "none", "attention"]
 HeadRule = Literal["original", "hf"]
@@ -16,7 +18,7 @@ Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 _WITHOUT_LOCAL_HALF = frozenset({"none", "attention"})
 
 
-class EncoderConfig(BaseModel):
+class EncoderConfig(StrictModel):
     """Shape and behaviour of one encoder.
 
     ``num_heads`` is the unreduced number of heads A. Mixed attention (ConvBERT, Jiang et al. 2020,
@@ -32,8 +34,6 @@ class EncoderConfig(BaseModel):
     documents read as zeros. Switched off, padding leaks into the last (K - 1) / 2 tokens of a row,
     as it does in the released weights: use off for those, on for everything pretrained here.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     vocab_size: PositiveInt
     hidden_size: PositiveInt
@@ -112,7 +112,7 @@ class EncoderConfig(BaseModel):
             )
 
 
-class PretrainingConfig(BaseModel):
+class PretrainingConfig(StrictModel):
     """The networks of one pretraining run.
 
     ``rtd`` trains a generator and a discriminator on replaced tokens (ELECTRA, Clark et al. 2020);
@@ -123,8 +123,6 @@ class PretrainingConfig(BaseModel):
     generator, but what is kept learns from the masked-LM loss too, which counts where tokens are
     few.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     objective: Objective = "rtd"
     discriminator: EncoderConfig

@@ -1,15 +1,32 @@
-"""The exceptions that mean "no defect": the user can fix it, or it passes by itself."""
+"""Errors that a user can mend, or that pass by themselves; every other exception is a defect."""
 
-TRANSIENT = 79
-"""Exit status of a training process that met a ``TransientError``: starting it again may help."""
+from typing import ClassVar, Literal
+
+Kind = Literal["refused", "absent", "damaged", "may pass"]
 
 
 class UserError(ValueError):
     """A bad input, named with its file or key, the offending value and the remedy.
 
     The command line prints the message alone on one line and exits with status 2; every other
-    exception is a defect and keeps its traceback.
+    exception is a defect and keeps its traceback. Raised as itself it is a refusal: a setting or a
+    request that cannot be carried out. Code that has to tell the kinds apart catches a subclass,
+    never reads the message.
     """
+
+    kind: ClassVar[Kind] = "refused"
+
+
+class AbsentError(UserError):
+    """Something that was asked for is not there: a file, a directory, a part of a checkpoint."""
+
+    kind = "absent"
+
+
+class DamagedError(UserError):
+    """Something is there, and is not what it should be: cut, altered or of another format."""
+
+    kind = "damaged"
 
 
 class TransientError(UserError):
@@ -17,3 +34,5 @@ class TransientError(UserError):
 
     On a cluster the job tries again, within the limit of attempts that make no progress.
     """
+
+    kind = "may pass"

@@ -1,4 +1,4 @@
-"""Files of pydantic models, JSON beside data and YAML of users, refused in one line."""
+"""The base of every setting and record, and one way to refuse a file that does not hold them."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -6,39 +6,74 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, DamagedError, UserError
+
+_SHOWN = 60  # characters of an offending value
 
 
-class Record(BaseModel):
-    """Base of what such files hold: frozen, unknown keys refused."""
+class StrictModel(BaseModel):
+    """A pydantic model that is frozen and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Kind = TypeVar("Kind", bound=Record)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def first_fault(error: ValidationError) -> str:
-    """Return key and message of the first thing that pydantic found."""
+    """Return ``key: message (got value)`` for the first thing that pydantic found."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(map(str, first['loc'])) or 'file'}: {message}"
+    if first["type"] == "extra_forbidden":
+        message = "unknown key; check the spelling"
+    where = "".join(f"{part}." for part in map(str, first["loc"])).removesuffix(".")
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    value = "" if isinstance(first["input"], dict | bytes | BaseModel) else f" (got {shown})"
+    return f"{where}: {message}{value}" if where else f"{message}{value}"
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file; ``UserError`` says why it cannot be and what to do."""
+    """Read a YAML file; ``UserError`` says why it cannot be read and what to do."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_text(encoding="utf-8"), path)
+    except FileNotFoundError:
+        raise AbsentError(f"{path}: the file does not exist; check the path") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not YAML ({error}); save it as UTF-8") from None
+
+
+def parse_yaml(text: str, place: object) -> Any:
+    """Read YAML that comes from ``place``; raises ``UserError`` where it is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not YAML ({reason}); mend it") from None
+        raise UserError(f"{place}: not valid YAML: {reason}; correct it") from None
 
 
-def parse(kind: type[Kind], content: bytes, place: object, *, what: str, remedy: str) -> Kind:
-    """Read a record; ``UserError`` says that the file at ``place`` is not ``what``."""
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file of keys and values; an empty one has none."""
+    content = read_yaml(path) or {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys and values, found {type(content).__name__}")
+    return content
+
+
+def validate(kind: type[Model], content: object, place: object, *, remedy: str = "") -> Model:
+    """Check settings that a person wrote; ``UserError`` names the place, the key and the value."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        hint = f"; {remedy}" if remedy else ""
+        raise UserError(f"{place}: {first_fault(error)}{hint}") from None
+
+
+def parse(kind: type[Model], content: bytes, place: object, *, what: str, remedy: str) -> Model:
+    """Read a record that a program wrote; ``DamagedError`` says that it is not ``what``."""
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
-        raise UserError(f"{place}: not {what} ({first_fault(error)}); {remedy}") from None
+        raise DamagedError(f"{place}: not {what} ({first_fault(error)}); {remedy}") from None

@@ -4,29 +4,18 @@ import os
 import sys
 from pathlib import Path
 
-from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.pretrain.checkpoints import checkpoint, upload
-from convbert.pretrain.run import checks
+from convbert.pretrain.checkpoints import upload
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.directory import RunDirectory
-from convbert.pretrain.settings.run import RunConfig, resolve
+from convbert.pretrain.run.exit_codes import STOPPED
+from convbert.pretrain.run.preparation import prepare
+from convbert.pretrain.settings.recipes import resolve
 
 
 def _default_processes() -> int:
     import torch
 
     return max(1, torch.cuda.device_count())
-
-
-def prepare(
-    recipe: str, overrides: list[str], run_dir: Path | None, world: int
-) -> tuple[RunDirectory, RunConfig]:
-    """Resolve and check a configuration for ``world`` processes and write the run directory."""
-    config = resolve(recipe, overrides)
-    tokenizer = Tokenizer.load(config.data.tokenizer)
-    checks.check(config, tokenizer.digest, world)
-    run = RunDirectory(run_dir or Path("runs") / Path(recipe).stem)
-    run.prepare(config.absolute(), Path(recipe).stem)
-    return run, run.open()
 
 
 def pretrain(recipe: str, overrides: list[str], run_dir: Path | None, processes: int | None) -> int:
@@ -36,7 +25,7 @@ def pretrain(recipe: str, overrides: list[str], run_dir: Path | None, processes:
     world = processes or _default_processes()
     run, config = prepare(recipe, overrides, run_dir, world)
     path = run.path
-    if checkpoint.directory(run.checkpoints, config.steps).is_dir():
+    if checkpoint_directory(run.checkpoints, config.steps).is_dir():
         upload.complete(run.checkpoints, config.checkpoint)
         print(
             f"{path}: has finished its {config.steps:,} updates; raise steps to go on "
@@ -44,7 +33,7 @@ def pretrain(recipe: str, overrides: list[str], run_dir: Path | None, processes:
         )
         return 0
     code = launch(path, world, config.threads)
-    if code == 75:
+    if code == STOPPED:
         print(f"stopped with a checkpoint; the same command continues {path}", file=sys.stderr)
     return code
 

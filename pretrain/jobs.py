@@ -22,9 +22,9 @@ from convbert.cluster.status import overview
 from convbert.cluster.submit import submit_array, submit_pretraining
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
-from convbert.data_pipeline.corpus_build.corpus_settings import load_config
+from convbert.data_pipeline.filters.corpus_settings import load_config
 from convbert.models.errors import UserError
-from convbert.pretrain.commands import prepare
+from convbert.pretrain.run.preparation import prepare
 
 
 def submit(

@@ -14,7 +14,7 @@ from convbert.cluster.site import Site
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.pretrain.cli import app
 from convbert.pretrain.finetune.task import TaskSpec
-from convbert.pretrain.settings.run import recipe_names, resolve
+from convbert.pretrain.settings.recipes import recipe_names, resolve
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

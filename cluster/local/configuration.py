@@ -6,9 +6,10 @@ import socket
 import stat
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from convbert.models.errors import UserError
+from convbert.models.schema import StrictModel
 
 _NULL_DEVICE = os.makedev(1, 3)
 
@@ -59,10 +60,8 @@ UnkillableStepTimeout=20
 """
 
 
-class LocalCluster(BaseModel):
+class LocalCluster(StrictModel):
     """Size and temper of a local cluster; the times are short so that trying things is quick."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     state: Path = Field(description="directory of configuration, logs and sockets")
     nodes: int = Field(3, gt=0)

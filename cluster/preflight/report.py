@@ -9,14 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from convbert.cluster.site import PreflightLimits
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.models.schema import StrictModel
 
 _OUTSIDE = "cancelled, preempted or not started"
 
 
-class Gpu(BaseModel):
+class Gpu(StrictModel):
     """One GPU as nvidia-smi describes it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     driver: str

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from convbert.cluster.preflight.report import NodeReport
-from convbert.cluster.rendezvous import host_store
+from convbert.pretrain.run.store import host_store
 
 _REPEATS = 5
 

@@ -3,19 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from convbert.data_pipeline.corpus_build.corpus_settings import CorpusConfig
 from convbert.data_pipeline.dedup.dedup_settings import DecontaminationConfig, DedupConfig
+from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
 from convbert.data_pipeline.shards.manifest import Packing
 from convbert.data_pipeline.tokenizer.tokenizer import ModelType
+from convbert.models.schema import StrictModel
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TokenizerConfig(_Section):
+class TokenizerConfig(StrictModel):
     """The tokenizer: one that exists, or settings to train one on the cleaned text."""
 
     path: Path | None = Field(None, description="directory of a tokenizer; none: train one")
@@ -31,7 +28,7 @@ class TokenizerConfig(_Section):
     )
 
 
-class ShardsConfig(_Section):
+class ShardsConfig(StrictModel):
     """The shards to write, one set per length."""
 
     seq_len: list[int] = Field([128], min_length=1, description="tokens per sequence")

@@ -11,13 +11,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
-from convbert.data_pipeline.corpus_build.corpus_settings import CorpusConfig
 from convbert.data_pipeline.corpus_build.pieces import Piece, PieceWriter
 from convbert.data_pipeline.corpus_build.tasks import key_of, once
 from convbert.data_pipeline.dedup.contamination import EvaluationIndex
 from convbert.data_pipeline.dedup.records import ALGORITHM
 from convbert.data_pipeline.dedup.words import HashedWords, hash_words
 from convbert.data_pipeline.documents import Document, StageReport
+from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
 from convbert.data_pipeline.readers import InputFile, input_files, read_file, split_file
 from convbert.models.errors import UserError
 

@@ -2,14 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from convbert.models.schema import StrictModel
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DedupConfig(_Section):
+class DedupConfig(StrictModel):
     """Which documents count as copies.
 
     The probability that two documents of Jaccard similarity s meet is ``1 - (1 - s**rows)**bands``:
@@ -25,7 +23,7 @@ class DedupConfig(_Section):
     seed: int = Field(1, ge=0, description="of the MinHash functions")
 
 
-class DecontaminationConfig(_Section):
+class DecontaminationConfig(StrictModel):
     """Which documents overlap an evaluation set."""
 
     files: list[str] = Field(default_factory=list, description="evaluation files, also as globs")

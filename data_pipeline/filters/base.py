@@ -4,15 +4,12 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
-
 from convbert.data_pipeline.documents import Document, StageReport
+from convbert.models.schema import StrictModel
 
 
-class FilterConfig(BaseModel):
+class FilterConfig(StrictModel):
     """Base of the filters' sections: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)

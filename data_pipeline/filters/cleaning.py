@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from convbert.data_pipeline.documents import Document, StageReport
 from convbert.data_pipeline.extras import load_extra
+from convbert.models.schema import StrictModel
 
 _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 # Controls but tab and line feed; soft hyphen, zero-width space, direction marks, byte order mark;
@@ -35,10 +36,8 @@ _UNTIDY = ("  ", " \n", "\n ", "\n\n\n", "\t")
 _ASCII_CONTROLS = bytes({*range(32), 127} - set(b"\t\n"))
 
 
-class CleaningConfig(BaseModel):
+class CleaningConfig(StrictModel):
     """What is repaired in a text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     encoding: bool = Field(True, description="repair text once decoded wrongly (ftfy)")
     entities: bool = Field(True, description="turn &amp; and the like into characters (ftfy)")

@@ -24,7 +24,7 @@ from convbert.data_pipeline.packing.rows import split_segments
 from convbert.data_pipeline.shards.writer import TarFiles, token_dtype
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
-from convbert.models.schema import Record, parse
+from convbert.models.schema import StrictModel, parse
 
 Counts = NDArray[np.uint32]
 _FIELDS = ("tokens", "segments", "documents")
@@ -71,7 +71,7 @@ class TokenChunk:
             yield number, segments[start:end]
 
 
-class TokenPart(Record):
+class TokenPart(StrictModel):
     """One tar of chunks."""
 
     name: str
@@ -80,7 +80,7 @@ class TokenPart(Record):
     sha256: str
 
 
-class TokenSource(Record):
+class TokenSource(StrictModel):
     """What decided the tokens of a corpus."""
 
     tool: str

@@ -3,16 +3,16 @@
 import codecs
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from convbert.models.schema import StrictModel
 
 Format = Literal["text", "jsonl", "csv", "tsv", "parquet", "warc", "mediawiki"]
 Unit = Literal["file", "line", "paragraph"]
 
 
-class ReaderOptions(BaseModel):
+class ReaderOptions(StrictModel):
     """Options of all formats; each reader uses those that concern it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     unit: Unit = Field("file", description="what a document is in a text file")
     field: str = Field("text", description="JSON key or column that holds the text")

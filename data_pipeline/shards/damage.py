@@ -12,10 +12,11 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
+from convbert.models.schema import StrictModel
 
 OnDamage = Literal["stop", "skip"]
 
@@ -28,10 +29,8 @@ class DamageError(UserError):
     """
 
 
-class SkippedBlock(BaseModel):
+class SkippedBlock(StrictModel):
     """Sequences that a run leaves out, and what it reads in their place."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     manifest: str = Field(description="digest of the corpus they belong to")
     first: int = Field(description="number of the first skipped sequence, as stored")

@@ -11,12 +11,12 @@ from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.shards.damage import DamageError
 from convbert.data_pipeline.shards.remote import is_url, read_bytes
 from convbert.models.errors import UserError
-from convbert.models.schema import Record, parse
+from convbert.models.schema import StrictModel, parse
 
 Packing = Literal["electra", "full"]
 
 
-class Member(Record):
+class Member(StrictModel):
     """One block of sequences in a tar: where its ``.npy`` bytes lie and what they must be."""
 
     name: str
@@ -26,14 +26,14 @@ class Member(Record):
     sequences: int
 
 
-class ShardIndex(Record):
+class ShardIndex(StrictModel):
     """The file beside a shard that makes its members addressable."""
 
     shard: str
     members: list[Member]
 
 
-class Shard(Record):
+class Shard(StrictModel):
     """One tar file of the corpus."""
 
     name: str
@@ -43,7 +43,7 @@ class Shard(Record):
     index_sha256: str
 
 
-class Manifest(Record):
+class Manifest(StrictModel):
     """All that is known of a corpus of packed sequences."""
 
     format: Literal[1] = 1

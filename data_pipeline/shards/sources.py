@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from convbert.data_pipeline.shards.blend import Blend
 from convbert.data_pipeline.shards.cache import BlockCache
@@ -17,6 +17,7 @@ from convbert.data_pipeline.shards.files import LocalFiles
 from convbert.data_pipeline.shards.manifest import Manifest, Packing, manifest_path
 from convbert.data_pipeline.shards.store import SequenceStore
 from convbert.models.errors import UserError
+from convbert.models.schema import StrictModel
 
 # What sources must have in common to share batches, and what to do where they do not.
 _COMMON = {
@@ -35,10 +36,8 @@ def require_alike(first_place: str, first: Manifest, place: str, manifest: Manif
             raise UserError(f"{place}: has {field} {theirs}, {first_place} has {ours}; {remedy}")
 
 
-class Source(BaseModel):
+class Source(StrictModel):
     """One shard set of a blend."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     manifest: str = Field(description="path or URL of a manifest, or of its directory")
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="share of the sequences")

@@ -11,6 +11,7 @@ from typing import Any
 
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.checkpoints.snapshot import Snapshot
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 
 logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
@@ -76,5 +77,5 @@ def write_share(
     checkpoint.write_part(folder, rank, snapshot, fragments)
     if rank == 0:
         parts = writing.await_parts(folder, world)
-        final = checkpoint.directory(folder.parent, writing.step)
+        final = checkpoint_directory(folder.parent, writing.step)
         checkpoint.commit(folder, final, writing.step, shapes, parts, trainer)

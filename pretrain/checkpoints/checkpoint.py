@@ -10,82 +10,30 @@ damaged it renames to ``damaged-step-00001000/``, which nothing counts, reads or
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from convbert.data_pipeline.atomic import atomic_write, fsync_directory
-from convbert.models.errors import TransientError, UserError
+from convbert.models.errors import DamagedError, UserError
+from convbert.models.schema import StrictModel
 from convbert.pretrain.checkpoints.snapshot import Snapshot, key
 from convbert.pretrain.checkpoints.tensor_file import write_tensors
 from convbert.pretrain.engine.fragments import KINDS
-
-FORMAT = 2
-_PREFIX, _MANIFEST = "step-", "manifest.json"
-
-
-class StoredFragment(BaseModel):
-    """Where elements ``start`` to ``start + count`` of a parameter lie."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    start: int
-    count: int
-    file: str
-
-
-class CheckpointManifest(BaseModel):
-    """Contents of a checkpoint, complete enough to read it without the code that wrote it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int
-    step: int
-    trainer: dict[str, Any]
-    shapes: dict[str, tuple[int, ...]]
-    fragments: dict[str, list[StoredFragment]]
-    sha256: dict[str, str]
-
-
-class DamagedCheckpointError(UserError):
-    """A checkpoint directory that must not be used, with the file and the reason."""
-
-
-def directory(root: Path, step: int) -> Path:
-    """Return the final path of the checkpoint of ``step``."""
-    return root / f"{_PREFIX}{step:08d}"
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Tell a file that is gone, which is damage, from a file system that does not answer."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise DamagedCheckpointError(f"{path}: missing; the checkpoint is incomplete") from None
-    except PermissionError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); allow this user to read it"
-        ) from None
-    except OSError as error:
-        raise TransientError(
-            f"{path}: cannot be read ({error.strerror or error}); check its file system, then "
-            "start again"
-        ) from None
-
-
-def steps(root: Path) -> list[int]:
-    """List the steps that have a finished checkpoint directory, oldest first."""
-    with _reading(root):
-        found = [p.name for p in root.iterdir() if p.is_dir()] if root.exists() else []
-    numbers = (n.removeprefix(_PREFIX) for n in found if n.startswith(_PREFIX))
-    return sorted(int(number) for number in numbers if number.isdigit())
+from convbert.pretrain.run.checkpoint_manifest import (
+    FORMAT,
+    MANIFEST,
+    CheckpointManifest,
+    StoredFragment,
+    checkpoint_directory,
+    checkpoint_steps,
+    read_manifest,
+    reading,
+)
 
 
 def sha256(path: Path) -> str:
@@ -94,10 +42,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Part(BaseModel):
+class Part(StrictModel):
     """One process's share of a checkpoint: a file and ``(name, start, count)`` of what is in it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str
     sha256: str
@@ -149,7 +95,7 @@ def commit(
         fragments={n: sorted(s, key=lambda f: f.start) for n, s in stored.items()},
         sha256={part.file: part.sha256 for part in parts},
     )
-    with atomic_write(folder / _MANIFEST) as file:
+    with atomic_write(folder / MANIFEST) as file:
         file.write(manifest.model_dump_json(indent=1).encode())
     for rank in range(len(parts)):
         _note(folder, rank).unlink()
@@ -170,7 +116,7 @@ class CheckpointReader:
     """Random access to the named tensors of a checkpoint."""
 
     def __init__(self, folder: Path, *, trusted: bool = False) -> None:
-        """Open ``folder``; raises ``DamagedCheckpointError`` if a part is not as written.
+        """Open ``folder``; raises ``DamagedError`` if a part is not as written.
 
         A file system that does not answer and an unknown format are other kinds of ``UserError``.
         ``trusted`` leaves out reading everything, where another process has just done so.
@@ -178,14 +124,14 @@ class CheckpointReader:
         self.folder = folder
         self.manifest = read_manifest(folder) if trusted else verify(folder)
         try:
-            with _reading(folder):
+            with reading(folder):
                 self._files: dict[str, Any] = {
                     name: safe_open(folder / name, framework="pt") for name in self.manifest.sha256
                 }
             if not trusted:
                 self._check_values()
         except SafetensorError as error:
-            raise DamagedCheckpointError(f"{folder}: not a safetensors file ({error})") from None
+            raise DamagedError(f"{folder}: not a safetensors file ({error})") from None
 
     def read(self, kind: str, name: str, start: int, count: int) -> Tensor:
         """Return ``count`` elements of a flattened tensor, fp32, from ``start``."""
@@ -205,9 +151,9 @@ class CheckpointReader:
                     tensor = self._files[part.file].get_tensor(key(kind, name, part.start))
                     where = f"{self.folder / part.file}: {kind} of '{name}'"
                     if tensor.shape != (part.count,) or tensor.dtype != torch.float32:
-                        raise DamagedCheckpointError(f"{where} has another shape or type")
+                        raise DamagedError(f"{where} has another shape or type")
                     if not torch.isfinite(tensor).all():
-                        raise DamagedCheckpointError(f"{where} holds values that are not finite")
+                        raise DamagedError(f"{where} holds values that are not finite")
 
     def parameters(self) -> dict[str, Tensor]:
         """Return every parameter whole, in its shape."""
@@ -217,60 +163,15 @@ class CheckpointReader:
         }
 
 
-def _covers(parts: list[StoredFragment], count: int) -> bool:
-    position = 0
-    for part in parts:
-        if part.start != position:
-            return False
-        position += part.count
-    return position == count
-
-
-class _Versioned(BaseModel):
-    """What the manifests of all formats have."""
-
-    format: int
-
-
-def read_manifest(folder: Path) -> CheckpointManifest:
-    """Read the manifest and check that it makes sense, without a look at the tensors.
-
-    Raises ``DamagedCheckpointError``, or another ``UserError`` for a format of another version.
-    """
-    path = folder / _MANIFEST
-    with _reading(path):
-        content = path.read_bytes()
-    try:
-        found = _Versioned.model_validate_json(content).format
-        if found != FORMAT:
-            raise UserError(
-                f"{path}: format {found}, this version reads {FORMAT}; use the version that wrote "
-                "it"
-            )
-        manifest = CheckpointManifest.model_validate_json(content)
-    except ValidationError as error:
-        first = str(error).splitlines()[0]
-        raise DamagedCheckpointError(f"{path}: not a checkpoint manifest ({first})") from None
-    if any(name != Path(name).name for name in manifest.sha256):
-        raise DamagedCheckpointError(f"{path}: names files outside the checkpoint")
-    for name, shape in manifest.shapes.items():
-        parts = manifest.fragments.get(name, [])
-        if not _covers(parts, torch.Size(shape).numel()):
-            raise DamagedCheckpointError(f"{path}: the fragments of '{name}' leave gaps")
-        if any(part.file not in manifest.sha256 for part in parts):
-            raise DamagedCheckpointError(f"{path}: '{name}' lies in a file without a digest")
-    return manifest
-
-
 def verify(folder: Path) -> CheckpointManifest:
     """Check the manifest, every digest and that the fragments tile every parameter."""
     manifest = read_manifest(folder)
     for name, digest in manifest.sha256.items():
         file = folder / name
-        with _reading(file):
+        with reading(file):
             found = sha256(file)
         if found != digest:
-            raise DamagedCheckpointError(f"{file}: its SHA-256 differs from the manifest's")
+            raise DamagedError(f"{file}: its SHA-256 differs from the manifest's")
     return manifest
 
 
@@ -281,10 +182,10 @@ def latest_good(root: Path, report: Callable[[str], None] | None = None) -> Chec
     where one can neither be read nor called damaged.
     """
     damage: list[str] = []
-    for step in reversed(steps(root)):
+    for step in reversed(checkpoint_steps(root)):
         try:
-            return CheckpointReader(directory(root, step))
-        except DamagedCheckpointError as error:
+            return CheckpointReader(checkpoint_directory(root, step))
+        except DamagedError as error:
             damage.append(str(error))
             if report is not None:
                 report(f"skipping a damaged checkpoint: {error}")

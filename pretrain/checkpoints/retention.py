@@ -8,12 +8,12 @@ from pathlib import Path
 
 from convbert.data_pipeline.atomic import fsync_directory
 from convbert.models.errors import UserError
-from convbert.pretrain.checkpoints.checkpoint import (
+from convbert.pretrain.checkpoints.checkpoint import hide
+from convbert.pretrain.run.checkpoint_manifest import (
     CheckpointManifest,
-    directory,
-    hide,
+    checkpoint_directory,
+    checkpoint_steps,
     read_manifest,
-    steps,
 )
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
 
@@ -39,7 +39,7 @@ class Retention:
         try:
             gone = self._gone(spared)
             for step in gone:  # first a name that is no checkpoint's: a crash leaves no half of one
-                hide(directory(self.root, step))
+                hide(checkpoint_directory(self.root, step))
             self._clear()
         except Exception as error:  # whatever it is, the newest checkpoint is written
             self._warn("prune", f"{self.root}: old checkpoints are not deleted ({error})")
@@ -47,7 +47,7 @@ class Retention:
         return gone
 
     def _gone(self, spared: Collection[int]) -> list[int]:
-        present = steps(self.root)
+        present = checkpoint_steps(self.root)
         newest = islice((s for s in reversed(present) if self._read(s)), self.config.keep_last)
         kept = {*newest, *spared, *self._best(present)}
         if self.config.keep_every:
@@ -66,7 +66,7 @@ class Retention:
 
     def _read(self, step: int) -> CheckpointManifest | None:
         try:
-            return read_manifest(directory(self.root, step))
+            return read_manifest(checkpoint_directory(self.root, step))
         except UserError as error:
             self._warn("manifest", f"{error}; it is neither counted nor deleted")
             return None

@@ -12,7 +12,7 @@ from typing import Any
 import torch.distributed as dist
 
 from convbert.models.errors import UserError
-from convbert.pretrain.checkpoints import checkpoint, loss_scale, retention
+from convbert.pretrain.checkpoints import checkpoint, retention
 from convbert.pretrain.checkpoints.background import Writing, write_share
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
 from convbert.pretrain.checkpoints.retention import Retention
@@ -20,6 +20,7 @@ from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.checkpoints.upload import Uploader, download_newest
 from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.fragments import fragments, restore, shapes
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.identity import identity
 from convbert.pretrain.settings.run import RunConfig
 
@@ -79,7 +80,7 @@ class Checkpointer:
         listed = self._snapshot.take(fragments(self.engine))
         state = trainer | {
             "updates": self.engine.updates,
-            "loss_scale": loss_scale.read(self.engine),
+            "loss_scale": self.engine.loss_scale.state(),
             "settings": identity(self._run),
         }
         shaped = shapes(self.engine)
@@ -135,7 +136,7 @@ class Checkpointer:
             return None
         if self.rank == 0:
             shutil.rmtree(self._folder(writing.step), ignore_errors=True)
-        final = checkpoint.directory(self.root, writing.step)
+        final = checkpoint_directory(self.root, writing.step)
         return f"{final}: the checkpoint could not be written ({problem})"
 
     def finish(self) -> None:
@@ -170,7 +171,7 @@ class Checkpointer:
         step = _agree(None if newest is None else newest.manifest.step)
         if step is None:
             return None
-        folder = checkpoint.directory(self.root, step)
+        folder = checkpoint_directory(self.root, step)
         reader = newest or CheckpointReader(folder, trusted=True)
         if reader.manifest.shapes != shapes(self.engine):
             raise UserError(
@@ -180,19 +181,19 @@ class Checkpointer:
         restore(self.engine, reader.read)
         state = reader.manifest.trainer
         self.engine.updates = int(state["updates"])
-        loss_scale.write(self.engine, state["loss_scale"])
+        self.engine.loss_scale.load(state["loss_scale"])
         for damaged in self._damaged:
-            aside = retention.set_aside(checkpoint.directory(self.root, damaged))
+            aside = retention.set_aside(checkpoint_directory(self.root, damaged))
             _say(f"{aside}: a damaged checkpoint, kept under this name")
         return {"step": step, **state}
 
     def _newest(self) -> CheckpointReader | None:
         retention.sweep(self.root)
-        if self.config.upload is not None and not checkpoint.steps(self.root):
+        if self.config.upload is not None and not checkpoint_steps(self.root):
             download_newest(self.config.upload, self.root, self._run, report=_say)
         newest = checkpoint.latest_good(self.root, report=_say)
         good = -1 if newest is None else newest.manifest.step
-        self._damaged = [step for step in checkpoint.steps(self.root) if step > good]
+        self._damaged = [step for step in checkpoint_steps(self.root) if step > good]
         return newest
 
     def take_damaged(self) -> list[int]:

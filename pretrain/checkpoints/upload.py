@@ -16,9 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from convbert.data_pipeline.atomic import fsync_directory
-from convbert.models.errors import TransientError, UserError
+from convbert.models.errors import DamagedError, TransientError, UserError
 from convbert.pretrain.checkpoints import checkpoint
-from convbert.pretrain.checkpoints.checkpoint import CheckpointReader, DamagedCheckpointError
+from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
+from convbert.pretrain.run.checkpoint_manifest import (
+    checkpoint_directory,
+    checkpoint_steps,
+    read_manifest,
+)
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.identity import require_same_run
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
@@ -60,10 +65,10 @@ def _copy(fs: Any, local: Path, remote: str, digest: str) -> None:
 def upload(fs: Any, folder: Path, remote: str) -> None:
     """Copy a finished checkpoint directory, unless its manifest says that it is there.
 
-    Raises ``DamagedCheckpointError`` before anything damaged is copied, and what the file system
+    Raises ``DamagedError`` before anything damaged is copied, and what the file system
     raises.
     """
-    digests = checkpoint.read_manifest(folder).sha256
+    digests = read_manifest(folder).sha256
     manifest, last = folder / _MANIFEST, f"{remote}/{_MANIFEST}"
     if fs.exists(last) and _holds(fs, last, checkpoint.sha256(manifest)):
         return
@@ -85,7 +90,7 @@ class Uploader:
         self.root = root
         self.url = url
         self._fs, self._base = _open(url, root)
-        self._wanted = set(checkpoint.steps(root))
+        self._wanted = set(checkpoint_steps(root))
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="upload", daemon=True)
@@ -117,11 +122,11 @@ class Uploader:
 
     def _work(self) -> None:
         while (step := self._next()) is not None:
-            folder = checkpoint.directory(self.root, step)
+            folder = checkpoint_directory(self.root, step)
             try:
                 if folder.is_dir():  # else deleted while the target was away
                     upload(self._fs, folder, f"{self._base}/{folder.name}")
-            except DamagedCheckpointError as error:  # trying again would not help
+            except DamagedError as error:  # trying again would not help
                 logger.warning("%s: step %d is not uploaded: %s", self.url, step, error)
             except Exception as error:  # any file system, any error: training goes on
                 logger.warning("%s: uploading step %d failed: %s", self.url, step, error)
@@ -200,7 +205,7 @@ def download_newest(url: str, root: Path, config: RunConfig, report: Callable[[s
     for place, folder in _fetched(url, root, report):
         try:
             found = CheckpointReader(folder)
-        except DamagedCheckpointError as error:
+        except DamagedError as error:
             damage.append(f"{place}: {str(error).removeprefix(f'{folder}/')}")
             report(f"skipping a damaged copy: {damage[-1]}")
             continue

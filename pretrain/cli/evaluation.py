@@ -57,10 +57,11 @@ def finetune(
     """Fine-tune a run's checkpoints and draw accuracy against training FLOPs."""
     from convbert.pretrain.evaluation import commands
     from convbert.pretrain.evaluation.finetuning import Effort
+    from convbert.pretrain.finetune.task import load_tasks
 
     commands.finetune(
         source,
-        commands.load_tasks(task, data_dir, settings or []),
+        load_tasks(task, data_dir, settings or []),
         Effort(seeds=seeds, source=data_source, predict=predict, workers=workers),
         steps=step or [],
         tokenizer=tokenizer,
@@ -98,7 +99,7 @@ def probe(
 ) -> None:
     """Fit a linear classifier on the frozen states of every checkpoint: cheap points of a curve."""
     from convbert.pretrain.evaluation import measuring as commands
-    from convbert.pretrain.evaluation.commands import load_tasks
+    from convbert.pretrain.finetune.task import load_tasks
 
     tasks = load_tasks(task, data_dir, settings or [])
     commands.probe_run(run, tasks, pooling, data_source, step or [])

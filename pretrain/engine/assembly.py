@@ -7,7 +7,7 @@ from torch import nn
 from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.norms import PartNorms, layout_of
 from convbert.pretrain.engine.optimizer import OPTIMIZERS, Lamb, parameter_groups
-from convbert.pretrain.run.schedule import OptimizerConfig
+from convbert.pretrain.settings.optimizer import OptimizerConfig
 
 
 def build_engine(

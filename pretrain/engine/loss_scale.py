@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+_FIELDS = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
+
 
 class LossScale:
     """The loss scale of a DeepSpeed engine; constant 1 in other precisions than fp16."""
@@ -45,3 +47,15 @@ class LossScale:
             for overflow in self._pending:
                 self._change(overflow)
             self._pending.clear()
+
+    def state(self) -> dict[str, float]:
+        """Return the fields that change during training; empty where losses are not scaled."""
+        return {
+            name: getattr(self._scaler, name) for name in _FIELDS if hasattr(self._scaler, name)
+        }
+
+    def load(self, state: dict[str, float]) -> None:
+        """Put back what ``state`` returned; fields that this stage's scaler lacks are left."""
+        for name, value in state.items():
+            if hasattr(self._scaler, name):
+                setattr(self._scaler, name, value)

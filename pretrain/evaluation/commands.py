@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from convbert.models.errors import UserError
 from convbert.pretrain.evaluation.finetuning import (
     Effort,
     OnResult,
@@ -22,19 +21,8 @@ from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.packages import PACKAGES, fetch_task
 from convbert.pretrain.finetune.results import RESULTS, TaskResults
 from convbert.pretrain.finetune.synthetic import write_synthetic
-from convbert.pretrain.finetune.task import TaskSpec, load_task, match_tasks, packaged_tasks
+from convbert.pretrain.finetune.task import TaskSpec, load_task, packaged_tasks
 from convbert.pretrain.run.directory import RunDirectory
-
-
-def load_tasks(
-    names: Sequence[str], data_dir: Path | None, overrides: Sequence[str]
-) -> list[TaskSpec]:
-    """Read the named tasks; patterns stand for packaged ones."""
-    tasks = [load_task(name, data_dir, overrides) for name in match_tasks(names)]
-    twice = {t.name for t in tasks if sum(t.name == other.name for other in tasks) > 1}
-    if twice:
-        raise UserError(f"task {min(twice)}: given twice; choose different names")
-    return tasks
 
 
 def finetune(

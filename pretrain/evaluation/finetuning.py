@@ -22,8 +22,9 @@ from convbert.pretrain.finetune.results import (
 from convbert.pretrain.finetune.runs import Start, finetune_all
 from convbert.pretrain.finetune.sources import Source
 from convbert.pretrain.finetune.task import TaskSpec
-from convbert.pretrain.report.curve import Curve, Point, publish
+from convbert.pretrain.report.curve import publish
 from convbert.pretrain.report.page import write_report
+from convbert.pretrain.run.curve import Curve, Point
 from convbert.pretrain.tracking.tracker import Tracker
 
 OnResult = Callable[[str, FinetuneResult], None]

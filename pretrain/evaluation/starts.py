@@ -8,10 +8,10 @@ import torch
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.models.pretraining import build_model
-from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.exchange.trained_model import PretrainingModel, kept_encoder, load_model
 from convbert.pretrain.finetune.device import compute_device
 from convbert.pretrain.finetune.runs import Start
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.tracking.tracker import Tracker, add_to_run
@@ -39,7 +39,7 @@ class Checkpoints:
         self._average = average
         self.run = run
         self.config = run.open()
-        present = checkpoint.steps(run.checkpoints)
+        present = checkpoint_steps(run.checkpoints)
         self.steps = list(steps or present[average - 1 :])
         if not self.steps:
             remedy = "keep more (checkpoint.keep_last)" if present else "train the run first"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from convbert.models.errors import UserError
-from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 
 
@@ -27,7 +27,7 @@ def averaged(run: RunDirectory, newest: CheckpointReader, count: int) -> dict[st
 
     Summed in float64. Raises ``UserError`` where there are fewer, or one of them is damaged.
     """
-    earlier = [s for s in checkpoint.steps(run.checkpoints) if s < newest.manifest.step]
+    earlier = [s for s in checkpoint_steps(run.checkpoints) if s < newest.manifest.step]
     chosen = earlier[len(earlier) - count + 1 :] if count > 1 else []
     if len(chosen) < count - 1:
         raise UserError(
@@ -40,7 +40,7 @@ def averaged(run: RunDirectory, newest: CheckpointReader, count: int) -> dict[st
         return total
     sums = {name: tensor.double() for name, tensor in total.items()}
     for step in chosen:
-        reader = CheckpointReader(checkpoint.directory(run.checkpoints, step))
+        reader = CheckpointReader(checkpoint_directory(run.checkpoints, step))
         for name, tensor in reader.parameters().items():
             sums[name] += tensor
     return {name: (tensor / count).to(torch.float32) for name, tensor in sums.items()}

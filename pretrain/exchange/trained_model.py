@@ -7,6 +7,7 @@ from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel,
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
 from convbert.pretrain.exchange.averaging import averaged
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 
 PretrainingModel = ReplacedTokenModel | MaskedLanguageModel
@@ -14,12 +15,12 @@ PretrainingModel = ReplacedTokenModel | MaskedLanguageModel
 
 def open_checkpoint(run: RunDirectory, step: int | None) -> CheckpointReader:
     """Open the checkpoint of ``step``, or the newest good one."""
-    present = checkpoint.steps(run.checkpoints)
+    present = checkpoint_steps(run.checkpoints)
     if step is not None and step not in present:
         known = ", ".join(map(str, present)) or "none"
         raise UserError(f"{run.checkpoints}: no checkpoint of step {step}; present: {known}")
     if step is not None:
-        return CheckpointReader(checkpoint.directory(run.checkpoints, step))
+        return CheckpointReader(checkpoint_directory(run.checkpoints, step))
     reader = checkpoint.latest_good(run.checkpoints)
     if reader is None:
         raise UserError(f"{run.checkpoints}: no usable checkpoint; train the run first")

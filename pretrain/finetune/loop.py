@@ -6,12 +6,13 @@ import time
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
+from convbert.models.schema import StrictModel
 from convbert.pretrain.engine.optimizer import AdamW
 from convbert.pretrain.finetune.data import (
     LabelledBatch,
@@ -26,10 +27,11 @@ from convbert.pretrain.finetune.metrics import METRICS
 from convbert.pretrain.finetune.model import TaskModel
 from convbert.pretrain.finetune.recipe import FinetuneConfig
 from convbert.pretrain.finetune.task import TaskSpec
-from convbert.pretrain.run.schedule import ScheduleConfig, learning_rate
+from convbert.pretrain.run.schedule import learning_rate
+from convbert.pretrain.settings.optimizer import ScheduleConfig
 
 
-class FinetuneResult(BaseModel):
+class FinetuneResult(StrictModel):
     """What one fine-tuning measured: ``scores[split][metric]``, for each split with labels.
 
     ``predictions`` holds those of the splits that were asked for, in file order. ``train_loss`` is
@@ -37,7 +39,7 @@ class FinetuneResult(BaseModel):
     """
 
     # NaN is not JSON: as a string it can be read back.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     task: str
     metric: str

@@ -1,11 +1,10 @@
-"""Task measures: scikit-learn's, scipy's, and spans counted as the CoNLL script counts them."""
+"""Task measures: scikit-learn's, scipy's, and spans counted as the CoNLL script counts them.
+
+The two libraries are loaded when a measure is taken: listing tasks needs neither.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
-from scipy import stats
-from sklearn import metrics as sk
+from typing import Any, Literal
 
 from convbert.pretrain.finetune.answer_metrics import ANSWER_METRICS
 
@@ -15,19 +14,24 @@ Score = Callable[[Sequence[Any], Sequence[Any]], float]
 Span = tuple[int, int, str]
 
 
-def _correlation(measure: Callable[..., tuple[float, float]]) -> Score:
+def _correlation(measure: Literal["pearsonr", "spearmanr"]) -> Score:
     def score(labels: Sequence[float], predictions: Sequence[float]) -> float:
+        import numpy as np
+        from scipy import stats
+
         # Undefined for a constant predictor, or one that diverged: neither has learned anything.
         if not 0 < np.ptp(np.asarray(predictions)) < np.inf:
             return 0.0
-        return float(measure(labels, predictions)[0])
+        return float(getattr(stats, measure)(labels, predictions)[0])
 
     return score
 
 
-def _f1(average: str) -> Score:
+def _scikit(measure: str, **options: Any) -> Score:
     def score(labels: Sequence[float], predictions: Sequence[float]) -> float:
-        return float(sk.f1_score(labels, predictions, average=average, zero_division=0.0))
+        from sklearn import metrics
+
+        return float(getattr(metrics, measure)(labels, predictions, **options))
 
     return score
 
@@ -94,14 +98,14 @@ def tag_accuracy(labels: Sequence[Any], predictions: Sequence[Any]) -> float:
 
 METRICS: dict[str, dict[str, Score]] = {
     "classification": {
-        "accuracy": lambda y, p: float(sk.accuracy_score(y, p)),
-        "matthews": lambda y, p: float(sk.matthews_corrcoef(y, p)),
-        "f1": _f1("binary"),
-        "f1_macro": _f1("macro"),
+        "accuracy": _scikit("accuracy_score"),
+        "matthews": _scikit("matthews_corrcoef"),
+        "f1": _scikit("f1_score", average="binary", zero_division=0.0),
+        "f1_macro": _scikit("f1_score", average="macro", zero_division=0.0),
     },
     "regression": {
-        "pearson": _correlation(stats.pearsonr),
-        "spearman": _correlation(stats.spearmanr),
+        "pearson": _correlation("pearsonr"),
+        "spearman": _correlation("spearmanr"),
     },
     "tagging": {
         "span_f1": span_f1,

@@ -2,16 +2,12 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from convbert.models.schema import StrictModel
 
 
-class Section(BaseModel):
-    """Part of a task description: unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SplitRule(Section):
+class SplitRule(StrictModel):
     """How one file becomes several: each text falls into its part by a keyed hash of itself.
 
     The part of a row depends on nothing but the row and ``seed``, so that reordering or
@@ -32,7 +28,7 @@ class SplitRule(Section):
         return self
 
 
-class AnswerConfig(Section):
+class AnswerConfig(StrictModel):
     """Extractive question answering: windows over the context, the head, and how spans are chosen.
 
     The values are those of ELECTRA's released code.
@@ -54,7 +50,7 @@ class AnswerConfig(Section):
     )
 
 
-class FinetuneConfig(Section):
+class FinetuneConfig(StrictModel):
     """The fine-tuning recipe; the defaults are those of ConvBERT's and ELECTRA's released code."""
 
     epochs: int = Field(3, gt=0)

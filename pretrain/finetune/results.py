@@ -5,24 +5,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
+from convbert.models.schema import StrictModel
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.recipe import FinetuneConfig
-from convbert.pretrain.finetune.runs import Spread
 from convbert.pretrain.finetune.submission import write_predictions
+from convbert.pretrain.run.curve import Spread
 
 RESULTS = "results.json"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StartResults(_Record):
+class StartResults(StrictModel):
     """One starting point: its cost, and every measure's median and spread over the seeds."""
 
     start: str
@@ -36,8 +33,11 @@ class StartResults(_Record):
         cls, start: str, step: int, flops: float, results: Sequence[FinetuneResult]
     ) -> "StartResults":
         """Summarise the results of the seeds."""
+        ordered = sorted(results, key=lambda r: r.seed)
         spreads = {
-            split: {metric: Spread.of(results, split, metric) for metric in scores}
+            split: {
+                metric: Spread.of([r.scores[split][metric] for r in ordered]) for metric in scores
+            }
             for split, scores in results[0].scores.items()
         }
         return cls(start=start, step=step, flops=flops, spreads=spreads, results=list(results))
@@ -47,7 +47,7 @@ class StartResults(_Record):
         return self.spreads["dev"][metric]
 
 
-class TaskResults(_Record):
+class TaskResults(StrictModel):
     """Contents of ``results.json``: one task, all starting points, all seeds.
 
     ``rows`` are the sizes of the splits.

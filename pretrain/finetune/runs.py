@@ -3,7 +3,6 @@
 import functools
 import multiprocessing
 import pickle
-import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -11,7 +10,7 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 
 from convbert.models.config import EncoderConfig
@@ -22,25 +21,6 @@ from convbert.pretrain.finetune.loop import FinetuneResult, check_fit, finetune_
 
 Start = Encoder | EncoderConfig
 """What fine-tuning starts from: trained weights, or a shape initialised anew for each seed."""
-
-
-class Spread(BaseModel):
-    """One measure over several seeds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-    median: float
-    low: float
-    high: float
-    scores: list[float]
-
-    @classmethod
-    def of(cls, results: Sequence[FinetuneResult], split: str, metric: str) -> "Spread":
-        """Summarise the results of one starting point, ordered by seed."""
-        scores = [r.scores[split][metric] for r in sorted(results, key=lambda r: r.seed)]
-        return cls(
-            median=statistics.median(scores), low=min(scores), high=max(scores), scores=scores
-        )
 
 
 class _Job(BaseModel):

@@ -10,9 +10,10 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from convbert.models.errors import UserError
+from convbert.models.schema import StrictModel
 from convbert.pretrain.finetune.metrics import METRICS
-from convbert.pretrain.finetune.recipe import FinetuneConfig, Section, SplitRule
-from convbert.pretrain.settings.run import merge, parse_override
+from convbert.pretrain.finetune.recipe import FinetuneConfig, SplitRule
+from convbert.pretrain.settings.recipes import merge, parse_override
 
 Kind = Literal["classification", "regression", "tagging", "qa"]
 MAIN = ("train", "dev", "test")
@@ -25,7 +26,7 @@ _COLUMNS: dict[Kind, tuple[int, int]] = {
 }
 
 
-class DatasetSource(Section):
+class DatasetSource(StrictModel):
     """The same task as a Hugging Face dataset: saved on disk, as parquet files, or on the hub."""
 
     directory: Path = Field(Path(), description="where it is looked for, in data_dir")
@@ -37,7 +38,7 @@ class DatasetSource(Section):
     )
 
 
-class TaskSpec(Section):
+class TaskSpec(StrictModel):
     """One task: its files, its columns, its measures and its recipe."""
 
     name: str = Field(min_length=1)
@@ -165,3 +166,14 @@ def _parse(source: str, text: str, overrides: Sequence[str]) -> TaskSpec:
         key = ".".join(map(str, detail["loc"])) or "task"
         message = detail["msg"].removeprefix("Value error, ")
         raise UserError(f"{source}: {key}: {message}") from error
+
+
+def load_tasks(
+    names: Sequence[str], data_dir: Path | None, overrides: Sequence[str]
+) -> list[TaskSpec]:
+    """Read the named tasks; patterns stand for packaged ones."""
+    tasks = [load_task(name, data_dir, overrides) for name in match_tasks(names)]
+    twice = {t.name for t in tasks if sum(t.name == other.name for other in tasks) > 1}
+    if twice:
+        raise UserError(f"task {min(twice)}: given twice; choose different names")
+    return tasks

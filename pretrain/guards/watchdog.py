@@ -17,8 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
 
-HUNG = 77
-"""Exit code of a process that found the run hanging."""
+from convbert.pretrain.run.exit_codes import HUNG
 
 Doing = Literal["data", "update", "report", "checkpoint", "held-out text"]
 """What a training thread does within a step, in this order."""

@@ -6,7 +6,10 @@ import torch
 
 from convbert.models.config import EncoderConfig, PretrainingConfig
 from convbert.models.counts import parameter_counts
-from convbert.pretrain.engine.engine import load_deepspeed_config, resolve_deepspeed_config
+from convbert.pretrain.engine.deepspeed_config import (
+    load_deepspeed_config,
+    resolve_deepspeed_config,
+)
 from convbert.pretrain.engine.gpus import Gpu
 from convbert.pretrain.planning.activations import Activations, trace
 from convbert.pretrain.planning.memory import Memory, memory

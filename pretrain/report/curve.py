@@ -3,36 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.finetune.runs import Spread
+from convbert.pretrain.run.curve import Curve, Point
 from convbert.pretrain.tracking.tracker import Tracker
 
 # Okabe and Ito's palette, told apart with every kind of colour vision and in print.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
-
-
-class Point(BaseModel):
-    """A checkpoint: its cumulative training FLOPs and what fine-tuning it gave."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    step: int
-    flops: float
-    spread: Spread
-
-
-class Curve(BaseModel):
-    """One run on one task; ``baseline`` is the same model fine-tuned from random weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    run: str
-    task: str
-    metric: str
-    baseline: Spread
-    points: list[Point]
 
 
 def publish(curve: Curve, folder: Path, tracker: Tracker) -> Path:

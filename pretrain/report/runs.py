@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from convbert.models.errors import UserError
-from convbert.pretrain.report.curve import Curve
+from convbert.pretrain.run.curve import Curve
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, CurvePoint, StepRecord, read_records
 from convbert.pretrain.tracking.tracked_run import flatten

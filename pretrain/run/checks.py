@@ -1,37 +1,9 @@
 """What can be refused before a process is started: configuration against shards and processes."""
 
-from dataclasses import dataclass
-
 from convbert.models.errors import UserError
+from convbert.pretrain.run.division import BatchDivision
 from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.settings.run import RunConfig
-
-
-@dataclass(frozen=True)
-class Split:
-    """How a global batch is divided: ``world`` processes, ``accumulation`` micro-batches each."""
-
-    global_batch: int
-    micro_batch: int
-    accumulation: int
-    world: int
-
-    @classmethod
-    def of(cls, global_batch: int, micro_batch: int | None, world: int) -> "Split":
-        """Derive the division; raises ``UserError`` if the global batch cannot be divided."""
-        if global_batch % world:
-            raise UserError(
-                f"global_batch={global_batch} cannot be divided over {world} processes; use a "
-                "multiple"
-            )
-        share = global_batch // world
-        micro = min(micro_batch or share, share)
-        if share % micro:
-            raise UserError(
-                f"micro_batch={micro} does not divide the {share} sequences of each process; use "
-                "a divisor"
-            )
-        return cls(global_batch, micro, share // micro, world)
 
 
 def check(config: RunConfig, tokenizer_digest: str, world: int) -> None:
@@ -51,4 +23,4 @@ def check(config: RunConfig, tokenizer_digest: str, world: int) -> None:
                 f"model.overrides.max_positions={corpus.seq_len}"
             )
         corpus.require_batch(phase.global_batch)
-        Split.of(phase.global_batch, phase.micro_batch, world)
+        BatchDivision.of(phase.global_batch, phase.micro_batch, world)

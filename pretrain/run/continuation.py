@@ -8,12 +8,16 @@ the change is refused with what can be done instead.
 
 from pathlib import Path
 
-from convbert.models.errors import UserError
-from convbert.pretrain.checkpoints import checkpoint
-from convbert.pretrain.checkpoints.checkpoint import DamagedCheckpointError
+from convbert.models.errors import DamagedError, UserError
+from convbert.pretrain.run.checkpoint_manifest import (
+    checkpoint_directory,
+    checkpoint_steps,
+    read_manifest,
+)
 from convbert.pretrain.run.data_order import DataOrder
 from convbert.pretrain.run.timeline import Rate, rate_of, stretches
-from convbert.pretrain.settings.run import RunConfig, differences
+from convbert.pretrain.settings.differences import differences
+from convbert.pretrain.settings.run import RunConfig
 
 _DECIDE_UPDATES = ("steps:", "schedule.", "phases", "optimizer.learning_rate:")
 
@@ -29,7 +33,7 @@ def require_same_past(file: Path, old: RunConfig, new: RunConfig, checkpoints: P
             f"{file}: this run was started with other settings ({'; '.join(others[:5])}); choose "
             "another --run-dir or restore them"
         )
-    steps = checkpoint.steps(checkpoints)
+    steps = checkpoint_steps(checkpoints)
     if not changed or not steps:
         return
     finished = steps[-1]
@@ -50,8 +54,8 @@ def require_same_past(file: Path, old: RunConfig, new: RunConfig, checkpoints: P
 def _read(checkpoints: Path, step: int, config: RunConfig) -> int:
     """Return how many global batches a checkpoint's run has read or left out for good."""
     try:
-        manifest = checkpoint.read_manifest(checkpoint.directory(checkpoints, step))
-    except DamagedCheckpointError:
+        manifest = read_manifest(checkpoint_directory(checkpoints, step))
+    except DamagedError:
         return step  # the start will take an older one
     return DataOrder(config.global_batch, manifest.trainer["skipped"]).number(step)
 

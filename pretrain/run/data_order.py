@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from itertools import count
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from convbert.data_pipeline.loading.batch import Batch
+if TYPE_CHECKING:  # it needs torch
+    from convbert.data_pipeline.loading.batch import Batch
 
 
 class Loader(Protocol):
     """What gives the global batches from a number on."""
 
-    def iterate(self, start: int) -> Iterator[Batch]:
+    def iterate(self, start: int) -> "Iterator[Batch]":
         """Yield global batch ``start`` and all that follow."""
 
 
@@ -46,7 +47,7 @@ class DataOrder:
             [first * self.global_batch, last * self.global_batch] for first, last in self._spans
         ]
 
-    def read(self, loader: Loader, step: int) -> Iterator[tuple[int, Batch]]:
+    def read(self, loader: Loader, step: int) -> "Iterator[tuple[int, Batch]]":
         """Yield ``(number, batch)`` for update ``step`` and following."""
         start = self.number(step)
         numbers = (self.number(s) for s in count(step))

@@ -11,7 +11,8 @@ from typing import Any
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
 from convbert.pretrain.run.continuation import require_same_past
-from convbert.pretrain.settings.run import RunConfig, dump, load
+from convbert.pretrain.settings.recipes import dump, load
+from convbert.pretrain.settings.run import RunConfig
 
 _PACKAGES = ("convbert-pretrain", "torch", "deepspeed", "numpy", "sentencepiece", "mlflow")
 

@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from convbert.models.errors import UserError
-from convbert.pretrain.checkpoints.checkpoint import CheckpointManifest
+from convbert.pretrain.run.checkpoint_manifest import CheckpointManifest
 from convbert.pretrain.run.continuation import require_same_past
-from convbert.pretrain.settings.run import EXECUTION_KEYS, RunConfig
+from convbert.pretrain.settings.differences import EXECUTION_KEYS
+from convbert.pretrain.settings.run import RunConfig
 
 _LEFT_OUT: dict[str, Any] = {
     **dict.fromkeys((key for key in EXECUTION_KEYS if "." not in key), True),

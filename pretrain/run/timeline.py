@@ -11,17 +11,16 @@ later phase reads what it would have read anyway and begins that many updates ea
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
-from convbert.data_pipeline.loading.batch import Batch
-from convbert.data_pipeline.loading.loader import ShardLoader
-from convbert.data_pipeline.shards.damage import DamageLog
 from convbert.data_pipeline.shards.sources import Corpus
 from convbert.models.config import PretrainingConfig
 from convbert.models.flops import Convention, training_flops_per_sequence
-from convbert.pretrain.objective.counter_rng import mix
-from convbert.pretrain.run.schedule import ScheduleConfig, learning_rate
-from convbert.pretrain.settings.run import DataConfig, PhaseConfig, RunConfig
+from convbert.pretrain.run.schedule import learning_rate
+from convbert.pretrain.run.seeds import mix
+from convbert.pretrain.settings.data import DataConfig
+from convbert.pretrain.settings.optimizer import ScheduleConfig
+from convbert.pretrain.settings.phase import PhaseConfig
+from convbert.pretrain.settings.run import RunConfig
 
 _CONVENTIONS: tuple[Convention, ...] = ("electra", "hardware")
 
@@ -158,49 +157,3 @@ def derive(config: RunConfig, networks: PretrainingConfig, lengths: Sequence[int
             )
         )
     return phases
-
-
-class PhasedLoader:
-    """Batches of a run in order, each phase's from its own shards; like a ``ShardLoader``."""
-
-    def __init__(
-        self,
-        timeline: Timeline,
-        *,
-        rank: int,
-        world_size: int,
-        tokenizer_digest: str,
-        damage: DamageLog,
-    ) -> None:
-        self._timeline = timeline
-        self._loaders = {
-            phase.start: ShardLoader(
-                phase.data.blend,
-                global_batch=phase.global_batch,
-                rank=rank,
-                world_size=world_size,
-                seed=phase.seed,
-                tokenizer_digest=tokenizer_digest,
-                on_damage=phase.data.on_damage,
-                damage=damage,
-                cache=phase.data.cache_settings,
-            )
-            for phase in timeline.phases
-        }
-
-    def iterate(self, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of update ``start`` and all that follow, read ahead by a thread."""
-        self.close()
-        *bounded, last = self._timeline.phases
-        for phase in bounded:
-            if start < phase.end:
-                loader = self._loaders[phase.start]
-                first = max(start, phase.start)
-                yield from islice(loader.iterate(first - phase.start), phase.end - first)
-                loader.close()
-        yield from self._loaders[last.start].iterate(max(start, last.start) - last.start)
-
-    def close(self) -> None:
-        """Stop reading ahead and close the files."""
-        for loader in self._loaders.values():
-            loader.close()

@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from convbert.models.schema import StrictModel
 
 
-class CheckpointConfig(BaseModel):
+class CheckpointConfig(StrictModel):
     """When checkpoints are written and which are kept."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     every: int = Field(1000, gt=0, description="updates between checkpoints")
     keep_last: int = Field(2, gt=0)

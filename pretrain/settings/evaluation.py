@@ -1,12 +1,12 @@
 """Settings of the measures taken during training, importable without PyTorch."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from convbert.models.schema import StrictModel
 
 
-class EvaluationConfig(BaseModel):
+class EvaluationConfig(StrictModel):
     """What is measured at every checkpoint."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     held_out: str | None = Field(
         None, description="path or URL of a manifest of text that is not trained on; null for none"

@@ -2,20 +2,20 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from convbert.models.schema import StrictModel
 
 Action = Literal["record", "skip", "rollback", "stop"]
 
 
-class GuardConfig(BaseModel):
+class GuardConfig(StrictModel):
     """Policies against bad updates, diverging processes and hangs.
 
     ``skip`` leaves the update out and goes on with the next batch. ``rollback`` returns to the
     newest checkpoint and trains on without the offending batches; before the first checkpoint it
     is a ``skip``. ``stop`` ends the run with an error. In every case the update is not applied.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     on_nan: Literal["skip", "rollback", "stop"] = Field(
         "skip", description="for a loss or gradient that is NaN or infinite"

@@ -1,12 +1,12 @@
 """Settings of the pretraining objective, importable without PyTorch."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from convbert.models.schema import StrictModel
 
 
-class MaskingConfig(BaseModel):
+class MaskingConfig(StrictModel):
     """What is masked, and how the discriminator's input is sampled."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mask_fraction: float = Field(0.15, gt=0, lt=1, description="share of real tokens selected")
     mask_token_fraction: float = Field(
@@ -15,10 +15,8 @@ class MaskingConfig(BaseModel):
     temperature: float = Field(1.0, gt=0, description="of the generator's softmax when sampling")
 
 
-class ObjectiveConfig(BaseModel):
+class ObjectiveConfig(StrictModel):
     """Weights of the two losses and the masking that feeds them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     masking: MaskingConfig = MaskingConfig()
     generator_weight: float = Field(1.0, ge=0)

@@ -5,10 +5,10 @@ from pathlib import Path
 from rich.console import Console
 
 from convbert.pretrain.finetune.device import default_workers
+from convbert.pretrain.run.exit_codes import STOPPED
 from convbert.pretrain.study.design import load_design
 from convbert.pretrain.study.driver import Stopped, carry_out, show_plan, write_sweep
 from convbert.pretrain.study.page import publish
-from convbert.pretrain.training.stopping import STOPPED
 
 
 def study(

@@ -6,20 +6,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from convbert.models.errors import UserError
-from convbert.models.schema import first_fault, read_yaml
-from convbert.pretrain.settings.run import RunConfig, resolve
+from convbert.models.schema import StrictModel, first_fault, read_yaml
+from convbert.pretrain.settings.recipes import resolve
+from convbert.pretrain.settings.run import RunConfig
 
 WARMUP_SHARE = 0.05
 _DECIDED_HERE = ("steps", "seed", "schedule.warmup_steps", "checkpoint.every")
 
 
-class Design(BaseModel):
+class Design(StrictModel):
     """The contents of a study's YAML file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: str = Field(description="what the variants change: a shipped recipe or a YAML file")
     flops: float = Field(gt=0, description="training FLOPs of each run, hardware convention")

@@ -25,12 +25,12 @@ from rich.table import Table
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
-from convbert.pretrain.checkpoints.checkpoint import directory
 from convbert.pretrain.finetune.device import visible_gpus
 from convbert.pretrain.finetune.task import load_task
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
+from convbert.pretrain.run.exit_codes import STOPPED
 from convbert.pretrain.study.design import Design, StudyRun, plan
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, CurvePoint, read_records
-from convbert.pretrain.training.stopping import STOPPED
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def data_steps(design: Design, root: Path) -> list[Step]:
 def run_steps(design: Design, root: Path, run: StudyRun) -> list[Step]:
     """List the commands of one run: train, held-out text, probes, fine-tuning."""
     path = root / "runs" / run.name
-    last = directory(path / "checkpoints", run.steps)
+    last = checkpoint_directory(path / "checkpoints", run.steps)
     tasks = ["--data-dir", str(_task_data(design, root))]
     settings = [part for text in design.finetune_settings for part in ("--set", text)]
     steps = [

@@ -14,9 +14,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.panel import Panel
 
-from convbert.pretrain.checkpoints.checkpoint import directory
-from convbert.pretrain.report.curve import Curve
-from convbert.pretrain.settings.run import resolve
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
+from convbert.pretrain.run.curve import Curve
+from convbert.pretrain.settings.recipes import resolve
 
 PROCESSES = 2
 SEEDS = 3
@@ -55,7 +55,7 @@ def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
         ),
         (
             f"Pretrain ConvBERT-tiny with DeepSpeed ZeRO-1 on {PROCESSES} processes",
-            directory(run / "checkpoints", resolve("quickstart").steps),
+            checkpoint_directory(run / "checkpoints", resolve("quickstart").steps),
             ["pretrain", "quickstart", *settings, "--run-dir", str(run)]
             + ["--processes", str(PROCESSES)],
         ),

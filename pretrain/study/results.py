@@ -14,10 +14,9 @@ from pathlib import Path
 from scipy import stats
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.finetune.runs import Spread
 from convbert.pretrain.finetune.task import load_task
-from convbert.pretrain.report.curve import Curve, Point
 from convbert.pretrain.report.runs import Measured, ReportCurve, read_run
+from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.study.design import Design, StudyRun
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, StepRecord, read_records
 

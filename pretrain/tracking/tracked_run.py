@@ -10,21 +10,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
+from convbert.models.schema import StrictModel
 
 RUN_FILE = "mlflow.json"
 PARAM_CHARACTERS = 6000  # the longest parameter value that MLflow takes
 
 
-class DataInput(BaseModel):
+class DataInput(StrictModel):
     """Data that a run read, as MLflow's UI lists it; ``profile`` says what is known of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     digest: str
     source: str
     context: Literal["training", "evaluation"]
-    profile: dict[str, str | int | float] = {}
+    profile: dict[str, str | int | float] = Field(default_factory=dict)
 
 
 class RunState(BaseModel):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from convbert.pretrain.training.stopping import STOPPED
+from convbert.pretrain.run.exit_codes import STOPPED
 
 GRACE_SECONDS = 5.0
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)

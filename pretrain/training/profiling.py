@@ -3,16 +3,8 @@
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
-
-class ProfileConfig(BaseModel):
-    """Which updates are traced."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    start: int = Field(ge=0, description="number of the first traced update, from 0")
-    steps: int = Field(3, gt=0, description="traced updates")
+from convbert.pretrain.settings.profile import ProfileConfig
 
 
 class ProfileWindow:

@@ -4,9 +4,6 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
-STOPPED = 75
-"""Exit status of a process that stopped as asked, with a checkpoint to go on from."""
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 

@@ -19,27 +19,28 @@ from convbert.models.ops.compilation import compile_for_training
 from convbert.models.pretraining import build_model
 from convbert.pretrain.checkpoints.saving import Checkpointer
 from convbert.pretrain.engine.assembly import build_engine
-from convbert.pretrain.engine.engine import (
-    Engine,
+from convbert.pretrain.engine.deepspeed_config import (
     load_deepspeed_config,
     require_graphs,
     resolve_deepspeed_config,
 )
+from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.norms import PartNorms
 from convbert.pretrain.exchange.importing import initialise_from
 from convbert.pretrain.guards import divergence
 from convbert.pretrain.guards.judge import Event, Judge
 from convbert.pretrain.guards.watchdog import Watchdog
-from convbert.pretrain.objective.counter_rng import mix
 from convbert.pretrain.objective.held_out import HeldOut
 from convbert.pretrain.objective.losses import STATISTICS, Normalisers, build_objective, summarise
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
-from convbert.pretrain.run.checks import Split
 from convbert.pretrain.run.data_order import DataOrder
 from convbert.pretrain.run.directory import RunDirectory
-from convbert.pretrain.run.timeline import Phase, PhasedLoader, Timeline
+from convbert.pretrain.run.division import BatchDivision
+from convbert.pretrain.run.seeds import mix
+from convbert.pretrain.run.timeline import Phase, Timeline
 from convbert.pretrain.settings.run import RunConfig
 from convbert.pretrain.tracking.tracker import Tracker
+from convbert.pretrain.training.loader import PhasedLoader
 from convbert.pretrain.training.profiling import ProfileWindow
 from convbert.pretrain.training.progress import Progress
 from convbert.pretrain.training.reporting import Reporter, Row
@@ -94,8 +95,10 @@ class Trainer:
             run.path, self.rank, dist.get_world_size(), config.guards.hang_seconds
         )
 
-    def _split(self) -> Split:
-        return Split.of(self.phase.global_batch, self.phase.micro_batch, dist.get_world_size())
+    def _split(self) -> BatchDivision:
+        return BatchDivision.of(
+            self.phase.global_batch, self.phase.micro_batch, dist.get_world_size()
+        )
 
     def _enter(self, phase: Phase) -> None:
         """Go on with the shards, the batch and the division of a phase."""

@@ -14,9 +14,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convbert.models.errors import TRANSIENT, TransientError, UserError
+from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.run.directory import RunDirectory, code_version, hardware
-from convbert.pretrain.training.stopping import STOPPED, StopRequest
+from convbert.pretrain.run.exit_codes import FINISHED, STOPPED, TRANSIENT, USER_ERROR
+from convbert.pretrain.training.stopping import StopRequest
 
 if TYPE_CHECKING:
     from convbert.pretrain.run.timeline import Timeline
@@ -31,11 +32,12 @@ def train(path: Path, stop: StopRequest) -> bool:
 
     from convbert.data_pipeline.shards.damage import DamageLog
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-    from convbert.pretrain.engine.engine import init_distributed
     from convbert.pretrain.engine.precision import settle
-    from convbert.pretrain.run.timeline import PhasedLoader, Timeline
+    from convbert.pretrain.engine.process_group import init_distributed
+    from convbert.pretrain.run.timeline import Timeline
     from convbert.pretrain.tracking.claim import claim_for_training
     from convbert.pretrain.tracking.tracker import open_tracker
+    from convbert.pretrain.training.loader import PhasedLoader
     from convbert.pretrain.training.progress import Progress
     from convbert.pretrain.training.trainer import Trainer
 
@@ -123,13 +125,13 @@ def main() -> int:
     try:
         # From the start: a signal during the imports must not end the process either.
         with StopRequest() as stop:
-            return 0 if train(Path(sys.argv[1]), stop) else STOPPED
+            return FINISHED if train(Path(sys.argv[1]), stop) else STOPPED
     except UserError as error:
         rank = os.environ.get("RANK", "0")
         prefix = "" if rank == "0" else f"[rank {rank}] "
         print(f"error: {prefix}{error}", file=sys.stderr, flush=True)
         # The other processes may wait in a collective: leave without tearing the group down.
-        os._exit(TRANSIENT if isinstance(error, TransientError) else 2)
+        os._exit(TRANSIENT if isinstance(error, TransientError) else USER_ERROR)
 
 
 if __name__ == "__main__":

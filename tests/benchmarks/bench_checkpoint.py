@@ -19,18 +19,18 @@ import typer
 
 from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
-from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.checkpoints.saving import Checkpointer
 from convbert.pretrain.engine.assembly import build_engine
-from convbert.pretrain.engine.engine import (
-    init_distributed,
+from convbert.pretrain.engine.deepspeed_config import (
     load_deepspeed_config,
     resolve_deepspeed_config,
 )
+from convbert.pretrain.engine.process_group import init_distributed
 from convbert.pretrain.objective.losses import Normalisers, build_objective
-from convbert.pretrain.run.schedule import OptimizerConfig
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
 from convbert.pretrain.settings.objective import ObjectiveConfig
+from convbert.pretrain.settings.optimizer import OptimizerConfig
 from convbert.pretrain.settings.run import RunConfig
 from tests.benchmarks.pretraining import mask, random_batch
 from tests.benchmarks.suites import Setting
@@ -83,7 +83,7 @@ class Training:
         begun = time.perf_counter()
         self._checkpointer.save(number, {"metrics": {}})
         times.waits.append(time.perf_counter() - begun)
-        final = checkpoint.directory(self._folder, number)
+        final = checkpoint_directory(self._folder, number)
         while not final.is_dir():
             times.writing.append(self.update())
         times.written.append(time.perf_counter() - begun)

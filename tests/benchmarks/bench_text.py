@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 import typer
 from backports import zstd
 
-from convbert.data_pipeline.corpus_build.corpus_settings import CorpusConfig
 from convbert.data_pipeline.documents import Document, StageReport
+from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
 from convbert.data_pipeline.readers import ReaderOptions, iter_documents, read_documents
 
 CHUNK_CHARACTERS = 4 << 20

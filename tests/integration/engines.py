@@ -75,8 +75,11 @@ def _objective(case: dict[str, Any]) -> Any:
 
 def _engine(case: dict[str, Any], stage: str) -> Any:
     from convbert.pretrain.engine.assembly import build_engine
-    from convbert.pretrain.engine.engine import load_deepspeed_config, resolve_deepspeed_config
-    from convbert.pretrain.run.schedule import OptimizerConfig
+    from convbert.pretrain.engine.deepspeed_config import (
+        load_deepspeed_config,
+        resolve_deepspeed_config,
+    )
+    from convbert.pretrain.settings.optimizer import OptimizerConfig
 
     accumulation = case.get("accumulation", 1)
     config = resolve_deepspeed_config(
@@ -194,7 +197,7 @@ def main() -> None:
     """Run this process's part of every case."""
     import warnings
 
-    from convbert.pretrain.engine.engine import init_distributed
+    from convbert.pretrain.engine.process_group import init_distributed
 
     warnings.simplefilter("ignore")
 

@@ -1,10 +1,10 @@
 """Run directories with real records, written by the tracker and the report, without training."""
 
-from convbert.pretrain.finetune.runs import Spread
-from convbert.pretrain.report.curve import Curve, Point, publish
+from convbert.pretrain.report.curve import publish
 from convbert.pretrain.report.page import write_report
+from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.run.directory import RunDirectory
-from convbert.pretrain.settings.run import resolve
+from convbert.pretrain.settings.recipes import resolve
 from convbert.pretrain.tracking.metrics_log import NestedRun, now
 from convbert.pretrain.tracking.tracked_run import DataInput
 from convbert.pretrain.tracking.tracker import open_tracker

@@ -11,6 +11,7 @@ from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.models.errors import UserError
 from convbert.pretrain import commands
 from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 
 pytestmark = pytest.mark.integration
 
@@ -56,7 +57,7 @@ def test_a_schedule_that_would_change_finished_updates_is_refused_with_what_work
     zygote.finish(run, *wsd, "steps=8", "checkpoint.keep_last=3")
     with pytest.raises(UserError, match=r"update 7 .*remove the checkpoints after step 4"):
         zygote.start(run, *wsd)
-    shutil.rmtree(checkpoint.directory(run / "checkpoints", 8))
+    shutil.rmtree(checkpoint_directory(run / "checkpoints", 8))
     zygote.finish(run, *wsd)
     assert read_losses(run) == read_losses(whole)
     with pytest.raises(UserError, match="steps=8 is less than the 12 updates"):
@@ -140,9 +141,9 @@ def test_damaged_checkpoints_are_set_aside_and_a_run_with_no_other_does_not_begi
     zygote.finish(run, "checkpoint.keep_last=3")
     before = read_losses(run)
     for step in (8, 12):
-        cut(checkpoint.directory(root, step))
+        cut(checkpoint_directory(root, step))
     zygote.finish(run, "checkpoint.every=5", "checkpoint.keep_last=2")
-    assert checkpoint.steps(root) == [10, 12]
+    assert checkpoint_steps(root) == [10, 12]
     assert sorted(p.name for p in root.glob("damaged-*")) == [
         "damaged-step-00000008",
         "damaged-step-00000012",
@@ -153,9 +154,9 @@ def test_damaged_checkpoints_are_set_aside_and_a_run_with_no_other_does_not_begi
     assert read_losses(run) == before
 
     for step in (10, 12):
-        cut(checkpoint.directory(root, step))
+        cut(checkpoint_directory(root, step))
     started = zygote.start(run)
     assert started.wait()[0] == 2
     assert "no checkpoint can be used" in started.log.read_text()
-    assert checkpoint.steps(root) == [10, 12]
+    assert checkpoint_steps(root) == [10, 12]
     assert read_losses(run) == before

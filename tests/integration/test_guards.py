@@ -10,9 +10,9 @@ from forked import Zygote
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from convbert.models.errors import TRANSIENT
 from convbert.pretrain.checkpoints import checkpoint
-from convbert.pretrain.guards.watchdog import HUNG
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
+from convbert.pretrain.run.exit_codes import HUNG, TRANSIENT
 from convbert.pretrain.tracking.claim import claim_for_training
 from convbert.pretrain.tracking.tracker import sync
 
@@ -56,7 +56,7 @@ def test_nan_in_a_batch_a_gradient_and_a_checkpoint_is_in_the_file_and_in_mlflow
     run, uri = tmp_path / "run", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"
     fault = {"poison": {"batches": [2], "where": "loss", "on": 0}}
     zygote.finish(run, uri, "checkpoint.keep_last=3", faults=fault)
-    folder = checkpoint.directory(run / "checkpoints", 12)
+    folder = checkpoint_directory(run / "checkpoints", 12)
     spoil(folder)
     fault = {"poison": {"batches": [9], "where": "gradient", "on": 1}}
     zygote.finish(run, uri, "checkpoint.keep_last=3", faults=fault)

@@ -15,6 +15,7 @@ import pytest
 from forked import Zygote, positions, wait_for
 
 from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -68,7 +69,7 @@ def test_twenty_kills_at_random_moments_change_nothing(
     }
     found, during_write = [], 0
     for _ in range(KILLS):
-        found.append(max(checkpoint.steps(run / "checkpoints"), default=0))
+        found.append(max(checkpoint_steps(run / "checkpoints"), default=0))
         started = zygote.start(run, *LONG, faults=faults)
         read = run / f"positions-0-{started.pids[0]}.jsonl"
         wait_for(lambda: read.exists() and read.stat().st_size > 0)  # noqa: B023
@@ -107,7 +108,7 @@ def test_a_full_disk_and_a_read_only_one_cost_no_checkpoint(
     with mounted("-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)):
         ballast = folder / "ballast"
         started = zygote.start(run, *settings, faults={"pace": {"seconds": 0.05}})
-        wait_for(checkpoint.directory(folder, 6).is_dir)
+        wait_for(checkpoint_directory(folder, 6).is_dir)
         fill(ballast)
         assert started.wait() == [2, 2]
         assert "No space left on device" in started.log.read_text()
@@ -150,8 +151,8 @@ def test_a_failed_checkpoint_can_be_a_warning(zygote: Zygote, tmp_path: Path) ->
         wait_for(lambda: "training goes on without it" in started.log.read_text())
         (folder / "ballast").unlink()
         assert started.wait() == [0, 0]
-        assert checkpoint.steps(folder)[-1] == 12
-        assert 4 not in checkpoint.steps(folder)
+        assert checkpoint_steps(folder)[-1] == 12
+        assert 4 not in checkpoint_steps(folder)
 
 
 def test_other_processes_stages_and_back(
@@ -161,7 +162,7 @@ def test_other_processes_stages_and_back(
     faults = {"record_positions": {"folder": str(run)}, "pace": {"seconds": 0.01}}
     for until, stage, processes in ((35, "zero1", 2), (75, "zero3", 1)):
         started = zygote.start(run, *LONG, f"deepspeed={stage}", processes=processes, faults=faults)
-        wait_for(lambda: max(checkpoint.steps(run / "checkpoints"), default=0) >= until)  # noqa: B023
+        wait_for(lambda: max(checkpoint_steps(run / "checkpoints"), default=0) >= until)  # noqa: B023
         started.kill(0)
         started.wait()
     zygote.finish(run, *LONG, "deepspeed=zero1", faults=faults)

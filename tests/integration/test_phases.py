@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
-from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +30,7 @@ def test_killed_before_the_boundary_and_continued_on_one_process(
 
     run = tmp_path / "killed"
     process = runner.start(run, *settings)
-    while not checkpoint.directory(run / "checkpoints", 4).exists():
+    while not checkpoint_directory(run / "checkpoints", 4).exists():
         assert process.poll() is None, process.communicate()[0]
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 
 pytestmark = pytest.mark.integration
 
@@ -31,10 +31,10 @@ def test_killed_and_restarted_run_repeats_every_loss(
     option = f"precision={precision}"
     runner.finish(tmp_path / "whole", option)
     process = runner.start(tmp_path / "killed", option)
-    wait_for(checkpoint.directory(tmp_path / "killed" / "checkpoints", 8))
+    wait_for(checkpoint_directory(tmp_path / "killed" / "checkpoints", 8))
     kill_workers(process.pid)
     process.wait()
-    assert not checkpoint.directory(tmp_path / "killed" / "checkpoints", 12).exists()
+    assert not checkpoint_directory(tmp_path / "killed" / "checkpoints", 12).exists()
     runner.finish(tmp_path / "killed", option)
 
     whole, killed = read_losses(tmp_path / "whole"), read_losses(tmp_path / "killed")
@@ -49,7 +49,7 @@ def test_continues_on_other_processes_stage_and_micro_batch(
     runner.finish(tmp_path / "whole", *common)
     run = tmp_path / "elastic"
     process = runner.start(run, *common, "deepspeed=zero1")
-    wait_for(checkpoint.directory(run / "checkpoints", 4))
+    wait_for(checkpoint_directory(run / "checkpoints", 4))
     kill_workers(process.pid)
     process.wait()
     runner.finish(run, *common, "deepspeed=zero3", processes=1)
@@ -71,5 +71,5 @@ def test_stop_signal_saves_and_the_same_command_continues(
     os.killpg(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
-    (saved,) = checkpoint.steps(run / "checkpoints")
+    (saved,) = checkpoint_steps(run / "checkpoints")
     assert max(read_losses(run)) == saved < 4000

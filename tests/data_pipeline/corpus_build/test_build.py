@@ -7,10 +7,10 @@ import pytest
 
 from convbert.data_pipeline.corpus_build.build import build_corpus
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
-from convbert.data_pipeline.corpus_build.corpus_settings import load_config
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
 from convbert.data_pipeline.corpus_build.report import CorpusReport, render
 from convbert.data_pipeline.dedup.words import words
+from convbert.data_pipeline.filters.corpus_settings import load_config
 from convbert.data_pipeline.packing.rows import split_segments
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.shards.store import SequenceStore

@@ -148,7 +148,9 @@ def test_export_is_refused_when_ids_would_differ(
     shifted.normalizer = None
     with pytest.raises(UserError, match=r"other ids for .*; train"):
         check_identical(tokenizer, shifted)
-    monkeypatch.setattr("convbert.data_pipeline.tokenizer.hugging_face.fast_tokenizer", lambda _: shifted)
+    monkeypatch.setattr(
+        "convbert.data_pipeline.tokenizer.hugging_face.fast_tokenizer", lambda _: shifted
+    )
     with pytest.raises(UserError):
         save_hf_tokenizer(tokenizer, tmp_path / "out", 64)
     assert not (tmp_path / "out").exists()

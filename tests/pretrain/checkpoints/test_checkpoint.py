@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from convbert.models.errors import TransientError, UserError
+from convbert.models.errors import DamagedError, TransientError, UserError
 from convbert.pretrain.checkpoints import checkpoint, retention
-from convbert.pretrain.checkpoints.checkpoint import CheckpointReader, DamagedCheckpointError
+from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.engine.fragments import KINDS, Fragment
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
 
 SHAPES = {"a.weight": (6, 4), "a.bias": (5,)}
@@ -47,8 +48,8 @@ def write(root: Path, step: int, **metrics: float) -> Path:
     parts = checkpoint.read_parts(folder, 2)
     assert parts is not None
     trainer = {"n": step, "metrics": metrics}
-    checkpoint.commit(folder, checkpoint.directory(root, step), step, SHAPES, parts, trainer)
-    return checkpoint.directory(root, step)
+    checkpoint.commit(folder, checkpoint_directory(root, step), step, SHAPES, parts, trainer)
+    return checkpoint_directory(root, step)
 
 
 def test_reads_any_range_across_files(tmp_path: Path) -> None:
@@ -114,8 +115,8 @@ def damage(folder: Path, how: str) -> None:
 def test_damage_is_named_and_the_previous_one_is_used(tmp_path: Path, how: str) -> None:
     write(tmp_path, 1)
     damage(write(tmp_path, 2), how)
-    with pytest.raises(DamagedCheckpointError, match="step-00000002"):
-        CheckpointReader(checkpoint.directory(tmp_path, 2))
+    with pytest.raises(DamagedError, match="step-00000002"):
+        CheckpointReader(checkpoint_directory(tmp_path, 2))
     heard: list[str] = []
     good = checkpoint.latest_good(tmp_path, heard.append)
     assert good is not None
@@ -137,7 +138,7 @@ def test_a_pickle_in_place_of_the_tensors_is_never_run(tmp_path: Path) -> None:
     record = json.loads(manifest.read_text())
     record["sha256"][file.name] = checkpoint.sha256(file)
     manifest.write_text(json.dumps(record))
-    with pytest.raises(DamagedCheckpointError, match="not a safetensors file"):
+    with pytest.raises(DamagedError, match="not a safetensors file"):
         CheckpointReader(folder)
     assert not (tmp_path / "executed").exists()
 
@@ -147,7 +148,7 @@ def test_prune_keeps_the_newest_and_the_permanent(tmp_path: Path) -> None:
         write(tmp_path, step)
     gone = Retention(tmp_path, CheckpointConfig(keep_last=2, keep_every=4)).prune(spared=[5])
     assert gone == [1, 2, 3, 6, 7]
-    assert checkpoint.steps(tmp_path) == [4, 5, 8, 9]
+    assert checkpoint_steps(tmp_path) == [4, 5, 8, 9]
 
 
 @pytest.mark.parametrize(("mode", "kept"), [("min", [3, 5, 6]), ("max", [1, 4, 6])])
@@ -159,19 +160,19 @@ def test_prune_keeps_the_best(tmp_path: Path, mode: str, kept: list[int]) -> Non
         {"keep_last": 1, "keep_best": 2, "best_metric": "loss", "best_mode": mode}
     )
     Retention(tmp_path, config).prune()
-    assert checkpoint.steps(tmp_path) == kept
+    assert checkpoint_steps(tmp_path) == kept
 
 
 def test_what_cannot_be_read_is_neither_counted_nor_deleted(tmp_path: Path, caplog) -> None:
     for step in range(1, 6):
         write(tmp_path, step, loss=float(step))
-    damage(checkpoint.directory(tmp_path, 1), "torn manifest")
-    damage(checkpoint.directory(tmp_path, 5), "missing manifest")
+    damage(checkpoint_directory(tmp_path, 1), "torn manifest")
+    damage(checkpoint_directory(tmp_path, 5), "missing manifest")
     config = CheckpointConfig(keep_last=1, keep_best=1, best_metric="loss")
     kept = Retention(tmp_path, config)
     assert kept.prune() == [3]
     assert kept.prune() == []
-    assert checkpoint.steps(tmp_path) == [1, 2, 4, 5]
+    assert checkpoint_steps(tmp_path) == [1, 2, 4, 5]
     assert len(caplog.messages) == 1
     assert "neither counted nor deleted" in caplog.text
 
@@ -180,12 +181,12 @@ def test_what_cannot_be_deleted_is_a_warning_and_tried_again(tmp_path: Path, cap
     root = tmp_path / "checkpoints"
     moved = write(tmp_path / "elsewhere", 1)
     root.mkdir()
-    checkpoint.directory(root, 1).symlink_to(moved)  # a tree cannot be deleted through a link
+    checkpoint_directory(root, 1).symlink_to(moved)  # a tree cannot be deleted through a link
     kept = Retention(root, CheckpointConfig(keep_last=1))
     for step in range(2, 5):
         write(root, step)
         assert kept.prune() == [step - 1]
-    assert checkpoint.steps(root) == [4]
+    assert checkpoint_steps(root) == [4]
     (left,) = root.glob(".deleted-*")
     assert len(caplog.messages) == 1
     assert "cannot be deleted yet" in caplog.text
@@ -203,7 +204,7 @@ def test_a_damaged_one_is_set_aside_under_a_free_name(tmp_path: Path) -> None:
     write(tmp_path, 8)
     assert Retention(tmp_path, CheckpointConfig(keep_last=1)).prune() == []
     retention.sweep(tmp_path)
-    assert checkpoint.steps(tmp_path) == [8]
+    assert checkpoint_steps(tmp_path) == [8]
     assert len(list(tmp_path.glob("damaged-*"))) == 2
 
 
@@ -229,7 +230,7 @@ def test_a_directory_that_cannot_be_listed_is_not_empty(tmp_path: Path, caplog) 
     root = tmp_path / "checkpoints"
     root.write_text("a file where the directory should be")
     with pytest.raises(TransientError, match="checkpoints: cannot be read"):
-        checkpoint.steps(root)
+        checkpoint_steps(root)
     assert Retention(root, CheckpointConfig()).prune() == []
     assert "old checkpoints are not deleted" in caplog.text
 
@@ -262,4 +263,4 @@ def test_sweep_removes_what_interruptions_left(tmp_path: Path) -> None:
 
 def test_an_empty_directory_has_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.latest_good(tmp_path) is None
-    assert checkpoint.steps(tmp_path) == []
+    assert checkpoint_steps(tmp_path) == []

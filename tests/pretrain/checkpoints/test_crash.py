@@ -19,6 +19,7 @@ from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.engine.fragments import KINDS, Fragment
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
 
 SHAPES = {"weight": (7, 5)}
@@ -47,7 +48,7 @@ def save(root: Path, step: int) -> None:
     parts = checkpoint.read_parts(folder, 1)
     assert parts is not None
     trainer = {"n": step, "metrics": {}}
-    checkpoint.commit(folder, checkpoint.directory(root, step), step, SHAPES, parts, trainer)
+    checkpoint.commit(folder, checkpoint_directory(root, step), step, SHAPES, parts, trainer)
     Retention(root, CONFIG).prune()
 
 
@@ -90,12 +91,12 @@ def test_a_kill_before_any_line_leaves_a_usable_checkpoint(root: Path) -> None:
         # The next start cleans up and goes on from there.
         retention.sweep(root)
         assert all(not p.name.startswith(".") for p in root.iterdir())
-        assert len(checkpoint.steps(root)) >= 2
+        assert len(checkpoint_steps(root)) >= 2
         Retention(root, CONFIG).prune()
-        step = checkpoint.steps(root)[-1]
+        step = checkpoint_steps(root)[-1]
         line += 1
     assert line > 100  # the code was traced
-    assert checkpoint.steps(root) == [step, step + 1]
+    assert checkpoint_steps(root) == [step, step + 1]
 
 
 def test_a_kill_while_a_damaged_one_is_replaced(root: Path) -> None:
@@ -103,7 +104,7 @@ def test_a_kill_while_a_damaged_one_is_replaced(root: Path) -> None:
     line = 1
     while True:
         save(root, 2)
-        damaged = checkpoint.directory(root, 2) / "state-00000.safetensors"
+        damaged = checkpoint_directory(root, 2) / "state-00000.safetensors"
         damaged.write_bytes(damaged.read_bytes()[:-1])
         if not dies_at(line, lambda: save(root, 2)):
             break
@@ -113,4 +114,4 @@ def test_a_kill_while_a_damaged_one_is_replaced(root: Path) -> None:
         assert reader.manifest.step == 1 or not heard
         retention.sweep(root)
         line += 3
-    assert CheckpointReader(checkpoint.directory(root, 2)).manifest.step == 2
+    assert CheckpointReader(checkpoint_directory(root, 2)).manifest.step == 2

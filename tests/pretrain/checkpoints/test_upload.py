@@ -12,9 +12,11 @@ from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.checkpoints.upload import Uploader, complete, download_newest
 from convbert.pretrain.engine.fragments import KINDS, Fragment
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.identity import identity
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
-from convbert.pretrain.settings.run import RunConfig, resolve
+from convbert.pretrain.settings.recipes import resolve
+from convbert.pretrain.settings.run import RunConfig
 
 CONFIG = resolve("tiny")
 
@@ -27,7 +29,7 @@ def save(root: Path, step: int, config: RunConfig = CONFIG) -> Path:
     checkpoint.write_part(folder, 0, taken, listed)
     parts = checkpoint.read_parts(folder, 1)
     assert parts is not None
-    final = checkpoint.directory(root, step)
+    final = checkpoint_directory(root, step)
     trainer = {"metrics": {}, "skipped": [], "settings": identity(config)}
     checkpoint.commit(folder, final, step, {"w": (35,)}, parts, trainer)
     return final
@@ -43,7 +45,7 @@ def stored(store: Path, *steps: int, config: RunConfig = CONFIG) -> list[Path]:
     for step in steps:
         save(store / "base", step, config)
     (store / "base" / "latest").unlink()
-    return [checkpoint.directory(store / "base", step) for step in steps]
+    return [checkpoint_directory(store / "base", step) for step in steps]
 
 
 def same(left: Path, right: Path) -> bool:
@@ -79,7 +81,7 @@ def test_a_run_of_another_name_has_a_place_of_its_own(tmp_path: Path) -> None:
     save(root, 1)
     Uploader(root, url).finish(patience=30)
     download_newest(url, other, CONFIG, pytest.fail)
-    assert checkpoint.steps(other) == []
+    assert checkpoint_steps(other) == []
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_a_copy_of_a_run_with_other_settings_is_refused(
     root = tmp_path / "base" / "checkpoints"
     with pytest.raises(UserError, match=rf"checkpoint.upload=.*base/step-00000003.*{named}"):
         download_newest(f"file://{tmp_path / 'store'}", root, resolve("tiny", [change]), print)
-    assert checkpoint.steps(root) == []
+    assert checkpoint_steps(root) == []
 
 
 def test_a_copy_is_taken_where_paths_and_what_is_to_come_differ(tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ def test_a_copy_is_taken_where_paths_and_what_is_to_come_differ(tmp_path: Path) 
     root = tmp_path / "base" / "checkpoints"
     config = resolve("tiny", [*ours, "micro_batch=2", "guards.max_events=3"])
     download_newest(f"file://{tmp_path / 'store'}", root, config, print)
-    assert checkpoint.steps(root) == [3]
+    assert checkpoint_steps(root) == [3]
 
 
 def test_a_damaged_copy_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_a_damaged_copy_is_passed_over_for_the_one_before(tmp_path: Path) -> Non
     flip(second / "state-00000.safetensors")
     root, heard = tmp_path / "base" / "checkpoints", list[str]()
     download_newest(f"file://{tmp_path / 'store'}", root, CONFIG, heard.append)
-    assert checkpoint.steps(root) == [1]
+    assert checkpoint_steps(root) == [1]
     assert any(f"skipping a damaged copy: {second}" in text for text in heard)
 
     flip(first / "state-00000.safetensors")

@@ -10,12 +10,12 @@ import torch.distributed as dist
 
 from convbert.models.errors import UserError
 from convbert.pretrain.engine import precision
-from convbert.pretrain.engine.engine import (
+from convbert.pretrain.engine.deepspeed_config import (
     load_deepspeed_config,
     require_graphs,
     resolve_deepspeed_config,
 )
-from convbert.pretrain.settings.run import resolve
+from convbert.pretrain.settings.recipes import resolve
 
 CPU = torch.device("cpu")
 

@@ -11,6 +11,7 @@ from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.engine.fragments import KINDS, Fragment
 from convbert.pretrain.exchange.averaging import averaged, parse_average
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.directory import RunDirectory
 
 SHAPES = {"a.weight": (3, 2)}
@@ -28,7 +29,7 @@ def write(run: RunDirectory, step: int) -> None:
     checkpoint.write_part(folder, 0, snapshot, snapshot.take(held))
     parts = checkpoint.read_parts(folder, 1)
     assert parts is not None
-    final = checkpoint.directory(run.checkpoints, step)
+    final = checkpoint_directory(run.checkpoints, step)
     checkpoint.commit(folder, final, step, SHAPES, parts, {})
 
 
@@ -36,7 +37,7 @@ def test_mean_of_the_last_checkpoints_up_to_a_step(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     for step in (10, 20, 30, 40):
         write(run, step)
-    reader = CheckpointReader(checkpoint.directory(run.checkpoints, 30))
+    reader = CheckpointReader(checkpoint_directory(run.checkpoints, 30))
     one = averaged(run, reader, 1)["a.weight"]
     assert torch.equal(one.flatten(), weights(30))
     expected = sum(weights(s).double() for s in (10, 20, 30)) / 3

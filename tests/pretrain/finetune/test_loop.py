@@ -16,8 +16,9 @@ from convbert.pretrain.finetune.layer_rates import parameter_groups, rate_factor
 from convbert.pretrain.finetune.loop import finetune, finetune_prepared, set_rates
 from convbert.pretrain.finetune.model import SentenceHead, TaskModel
 from convbert.pretrain.finetune.recipe import FinetuneConfig
-from convbert.pretrain.finetune.runs import Spread, finetune_all
+from convbert.pretrain.finetune.runs import finetune_all
 from convbert.pretrain.finetune.task import TaskSpec
+from convbert.pretrain.run.curve import Spread
 
 WORDS = [a + b for a in ("ba", "do", "ki", "lu", "me", "po") for b in ("ran", "sit", "tol", "vex")]
 GOOD, BAD, NEUTRAL = WORDS[:4], WORDS[4:8], WORDS[8:]
@@ -99,7 +100,7 @@ def test_parallel_runs_give_the_same_results_as_one_process(encoder, tokenizer, 
     torch.manual_seed(1)
     fresh = finetune_prepared(Encoder(encoder.config), data, seed=1)
     assert results["random"][1].train_loss == fresh.train_loss
-    spread = Spread.of(results["trained"], "dev", "accuracy")
+    spread = Spread.of([r.scores["dev"]["accuracy"] for r in results["trained"]])
     assert spread.low <= spread.median <= spread.high
     assert spread.scores == [r.score for r in results["trained"]]
 

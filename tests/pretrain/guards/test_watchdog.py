@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from convbert.pretrain.guards.watchdog import HUNG, PHASES
+from convbert.pretrain.guards.watchdog import PHASES
+from convbert.pretrain.run.exit_codes import HUNG
 
 HANG = """
 import sys, time

@@ -1,6 +1,7 @@
 import torch
 
-from convbert.pretrain.objective.counter_rng import mix, uniform
+from convbert.pretrain.objective.counter_rng import uniform
+from convbert.pretrain.run.seeds import mix
 
 
 def test_a_row_depends_on_its_position_alone() -> None:

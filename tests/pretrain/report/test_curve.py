@@ -4,8 +4,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from convbert.pretrain.finetune.runs import Spread
-from convbert.pretrain.report.curve import BLUE, VERMILION, Curve, Point, draw, publish
+from convbert.pretrain.report.curve import BLUE, VERMILION, draw, publish
+from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.tracking.metrics_log import ArtifactRecord, CurvePoint, read_records
 from convbert.pretrain.tracking.tracker import open_tracker
 

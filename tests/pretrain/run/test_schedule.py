@@ -3,7 +3,8 @@ import itertools
 import pytest
 import torch
 
-from convbert.pretrain.run.schedule import ScheduleConfig, electra, learning_rate
+from convbert.pretrain.run.schedule import electra, learning_rate
+from convbert.pretrain.settings.optimizer import ScheduleConfig
 
 
 def test_electra_is_the_product_of_warmup_and_decay() -> None:

@@ -8,7 +8,8 @@ from convbert.models.errors import UserError
 from convbert.models.flops import training_flops_per_sequence
 from convbert.pretrain.run.schedule import learning_rate
 from convbert.pretrain.run.timeline import Timeline, derive
-from convbert.pretrain.settings.run import differences, resolve
+from convbert.pretrain.settings.differences import differences
+from convbert.pretrain.settings.recipes import resolve
 
 SHORT, LONG = Path("short.json"), Path("long.json")
 BASE = ["steps=100", "global_batch=32", "schedule.warmup_steps=10", f"data.manifest={SHORT}"]

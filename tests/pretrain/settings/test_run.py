@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from convbert.models.errors import UserError
-from convbert.pretrain.settings.run import differences, dump, load, recipe_names, resolve
+from convbert.pretrain.settings.differences import differences
+from convbert.pretrain.settings.recipes import dump, load, recipe_names, resolve
 
 
 @pytest.mark.parametrize("name", recipe_names())

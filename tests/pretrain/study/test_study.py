@@ -19,8 +19,7 @@ from typer.testing import CliRunner
 
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import app
-from convbert.pretrain.finetune.runs import Spread
-from convbert.pretrain.report.curve import Curve, Point
+from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.study.commands import study
 from convbert.pretrain.study.design import load_design, plan
 from convbert.pretrain.study.driver import Commands, data_steps, run_steps, write_sweep

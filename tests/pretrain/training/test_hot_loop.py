@@ -64,7 +64,7 @@ def watch(shards: Path, tokenizer: Path, folder: Path) -> None:
 
     from convbert.models.ops import compilation
     from convbert.pretrain.run.directory import RunDirectory
-    from convbert.pretrain.settings.run import resolve
+    from convbert.pretrain.settings.recipes import resolve
     from convbert.pretrain.training.stopping import StopRequest
     from convbert.pretrain.training.trainer import Trainer
     from convbert.pretrain.training.worker import train

@@ -5,9 +5,8 @@ import sys
 
 import pytest
 
-from convbert.models.errors import TRANSIENT
+from convbert.pretrain.run.exit_codes import STOPPED, TRANSIENT
 from convbert.pretrain.training import launch
-from convbert.pretrain.training.stopping import STOPPED
 
 
 def worker(seconds: float, code: int) -> subprocess.Popen[bytes]:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from convbert.data_pipeline import commands
-from convbert.data_pipeline.corpus_build.corpus_settings import CorpusConfig
-from convbert.data_pipeline.shards.inspect import head, info
+from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
+from convbert.data_pipeline.packing.inspect import head, info
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError

@@ -6,7 +6,7 @@ A section set to ``null`` is left out. Unknown keys are refused.
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from convbert.data_pipeline.documents import Stage
 from convbert.data_pipeline.filters import (
@@ -22,13 +22,11 @@ from convbert.data_pipeline.filters import (
 from convbert.data_pipeline.filters.cleaning import Cleaner, CleaningConfig
 from convbert.data_pipeline.readers import ReaderOptions
 from convbert.models.errors import UserError
-from convbert.models.schema import first_fault, read_yaml
+from convbert.models.schema import StrictModel, first_fault, read_yaml
 
 
-class FiltersConfig(BaseModel):
+class FiltersConfig(StrictModel):
     """The filters, in the order in which they run: cheap ones first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     language: LanguageConfig | None = LanguageConfig()
     gopher: GopherConfig | None = GopherConfig()
@@ -38,10 +36,8 @@ class FiltersConfig(BaseModel):
     )
 
 
-class CorpusConfig(BaseModel):
+class CorpusConfig(StrictModel):
     """Everything that decides which text a corpus holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: tuple[str, ...] = Field(min_length=1, description="files, directories, globs, URLs")
     reader: ReaderOptions = ReaderOptions()

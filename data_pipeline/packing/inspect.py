@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from convbert.data_pipeline.corpus_build.corpus_settings import CorpusConfig
+from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
 from convbert.data_pipeline.shards.manifest import Manifest, manifest_path
 from convbert.data_pipeline.shards.sources import open_store
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from convbert.data_pipeline.corpus_build.corpus_settings import CorpusConfig, load_config
 from convbert.data_pipeline.documents import Document
+from convbert.data_pipeline.filters.corpus_settings import CorpusConfig, load_config
 from convbert.models.errors import UserError
 
 

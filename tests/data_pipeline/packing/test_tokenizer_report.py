@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from convbert.data_pipeline.tokenizer.report import report_tokenizer
+from convbert.data_pipeline.packing.tokenizer_report import report_tokenizer
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import app

@@ -1,0 +1,111 @@
+"""What a checkpoint says of itself, and which checkpoints a run has; no tensor is looked at."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from convbert.models.errors import DamagedError, TransientError, UserError
+from convbert.models.schema import StrictModel, first_fault
+
+FORMAT = 2
+MANIFEST = "manifest.json"
+_PREFIX = "step-"
+
+
+class StoredFragment(StrictModel):
+    """Where elements ``start`` to ``start + count`` of a parameter lie."""
+
+    start: int
+    count: int
+    file: str
+
+
+class CheckpointManifest(StrictModel):
+    """Contents of a checkpoint, complete enough to read it without the code that wrote it."""
+
+    format: int
+    step: int
+    trainer: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+    fragments: dict[str, list[StoredFragment]]
+    sha256: dict[str, str]
+
+
+def checkpoint_directory(root: Path, step: int) -> Path:
+    """Return the final path of the checkpoint of ``step``."""
+    return root / f"{_PREFIX}{step:08d}"
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell a file that is gone, which is damage, from a file system that does not answer."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DamagedError(f"{path}: missing; the checkpoint is incomplete") from None
+    except PermissionError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); allow this user to read it"
+        ) from None
+    except OSError as error:
+        raise TransientError(
+            f"{path}: cannot be read ({error.strerror or error}); check its file system, then "
+            "start again"
+        ) from None
+
+
+def checkpoint_steps(root: Path) -> list[int]:
+    """List the steps that have a finished checkpoint directory, oldest first."""
+    with reading(root):
+        found = [p.name for p in root.iterdir() if p.is_dir()] if root.exists() else []
+    numbers = (n.removeprefix(_PREFIX) for n in found if n.startswith(_PREFIX))
+    return sorted(int(number) for number in numbers if number.isdigit())
+
+
+def _covers(parts: list[StoredFragment], count: int) -> bool:
+    position = 0
+    for part in parts:
+        if part.start != position:
+            return False
+        position += part.count
+    return position == count
+
+
+class _Versioned(BaseModel):
+    """What the manifests of all formats have."""
+
+    format: int
+
+
+def read_manifest(folder: Path) -> CheckpointManifest:
+    """Read the manifest and check that it makes sense, without a look at the tensors.
+
+    Raises ``DamagedError``, or another ``UserError`` for a format of another version.
+    """
+    path = folder / MANIFEST
+    with reading(path):
+        content = path.read_bytes()
+    try:
+        found = _Versioned.model_validate_json(content).format
+        if found != FORMAT:
+            raise UserError(
+                f"{path}: format {found}, this version reads {FORMAT}; use the version that wrote "
+                "it"
+            )
+        manifest = CheckpointManifest.model_validate_json(content)
+    except ValidationError as error:
+        reason = first_fault(error)
+        raise DamagedError(f"{path}: not a checkpoint manifest ({reason})") from None
+    if any(name != Path(name).name for name in manifest.sha256):
+        raise DamagedError(f"{path}: names files outside the checkpoint")
+    for name, shape in manifest.shapes.items():
+        parts = manifest.fragments.get(name, [])
+        if not _covers(parts, math.prod(shape)):
+            raise DamagedError(f"{path}: the fragments of '{name}' leave gaps")
+        if any(part.file not in manifest.sha256 for part in parts):
+            raise DamagedError(f"{path}: '{name}' lies in a file without a digest")
+    return manifest

@@ -1,0 +1,44 @@
+"""The curve this project is about, as a file: a measure against pretraining FLOPs."""
+
+import statistics
+from collections.abc import Sequence
+
+from pydantic import ConfigDict
+
+from convbert.models.schema import StrictModel
+
+
+class Spread(StrictModel):
+    """One measure over several seeds."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+    median: float
+    low: float
+    high: float
+    scores: list[float]
+
+    @classmethod
+    def of(cls, scores: Sequence[float]) -> "Spread":
+        """Summarize scores, given in the order of their seeds."""
+        return cls(
+            median=statistics.median(scores), low=min(scores), high=max(scores), scores=list(scores)
+        )
+
+
+class Point(StrictModel):
+    """A checkpoint: its cumulative training FLOPs and what fine-tuning it gave."""
+
+    step: int
+    flops: float
+    spread: Spread
+
+
+class Curve(StrictModel):
+    """One run on one task; ``baseline`` is the same model fine-tuned from random weights."""
+
+    run: str
+    task: str
+    metric: str
+    baseline: Spread
+    points: list[Point]

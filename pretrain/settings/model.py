@@ -1,0 +1,31 @@
+"""Which networks a run trains."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from convbert.models.config import PretrainingConfig
+from convbert.models.errors import UserError
+from convbert.models.presets import preset
+from convbert.models.schema import StrictModel, first_fault
+
+
+class ModelConfig(StrictModel):
+    """Which networks are trained; the vocabulary size always comes from the shards."""
+
+    preset: str = Field("small", description="size: tiny, small, medium-small, base, large, ...")
+    overrides: dict[str, Any] = Field(
+        default_factory=dict, description="fields of EncoderConfig, generator_size, objective"
+    )
+
+    init_from: Path | None = Field(
+        None, description="Hugging Face directory whose weights the run starts from"
+    )
+
+    def build(self, vocab_size: int) -> PretrainingConfig:
+        """Return the networks for a vocabulary of ``vocab_size``."""
+        try:
+            return preset(self.preset, vocab_size=vocab_size, **self.overrides)
+        except ValidationError as error:
+            raise UserError(f"model.overrides: {first_fault(error)}") from None

@@ -1,0 +1,75 @@
+"""Recipes and overrides: how the configuration of a run comes about.
+
+A recipe is a short YAML difference against the defaults of ``RunConfig``; ``key=value`` overrides
+are dotted paths with YAML values. Unknown keys are refused. What results is saved as
+``config.yaml`` in the run directory and is enough to repeat the run.
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convbert.models.errors import UserError
+from convbert.models.schema import parse_yaml, read_mapping, validate
+from convbert.pretrain.settings.run import RunConfig
+
+
+def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the values of ``change`` in place of its own, section by section."""
+    merged = dict(base)
+    for key, value in change.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if nested else value
+    return merged
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """Turn ``a.b=value`` into ``{"a": {"b": value}}``, the value read as YAML."""
+    path, separator, value = text.partition("=")
+    if not separator or not path:
+        raise UserError(f"override '{text}': write it as key=value, e.g. optimizer.clip=0.5")
+    parsed: Any = parse_yaml(value, f"override '{text}'")
+    for key in reversed(path.split(".")):
+        parsed = {key: parsed}
+    return parsed
+
+
+def recipe_names() -> list[str]:
+    """List the recipes that ship with the package."""
+    folder = resources.files("convbert.pretrain") / "recipes"
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def read_recipe(recipe: str) -> dict[str, Any]:
+    """Read a recipe by its shipped name or by the path of a YAML file."""
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml"):
+        if recipe not in recipe_names():
+            raise UserError(
+                f"recipe '{recipe}' is unknown; choose one of {', '.join(recipe_names())} or "
+                "give the path of a .yaml file"
+            )
+        path = Path(str(resources.files("convbert.pretrain") / "recipes" / f"{recipe}.yaml"))
+    return read_mapping(path)
+
+
+def resolve(recipe: str, overrides: list[str] | None = None) -> RunConfig:
+    """Combine defaults, a recipe and ``key=value`` overrides; raises ``UserError``."""
+    content = read_recipe(recipe)
+    for text in overrides or []:
+        content = merge(content, parse_override(text))
+    return validate(
+        RunConfig, content, f"recipe '{recipe}'", remedy="docs/training.md has the keys"
+    )
+
+
+def dump(config: RunConfig) -> str:
+    """Return the resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def load(path: Path) -> RunConfig:
+    """Read a resolved configuration."""
+    return resolve(str(path))
