@@ -13,6 +13,7 @@ from convbert.cluster import scheduler
 from convbert.cluster.records import JobRecords
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import UserError
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, StepRecord, decode
 
 _TAIL_BYTES = 1 << 16
@@ -73,7 +74,7 @@ def run_status(run_dir: Path, submitted: Sequence[str], jobs: dict[str, Job]) ->
     # Of a chain, the running job says more than those that wait for it.
     job = next((j for j in known if j.state == "RUNNING"), None)
     job = job or next((j for j in known if j.active), known[-1] if known else None)
-    pace = values.get("speed/step_seconds")
+    pace = values.get(metric_names.STEP_SECONDS)
     return RunStatus(
         name=str(run_dir),
         state=_state(records, job),
@@ -134,16 +135,16 @@ def _mlflow(run_dir: Path) -> str:
 
 
 def _row(status: RunStatus) -> list[str]:
-    loss = status.values.get("loss/total")
+    loss = status.values.get(metric_names.LOSS_TOTAL)
     return [
         status.name,
         status.state,
         status.job,
         f"{status.step:,}" + (f"/{status.steps:,}" if status.steps else ""),
-        f"{status.values['tokens']:.3g}" if "tokens" in status.values else "",
+        f"{status.values[metric_names.TOKENS]:.3g}" if metric_names.TOKENS in status.values else "",
         f"{loss:.3f}" if loss is not None else "",
-        f"{status.values['speed/tokens_per_second']:,.0f}"
-        if "speed/tokens_per_second" in status.values
+        f"{status.values[metric_names.TOKENS_PER_SECOND]:,.0f}"
+        if metric_names.TOKENS_PER_SECOND in status.values
         else "",
         _duration(status.seconds_to_end),
         _duration(status.seconds_to_limit),

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.fragments import fragments, shapes
 from convbert.pretrain.engine.layout import Layout
+from convbert.pretrain.run import metric_names
 
 _EMBEDDINGS = re.compile(r"(^|\.)embeddings\.")
 _NETWORK = re.compile(r"^(?:model\.)?(generator|discriminator)")
@@ -77,9 +78,10 @@ class PartNorms:
         if not clipped:
             return {}
         norms = {
-            f"gradient_norm/{part}": g * total / clipped
+            metric_names.gradient_norm(part): g * total / clipped
             for part, g in zip(self.parts, gradients, strict=True)
         }
         return norms | {
-            f"parameter_norm/{part}": p for part, p in zip(self.parts, parameters, strict=True)
+            metric_names.parameter_norm(part): p
+            for part, p in zip(self.parts, parameters, strict=True)
         }

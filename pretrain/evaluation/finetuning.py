@@ -6,7 +6,7 @@ from pathlib import Path
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.interop.hf import load_pretrained
-from convbert.pretrain.evaluation.seeds import curve_name, log_seeds
+from convbert.pretrain.evaluation.seeds import log_seeds
 from convbert.pretrain.evaluation.starts import Checkpoints, Place
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.kinds import prepare
@@ -25,6 +25,7 @@ from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.report.curve import publish
 from convbert.pretrain.report.page import write_report
 from convbert.pretrain.run.curve import Curve, Point
+from convbert.pretrain.run.metric_names import task_measure
 from convbert.pretrain.tracking.tracker import Tracker
 
 OnResult = Callable[[str, FinetuneResult], None]
@@ -157,5 +158,5 @@ def _log_others(tracker: Tracker, results: TaskResults, start: StartResults) -> 
             if (split, metric) != ("dev", results.metric):
                 rest = spread.model_dump()
                 value = rest.pop("median")
-                name = curve_name(results.task, split, metric)
+                name = task_measure(results.task, split, metric)
                 tracker.curve_point(start.flops, name, value, step=start.step, **rest)

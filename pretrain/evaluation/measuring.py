@@ -21,6 +21,7 @@ from convbert.pretrain.finetune.sources import Source
 from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.objective.held_out import HeldOut
 from convbert.pretrain.objective.losses import build_objective
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.settings.evaluation import EvaluationConfig
 from convbert.pretrain.tracking.tracker import Tracker
@@ -66,7 +67,7 @@ def probe_run(
                 scores = probe(kept_encoder(model), data, pooling)
                 name = data.task.name
                 values = {
-                    f"probe/{name if split == 'dev' else f'{name}_{split}'}/{metric}": value
+                    metric_names.probe_measure(name, split, metric): value
                     for split, measured in scores.items()
                     for metric, value in measured.items()
                 }

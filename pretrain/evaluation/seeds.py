@@ -5,14 +5,10 @@ import json
 
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.results import TaskResults
+from convbert.pretrain.run.metric_names import task_measure
 from convbert.pretrain.tracking.metrics_log import NestedRun, now
 from convbert.pretrain.tracking.tracked_run import DataInput, flatten
 from convbert.pretrain.tracking.tracker import Tracker
-
-
-def curve_name(task: str, split: str, metric: str) -> str:
-    """Name the curve of a measure: ``TASK/METRIC``, with the split unless that is dev."""
-    return f"{task}/{metric}" if split == "dev" else f"{task}_{split}/{metric}"
 
 
 def log_seeds(tracker: Tracker, results: TaskResults, data: TaskData) -> None:
@@ -40,7 +36,7 @@ def log_seeds(tracker: Tracker, results: TaskResults, data: TaskData) -> None:
         for start, result in found:
             for split, scores in result.scores.items():
                 for metric, value in scores.items():
-                    name = curve_name(results.task, split, metric)
+                    name = task_measure(results.task, split, metric)
                     tracker.curve_point(start.flops, name, value, within=key, step=start.step)
 
 

@@ -15,6 +15,7 @@ from convbert.data_pipeline.loading.loader import ShardLoader
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.pretrain.objective.losses import STATISTICS, Normalisers, summarise
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.settings.evaluation import EvaluationConfig
 from convbert.pretrain.settings.objective import MaskingConfig
 
@@ -92,4 +93,4 @@ class HeldOut:
 
 def _named(sums: Tensor) -> dict[str, float]:
     values = summarise(dict(zip(STATISTICS, sums.tolist(), strict=True)))
-    return {f"held_out/{name}": value for name, value in values.items()}
+    return {metric_names.held_out(name): value for name, value in values.items()}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from convbert.models.ops.masked_lm import masked_lm
 from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel
 from convbert.pretrain.objective.masking import MaskedBatch
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.settings.objective import ObjectiveConfig
 
 STATISTICS = (
@@ -163,16 +164,17 @@ def summarise(sums: dict[str, float]) -> dict[str, float]:
     of its slots whose sample is another token: 0 means that the discriminator learns nothing.
     """
     metrics = {
-        "loss/mlm": sums["mlm_loss"] / max(1.0, sums["mlm_slots"]),
-        "generator/accuracy": sums["mlm_correct"] / max(1.0, sums["mlm_slots"]),
+        metric_names.LOSS_MLM: sums["mlm_loss"] / max(1.0, sums["mlm_slots"]),
+        metric_names.GENERATOR_ACCURACY: sums["mlm_correct"] / max(1.0, sums["mlm_slots"]),
     }
     if sums["rtd_loss"]:
         metrics |= {
-            "loss/rtd": sums["rtd_loss"] / max(1.0, sums["rtd_tokens"]),
-            "generator/sampled_rate": sums["replaced"] / max(1.0, sums["mlm_slots"]),
-            "discriminator/replaced_rate": sums["replaced"] / max(1.0, sums["rtd_tokens"]),
-            "discriminator/precision": sums["true_positives"]
+            metric_names.LOSS_RTD: sums["rtd_loss"] / max(1.0, sums["rtd_tokens"]),
+            metric_names.GENERATOR_SAMPLED_RATE: sums["replaced"] / max(1.0, sums["mlm_slots"]),
+            metric_names.DISCRIMINATOR_REPLACED_RATE: sums["replaced"]
+            / max(1.0, sums["rtd_tokens"]),
+            metric_names.DISCRIMINATOR_PRECISION: sums["true_positives"]
             / max(1.0, sums["predicted_positives"]),
-            "discriminator/recall": sums["true_positives"] / max(1.0, sums["replaced"]),
+            metric_names.DISCRIMINATOR_RECALL: sums["true_positives"] / max(1.0, sums["replaced"]),
         }
     return metrics

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from convbert.models.errors import UserError
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, CurvePoint, StepRecord, read_records
@@ -18,10 +19,13 @@ from convbert.pretrain.tracking.tracked_run import flatten
 BINS = 400
 """The most points of a training metric that a page draws; each is the mean of its share."""
 
-SHOWN = {"loss/total": "training loss", "speed/tokens_per_second": "tokens per second"}
+SHOWN = {
+    metric_names.LOSS_TOTAL: "training loss",
+    metric_names.TOKENS_PER_SECOND: "tokens per second",
+}
 """Training metrics on the page, and what they are called there."""
 
-_SECONDS, _PROCESSES = "speed/step_seconds", "speed/processes"
+_SECONDS, _PROCESSES = metric_names.STEP_SECONDS, metric_names.PROCESSES
 _USED = (*SHOWN, _SECONDS, _PROCESSES)
 
 

@@ -10,6 +10,7 @@ from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.report.curve import BLUE, GREY
 from convbert.pretrain.report.page import write_report
 from convbert.pretrain.report.targets import falls
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.study.design import Design, plan
 from convbert.pretrain.study.driver import finished
 from convbert.pretrain.study.results import (
@@ -113,7 +114,12 @@ def _draw_measure(axes: Any, variants: Sequence[Variant], measure: str) -> None:
     axes.axvline(variants[0].final(measure).median, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(variants)), [v.name for v in variants])
     axes.set_ylim(len(variants) - 0.5, -0.5)
-    axes.set_title(measure.removeprefix("held_out/"), loc="left", fontsize=10, fontweight="bold")
+    axes.set_title(
+        measure.removeprefix(metric_names.HELD_OUT_PREFIX),
+        loc="left",
+        fontsize=10,
+        fontweight="bold",
+    )
     axes.set_xlabel("lower is better" if falls(measure) else "higher is better", fontsize=9)
     axes.grid(axis="x", color="#d9d9d9", linewidth=0.8)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -16,6 +16,7 @@ from scipy import stats
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.finetune.task import load_task
 from convbert.pretrain.report.runs import Measured, ReportCurve, read_run
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.study.design import Design, StudyRun
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, StepRecord, read_records
@@ -95,7 +96,11 @@ def _spread(points: Sequence[Measured]) -> Spread:
 
 def _step_seconds(path: Path) -> list[float]:
     records = (r for r in read_records(path / FILE_NAME) if isinstance(r, StepRecord))
-    return [r.values["speed/step_seconds"] for r in records if "speed/step_seconds" in r.values]
+    return [
+        r.values[metric_names.STEP_SECONDS]
+        for r in records
+        if metric_names.STEP_SECONDS in r.values
+    ]
 
 
 def difference(variant: Variant, reference: Variant, measure: str) -> Difference:
@@ -121,7 +126,9 @@ def _by_seed(variant: Variant, measure: str) -> list[tuple[int, float]]:
 def measures(design: Design, variants: Sequence[Variant]) -> list[str]:
     """List what the page's tables show, of what was measured: held-out text first, then tasks."""
     wanted = ["held_out/loss/mlm", "held_out/generator/accuracy", "held_out/loss/rtd"]
-    wanted += [f"probe/{load_task(task).name}/accuracy" for task in design.probe]
+    wanted += [
+        metric_names.probe_measure(load_task(task).name, "dev", "accuracy") for task in design.probe
+    ]
     wanted += [f"{load_task(task).name}/accuracy" for task in design.finetune]
     return [m for m in wanted if all(m in v.curves for v in variants)]
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convbert.pretrain.engine.stopwatch import SECTIONS
+from convbert.pretrain.run import metric_names
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _HISTORY = 18
@@ -18,31 +19,31 @@ _WIDTH = 40
 
 # Rows of the two tables: metric, label, format.
 _LEARNING = (
-    ("loss/total", "loss", "{:.4f}"),
-    ("loss/mlm", "  generator", "{:.4f}"),
-    ("loss/rtd", "  discriminator", "{:.4f}"),
-    ("generator/accuracy", "gen. accuracy", "{:.1%}"),
-    ("discriminator/precision", "disc. precision", "{:.1%}"),
-    ("discriminator/recall", "disc. recall", "{:.1%}"),
-    ("optimizer/gradient_norm", "gradient norm", "{:.3g}"),
-    ("optimizer/learning_rate", "learning rate", "{:.2e}"),
-    ("guards/left_out", "left out", "{:.0f}"),
+    (metric_names.LOSS_TOTAL, "loss", "{:.4f}"),
+    (metric_names.LOSS_MLM, "  generator", "{:.4f}"),
+    (metric_names.LOSS_RTD, "  discriminator", "{:.4f}"),
+    (metric_names.GENERATOR_ACCURACY, "gen. accuracy", "{:.1%}"),
+    (metric_names.DISCRIMINATOR_PRECISION, "disc. precision", "{:.1%}"),
+    (metric_names.DISCRIMINATOR_RECALL, "disc. recall", "{:.1%}"),
+    (metric_names.GRADIENT_NORM, "gradient norm", "{:.3g}"),
+    (metric_names.LEARNING_RATE, "learning rate", "{:.2e}"),
+    (metric_names.LEFT_OUT, "left out", "{:.0f}"),
 )
 _SPEED = (
-    ("speed/tokens_per_second", "tokens/s", "{:,.0f}"),
-    ("speed/mfu", "MFU", "{:.1%}"),
-    ("speed/step_seconds", "s/update", "{:.3f}"),
-    ("tokens", "tokens", "{:.3e}"),
-    ("flops/electra", "FLOPs", "{:.3e}"),
-    ("memory/device_peak_bytes", "GPU memory", "{:.2f} GB"),
-    ("memory/host_peak_bytes", "host memory", "{:.2f} GB"),
+    (metric_names.TOKENS_PER_SECOND, "tokens/s", "{:,.0f}"),
+    (metric_names.MFU, "MFU", "{:.1%}"),
+    (metric_names.STEP_SECONDS, "s/update", "{:.3f}"),
+    (metric_names.TOKENS, "tokens", "{:.3e}"),
+    (metric_names.FLOPS_ELECTRA, "FLOPs", "{:.3e}"),
+    (metric_names.DEVICE_PEAK_BYTES, "GPU memory", "{:.2f} GB"),
+    (metric_names.HOST_PEAK_BYTES, "host memory", "{:.2f} GB"),
 )
 _ONLY_RISES = (
-    "guards/left_out",
-    "tokens",
-    "flops/electra",
-    "memory/device_peak_bytes",
-    "memory/host_peak_bytes",
+    metric_names.LEFT_OUT,
+    metric_names.TOKENS,
+    metric_names.FLOPS_ELECTRA,
+    metric_names.DEVICE_PEAK_BYTES,
+    metric_names.HOST_PEAK_BYTES,
 )
 _LABELS = max(len(label) for _, label, _ in (*_LEARNING, *_SPEED))
 
@@ -102,8 +103,10 @@ class Dashboard:
 
     def _split(self) -> Text:
         """Draw where the time of an update goes, as one bar of coloured parts over their names."""
-        seconds = {name: self._values.get(f"time/{name}_seconds", 0.0) for name in SECTIONS}
-        whole = max(self._values.get("speed/step_seconds", 0.0), sum(seconds.values()))
+        seconds = {
+            name: self._values.get(metric_names.section_seconds(name), 0.0) for name in SECTIONS
+        }
+        whole = max(self._values.get(metric_names.STEP_SECONDS, 0.0), sum(seconds.values()))
         bar, legend = Text(), Text()
         for name, spent in seconds.items():
             share = spent / whole if whole else 0.0

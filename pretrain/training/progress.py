@@ -7,6 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.training.dashboard import Dashboard
 
 
@@ -60,13 +61,16 @@ class Progress:
 
 
 def _line(values: dict[str, float]) -> str:
-    parts = [f"loss {values['loss/total']:.3f}", f"mlm {values['loss/mlm']:.3f}"]
-    if "loss/rtd" in values:
-        parts.append(f"rtd {values['loss/rtd']:.4f}")
+    parts = [
+        f"loss {values[metric_names.LOSS_TOTAL]:.3f}",
+        f"mlm {values[metric_names.LOSS_MLM]:.3f}",
+    ]
+    if metric_names.LOSS_RTD in values:
+        parts.append(f"rtd {values[metric_names.LOSS_RTD]:.4f}")
     parts += [
-        f"lr {values['optimizer/learning_rate']:.2e}",
-        f"norm {values['optimizer/gradient_norm']:.2f}",
-        f"{values['speed/tokens_per_second']:,.0f} tok/s",
-        f"mfu {values['speed/mfu']:.1%}",
+        f"lr {values[metric_names.LEARNING_RATE]:.2e}",
+        f"norm {values[metric_names.GRADIENT_NORM]:.2f}",
+        f"{values[metric_names.TOKENS_PER_SECOND]:,.0f} tok/s",
+        f"mfu {values[metric_names.MFU]:.1%}",
     ]
     return "  ".join(parts)

@@ -7,6 +7,7 @@ from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.norms import PartNorms
 from convbert.pretrain.guards.judge import Judge
 from convbert.pretrain.objective.losses import summarise
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.tracking.tracker import Tracker
 from convbert.pretrain.training.throughput import Meter
@@ -92,13 +93,13 @@ class Reporter:
 
     def _values(self, row: Row) -> dict[str, float]:
         return summarise(row.sums) | {
-            "loss/total": row.loss,
-            "optimizer/gradient_norm": row.norm,
-            "optimizer/learning_rate": self._timeline.learning_rate(row.step - 1),
-            "optimizer/loss_scale": self._engine.loss_scale.value,
-            "guards/left_out": float(self._judge.left_out),
-            "data/first_sequence": float(self._timeline.positions(row.batch)[0]),
-            "flops/electra": self._timeline.flops(row.step),
-            "flops/hardware": self._timeline.flops(row.step, "hardware"),
-            "tokens": float(self._timeline.tokens(row.step)),
+            metric_names.LOSS_TOTAL: row.loss,
+            metric_names.GRADIENT_NORM: row.norm,
+            metric_names.LEARNING_RATE: self._timeline.learning_rate(row.step - 1),
+            metric_names.LOSS_SCALE: self._engine.loss_scale.value,
+            metric_names.LEFT_OUT: float(self._judge.left_out),
+            metric_names.FIRST_SEQUENCE: float(self._timeline.positions(row.batch)[0]),
+            metric_names.FLOPS_ELECTRA: self._timeline.flops(row.step),
+            metric_names.FLOPS_HARDWARE: self._timeline.flops(row.step, "hardware"),
+            metric_names.TOKENS: float(self._timeline.tokens(row.step)),
         }

@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from convbert.pretrain.engine.gpus import known_peak
 from convbert.pretrain.engine.stopwatch import SECTIONS, Stopwatch
+from convbert.pretrain.run import metric_names
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -71,16 +72,18 @@ class Meter:
         dist.all_reduce(worst, dist.ReduceOp.MAX)
         *times, host, device = worst.tolist()
         metrics = {
-            "speed/tokens_per_second": tokens / seconds,
-            "speed/step_seconds": seconds / updates,
-            "speed/processes": float(dist.get_world_size()),
-            "speed/mfu": flops / seconds / self._peak / dist.get_world_size(),
-            "memory/host_peak_bytes": host,
+            metric_names.TOKENS_PER_SECOND: tokens / seconds,
+            metric_names.STEP_SECONDS: seconds / updates,
+            metric_names.PROCESSES: float(dist.get_world_size()),
+            metric_names.MFU: flops / seconds / self._peak / dist.get_world_size(),
+            metric_names.HOST_PEAK_BYTES: host,
         }
         if device:
-            metrics["memory/device_peak_bytes"] = device
+            metrics[metric_names.DEVICE_PEAK_BYTES] = device
         shares = zip(SECTIONS, times, strict=True)
-        return metrics | {f"time/{name}_seconds": total / updates for name, total in shares}
+        return metrics | {
+            metric_names.section_seconds(name): total / updates for name, total in shares
+        }
 
 
 def _host_bytes() -> float:

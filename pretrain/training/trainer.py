@@ -33,6 +33,7 @@ from convbert.pretrain.guards.watchdog import Watchdog
 from convbert.pretrain.objective.held_out import HeldOut
 from convbert.pretrain.objective.losses import STATISTICS, Normalisers, build_objective, summarise
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.data_order import DataOrder
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.division import BatchDivision
@@ -316,8 +317,8 @@ class Trainer:
         """Return the total loss per slot and token."""
         weights = self.config.objective
         values = summarise(dict(zip(STATISTICS, sums, strict=False)))
-        return weights.generator_weight * values["loss/mlm"] + (
-            weights.discriminator_weight * values.get("loss/rtd", 0.0)
+        return weights.generator_weight * values[metric_names.LOSS_MLM] + (
+            weights.discriminator_weight * values.get(metric_names.LOSS_RTD, 0.0)
         )
 
     def _react(self, event: Event, row: Row, tracker: Tracker) -> bool:

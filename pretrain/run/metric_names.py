@@ -1,0 +1,60 @@
+"""The names under which a run's metrics are written, shown and looked up again."""
+
+LOSS_TOTAL = "loss/total"
+LOSS_MLM = "loss/mlm"
+LOSS_RTD = "loss/rtd"
+GENERATOR_ACCURACY = "generator/accuracy"
+GENERATOR_SAMPLED_RATE = "generator/sampled_rate"
+DISCRIMINATOR_PRECISION = "discriminator/precision"
+DISCRIMINATOR_RECALL = "discriminator/recall"
+DISCRIMINATOR_REPLACED_RATE = "discriminator/replaced_rate"
+
+GRADIENT_NORM = "optimizer/gradient_norm"
+LEARNING_RATE = "optimizer/learning_rate"
+LOSS_SCALE = "optimizer/loss_scale"
+LEFT_OUT = "guards/left_out"
+FIRST_SEQUENCE = "data/first_sequence"
+
+TOKENS = "tokens"
+FLOPS_ELECTRA = "flops/electra"
+FLOPS_HARDWARE = "flops/hardware"
+
+TOKENS_PER_SECOND = "speed/tokens_per_second"
+STEP_SECONDS = "speed/step_seconds"
+PROCESSES = "speed/processes"
+MFU = "speed/mfu"
+HOST_PEAK_BYTES = "memory/host_peak_bytes"
+DEVICE_PEAK_BYTES = "memory/device_peak_bytes"
+
+
+def section_seconds(section: str) -> str:
+    """Return the name for the seconds of an update that a section of it takes."""
+    return f"time/{section}_seconds"
+
+
+def gradient_norm(part: str) -> str:
+    """Return the name for the gradient norm of a part of the networks."""
+    return f"gradient_norm/{part}"
+
+
+def parameter_norm(part: str) -> str:
+    """Return the name for the parameter norm of a part of the networks."""
+    return f"parameter_norm/{part}"
+
+
+HELD_OUT_PREFIX = "held_out/"
+
+
+def held_out(name: str) -> str:
+    """Return the name for a metric of the objective, measured on held-out text."""
+    return f"{HELD_OUT_PREFIX}{name}"
+
+
+def task_measure(task: str, split: str, measure: str) -> str:
+    """Return ``TASK/MEASURE``, with the split in it unless that is dev."""
+    return f"{task}/{measure}" if split == "dev" else f"{task}_{split}/{measure}"
+
+
+def probe_measure(task: str, split: str, measure: str) -> str:
+    """Return the name for a measure of a linear probe."""
+    return f"probe/{task_measure(task, split, measure)}"
