@@ -1,4 +1,4 @@
-"""Commands of training: ``pretrain``, ``plan``, ``quickstart`` and ``study``."""
+"""Commands of training: ``pretrain``, ``quickstart`` and ``study``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,21 +23,6 @@ def pretrain(
     from convbert.pretrain import commands
 
     raise typer.Exit(commands.pretrain(recipe, overrides or [], run_dir, processes))
-
-
-@app.command()
-def plan(
-    recipe: Recipe,
-    overrides: Overrides = None,
-    gpus: Annotated[int, typer.Option(help="GPUs the run gets.", min=1)] = 1,
-    gpu: Annotated[str, typer.Option(help="Kind: a100, h100, l40s, v100, ...")] = "a100",
-    mfu: Annotated[float, typer.Option(help="Share of the peak, e.g. speed/mfu of a run.")] = 0.4,
-    price: Annotated[float, typer.Option(help="Of one GPU hour.", min=0)] = 0.0,
-) -> None:
-    """Show memory, time and cost of a recipe before anything is queued."""
-    from convbert.pretrain import commands
-
-    commands.plan(recipe, overrides or [], gpus, gpu, mfu, price)
 
 
 @app.command()

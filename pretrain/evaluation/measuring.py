@@ -12,9 +12,9 @@ from rich.table import Table
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
+from convbert.models.pretraining import kept_encoder
 from convbert.pretrain.evaluation.linear_probe import Pooling, probe
 from convbert.pretrain.evaluation.starts import Checkpoints, Place
-from convbert.pretrain.exchange.trained_model import kept_encoder
 from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.results import locked
 from convbert.pretrain.finetune.sources import Source

@@ -26,7 +26,7 @@ from convbert.pretrain.engine.deepspeed_config import (
 )
 from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.norms import PartNorms
-from convbert.pretrain.exchange.importing import initialise_from
+from convbert.pretrain.exchange.importing import initialize_from
 from convbert.pretrain.guards import divergence
 from convbert.pretrain.guards.judge import Event, Judge
 from convbert.pretrain.guards.watchdog import Watchdog
@@ -117,7 +117,7 @@ class Trainer:
             if isinstance(module, Encoder):
                 module.gradient_checkpointing = config.activation_checkpointing
         if config.model.init_from:
-            initialise_from(model, config.model.init_from)
+            initialize_from(model, config.model.init_from)
         objective = build_objective(model, config.objective)
         deepspeed = resolve_deepspeed_config(
             load_deepspeed_config(config.deepspeed),
