@@ -5,7 +5,6 @@ from pathlib import Path
 
 from convbert.pretrain.checkpoints import upload
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
-from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.exit_codes import STOPPED
 from convbert.pretrain.run.preparation import prepare
 

@@ -49,7 +49,8 @@ def outline(recipe: str, config: RunConfig) -> tuple[PretrainingConfig, Timeline
     named and that is not there.
     """
     expected = _expected_places(recipe)
-    if not any([_is_absent(source.manifest, expected) for source in _sources(config)]):
+    absent = [_is_absent(source.manifest, expected) for source in _sources(config)]
+    if not any(absent):
         timeline = Timeline.load(config)
         return config.model.build(timeline.corpora[0].vocab_size), timeline, ""
     networks = config.model.build(_ASSUMED_VOCABULARY)
