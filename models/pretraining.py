@@ -1,7 +1,5 @@
 """The networks of a pretraining run, put together from its configuration."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from convbert.models.config import PretrainingConfig

@@ -4,8 +4,6 @@ The main directory holds the encoder that is fine-tuned; the generator of replac
 lies beside it in ``generator/``, as a masked language model of its own.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

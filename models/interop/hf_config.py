@@ -4,8 +4,6 @@ Three of transformers' families are these models: ConvBERT, ELECTRA (no reductio
 BERT (ELECTRA without a map from the embedding to the hidden size).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,7 +66,7 @@ _CONVBERT_KEYS = {
     "conv_kernel_size": ("conv_kernel_size", 9),
     "num_groups": ("num_groups", 1),
 }
-# Behaviour that these models do not have and that would change every hidden state.
+# Behavior that these models do not have and that would change every hidden state.
 _REQUIRED_VALUES = {
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",

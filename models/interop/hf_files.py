@@ -1,7 +1,5 @@
 """Weight files of a Hugging Face directory: read without running code, replaced whole."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import re

@@ -4,8 +4,6 @@ The originals let padding leak into the convolution, so what is imported does to
 (``mask_conv_padding`` off): its hidden states are those of the released model.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

@@ -16,7 +16,9 @@ def plan(
     overrides: Overrides = None,
     gpus: Annotated[int, typer.Option(help="GPUs the run gets.", min=1)] = 1,
     gpu: Annotated[str, typer.Option(help="Kind: a100, h100, l40s, v100, ...")] = "a100",
-    mfu: Annotated[float, typer.Option(help="Share of the peak, e.g. speed/mfu of a run.")] = 0.4,
+    mfu: Annotated[
+        float, typer.Option(help="Share of the peak, e.g. speed/mfu of a run.", min=0.01)
+    ] = 0.4,
     price: Annotated[float, typer.Option(help="Of one GPU hour.", min=0)] = 0.0,
 ) -> None:
     """Show memory, time and cost of a recipe before anything is queued."""

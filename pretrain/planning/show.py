@@ -1,4 +1,4 @@
-"""The plan of a run as tables on a terminal."""
+"""``convbert plan``: memory, time and cost of a run as tables on a terminal."""
 
 from rich.console import Console
 from rich.table import Table
@@ -10,7 +10,13 @@ from convbert.models.counts import parameter_counts
 from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.engine.gpus import Gpu, gpu
 from convbert.pretrain.engine.precision import with_precision
-from convbert.pretrain.planning.plan import CONFIGURATIONS, cost, memory_of, need, suggest
+from convbert.pretrain.planning.plan import (
+    CONFIGURATIONS,
+    cost,
+    estimate_activations,
+    largest_micro_batch,
+    memory_of,
+)
 from convbert.pretrain.run.timeline import Phase, Timeline, derive, stretches
 from convbert.pretrain.settings.data import DataConfig
 from convbert.pretrain.settings.recipes import recipe_names, resolve
@@ -97,7 +103,7 @@ def _memory_table(
         )
     share = phase.global_batch // gpus
     rows = min(phase.micro_batch or share, share)
-    needed = need(config, networks, phase.seq_len, fused=True)
+    needed = estimate_activations(config, networks, phase.seq_len)
     precision = config.precision + (", recomputing" if config.activation_checkpointing else "")
     table = Table(
         title=f"GB on one GPU, {precision}, rows of {phase.seq_len}, micro-batch {rows}",
@@ -110,7 +116,7 @@ def _memory_table(
         found = memory_of(config, networks, name, gpus, needed.of(rows), share // rows)
         parts = (found.parameters, found.gradients, found.optimizer, found.bucket)
         numbers = [f"{x / 1e9:.2f}" for x in (*parts, found.activations, found.total)]
-        micro = suggest(config, networks, phase, name, gpus, card, needed)
+        micro = largest_micro_batch(config, networks, phase, name, gpus, card, needed)
         chosen = f"[bold]{name}[/bold]" if name == config.deepspeed else name
         table.add_row(chosen, *numbers, str(micro or "does not fit"))
     return table

@@ -31,7 +31,7 @@ from convbert.pretrain.guards import divergence
 from convbert.pretrain.guards.judge import Event, Judge
 from convbert.pretrain.guards.watchdog import Watchdog
 from convbert.pretrain.objective.held_out import HeldOut
-from convbert.pretrain.objective.losses import STATISTICS, Normalisers, build_objective, summarise
+from convbert.pretrain.objective.losses import STATISTICS, Normalizers, build_objective, summarize
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.data_order import DataOrder
@@ -316,7 +316,7 @@ class Trainer:
     def _loss(self, sums: list[float]) -> float:
         """Return the total loss per slot and token."""
         weights = self.config.objective
-        values = summarise(dict(zip(STATISTICS, sums, strict=False)))
+        values = summarize(dict(zip(STATISTICS, sums, strict=False)))
         return weights.generator_weight * values[metric_names.LOSS_MLM] + (
             weights.discriminator_weight * values.get(metric_names.LOSS_RTD, 0.0)
         )
@@ -355,7 +355,7 @@ class Trainer:
         batch = batch.to(self.engine.device)
         return mask_batch(self.config.objective.masking, self.special, self.phase.seed, batch)
 
-    def _normalisers(self, masked: MaskedBatch) -> Normalisers:
+    def _normalisers(self, masked: MaskedBatch) -> Normalizers:
         """Count over the global batch, scaled for DeepSpeed's averaging.
 
         DeepSpeed divides by the accumulation steps and averages over the processes; multiplying
@@ -364,7 +364,7 @@ class Trainer:
         counts = torch.stack([masked.valid_BM.sum(), (masked.document_ids_BL > 0).sum()]).float()
         dist.all_reduce(counts)
         counts = counts / (self.split.world * self.split.accumulation)
-        return Normalisers(slots=counts[0], tokens=counts[1])
+        return Normalizers(slots=counts[0], tokens=counts[1])
 
     def _seed_dropout(self, index: int) -> None:
         """Seed from the place of the micro-batch in the global batch, not from the process."""

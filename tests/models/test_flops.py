@@ -150,7 +150,7 @@ def test_hardware_count_of_a_training_step_is_what_torch_counts(variant):
     assert expected == counted(step)
 
 
-def test_masked_language_modelling_counts_one_network():
+def test_masked_language_modeling_counts_one_network():
     config = preset("bert-tiny")
     forward = forward_flops(config.discriminator, 128, head="masked_lm", convention="hardware")
     assert training_flops_per_sequence(config, 128, "hardware") == 3 * forward

@@ -49,7 +49,7 @@ def pair(generator_size=Fraction(1, 2), tie_embeddings=True, **overrides) -> Pre
     )
 
 
-def randomised(module):
+def randomized(module):
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return module.eval()
@@ -173,7 +173,7 @@ def bert_variables(model) -> dict[str, Tensor]:
 def test_every_weight_of_a_pretraining_checkpoint_is_read_exactly(
     tmp_path, write_bundle, overrides
 ):
-    model = randomised(build_model(pair(**overrides)))
+    model = randomized(build_model(pair(**overrides)))
     prefix = write_bundle(tmp_path / "model.ckpt-1000000", electra_variables(model))
     loaded = load_checkpoint(prefix, model.config)
     assert same(loaded, model)
@@ -185,7 +185,7 @@ def test_every_weight_of_a_pretraining_checkpoint_is_read_exactly(
 
 
 def test_checkpoint_goes_on_to_transformers_bit_for_bit(tmp_path, write_bundle):
-    model = randomised(build_model(pair(num_groups=2)))
+    model = randomized(build_model(pair(num_groups=2)))
     prefix = write_bundle(tmp_path / "model.ckpt-1", electra_variables(model))
     imported = load_checkpoint(prefix, model.config).eval()
     save_pretrained(imported, tmp_path / "export")
@@ -201,14 +201,14 @@ def test_checkpoint_goes_on_to_transformers_bit_for_bit(tmp_path, write_bundle):
 
 def test_bert_checkpoint_is_read_exactly(tmp_path, write_bundle):
     encoder = encoder_config(local_op="attention", embedding_size=32)
-    model = randomised(build_model(PretrainingConfig(objective="mlm", discriminator=encoder)))
+    model = randomized(build_model(PretrainingConfig(objective="mlm", discriminator=encoder)))
     prefix = write_bundle(tmp_path / "bert_model.ckpt", bert_variables(model))
     assert same(load_checkpoint(prefix, model.config), model)
     assert same(load_encoder(prefix, encoder), model.encoder)
 
 
 def test_encoder_is_read_without_generator_and_heads(tmp_path, write_bundle):
-    model = randomised(build_model(pair()))
+    model = randomized(build_model(pair()))
     variables = {
         name: tensor for name, tensor in electra_variables(model).items() if "electra/" in name
     }
@@ -269,7 +269,7 @@ def without_generator(model) -> dict[str, Tensor]:
 
 
 def test_all_networks_are_read_or_an_encoder_that_is_alone(tmp_path, write_bundle):
-    model = randomised(build_model(pair()))
+    model = randomized(build_model(pair()))
     whole = write_bundle(tmp_path / "whole.ckpt", electra_variables(model))
     assert same(load_networks(whole, model.config), model)
     alone = write_bundle(tmp_path / "alone.ckpt", without_generator(model))
