@@ -1,4 +1,4 @@
-"""What an encoder and a pretraining pair are made of, checked before anything is built."""
+"""Shapes and behavior of an encoder and of a pretraining pair, checked before one is built."""
 
 from typing import Annotated, Literal, Self
 
@@ -150,10 +150,10 @@ class PretrainingConfig(StrictModel):
                 self._refuse_difference(self.generator, key, ", or set tie_embeddings=false")
         return self
 
-    def _refuse_difference(self, generator: EncoderConfig, key: str, otherwise: str) -> None:
+    def _refuse_difference(self, generator: EncoderConfig, key: str, or_else: str) -> None:
         kept, given = getattr(self.discriminator, key), getattr(generator, key)
         if kept != given:
             raise ValueError(
                 f"generator.{key}={given} differs from discriminator.{key}={kept}: "
-                f"make them equal{otherwise}"
+                f"make them equal{or_else}"
             )

@@ -16,10 +16,10 @@ from convbert.models.ops.convolution import depthwise_conv, span_dynamic_conv
 
 
 class LocalOperator(nn.Module, ABC):
-    """What a mixed-attention block asks of its local half.
+    """The local half of a mixed-attention block.
 
-    ``has_own_value`` says whether the block projects a value for the operator; where it does not,
-    the operator is handed the attention's value and is free to ignore it.
+    With ``has_own_value`` the block projects a value for the operator; without, the operator gets
+    the attention's value and may ignore it.
     """
 
     has_own_value: ClassVar[bool] = True

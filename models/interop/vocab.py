@@ -9,7 +9,7 @@ import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, DamagedError
 
 # Punctuation that BERT's vocabularies have and that English text uses on every page.
 _TYPOGRAPHY = "“”‘’–—…£€°•×"
@@ -64,15 +64,15 @@ class VocabReport:
 def inspect_vocab(path: str | Path) -> VocabReport:
     """Return what is in a ``vocab.txt``, one token a line.
 
-    Raises ``UserError`` naming the file when it is missing or is not UTF-8.
+    Raises ``AbsentError`` when there is no file, ``DamagedError`` when it is not UTF-8.
     """
     path = Path(path)
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file: give the model's vocab.txt") from error
+        raise AbsentError(f"{path}: no such file: give the model's vocab.txt") from error
     except UnicodeDecodeError as error:
-        raise UserError(
+        raise DamagedError(
             f"{path}: not UTF-8 at byte {error.start}: convert the file, or get it again"
         ) from error
     lines = text.removesuffix("\n").split("\n")
@@ -91,10 +91,10 @@ def inspect_vocab(path: str | Path) -> VocabReport:
 
 
 def require_sound_vocab(path: str | Path) -> VocabReport:
-    """Return the report on a vocabulary, or raise ``UserError`` when it is damaged."""
+    """Return the report on a vocabulary; raises ``DamagedError`` when it is not sound."""
     report = inspect_vocab(path)
     if not report.sound:
-        raise UserError(
+        raise DamagedError(
             f"{report.describe()}: damaged vocabulary, use the original one with the same ids "
             "(for the released ConvBERT models that is BERT's uncased vocab.txt)"
         )
@@ -102,7 +102,7 @@ def require_sound_vocab(path: str | Path) -> VocabReport:
 
 
 def _is_mojibake(token: str) -> bool:
-    """Tell whether the token's GBK bytes are UTF-8 text, the last character perhaps cut off."""
+    """Return whether the token's GBK bytes are UTF-8 text, the last character perhaps cut off."""
     try:
         content = token.removeprefix("##").rstrip(_LOST).encode("gbk")
         codecs.getincrementaldecoder("utf-8")().decode(content)

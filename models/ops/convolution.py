@@ -1,8 +1,8 @@
 """The local mixers of ConvBERT: one interface, several backends.
 
-The backend is the argument of the call, else what ``use_backend`` says, else the environment
-variable ``CONVBERT_OPS_BACKEND``, else the fastest that the device runs. A compiled model keeps the
-backend it was traced with.
+The backend is the argument of the call, or that of ``use_backend``, or that of the environment
+variable ``CONVBERT_OPS_BACKEND``, or the fastest that runs on the device, in this order. A compiled
+model keeps the backend it was traced with.
 
 Shape suffixes: B batch, L length, D channels, N heads, H head width, K taps (odd).
 """
@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from convbert.models.errors import UserError
-from convbert.models.ops import compiled, reference, slices, triton_ops
+from convbert.models.ops import reference, slices, triton_ops
 
 BackendName = Literal["auto", "reference", "eager", "compiled", "triton"]
 
@@ -28,18 +28,37 @@ BACKEND_VARIABLE = "CONVBERT_OPS_BACKEND"
 
 
 @dataclass(frozen=True)
-class Backend:
+class OperatorBackend:
     """One implementation of both operators; the arguments are those of the public functions."""
 
     span_dynamic_conv: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     depthwise_conv: Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
+def _compiled(operator: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the operator, compiled on its own for callers that run eagerly.
+
+    Inside a graph that is being compiled it is traced as it is, with the rest of the graph.
+    """
+
+    def call(*tensors: Tensor | None) -> Tensor:
+        return (operator if torch.compiler.is_compiling() else _compile(operator))(*tensors)
+
+    return call
+
+
+@functools.cache
+def _compile(operator: Callable[..., Tensor]) -> Callable[..., Any]:
+    return torch.compile(operator)
+
+
 BACKENDS = {
-    "reference": Backend(reference.span_dynamic_conv, reference.depthwise_conv),
-    "eager": Backend(slices.span_dynamic_conv, slices.depthwise_conv),
-    "compiled": Backend(compiled.span_dynamic_conv, compiled.depthwise_conv),
-    "triton": Backend(triton_ops.span_dynamic_conv, triton_ops.depthwise_conv),
+    "reference": OperatorBackend(reference.span_dynamic_conv, reference.depthwise_conv),
+    "eager": OperatorBackend(slices.span_dynamic_conv, slices.depthwise_conv),
+    "compiled": OperatorBackend(
+        _compiled(slices.span_dynamic_conv), _compiled(slices.depthwise_conv)
+    ),
+    "triton": OperatorBackend(triton_ops.span_dynamic_conv, triton_ops.depthwise_conv),
 }
 
 _override: ContextVar[str] = ContextVar("convbert_ops_backend", default="auto")
@@ -52,7 +71,7 @@ def span_dynamic_conv(
     *,
     backend: BackendName = "auto",
 ) -> Tensor:
-    """Mix each position with its neighbors by weights that the position itself produced.
+    """Return each position's neighbors, mixed by weights that the position itself produced.
 
     ``out[b, t, n] = sum_j softmax(logits[b, t, n])[j] * value[b, t + j - (K - 1) / 2, n]`` with
     zeros outside the row and outside the document of ``t`` (id 0 is padding, no document); the
@@ -73,7 +92,7 @@ def depthwise_conv(
     *,
     backend: BackendName = "auto",
 ) -> Tensor:
-    """Cross-correlate each channel with its own K taps, without bias.
+    """Return each channel cross-correlated with its own K taps, without bias.
 
     Zeros stand in for positions outside the row and outside the document of the center. It is the
     depthwise half of the span key in ConvBERT (Jiang et al. 2020), section 3.2. Sums are taken in
@@ -88,7 +107,7 @@ def depthwise_conv(
 
 @contextmanager
 def use_backend(name: BackendName) -> Iterator[None]:
-    """Run the enclosed calls that leave the choice open on the named backend."""
+    """Run the enclosed calls that name no backend on this one."""
     token = _override.set(name)
     try:
         yield
@@ -100,9 +119,9 @@ def use_backend(name: BackendName) -> Iterator[None]:
 def selected_backend(requested: str, device_type: str) -> str:
     """Return the name of the backend that a call runs on.
 
-    On the CPU the slices run as they are: a caller that compiles its model fuses them, and one
-    that does not is spared the compiler. On a GPU the Triton kernels run where Triton is installed.
-    Raises UserError when the name is none of the backends or that backend cannot run here.
+    On the CPU the slices run as they are: a compiled model fuses them, and an eager one does not
+    wait for the compiler. On a GPU the Triton kernels run where Triton is installed. Raises
+    ``UserError`` for an unknown backend and for one that cannot run here.
     """
     runs_triton = _runs_triton(device_type)
     named = (requested, _override.get(), os.environ.get(BACKEND_VARIABLE, "auto"))
@@ -121,7 +140,7 @@ def selected_backend(requested: str, device_type: str) -> str:
 
 
 def _runs_triton(device_type: str) -> bool:
-    """Tell whether Triton is installed and compiles for the device or interprets its kernels."""
+    """Return whether Triton is installed and compiles for the device or interprets its kernels."""
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     return _triton_installed() and (device_type == "cuda" or interpreted)
 

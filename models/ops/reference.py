@@ -34,10 +34,9 @@ def depthwise_conv(x_BLD: Tensor, weight_D1K: Tensor, document_ids_BL: Tensor | 
 
 
 def same_document(document_ids_BL: Tensor, taps: int) -> Tensor:
-    """Tell for each position which of its taps lie in its own document.
+    """Return for each position which of its taps lie in its own document, bool [B, L, K].
 
     Padding (id 0) belongs to no document, so it neither gives nor receives anything.
-    Returns a bool tensor [B, L, K].
     """
     windows_BLK = _windows(document_ids_BL, taps)
     return (windows_BLK == document_ids_BL[:, :, None]) & (document_ids_BL[:, :, None] != 0)

@@ -44,7 +44,7 @@ def _own_documents(documents: tl.tensor, t: tl.tensor, length: tl.tensor) -> tl.
 def _inside(
     documents: tl.tensor, own_id_T: tl.tensor, t: tl.tensor, length: tl.tensor, PACKED: tl.constexpr
 ) -> tl.tensor:
-    """Tell which positions t lie in the row and in the document of the block's own positions."""
+    """Return which positions t lie in the row and in the document of the block's own positions."""
     inside_T = (t >= 0) & (t < length)
     if PACKED:
         inside_T = inside_T & (tl.load(documents + t, mask=inside_T, other=0) == own_id_T)
@@ -66,7 +66,7 @@ def _windows(block: tl.tensor, BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, TAP
 def _visible(  # type: ignore[no-untyped-def]
     documents: tl.tensor, t: tl.tensor, s: tl.tensor, length: tl.tensor, PACKED: tl.constexpr
 ):
-    """Tell, [T, S], which seen positions lie in the row and in the document of the one that sees.
+    """Return, [T, S], which seen positions lie in the row and in the seeing position's document.
 
     Padding, document 0, sees nothing and is seen by nothing.
     """

@@ -14,8 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convbert.models.config import EncoderConfig, PretrainingConfig
 from convbert.models.encoder import Encoder
-from convbert.models.flops import forward_flops, training_flops_per_sequence
-from convbert.models.flops.work import encoder_work
+from convbert.models.flops import encoder_work, forward_flops, training_flops_per_sequence
 from convbert.models.heads import DiscriminatorHead, MaskedLMHead
 from convbert.models.ops.convolution import use_backend
 from convbert.models.presets import generator_of, preset

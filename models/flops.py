@@ -1,4 +1,9 @@
-"""What the forward pass of one sequence costs, part by part, before any convention sums it up.
+"""Training cost of every model, in the papers' convention and as work really done.
+
+``electra`` is the accounting behind the figures of the ELECTRA and ConvBERT papers: embedding
+lookups count as dense one-hot products, elementwise operations have constants, and the backward
+pass is taken to cost as much as the forward pass. ``hardware`` is what to compare with the peak
+rate of an accelerator: multiply-adds only, lookups free, the backward pass twice the forward pass.
 
 Letters: s tokens, d hidden size, E embedding size, V vocabulary, A heads, N heads left beside the
 local operator, a = N * H bottleneck width, K kernel taps, G groups, i feed-forward size.
@@ -6,9 +11,16 @@ local operator, a = N * H bottleneck width, K kernel taps, G groups, i feed-forw
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
-from convbert.models.config import EncoderConfig
+from convbert.models.config import EncoderConfig, PretrainingConfig
 
+Convention = Literal["electra", "hardware"]
+Head = Literal["none", "discriminator", "masked_lm"]
+
+# What forward and backward pass cost together, in forward passes.
+_PASSES: dict[Convention, int] = {"electra": 2, "hardware": 3}
 # Operations per element in the papers' accounting.
 _DROPOUT, _LAYER_NORM, _GELU, _SOFTMAX = 4, 5, 8, 5
 
@@ -154,3 +166,58 @@ def masked_lm_head_work(config: EncoderConfig, masked_positions: float) -> Work:
     normalized = Work(elementwise=(_GELU + _LAYER_NORM) * E)
     logits = Work(products=2 * E * V, one_hot=2 * V, elementwise=_SOFTMAX * V)
     return (_linear(d, E) + normalized + logits) * masked_positions
+
+
+def _head_work(head: Head, config: EncoderConfig, seq_len: int, masked_positions: float) -> Work:
+    if head == "discriminator":
+        return discriminator_head_work(config, seq_len)
+    return masked_lm_head_work(config, masked_positions) if head == "masked_lm" else Work()
+
+
+def _default_masked_positions(seq_len: int, convention: Convention) -> float:
+    """Return ELECTRA's 20 of every 128, or the slots that exist: 19 of 128, 79 of 512."""
+    return seq_len * 20 / 128 if convention == "electra" else max(1, int(0.155 * seq_len))
+
+
+def forward_flops(
+    config: EncoderConfig,
+    seq_len: int,
+    *,
+    head: Head = "none",
+    convention: Convention = "electra",
+    masked_positions: float | None = None,
+) -> float:
+    """Return the operations of one forward pass of an encoder and a head over one sequence.
+
+    ``masked_positions`` is how many positions the ``masked_lm`` head predicts; left out, it is
+    the convention's own: 15.625 % of the row in the papers, the slots that masking 15 % of a row
+    reserves in the hardware count. Padding counts like text, as the hardware computes it too.
+    """
+    if masked_positions is None:
+        masked_positions = _default_masked_positions(seq_len, convention)
+    work = sum(encoder_work(config, seq_len).values(), Work())
+    work += _head_work(head, config, seq_len, masked_positions)
+    if convention == "hardware":
+        return work.products
+    return work.products + work.one_hot + work.elementwise
+
+
+def training_flops_per_sequence(
+    config: PretrainingConfig,
+    seq_len: int,
+    convention: Convention = "electra",
+    masked_positions: float | None = None,
+) -> float:
+    """Return the operations of training on one sequence, over all networks, without the optimizer.
+
+    Multiply by batch size and number of updates for a whole run. The hardware count is that of
+    the model: activations recomputed to save memory are not counted a second time.
+    """
+    forward = partial(
+        forward_flops, seq_len=seq_len, convention=convention, masked_positions=masked_positions
+    )
+    passes = _PASSES[convention]
+    if config.generator is None:
+        return passes * forward(config.discriminator, head="masked_lm")
+    generator = forward(config.generator, head="masked_lm")
+    return passes * (generator + forward(config.discriminator, head="discriminator"))
