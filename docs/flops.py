@@ -6,7 +6,7 @@ Run ``python docs/flops.py > docs/flops.md`` after a change of the accounting or
 from dataclasses import dataclass
 from typing import get_args
 
-from convbert.models.config import LocalOp
+from convbert.models.architecture import LocalOp
 from convbert.models.counts import parameter_counts
 from convbert.models.flops import training_flops_per_sequence
 from convbert.models.presets import preset

@@ -6,7 +6,7 @@ Shapes: B rows, L positions, D hidden size, N heads, H head width, C = N * H bot
 import torch
 from torch import Tensor, nn
 
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.local import LOCAL_OPERATORS
 from convbert.models.ops.dropout import Dropout, attention
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from convbert.models.config import EncoderConfig, PretrainingConfig
+from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.pretraining import MaskedLanguageModel, build_model
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.errors import UserError
 from convbert.models.masking import restarting_positions
 from convbert.models.ops.dropout import Dropout

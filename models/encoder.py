@@ -6,8 +6,8 @@ Shapes: B rows, L positions, D hidden size.
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from convbert.models.architecture import EncoderConfig
 from convbert.models.attention import MixedAttention
-from convbert.models.config import EncoderConfig
 from convbert.models.embeddings import Embeddings
 from convbert.models.errors import UserError
 from convbert.models.feedforward import FeedForward

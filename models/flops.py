@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from convbert.models.config import EncoderConfig, PretrainingConfig
+from convbert.models.architecture import EncoderConfig, PretrainingConfig
 
 Convention = Literal["electra", "hardware"]
 Head = Literal["none", "discriminator", "masked_lm"]

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.init import initialize
 
 

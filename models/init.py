@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 
 Initializer = Callable[[Tensor], object]
 

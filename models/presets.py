@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from convbert.models.config import EncoderConfig, LocalOp, ObjectiveName, PretrainingConfig
+from convbert.models.architecture import EncoderConfig, LocalOp, ObjectiveName, PretrainingConfig
 from convbert.models.errors import UserError
 
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from convbert.models.config import PretrainingConfig
+from convbert.models.architecture import PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.heads import DiscriminatorHead, MaskedLMHead

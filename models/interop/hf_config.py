@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convbert.models.config import EncoderConfig, LocalOp
+from convbert.models.architecture import EncoderConfig, LocalOp
 from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.models.interop.naming import MaskedLMNames
 from convbert.models.schema import validate

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.counts import encoder_counts
 
 _FRONT_MATTER = """\

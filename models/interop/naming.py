@@ -6,7 +6,7 @@ of the released BERT, ELECTRA and ConvBERT code; transformers derives its own fr
 
 from dataclasses import dataclass
 
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.errors import UserError
 from convbert.models.interop.links import SAME, TRANSPOSED, Conversion, Link
 

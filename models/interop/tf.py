@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from convbert.models.config import EncoderConfig, PretrainingConfig
+from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.interop.links import Link, import_tensors, refuse_unused, unfilled

@@ -9,7 +9,7 @@ import torch
 from pydantic import ConfigDict, Field
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.schema import StrictModel

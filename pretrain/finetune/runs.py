@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.device import compute_device, default_workers

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from convbert.models.config import PretrainingConfig
+from convbert.models.architecture import PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.ops.convolution import use_backend
 from convbert.models.pretraining import PretrainingModel, build_model

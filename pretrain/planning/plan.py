@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from convbert.models.config import EncoderConfig, PretrainingConfig
+from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.counts import parameter_counts
 from convbert.pretrain.engine.deepspeed_config import (
     load_deepspeed_config,

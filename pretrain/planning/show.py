@@ -5,7 +5,7 @@ from rich.table import Table
 
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.shards.sources import Source
-from convbert.models.config import PretrainingConfig
+from convbert.models.architecture import PretrainingConfig
 from convbert.models.counts import parameter_counts
 from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.engine.gpus import Gpu, gpu

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from convbert.data_pipeline.shards.sources import Corpus
-from convbert.models.config import PretrainingConfig
+from convbert.models.architecture import PretrainingConfig
 from convbert.models.flops import Convention, training_flops_per_sequence
 from convbert.pretrain.run.schedule import learning_rate
 from convbert.pretrain.run.seeds import mix

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from convbert.models.config import PretrainingConfig
+from convbert.models.architecture import PretrainingConfig
 from convbert.models.errors import UserError
 from convbert.models.presets import preset
 from convbert.models.schema import StrictModel, first_fault

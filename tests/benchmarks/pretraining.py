@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from convbert.data_pipeline.loading.batch import Batch
-from convbert.models.config import PretrainingConfig
+from convbert.models.architecture import PretrainingConfig
 from convbert.models.flops import training_flops_per_sequence
 from convbert.models.ops.compilation import compile_for_training
 from convbert.models.presets import preset

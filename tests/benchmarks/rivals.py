@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers import ConvBertConfig, ConvBertModel, ElectraConfig, ElectraModel
 from transformers.models.convbert.modeling_convbert import ConvBertLayer
 
-from convbert.models.config import EncoderConfig, PretrainingConfig
+from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.heads import DiscriminatorHead, MaskedLMHead
 from convbert.pretrain.objective.masking import MaskedBatch
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder, EncoderLayer
 from convbert.models.flops import forward_flops
 from convbert.models.heads import DiscriminatorHead

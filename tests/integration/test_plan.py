@@ -7,7 +7,7 @@ import torch
 from engines import LENGTH, VOCABULARY, run_cases
 from torch.profiler import ProfilerActivity, profile
 
-from convbert.models.config import PretrainingConfig
+from convbert.models.architecture import PretrainingConfig
 from convbert.models.counts import parameter_counts
 from convbert.models.encoder import Encoder
 from convbert.models.ops.convolution import use_backend

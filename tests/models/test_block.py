@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convbert.models.architecture import EncoderConfig
 from convbert.models.attention import MixedAttention
-from convbert.models.config import EncoderConfig
 from convbert.models.feedforward import FeedForward, GroupedLinear
 
 

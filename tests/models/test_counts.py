@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from convbert.models.config import EncoderConfig, PretrainingConfig
+from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.counts import encoder_counts, parameter_counts
 from convbert.models.presets import generator_of, preset
 from convbert.models.pretraining import build_model

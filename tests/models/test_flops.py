@@ -12,7 +12,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from convbert.models.config import EncoderConfig, PretrainingConfig
+from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.flops import encoder_work, forward_flops, training_flops_per_sequence
 from convbert.models.heads import DiscriminatorHead, MaskedLMHead

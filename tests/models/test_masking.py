@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.masking import restarting_positions
 

@@ -11,7 +11,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from convbert.models.config import EncoderConfig, PretrainingConfig
+from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.interop.hf import (

@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from convbert.models.config import EncoderConfig, PretrainingConfig
+from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.interop.hf import load_pretraining_model, save_pretrained

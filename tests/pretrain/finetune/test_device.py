@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.ops.convolution import use_backend
 from convbert.pretrain.evaluation.linear_probe import pooled_states

@@ -10,7 +10,7 @@ import torch
 
 from convbert.data_pipeline.corpora import corpus
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune.loop import finetune

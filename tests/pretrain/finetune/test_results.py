@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.loop import finetune_prepared

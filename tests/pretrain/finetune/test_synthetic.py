@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from convbert.data_pipeline.tokenizer.tokenizer import train_tokenizer
-from convbert.models.config import EncoderConfig
+from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.pretrain.finetune import synthetic
 from convbert.pretrain.finetune.kinds import prepare

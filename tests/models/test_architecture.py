@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from convbert.models.config import EncoderConfig, PretrainingConfig
+from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.presets import PRESETS, generator_of, preset
