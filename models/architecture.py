@@ -22,15 +22,15 @@ class EncoderConfig(StrictModel):
     ``num_heads`` is the unreduced number of heads A. Mixed attention (ConvBERT, Jiang et al. 2020,
     section 3.3) keeps N = A // head_ratio of them for attention and gives the local operator as
     many. ``local_op`` names that operator; ``attention`` is the plain block of BERT and ELECTRA,
-    for which ``head_ratio``, ``head_rule`` and ``conv_kernel_size`` mean nothing.
+    for which ``head_ratio``, ``head_rule`` and ``conv_kernel_size`` have no effect.
 
-    ``head_rule`` says how wide a head is: ``original`` keeps d / A as the authors' code does,
+    ``head_rule`` sets the width of a head: ``original`` keeps d / A as the authors' code does,
     ``hf`` splits d over the 2N heads as transformers does. The two agree when A >= head_ratio = 2
     and head_ratio divides A.
 
     ``mask_conv_padding`` keeps the local operator inside a document: padding and neighboring
     documents read as zeros. Switched off, padding leaks into the last (K - 1) / 2 tokens of a row,
-    as it does in the released weights: use off for those, on for everything pretrained here.
+    as in the training of the released weights: off for those, on for everything pretrained here.
     """
 
     vocab_size: PositiveInt
@@ -117,9 +117,9 @@ class PretrainingConfig(StrictModel):
     ``mlm`` trains one encoder as BERT does. ``discriminator`` is the encoder that is kept, for
     either objective. With ``tie_embeddings`` the generator reads the discriminator's whole
     embedding block, layer norm included. With ``tie_encoders`` both are one encoder with two
-    heads, which needs equal sizes (section 3.2 of the paper): dearer per update than a small
-    generator, but what is kept learns from the masked-LM loss too, which counts where tokens are
-    few.
+    heads, which needs equal sizes (section 3.2 of the paper): an update costs more than with a
+    small generator, but the encoder that is kept learns from the masked-LM loss too, which matters
+    where there is little text.
     """
 
     objective: ObjectiveName = "rtd"

@@ -8,7 +8,7 @@ from convbert.models.init import initialize
 
 
 class DiscriminatorHead(nn.Module):
-    """Was this token replaced? One logit per position (ELECTRA, Clark et al. 2020, section 2)."""
+    """Predicts whether a token was replaced: one logit per position (ELECTRA, section 2)."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -23,10 +23,10 @@ class DiscriminatorHead(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """Which token stood here? Logits over the vocabulary, through the encoder's own word table.
+    """Predicts masked tokens: logits over the vocabulary, through the encoder's own word table.
 
-    The table is used, not owned: it appears among the encoder's parameters only. Give the head
-    the hidden states of the masked positions alone, the vocabulary product is its whole cost.
+    The table is not a parameter of the head, only of the encoder. The product with it is nearly
+    the whole cost, so the head takes the hidden states of the masked positions alone.
     """
 
     def __init__(self, config: EncoderConfig, word_embedding: nn.Embedding) -> None:

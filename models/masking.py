@@ -1,4 +1,4 @@
-"""Where a row's documents begin and end, as the layers need to know it.
+"""Attention biases and positions that follow from a row's documents.
 
 Shapes: B rows, L positions. Document ids are 0 at padding and count documents from 1.
 """

@@ -1,4 +1,4 @@
-"""The base of every setting and record, and one way to refuse a file that does not hold them."""
+"""The base of every setting and record, and the checks of files that hold them."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ def first_fault(error: ValidationError) -> str:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file; ``UserError`` says why it cannot be read and what to do."""
+    """Return what a YAML file says; raises ``UserError`` where it cannot be read or is not YAML."""
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, place: object) -> Any:
-    """Read YAML that comes from ``place``; raises ``UserError`` where it is none."""
+    """Return what YAML text says; raises ``UserError`` naming ``place`` where it is not YAML."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -55,7 +55,7 @@ def parse_yaml(text: str, place: object) -> Any:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a YAML file of keys and values; an empty one has none."""
+    """Return the keys and values of a YAML file; an empty file has none."""
     content = read_yaml(path) or {}
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, found {type(content).__name__}")
@@ -63,7 +63,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def validate(kind: type[Model], content: object, place: object, *, remedy: str = "") -> Model:
-    """Check settings that a person wrote; ``UserError`` names the place, the key and the value."""
+    """Return checked settings; ``UserError`` names the place, the key and the offending value."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -72,7 +72,7 @@ def validate(kind: type[Model], content: object, place: object, *, remedy: str =
 
 
 def parse(kind: type[Model], content: bytes, place: object, *, what: str, remedy: str) -> Model:
-    """Read a record that a program wrote; ``DamagedError`` says that it is not ``what``."""
+    """Return a record that a program wrote; ``DamagedError`` says that it is not ``what``."""
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:

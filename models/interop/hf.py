@@ -74,7 +74,7 @@ class Export:
 
 @dataclass(frozen=True)
 class _Part:
-    """One directory in the making."""
+    """What one directory will hold."""
 
     config: EncoderConfig
     family: Family
@@ -105,8 +105,8 @@ def save_pretrained(
     - masked language models: a ``BertForMaskedLM``, ``ElectraForMaskedLM`` (embeddings narrower
       than the hidden size) or ``ConvBertForMaskedLM``.
 
-    Raises ``UserError`` when transformers cannot hold the encoder. A generator it cannot hold is
-    left out and reported.
+    Raises ``UserError`` when transformers cannot hold the encoder. A generator that it cannot hold
+    is left out and reported.
     """
     directory = Path(directory)
     part, generator = _PARTS[type(model)](model)
@@ -131,10 +131,10 @@ def save_pretrained(
 def load_pretrained(directory: str | Path) -> Encoder:
     """Return the encoder in a Hugging Face directory of ConvBERT, ELECTRA or BERT, in eval mode.
 
-    Task models and files with or without the model's prefix are read alike, heads are left
-    behind. Weights that other software wrote get ``mask_conv_padding`` off, which is how
-    transformers computes. Raises ``UserError`` naming file and tensor or key when something is
-    missing, damaged, or does not fit.
+    Task models are read without their heads, and files with or without the model's prefix. Weights
+    that other software wrote get ``mask_conv_padding`` off, which is how transformers computes.
+    Raises ``UserError`` naming file and tensor or key when something is missing, damaged, or does
+    not fit.
     """
     directory = Path(directory)
     config, family, _ = read_config(directory)

@@ -16,7 +16,7 @@ from convbert.models.interop.naming import MaskedLMNames
 from convbert.models.schema import validate
 
 CONFIG_FILE = "config.json"
-# What transformers has no key for; it keeps unknown keys and hands them back.
+# Fields that transformers does not know; it keeps unknown keys and writes them again.
 _OWN_KEY = "convbert_pretrain"
 _OWN_FIELDS = ("head_rule", "init", "mask_conv_padding")
 

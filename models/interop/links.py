@@ -20,7 +20,7 @@ _M = TypeVar("_M", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Conversion:
-    """How one tensor is laid out elsewhere: the way in and the way back."""
+    """How a tensor is converted from another program's layout to ours, and back."""
 
     to_own: Transform
     to_foreign: Transform
@@ -48,7 +48,7 @@ class Link:
 
 
 class TensorSource(Protocol):
-    """Named tensors in a file."""
+    """Named tensors of a file, read one at a time."""
 
     @property
     def path(self) -> Path:
@@ -64,7 +64,7 @@ class TensorSource(Protocol):
 
 @dataclass(frozen=True)
 class LoadedTensors:
-    """A source whose tensors are in memory."""
+    """Tensors in memory, with the file they were read from."""
 
     path: Path
     tensors: Mapping[str, Tensor]

@@ -1,8 +1,8 @@
 """Recognize a WordPiece vocabulary that was damaged by a wrong text encoding.
 
 The ``vocab.txt`` published with ConvBERT is BERT's, read as GBK and saved as UTF-8: entries of
-plain ASCII kept their ids, every other one turned into Chinese characters, many of them the same.
-Quotation marks, dashes and currency signs then all become [UNK].
+plain ASCII kept their ids, all others became Chinese characters, many of them the same. With it,
+quotation marks, dashes and currency signs are all tokenized to [UNK].
 """
 
 import codecs
@@ -46,7 +46,7 @@ class VocabReport:
         return self.distinct == self.entries and not self.wrongly_decoded
 
     def describe(self) -> str:
-        """Say in one line what is in the file and what is wrong with it."""
+        """Return one line on what is in the file and what is wrong with it."""
         facts = [f"{self.entries} entries"]
         if self.distinct < self.entries:
             facts.append(f"only {self.distinct} distinct")

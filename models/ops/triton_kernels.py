@@ -182,8 +182,8 @@ def span_backward(
     real_SH = in_row_S[:, None] & (h < WIDTH)[None, :]
     position = (row * length + t) * heads + head
 
-    # What the block's positions read: the gradient of a tap's weight is that of the output times
-    # the value it saw, and softmax's formula turns it into the logit's.
+    # The logits' gradient: that of a tap's weight is the output's gradient times the value it saw,
+    # and the softmax turns it into the logit's.
     grad_TH = tl.load(grad + t[:, None] * grad_position + h[None, :], mask=real_TH, other=0.0)
     value_SH = tl.load(value + s[:, None] * value_position + h[None, :], mask=real_SH, other=0.0)
     grad_weight_TS = _product(grad_TH, tl.trans(value_SH), FACTOR)
@@ -196,7 +196,7 @@ def span_backward(
     grad_logit_TS = weight_TS * (grad_weight_TS - mean_T[:, None])
     tl.store(grad_logits + position[:, None] * TAPS + tap_TS, grad_logit_TS, mask=tap_TS_real)
 
-    # Who reads them: position s does through the mirrored tap, with its own softmax.
+    # The values' gradient: position s reads them through the mirrored tap, with its own softmax.
     mirrored_TS = TAPS - 1 - tap_TS
     reads_TS = (mirrored_TS >= 0) & (mirrored_TS < TAPS) & visible_TS
     logit_TS = tl.load(

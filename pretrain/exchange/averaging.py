@@ -1,14 +1,14 @@
 """The mean of several checkpoints' weights (LAWA, Kaddour 2022), for evaluation and export.
 
-Averaging the last few checkpoints of a run whose learning rate is still high gives roughly the
-weights that a lowered rate would have led to. It needs nothing during training but checkpoints
-that are kept (``checkpoint.keep_last`` or ``keep_every``).
+The mean of the last few checkpoints of a run whose learning rate is still high is roughly what a
+lower rate would have led to. It only needs checkpoints that were kept (``checkpoint.keep_last`` or
+``keep_every``).
 """
 
 import torch
 from torch import Tensor
 
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
@@ -25,12 +25,13 @@ def parse_average(text: str | None) -> int:
 def averaged(run: RunDirectory, newest: CheckpointReader, count: int) -> dict[str, Tensor]:
     """Return the mean of the parameters of ``newest`` and the ``count - 1`` checkpoints before it.
 
-    Summed in float64. Raises ``UserError`` where there are fewer, or one of them is damaged.
+    Summed in float64. Raises ``AbsentError`` where there are fewer, and an error of the reader for
+    one that is damaged.
     """
     earlier = [s for s in checkpoint_steps(run.checkpoints) if s < newest.manifest.step]
     chosen = earlier[len(earlier) - count + 1 :] if count > 1 else []
     if len(chosen) < count - 1:
-        raise UserError(
+        raise AbsentError(
             f"{run.checkpoints}: {len(earlier) + 1} checkpoints up to step "
             f"{newest.manifest.step}, not the {count} to average; lower the number or keep more "
             "(checkpoint.keep_last, checkpoint.keep_every)"

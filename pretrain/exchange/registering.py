@@ -1,6 +1,6 @@
 """An exported model in MLflow's model registry, tied to the run that trained it.
 
-What is registered are the exported files as they are, so ``AutoModel.from_pretrained`` reads what
+The exported files are registered as they are, so ``AutoModel.from_pretrained`` reads what
 ``mlflow artifacts download -u models:/NAME/VERSION`` writes.
 """
 
@@ -17,10 +17,10 @@ _DIGEST_TAG = "convbert.digest"
 
 
 def register_export(run: RunDirectory, exported: Path, step: int, name: str) -> str:
-    """Make the files in ``exported`` a version of the registered model ``name``; return which.
+    """Register the files in ``exported`` as a version of the model ``name``; return its number.
 
     Files that are a version already are not registered again. Raises ``UserError`` where the run
-    is not on a server yet, and where the server refuses or cannot be reached.
+    is not in MLflow yet, and where the server refuses or cannot be reached.
     """
     state = TrackedRun.load(run.path).state
     if state.run_id is None:
@@ -60,7 +60,7 @@ def _register(
 
 
 def _versions(client: Any, name: str) -> list[Any]:
-    """Return the versions of a registered model, which is created where there is none."""
+    """Return the versions of a registered model; without that model create it."""
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
         return []

@@ -1,7 +1,7 @@
 """A checkpoint as networks in memory, in fp32 and without DeepSpeed."""
 
 from convbert.data_pipeline.shards.sources import Corpus
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, UserError
 from convbert.models.pretraining import PretrainingModel, build_model
 from convbert.pretrain.checkpoints import checkpoint
 from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
@@ -11,16 +11,16 @@ from convbert.pretrain.run.directory import RunDirectory
 
 
 def open_checkpoint(run: RunDirectory, step: int | None) -> CheckpointReader:
-    """Open the checkpoint of ``step``, or the newest good one."""
+    """Open the checkpoint of ``step``, or the newest good one; ``AbsentError`` without one."""
     present = checkpoint_steps(run.checkpoints)
     if step is not None and step not in present:
         known = ", ".join(map(str, present)) or "none"
-        raise UserError(f"{run.checkpoints}: no checkpoint of step {step}; present: {known}")
+        raise AbsentError(f"{run.checkpoints}: no checkpoint of step {step}; present: {known}")
     if step is not None:
         return CheckpointReader(checkpoint_directory(run.checkpoints, step))
     reader = checkpoint.latest_good(run.checkpoints)
     if reader is None:
-        raise UserError(f"{run.checkpoints}: no usable checkpoint; train the run first")
+        raise AbsentError(f"{run.checkpoints}: no usable checkpoint; train the run first")
     return reader
 
 
