@@ -49,7 +49,10 @@ def generator_of(
     (ELECTRA, Clark et al. 2020, section 3.2, whose 0.33333 is read as 1/3). An untied generator has
     embeddings of its own width.
     """
-    fraction = Fraction(size).limit_denominator(100)
+    try:
+        fraction = Fraction(size).limit_denominator(100)
+    except (ArithmeticError, TypeError, ValueError):
+        fraction = Fraction(0)
     if not 0 < fraction <= 1:
         raise UserError(
             f"generator size {size} is not a fraction of the discriminator: use e.g. 1/4"
@@ -98,6 +101,7 @@ def preset(
     fraction = default if generator_size is None else generator_size
     generator = generator_of(discriminator, fraction, tie_embeddings=tie_embeddings)
     return PretrainingConfig(
+        objective=objective,
         discriminator=discriminator,
         generator=generator,
         tie_embeddings=tie_embeddings,

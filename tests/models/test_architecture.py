@@ -144,6 +144,17 @@ def test_generator_sizes_outside_zero_to_one_are_refused(size: float) -> None:
         generator_of(config(), size)
 
 
+@pytest.mark.parametrize("size", ["a half", "1/0", None, [1], float("nan")])
+def test_a_generator_size_that_is_no_number_is_refused(size: Any) -> None:
+    with pytest.raises(UserError, match="not a fraction of the discriminator"):
+        generator_of(config(), size)
+
+
+def test_an_unknown_objective_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'rtd' or 'mlm'"):
+        preset("tiny", objective="rdt")  # type: ignore[arg-type]
+
+
 def test_every_preset_is_consistent() -> None:
     for name in PRESETS:
         made = preset(name, vocab_size=1000)
