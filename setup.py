@@ -51,6 +51,7 @@ setup(
         "aiohttp>=3.9",
         "deepspeed>=0.19",
         "fsspec>=2024.6",
+        "greenlet>=3.1",
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "mlflow>=3.13",

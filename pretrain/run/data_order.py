@@ -1,19 +1,5 @@
 """Which global batch an update reads: all in order, but for the spans that were left out."""
 
-from collections.abc import Iterator
-from itertools import count
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:  # it needs torch
-    from convbert.data_pipeline.loading.batch import Batch
-
-
-class Loader(Protocol):
-    """What gives the global batches from a number on."""
-
-    def iterate(self, start: int) -> "Iterator[Batch]":
-        """Yield global batch ``start`` and all that follow."""
-
 
 class DataOrder:
     """The order of global batches without the left-out spans; with the step, all data state."""
@@ -46,13 +32,3 @@ class DataOrder:
         return [
             [first * self.global_batch, last * self.global_batch] for first, last in self._spans
         ]
-
-    def read(self, loader: Loader, step: int) -> "Iterator[tuple[int, Batch]]":
-        """Yield ``(number, batch)`` for update ``step`` and following."""
-        start = self.number(step)
-        numbers = (self.number(s) for s in count(step))
-        wanted = next(numbers)
-        for found, batch in zip(count(start), loader.iterate(start), strict=False):
-            if found == wanted:
-                yield found, batch
-                wanted = next(numbers)

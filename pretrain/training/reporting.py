@@ -11,23 +11,17 @@ from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.tracking.tracker import Tracker
 from convbert.pretrain.training.throughput import Meter
+from convbert.pretrain.training.totals import Totals
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one update did, as all processes agree: sums are over the global batch.
-
-    ``stop`` and ``failed`` say that any process was asked to stop or failed to write a checkpoint.
-    """
+    """What one update did: ``step`` are finished, it read global batch ``batch``."""
 
     step: int
     batch: int
-    sums: dict[str, float]
-    loss: float
-    norm: float
+    totals: Totals
     applied: bool
-    stop: bool
-    failed: bool
 
 
 class Reporter:
@@ -77,14 +71,14 @@ class Reporter:
         rows, self._rows = self._rows, []
         if not rows:
             return {}
-        tokens = sum(row.sums["rtd_tokens"] for row in rows)
+        tokens = sum(row.totals.sums["rtd_tokens"] for row in rows)
         flops = [self._timeline.flops(s, "hardware") for s in (rows[0].step - 1, rows[-1].step)]
         speed = self._meter.read(len(rows), tokens, flops[1] - flops[0])
         values: dict[str, float] = {}
         for row in rows:
             values = self._values(row) | speed
             if row is rows[-1]:
-                values |= self._norms.read(row.norm)
+                values |= self._norms.read(row.totals.norm)
             tracker.log(row.step, self._timeline.flops(row.step), values)
             if row.applied:
                 self._sums.update(values)
@@ -92,9 +86,9 @@ class Reporter:
         return values
 
     def _values(self, row: Row) -> dict[str, float]:
-        return summarise(row.sums) | {
-            metric_names.LOSS_TOTAL: row.loss,
-            metric_names.GRADIENT_NORM: row.norm,
+        return summarise(row.totals.sums) | {
+            metric_names.LOSS_TOTAL: row.totals.loss,
+            metric_names.GRADIENT_NORM: row.totals.norm,
             metric_names.LEARNING_RATE: self._timeline.learning_rate(row.step - 1),
             metric_names.LOSS_SCALE: self._engine.loss_scale.value,
             metric_names.LEFT_OUT: float(self._judge.left_out),

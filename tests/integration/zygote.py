@@ -2,8 +2,7 @@
 
 ``python zygote.py`` reads one JSON command a line: ``start`` forks the processes of a run, which
 then do exactly what ``python -m convbert.pretrain.training.worker`` does; ``wait`` answers with
-their exit statuses. A start may name faults (functions of ``faults.py``) that each child applies to
-itself first, so the product needs no switches for tests.
+their exit statuses. A start may name faults (of ``faults.py``), which the trainer gets as hooks.
 """
 
 import json
@@ -18,8 +17,8 @@ sys.path.insert(0, os.path.dirname(__file__))
 os.environ["DS_ACCELERATOR"] = "cpu"
 
 import deepspeed  # noqa: F401
-import faults
 import torch
+from faults import Faults
 
 from convbert.pretrain.tracking import tracker  # noqa: F401
 from convbert.pretrain.training import trainer, worker  # noqa: F401
@@ -46,10 +45,9 @@ def _child(command: dict[str, Any], rank: int, port: int) -> None:
     }
     code = 1
     try:
-        for name, arguments in command["faults"].items():
-            getattr(faults, name)(rank=rank, **arguments)
+        hooks = Faults(rank, command["faults"])
         sys.argv = ["worker", command["run"]]
-        code = worker.main()
+        code = worker.main(hooks)
     except BaseException:
         import traceback
 
