@@ -8,6 +8,7 @@ import typer
 
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import data, evaluation, exchange, slurm, training
+from convbert.pretrain.run import log
 
 app = typer.Typer(
     help="Pretrain ConvBERT encoders: text to shards, shards to a model, a model to Hugging Face.",
@@ -37,6 +38,7 @@ def _options(
 
 def main() -> int:
     """Run the command line; a user's error is one line on stderr and exit status 2."""
+    log.for_commands()
     try:
         app()
     except UserError as error:

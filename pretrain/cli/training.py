@@ -1,5 +1,6 @@
 """Commands of training: ``pretrain``, ``plan``, ``quickstart`` and ``study``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +21,25 @@ def pretrain(
     ] = None,
 ) -> None:
     """Pretrain on this machine; continues by itself if the run directory has a checkpoint."""
-    from convbert.pretrain import commands
+    from convbert.pretrain.run.exit_codes import STOPPED
+    from convbert.pretrain.run.preparation import prepare
+    from convbert.pretrain.training.launch import default_processes, launch
 
-    raise typer.Exit(commands.pretrain(recipe, overrides or [], run_dir, processes))
+    world = processes or default_processes()
+    run, config = prepare(recipe, overrides or [], run_dir, world)
+    if run.finished(config):
+        from convbert.pretrain.checkpoints import upload
+
+        upload.complete(run.checkpoints, config.checkpoint)
+        print(
+            f"{run.path}: has finished its {config.steps:,} updates; raise steps to go on "
+            "(docs/recovery.md says what becomes of the learning rate)"
+        )
+        return
+    status = launch(run.path, world, config.threads)
+    if status == STOPPED:
+        print(f"stopped with a checkpoint; the same command continues {run.path}", file=sys.stderr)
+    raise typer.Exit(status)
 
 
 @app.command()

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.continuation import require_same_past
 from convbert.pretrain.run.environment import environment
 from convbert.pretrain.settings.recipes import dump, load
@@ -64,8 +65,12 @@ class RunDirectory:
             described = {"recipe": recipe, **environment()}
             file.write((json.dumps(described, indent=1) + "\n").encode())
 
+    def finished(self, config: RunConfig) -> bool:
+        """Return whether the last update of ``config`` is in a checkpoint."""
+        return checkpoint_directory(self.checkpoints, config.steps).is_dir()
+
     def open(self) -> RunConfig:
         """Read the configuration of an existing run; raises ``UserError`` if there is none."""
         if not self.config_file.is_file():
-            raise UserError(f"{self.path}: not a run directory (no config.yaml in it)")
+            raise AbsentError(f"{self.path}: not a run directory (no config.yaml in it)")
         return load(self.config_file)

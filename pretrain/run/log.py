@@ -6,13 +6,14 @@ it starts; the command line calls ``for_commands``, whose lines are a user's, no
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 _ROOT = "convbert"
 
 
 class _Stream(logging.StreamHandler[TextIO]):
-    """Writes to the standard output of the moment, which a live panel or a test may replace."""
+    """Writes to the standard stream of the moment, which a live panel or a test may replace."""
 
     def __init__(self, name: str) -> None:
         logging.Handler.__init__(self)
@@ -26,20 +27,26 @@ class _Stream(logging.StreamHandler[TextIO]):
 
 
 def for_training(rank: int) -> None:
-    """Log to standard output as process ``rank`` of a run; the others report warnings only."""
+    """Log as process ``rank`` of a run; processes other than 0 log warnings and errors only.
+
+    What goes on is written to standard output, warnings and errors to standard error.
+    """
     form = f"%(asctime)s rank {rank} %(levelname)s %(message)s"
-    _configure("stdout", form, logging.INFO if rank == 0 else logging.WARNING)
+    progress, trouble = _Stream("stdout"), _Stream("stderr")
+    progress.addFilter(lambda record: record.levelno < logging.WARNING)
+    trouble.setLevel(logging.WARNING)
+    _configure([progress, trouble], form, logging.INFO if rank == 0 else logging.WARNING)
 
 
 def for_commands() -> None:
     """Log warnings of a command to standard error, without time or process."""
-    _configure("stderr", "%(levelname)s: %(message)s", logging.WARNING)
+    _configure([_Stream("stderr")], "%(levelname)s: %(message)s", logging.WARNING)
 
 
-def _configure(stream: str, form: str, level: int) -> None:
-    handler = _Stream(stream)
-    handler.setFormatter(logging.Formatter(form, datefmt="%Y-%m-%d %H:%M:%S"))
+def _configure(handlers: Sequence[logging.Handler], form: str, level: int) -> None:
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(form, datefmt="%Y-%m-%d %H:%M:%S"))
     logger = logging.getLogger(_ROOT)
-    logger.handlers = [handler]
+    logger.handlers = [*handlers]
     logger.setLevel(level)
     logger.propagate = False

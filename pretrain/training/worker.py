@@ -148,7 +148,6 @@ def main(hooks: "Hooks | None" = None) -> int:
             return FINISHED if train(Path(sys.argv[1]), stop, hooks) else STOPPED
     except UserError as error:
         log.error("%s", " ".join(str(error).split()))
-        sys.stdout.flush()
         # The other processes may wait in a collective: leave without tearing the group down.
         os._exit(TRANSIENT if isinstance(error, TransientError) else USER_ERROR)
 

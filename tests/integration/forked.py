@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from convbert.pretrain import commands
+from convbert.pretrain.run.preparation import prepare
 
 SETTINGS = [
     "steps=12",
@@ -74,7 +74,7 @@ class Zygote:
     ) -> Forked:
         """Start or continue a run; later settings override earlier ones."""
         overrides = [*self.settings, *settings]
-        commands.prepare("tiny", overrides, run, processes)
+        prepare("tiny", overrides, run, processes)
         log = run / "output.log"
         log.touch()
         command = {

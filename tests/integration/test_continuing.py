@@ -9,8 +9,8 @@ from forked import Zygote, wait_for
 
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.models.errors import UserError
-from convbert.pretrain import commands
 from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.cli.training import pretrain
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 
 pytestmark = pytest.mark.integration
@@ -29,7 +29,7 @@ def test_a_finished_run_goes_on_as_the_longer_run(
     zygote.finish(run, "schedule.name=constant", "steps=8")
     upload = f"checkpoint.upload=file://{tmp_path / 'store'}"
     settings = [*zygote.settings, "schedule.name=constant", "steps=8", upload]
-    assert commands.pretrain("tiny", settings, run, processes=2) == 0
+    pretrain("tiny", settings, run, processes=2)  # raises typer.Exit where it fails
     assert checkpoint.verify(tmp_path / "store" / "run" / "step-00000008").step == 8
     assert "has finished its 8 updates; raise steps to go on" in capsys.readouterr().out
     zygote.finish(run, "schedule.name=constant")
