@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 TWO = """
 import os, torch, torch.distributed as dist
 from convbert.pretrain.settings.recipes import resolve
-from convbert.pretrain.training import precision
+from convbert.pretrain.engine import precision
 dist.init_process_group("gloo")
 precision.computes_in_bfloat16 = lambda device: dist.get_rank() == 0
 print(precision.settle(resolve("tiny"), torch.device("cpu")).precision)
