@@ -11,7 +11,7 @@ from convbert.cluster import rendezvous
 
 PROGRAM = """
 import torch.distributed as dist, torch
-from convbert.cluster.rendezvous import host_store
+from convbert.pretrain.run.store import host_store
 store = host_store()
 dist.init_process_group("gloo")
 total = torch.tensor([dist.get_rank() + int(__import__("os").environ["SLURM_JOB_ID"])])
