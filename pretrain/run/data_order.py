@@ -1,11 +1,11 @@
-"""Which global batch an update reads: all in order, but for the spans that were left out."""
+"""Which global batch an update reads: all in order, except spans that were left out."""
 
 
 class DataOrder:
-    """The order of global batches without the left-out spans; with the step, all data state."""
+    """The order of global batches without the left-out spans: with the step, all state of the data."""
 
     def __init__(self, global_batch: int, skipped: list[list[int]] | None = None) -> None:
-        """Take the left-out spans in global positions, ``[first, last)``, as ``state`` gives."""
+        """``skipped`` are the left-out spans ``[first, last)`` in global positions, as in ``state``."""
         self.global_batch = global_batch
         self._spans = sorted((a // global_batch, b // global_batch) for a, b in skipped or [])
 

@@ -59,7 +59,7 @@ class Phase:
 
 
 class Timeline:
-    """The phases of a run, in order, and what has added up after a number of updates."""
+    """The phases of a run, in order, and cumulative figures after a number of updates."""
 
     def __init__(self, phases: Sequence[Phase]) -> None:
         self.phases = tuple(phases)
@@ -67,7 +67,7 @@ class Timeline:
 
     @classmethod
     def load(cls, config: RunConfig) -> "Timeline":
-        """Derive the phases of a run whose shards are there; raises ``UserError`` otherwise."""
+        """Derive the phases of a run from its shards; raises ``UserError`` without them."""
         corpora = [Corpus(change.data(config.data).blend) for change, _ in stretches(config)]
         networks = config.model.build(corpora[0].vocab_size)
         timeline = cls(derive(config, networks, [corpus.seq_len for corpus in corpora]))
@@ -76,7 +76,7 @@ class Timeline:
 
     @property
     def name(self) -> str:
-        """What to call the data of all phases in messages."""
+        """The data of all phases, for messages."""
         return ", then ".join(corpus.name for corpus in self.corpora)
 
     @property

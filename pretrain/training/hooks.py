@@ -1,6 +1,6 @@
-"""The points of an update at which something from outside may look on or interfere.
+"""Points of an update at which a test may observe or interfere.
 
-Tests of faults pass a subclass to ``worker.main``; a run has the methods below, which do nothing.
+Fault tests pass a subclass to ``worker.main``. In a run the methods do nothing.
 """
 
 from torch import Tensor, nn
@@ -9,14 +9,14 @@ from convbert.data_pipeline.loading.batch import Batch
 
 
 class Hooks:
-    """Called by the trainer of every process."""
+    """Methods that the trainer of every process calls."""
 
     def before_update(self, step: int, number: int, batch: Batch) -> None:
-        """Called when update ``step``, from 0, has global batch ``number`` in its hands."""
+        """Called before update ``step`` (from 0) with this process's rows of batch ``number``."""
 
     def loss(self, number: int, loss: Tensor, statistics: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss and statistics of a micro-batch of global batch ``number``."""
+        """Called after each forward pass on batch ``number``; return the values to go on with."""
         return loss, statistics
 
     def after_update(self, step: int, objective: nn.Module) -> None:
-        """Called when ``step`` updates are finished, before anything is made of the newest."""
+        """Called when ``step`` updates are finished, before they are reported or saved."""

@@ -1,4 +1,4 @@
-"""How a run shows itself: a live panel on a terminal, plain lines in a log file."""
+"""The progress of a run: a live panel on a terminal, log lines elsewhere."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""What the updates since the last report did, as metrics."""
+"""Turn finished updates into metrics."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from convbert.pretrain.training.totals import Totals
 
 @dataclass(frozen=True)
 class Row:
-    """What one update did: ``step`` are finished, it read global batch ``batch``."""
+    """What one update did; ``step`` counts it, ``batch`` is the number of its global batch."""
 
     step: int
     batch: int
@@ -25,12 +25,12 @@ class Row:
 
 
 class Reporter:
-    """Keeps the updates since the last report, and means since the last checkpoint."""
+    """Collects the updates since the last report, and means since the last checkpoint."""
 
     def __init__(
         self, timeline: Timeline, engine: Engine, norms: PartNorms, judge: Judge, peak: float
     ) -> None:
-        """Take what the metrics are read from, and the peak FLOP/s of one process."""
+        """Read metrics from these; ``peak`` is the FLOP/s that one process can reach."""
         self._timeline = timeline
         self._engine = engine
         self._norms = norms
@@ -45,11 +45,11 @@ class Reporter:
         self._meter.start()
 
     def expect(self, *, reported: bool) -> None:
-        """Say whether the coming update is the last one of a report, whose norms are measured."""
+        """Measure the norms of the coming update if it is ``reported``: the last one of a report."""
         self._norms.wanted = reported
 
     def add(self, row: Row) -> None:
-        """Take a finished update."""
+        """Add a finished update to the coming report."""
         self._rows.append(row)
 
     def forget(self) -> None:
@@ -58,7 +58,7 @@ class Reporter:
         self._sums, self._count = Counter(), 0
 
     def take_means(self) -> dict[str, float]:
-        """Return the means of the applied updates since they were last taken."""
+        """Return the means over the applied updates since the last call."""
         means = {name: total / self._count for name, total in self._sums.items()}
         self._sums, self._count = Counter(), 0
         return means
