@@ -2,10 +2,10 @@
 
 
 class DataOrder:
-    """The order of global batches without the left-out spans: with the step, all state of the data."""
+    """The order of global batches without the left-out spans; with the step, all state of data."""
 
     def __init__(self, global_batch: int, skipped: list[list[int]] | None = None) -> None:
-        """``skipped`` are the left-out spans ``[first, last)`` in global positions, as in ``state``."""
+        """Leave out spans ``[first, last)`` of global positions, as ``state`` returns them."""
         self.global_batch = global_batch
         self._spans = sorted((a // global_batch, b // global_batch) for a, b in skipped or [])
 

@@ -45,7 +45,7 @@ class Reporter:
         self._meter.start()
 
     def expect(self, *, reported: bool) -> None:
-        """Measure the norms of the coming update if it is ``reported``: the last one of a report."""
+        """Measure the norms of the coming update if it is the last one of a report."""
         self._norms.wanted = reported
 
     def add(self, row: Row) -> None:
