@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _SET_PARENT_DEATH_SIGNAL = 1
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("convbert.pretrain.training.worker")  # it is run as __main__, too
 
 
 def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
