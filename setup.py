@@ -5,7 +5,7 @@
 checker all find ``convbert.models`` in the same place.
 """
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 CORPUS = [
     "backports.zstd>=1.0",
@@ -35,18 +35,9 @@ TEST = [
     "triton>=3.2",  # its interpreter runs the GPU kernels without a GPU
 ]
 setup(
-    # The namespace itself is named too: with it an editable install is one line in a .pth file.
-    packages=["convbert", *(f"convbert.{name}" for name in find_packages("src/convbert"))],
+    # Files that are not Python are installed too: setuptools takes those that MANIFEST.in names.
+    packages=find_namespace_packages("src", exclude=["*__pycache__*"]),
     package_dir={"": "src"},
-    package_data={
-        "convbert.data_pipeline.corpus_build": ["*.j2"],
-        "convbert.ds_configs": ["*.json"],
-        "convbert.pretrain": ["recipes/*.yaml", "finetune/tasks/*.yaml", "finetune/tasks/*/*.yaml"],
-        "convbert.pretrain.report": ["page.*", "published.yaml"],
-        "convbert.pretrain.study": ["*.yaml", "*.j2"],
-        "convbert.cluster": ["templates/*", "sites/*.yaml"],
-        **{f"convbert.{room}": ["py.typed"] for room in ("models", "data_pipeline")},
-    },
     install_requires=[
         "aiohttp>=3.9",
         "deepspeed>=0.19",
