@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch.distributed import TCPStore
+
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.preparation import prepare
 
 SETTINGS = [
@@ -29,10 +32,11 @@ SETTINGS = [
 class Forked:
     """Processes of one start of a run."""
 
-    def __init__(self, zygote: "Zygote", pids: list[int], log: Path) -> None:
+    def __init__(self, zygote: "Zygote", pids: list[int], log: Path, store: TCPStore) -> None:
         self.pids = pids
         self.log = log
         self._zygote = zygote
+        self._store = store  # serves the processes for as long as this object lives
 
     def wait(self) -> list[int]:
         """Return the exit codes by rank; negative for a death by signal."""
@@ -77,14 +81,17 @@ class Zygote:
         prepare("tiny", overrides, run, processes)
         log = run / "output.log"
         log.touch()
+        # It picks its own port and keeps it, so runs side by side cannot collide.
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         command = {
             "do": "start",
             "run": str(run),
             "world": processes,
+            "port": store.port,
             "log": str(log),
             "faults": faults or {},
         }
-        return Forked(self, self.ask(command), log)
+        return Forked(self, self.ask(command), log, store)
 
     def finish(self, run: Path, *settings: str, **options: Any) -> None:
         """Run to the end; fails the test if it does not succeed."""
@@ -104,6 +111,16 @@ def wait_for(done: Callable[[], bool], seconds: float = 120) -> None:
     while not done():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+def kill_after(zygote: Zygote, run: Path, step: int, *settings: str) -> None:
+    """Start a run and kill all its processes, as a node failure does, after a checkpoint."""
+    hang = {"hang": {"on": 0, "step": step + 2}}  # so that it cannot finish before it is killed
+    started = zygote.start(run, *settings, faults=hang)
+    wait_for(checkpoint_directory(run / "checkpoints", step).exists)
+    for rank in range(2):
+        started.kill(rank)
+    assert started.wait() == [-signal.SIGKILL] * 2
 
 
 def positions(folder: Path) -> dict[int, list[list[int]]]:

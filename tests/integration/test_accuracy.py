@@ -28,12 +28,12 @@ def held_out(tmp_path_factory, documents, tokenizer_dir) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(runner, tmp_path_factory, held_out) -> Path:
+def run(zygote, tmp_path_factory, held_out) -> Path:
     """Two processes with ZeRO-3 and three batches of held-out text, so one of them has a spare."""
     path = tmp_path_factory.mktemp("runs") / "measured"
-    settings = ["steps=4", "checkpoint.every=2", "checkpoint.keep_every=2", "precision=fp32"]
+    settings = ["steps=4", "checkpoint.every=2", "checkpoint.keep_every=2"]
     settings += ["deepspeed=zero3", "evaluation.sequences=24", "evaluation.batch=8"]
-    runner.finish(path, *settings, f"evaluation.held_out={held_out}", processes=2)
+    zygote.finish(path, *settings, f"evaluation.held_out={held_out}")
     return path
 
 
@@ -80,7 +80,7 @@ def test_every_checkpoint_is_measured_in_training_as_it_is_afterwards(run, capsy
     assert "24 held-out sequences" in capsys.readouterr().out
 
 
-def test_without_held_out_text_evaluate_asks_for_it(runner, run, tmp_path):
+def test_without_held_out_text_evaluate_asks_for_it(run, tmp_path):
     config = (run / "config.yaml").read_text()
     other = tmp_path / "other"
     other.mkdir()

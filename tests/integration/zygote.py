@@ -8,7 +8,6 @@ their exit statuses. A start may name faults (of ``faults.py``), which the train
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from typing import Any
@@ -26,13 +25,7 @@ from convbert.pretrain.training import trainer, worker  # noqa: F401
 GRACE_SECONDS = 5.0
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _child(command: dict[str, Any], rank: int, port: int) -> None:
+def _child(command: dict[str, Any], rank: int) -> None:
     log = os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -41,7 +34,8 @@ def _child(command: dict[str, Any], rank: int, port: int) -> None:
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(command["world"]),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(command["port"]),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the test serves the store, no process of the run
     }
     code = 1
     try:
@@ -60,12 +54,11 @@ def _child(command: dict[str, Any], rank: int, port: int) -> None:
 
 def start(command: dict[str, Any]) -> list[int]:
     """Fork the processes of a run; return their ids."""
-    port = _free_port()
     pids = []
     for rank in range(command["world"]):
         pid = os.fork()
         if pid == 0:
-            _child(command, rank, port)
+            _child(command, rank)
         pids.append(pid)
     return pids
 
