@@ -29,6 +29,7 @@ TEST = [
     "psycopg2-binary>=2.9",
     "pytest>=8.0",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",  # tests side by side
     "selenium>=4.20",  # drives Chromium in the browser tests
     "seqeval>=1.2.2",  # counts spans like our measure
     "transformers>=5.0",
