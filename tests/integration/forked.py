@@ -48,7 +48,7 @@ class Forked:
 
 
 class Zygote:
-    """The process that forks training processes, and the runs it is asked for."""
+    """The process that forks training processes, and the runs that it starts."""
 
     def __init__(self, shards: Path, tokenizer: Path) -> None:
         manifest = f"data.manifest={shards / 'manifest.json'}"
@@ -100,7 +100,7 @@ class Zygote:
         assert not any(codes), (codes, started.log.read_text()[-3000:])
 
     def close(self) -> None:
-        """End the process, and with it all it started."""
+        """End the process, and with it everything it started."""
         self._process.kill()
         self._process.wait()
 

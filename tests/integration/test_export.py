@@ -30,11 +30,11 @@ SETTINGS = ("steps=3", "checkpoint.every=1", "checkpoint.keep_last=3")
 
 
 @pytest.fixture(scope="module")
-def run(runner, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+def run(zygote, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     folder = tmp_path_factory.mktemp("runs")
     uri = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
     settings = [*SETTINGS, uri, "tracking.system_seconds=30"]
-    runner.finish(folder / "trained", *settings, processes=1)
+    zygote.finish(folder / "trained", *settings, processes=1)
     return RunDirectory(folder / "trained")
 
 

@@ -1,4 +1,4 @@
-"""Training processes by fork: started in a moment, because the parent has imported everything.
+"""Start training processes by fork: fast, because the parent has imported everything.
 
 ``python zygote.py`` reads one JSON command a line: ``start`` forks the processes of a run, which
 then do exactly what ``python -m convbert.pretrain.training.worker`` does; ``wait`` answers with
