@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from synthetic_tasks import synthetic_task, write_synthetic
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.config import EncoderConfig
@@ -17,7 +18,6 @@ from convbert.pretrain.finetune.kinds import PROBLEMS, build_head, prepare
 from convbert.pretrain.finetune.loop import finetune_prepared
 from convbert.pretrain.finetune.model import TaskModel
 from convbert.pretrain.finetune.runs import finetune_all
-from convbert.pretrain.finetune.synthetic import write_synthetic
 from convbert.pretrain.finetune.task import load_task
 
 KINDS = [
@@ -38,7 +38,8 @@ def files(tmp_path_factory):
 
 def prepared(name, files, tokenizer_dir, *settings):
     settings = ["recipe.max_length=64", "train_rows=64", "recipe.epochs=1", *settings]
-    return prepare(load_task(f"synthetic/{name}", files, settings), Tokenizer.load(tokenizer_dir))
+    task = load_task(synthetic_task(name, files), None, settings)
+    return prepare(task, Tokenizer.load(tokenizer_dir))
 
 
 def config_for(data, **fields):
