@@ -13,7 +13,7 @@ from convbert.pretrain.finetune.data import Features, LabelledBatch, TaskData
 from convbert.pretrain.finetune.model import SentenceHead, TokenHead
 from convbert.pretrain.finetune.reading import Example, read_examples
 from convbert.pretrain.finetune.recipe import FinetuneConfig
-from convbert.pretrain.finetune.sources import Source
+from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
 
 
@@ -68,7 +68,7 @@ PROBLEMS: dict[str, Problem] = {
 }
 
 
-def prepare(task: TaskSpec, tokenizer: Tokenizer, source: Source = "auto") -> TaskData:
+def prepare(task: TaskSpec, tokenizer: Tokenizer, source: DataSource = "auto") -> TaskData:
     """Read and encode the task's rows; raises ``UserError`` for unusable ones."""
     examples, names = read_examples(task, source)
     if task.swap_pairs:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from pydantic import ConfigDict, Field
 
-from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
@@ -21,21 +20,20 @@ from convbert.pretrain.finetune.data import (
     training_batches,
 )
 from convbert.pretrain.finetune.device import training_autocast
-from convbert.pretrain.finetune.kinds import PROBLEMS, build_head, prepare
+from convbert.pretrain.finetune.kinds import PROBLEMS, build_head
 from convbert.pretrain.finetune.layer_rates import parameter_groups
 from convbert.pretrain.finetune.metrics import METRICS
 from convbert.pretrain.finetune.model import TaskModel
 from convbert.pretrain.finetune.recipe import FinetuneConfig
-from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.run.schedule import learning_rate
 from convbert.pretrain.settings.optimizer import ScheduleConfig
 
 
 class FinetuneResult(StrictModel):
-    """What one fine-tuning measured: ``scores[split][metric]``, for each split with labels.
+    """What one seed measured: ``scores[split][metric]``, for each split with labels.
 
     ``predictions`` holds those of the splits that were asked for, in file order. ``train_loss`` is
-    NaN where the training diverged.
+    NaN where training diverged.
     """
 
     # NaN is not JSON: as a string it can be read back.
@@ -55,24 +53,12 @@ class FinetuneResult(StrictModel):
         return self.scores["dev"][self.metric]
 
 
-def finetune(
-    encoder: Encoder, tokenizer: Tokenizer, task: TaskSpec, *, seed: int
-) -> FinetuneResult:
-    """Fine-tune a copy of ``encoder`` on ``task`` and measure it on the held-out rows.
+def finetune(encoder: Encoder, data: TaskData, *, seed: int, keep: bool = False) -> FinetuneResult:
+    """Fine-tune a copy of ``encoder`` on a task and measure it on the held-out rows.
 
     It computes where the encoder is. On a CPU the same arguments give the same result on the same
-    machine and thread count. Raises ``UserError`` for unusable task files and for a tokenizer that
-    does not fit the encoder.
-    """
-    return finetune_prepared(encoder, prepare(task, tokenizer), seed=seed)
-
-
-def finetune_prepared(
-    encoder: Encoder, data: TaskData, *, seed: int, keep: bool = False
-) -> FinetuneResult:
-    """Do the same for a task already encoded, as when several seeds share it.
-
-    ``keep`` predicts every split but train, labelled or not, and keeps the predictions.
+    machine and thread count. ``keep`` predicts every split but train, labelled or not, and keeps
+    the predictions. Raises ``UserError`` for a tokenizer that does not fit the encoder.
     """
     check_fit(encoder.config, data)
     started = time.perf_counter()

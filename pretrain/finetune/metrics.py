@@ -11,7 +11,7 @@ from convbert.pretrain.finetune.answer_metrics import ANSWER_METRICS
 Score = Callable[[Sequence[Any], Sequence[Any]], float]
 """A measure of (labels, predictions); higher is better."""
 
-Span = tuple[int, int, str]
+TagSpan = tuple[int, int, str]
 
 
 def _correlation(measure: Literal["pearsonr", "spearmanr"]) -> Score:
@@ -36,13 +36,13 @@ def _scikit(measure: str, **options: Any) -> Score:
     return score
 
 
-def spans(tags: Sequence[str]) -> set[Span]:
+def spans(tags: Sequence[str]) -> set[TagSpan]:
     """Return the (first word, word behind the last, type) that IOB or IOBES tags mark.
 
     A span starts at B and S, and at any tag whose type differs from the word before or follows O,
     E or S: that is how the CoNLL script reads tags that break the scheme.
     """
-    found: set[Span] = set()
+    found: set[TagSpan] = set()
     start, kind, open_ = 0, "", False
     for index, tag in enumerate([*tags, "O"]):
         prefix, _, name = tag.partition("-")

@@ -11,11 +11,11 @@ from typing import Any, Literal
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune.task import TaskSpec
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 """Column to value: text, or what JSON and parquet hold. A missing value has no key."""
 
-Line = tuple[int, Row]
-Reader = Callable[[TaskSpec, Path], Iterator[Line]]
+Line = tuple[int, TableRow]
+TableReader = Callable[[TaskSpec, Path], Iterator[Line]]
 
 
 def read_table(task: TaskSpec, path: Path) -> list[Line]:
@@ -109,7 +109,7 @@ def _squad(task: TaskSpec, path: Path) -> Iterator[Line]:
         raise UserError(f"{path}: not in SQuAD's format ({reason})") from error
 
 
-def _question(article: Row, context: str, question: Row) -> Row:
+def _question(article: TableRow, context: str, question: TableRow) -> TableRow:
     row = {"id": question["id"], "question": question["question"], "context": context}
     row["title"] = article.get("title", "")
     if question.get("is_impossible"):
@@ -189,7 +189,7 @@ def _class_names(value: Any, names: list[str]) -> Any:
     return names[value] if value is not None and value >= 0 else value
 
 
-READERS: dict[str, Reader] = {
+READERS: dict[str, TableReader] = {
     ".csv": _delimited,
     ".tsv": _delimited,
     ".jsonl": _json_lines,

@@ -1,35 +1,13 @@
-"""The curve this project is about: accuracy after fine-tuning against pretraining FLOPs."""
+"""The picture of a curve: accuracy after fine-tuning against pretraining FLOPs."""
 
 from pathlib import Path
 from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.run.curve import Curve, Point
-from convbert.pretrain.tracking.tracker import Tracker
+from convbert.pretrain.run.curve import Curve
 
 # Okabe and Ito's palette, told apart with every kind of colour vision and in print.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
-
-
-def publish(curve: Curve, folder: Path, tracker: Tracker) -> Path:
-    """Write ``curve.json`` and ``curve.png`` into ``folder`` and hand all to the tracker.
-
-    The points become the metric ``TASK/METRIC`` with MLflow steps in GFLOPs, the baseline its
-    value at 0. Returns the picture's path.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{curve.task}/{curve.metric}"
-    origin = Point(step=0, flops=0.0, spread=curve.baseline)
-    for point in [origin, *curve.points]:
-        spread = point.spread.model_dump()
-        tracker.curve_point(point.flops, name, spread.pop("median"), step=point.step, **spread)
-    data, picture = folder / "curve.json", folder / "curve.png"
-    with atomic_write(data) as file:
-        file.write(curve.model_dump_json(indent=2).encode() + b"\n")
-    draw(curve, picture)
-    for path in (data, picture):
-        tracker.artifact(path)
-    return picture
 
 
 def draw(curve: Curve, path: Path) -> None:

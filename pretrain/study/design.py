@@ -6,10 +6,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from convbert.models.errors import UserError
-from convbert.models.schema import StrictModel, first_fault, read_yaml
+from convbert.models.schema import StrictModel, read_mapping, validate
+from convbert.pretrain.run.timeline import derive
 from convbert.pretrain.settings.recipes import resolve
 from convbert.pretrain.settings.run import RunConfig
 
@@ -89,17 +90,12 @@ def load_design(path: Path | None, *, flops: float | None, seeds: int | None) ->
     """
     shipped = Path(str(resources.files("convbert.pretrain.study") / "tiny.yaml"))
     place = path or shipped
-    content = read_yaml(place)
-    if not isinstance(content, dict):
-        raise UserError(f"{place}: expected keys and values")
+    content = read_mapping(place)
     given = {"flops": flops, "seeds": seeds}
     if flops or seeds:
-        content.pop("remark", None)  # said of the design as it stands
+        content.pop("remark", None)  # it describes the design as it stands
     content |= {key: value for key, value in given.items() if value is not None}
-    try:
-        return Design.model_validate(content)
-    except ValidationError as error:
-        raise UserError(f"{place}: {first_fault(error)}") from None
+    return validate(Design, content, place)
 
 
 def plan(design: Design) -> list[StudyRun]:
@@ -118,8 +114,6 @@ def plan(design: Design) -> list[StudyRun]:
 
 def _cost(design: Design, variant: str) -> tuple[RunConfig, float, float]:
     """Return a variant's configuration, and the FLOPs of one update in both conventions."""
-    from convbert.pretrain.run.timeline import derive
-
     settings = [f"{key}={json.dumps(value)}" for key, value in design.variants[variant].items()]
     config = resolve(design.recipe, settings)
     if config.phases:

@@ -12,7 +12,6 @@ from convbert.pretrain.report.page import write_report
 from convbert.pretrain.report.targets import falls
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.study.design import Design, plan
-from convbert.pretrain.study.driver import finished
 from convbert.pretrain.study.results import (
     Difference,
     Variant,
@@ -21,6 +20,7 @@ from convbert.pretrain.study.results import (
     measures,
     write_variants,
 )
+from convbert.pretrain.study.steps import finished
 
 PICTURE = "images/study.png"
 

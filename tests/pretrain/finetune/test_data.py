@@ -172,12 +172,12 @@ def test_task_files(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("recipe: {epoch: 2}", "recipe.epoch: Extra inputs"),
+        ("recipe: {epoch: 2}", "recipe.epoch: unknown key; check the spelling"),
         ("metrics: [spearman]", "no 'spearman' for classification; use accuracy"),
         ("swap_pairs: true", "two text columns"),
         ("split: {dev: 0.6, test: 0.4}", "leave no rows"),
         ("split: {test: 0.4}\ndev: d.csv", "leave out the files"),
-        ("metrics: [", "not YAML"),
+        ("metrics: [", "not valid YAML"),
     ],
 )
 def test_wrong_task_files_are_named_with_their_key(tmp_path, line, message):

@@ -11,7 +11,7 @@ from convbert.data_pipeline.tokenizer.tokenizer import train_tokenizer
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.pretrain.finetune.kinds import prepare
-from convbert.pretrain.finetune.loop import finetune_prepared
+from convbert.pretrain.finetune.loop import finetune
 from convbert.pretrain.finetune.submission import write_predictions
 from convbert.pretrain.finetune.task import load_task
 
@@ -43,7 +43,7 @@ def run(name, files, tokenizer, *overrides):
     shape = {"hidden_size": 32, "embedding_size": 32, "num_layers": 2, "num_heads": 2}
     shape |= {"intermediate_size": 64, "max_positions": 64, "hidden_dropout": 0.0}
     encoder = Encoder(EncoderConfig(vocab_size=tokenizer.vocab_size, **shape))
-    return data, finetune_prepared(encoder, data, seed=0, keep=True)
+    return data, finetune(encoder, data, seed=0, keep=True)
 
 
 def test_the_files_repeat_themselves_and_are_named_synthetic(files, tmp_path):

@@ -4,7 +4,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from convbert.pretrain.report.curve import BLUE, VERMILION, draw, publish
+from convbert.pretrain.evaluation.publishing import publish_curve
+from convbert.pretrain.report.curve import BLUE, VERMILION, draw
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.tracking.metrics_log import ArtifactRecord, CurvePoint, read_records
 from convbert.pretrain.tracking.tracker import open_tracker
@@ -64,7 +65,7 @@ def test_publishing_keeps_the_data_beside_the_picture_and_logs_all(tmp_path):
         resume_step=None,
     )
     drawn = curve()
-    picture = publish(drawn, run_dir / "report", tracker)
+    picture = publish_curve(drawn, run_dir / "report", tracker)
     tracker.close("FINISHED")
     assert picture == run_dir / "report" / "curve.png"
     stored = Curve.model_validate_json((run_dir / "report" / "curve.json").read_bytes())

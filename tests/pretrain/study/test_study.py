@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import app
+from convbert.pretrain.cli.study import study
 from convbert.pretrain.run.curve import Curve, Point, Spread
-from convbert.pretrain.study.commands import study
 from convbert.pretrain.study.design import load_design, plan
-from convbert.pretrain.study.driver import Commands, data_steps, run_steps, write_sweep
 from convbert.pretrain.study.page import render
+from convbert.pretrain.study.processes import Commands
 from convbert.pretrain.study.results import Variant, collect, difference
+from convbert.pretrain.study.steps import data_steps, run_steps, write_sweep
 from convbert.pretrain.tracking.metrics_log import CurvePoint, MetricsLog, StepRecord
 
 
@@ -209,7 +210,7 @@ def test_commands_share_the_cores(tmp_path, monkeypatch, own, expected):
 
 def test_commands_see_the_gpu_of_their_run_and_choose_deepspeeds_accelerator(tmp_path, monkeypatch):
     monkeypatch.delenv("DS_ACCELERATOR", raising=False)
-    study(None, tmp_path, flops=None, seeds=None, workers=None, only_plan=True)
+    study(output=tmp_path, plan=True)
     log = tmp_path / "log"
     show = "import os; print([os.getenv(k) for k in ('CUDA_VISIBLE_DEVICES', 'DS_ACCELERATOR')])"
     assert Commands(Console(), threads=1)._finish([sys.executable, "-c", show], log, "7") == 0

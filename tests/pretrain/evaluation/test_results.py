@@ -9,14 +9,14 @@ import torch
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
-from convbert.pretrain.finetune.kinds import prepare
-from convbert.pretrain.finetune.loop import finetune_prepared
-from convbert.pretrain.finetune.results import (
+from convbert.pretrain.evaluation.results import (
     StartResults,
     TaskResults,
     read_results,
     write_results,
 )
+from convbert.pretrain.finetune.kinds import prepare
+from convbert.pretrain.finetune.loop import finetune
 from convbert.pretrain.finetune.task import TaskSpec
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -38,7 +38,7 @@ def test_results_of_a_training_that_diverged_can_be_joined(tmp_path, tokenizer_d
     shape = {"hidden_size": 16, "embedding_size": 16, "num_layers": 1, "num_heads": 2}
     shape |= {"intermediate_size": 16, "max_positions": 16}
     encoder = Encoder(EncoderConfig(vocab_size=tokenizer.vocab_size, **shape))
-    found = finetune_prepared(encoder, data, seed=0)
+    found = finetune(encoder, data, seed=0)
     assert math.isnan(found.train_loss)
     assert math.isfinite(found.score)
     for step in (10, 20):
