@@ -79,19 +79,16 @@ def finetune(
     from convbert.pretrain.run.directory import RunDirectory
 
     tasks = load_tasks(task, data_dir, settings or [])
-
-    def options(progress: Callable[[str, FinetuneResult], None]) -> FinetuneOptions:
-        return FinetuneOptions(seeds, data_source, predict, workers, progress)
-
-    if (source / "config.json").is_file():
-        folder = output or source / "finetune"
-        with _progress(len(tasks) * seeds) as show:
-            found = finetune_directory(source, tokenizer, tasks, options(show), folder)
-    else:
-        evaluated = EvaluatedRun(RunDirectory(source), step or [], parse_average(average))
-        folder = evaluated.run.report
-        with _progress(len(tasks) * len(evaluated.points) * seeds) as show:
-            found = finetune_run(evaluated, tasks, options(show))
+    run = None
+    if not (source / "config.json").is_file():  # not a Hugging Face model
+        run = EvaluatedRun(RunDirectory(source), step or [], parse_average(average))
+    folder = run.run.report if run else output or source / "finetune"
+    with _progress(len(tasks) * (len(run.points) if run else 1) * seeds) as show:
+        options = FinetuneOptions(seeds, data_source, predict, workers, show)
+        if run:
+            found = finetune_run(run, tasks, options)
+        else:
+            found = finetune_directory(source, tokenizer, tasks, options, folder)
     for results in found:
         _print_results(results)
         typer.echo(f"{results.task}: {folder / results.task / RESULTS}")
