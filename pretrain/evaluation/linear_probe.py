@@ -19,7 +19,7 @@ Pooling = Literal["cls", "mean"]
 
 
 def probe(encoder: Encoder, data: TaskData, pooling: Pooling) -> dict[str, dict[str, float]]:
-    """Return the task's measures on each labelled held-out split.
+    """Return the task's measures on each labeled held-out split.
 
     A logistic regression (for numbers: a ridge regression) of strength 1 is fitted on the
     standardized, pooled last states of the training rows. The encoder stays as it is, so a
@@ -34,7 +34,7 @@ def probe(encoder: Encoder, data: TaskData, pooling: Pooling) -> dict[str, dict[
     check_fit(encoder.config, data)
     model = _linear_model(data.task.kind)
     model.fit(pooled_states(encoder, data, "train", pooling), data.splits["train"].labels)
-    splits = [split for split in data.splits if split != "train" and data.labelled(split)]
+    splits = [split for split in data.splits if split != "train" and data.labeled(split)]
     guesses = {
         split: model.predict(pooled_states(encoder, data, split, pooling)) for split in splits
     }

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convbert.pretrain.finetune.data import LabelledBatch
+from convbert.pretrain.finetune.data import LabeledBatch
 from convbert.pretrain.finetune.model import output_layer
 from convbert.pretrain.finetune.recipe import AnswerConfig
 
 WIDTH = 512
-"""Of the hidden layers that join two vectors, as in ELECTRA's released code."""
+"""Size of the hidden layers that join two vectors, as in ELECTRA's released code."""
 
 _FORBIDDEN = -1000.0
 
@@ -34,7 +34,7 @@ class SpanScores:
     impossible_B: Tensor | None
 
 
-def forbidden(batch: LabelledBatch) -> Tensor:
+def forbidden(batch: LabeledBatch) -> Tensor:
     """Return [B, L], -1000 wherever an answer can neither start nor end, else 0.
 
     That is everything but [CLS] and the context without its closing [SEP].
@@ -56,7 +56,7 @@ class SpanHead(nn.Module):
         super().__init__()
         self.beam = config.beam
 
-    def followed_starts(self, start_BL: Tensor, batch: LabelledBatch) -> Tensor:
+    def followed_starts(self, start_BL: Tensor, batch: LabeledBatch) -> Tensor:
         """Return the starts [B, K] behind which an end is scored: the right one in training."""
         if self.training:
             return batch.labels[:, :1]
@@ -70,7 +70,7 @@ class SimpleSpanHead(SpanHead):
         super().__init__(config)
         self.output = output_layer(hidden_size, 2)
 
-    def forward(self, hidden_BLD: Tensor, batch: LabelledBatch) -> SpanScores:
+    def forward(self, hidden_BLD: Tensor, batch: LabeledBatch) -> SpanScores:
         """Score starts and ends independently of each other."""
         start_BL, end_BL = (self.output(hidden_BLD) + forbidden(batch)[:, :, None]).unbind(2)
         starts_BK = self.followed_starts(start_BL, batch)
@@ -79,7 +79,7 @@ class SimpleSpanHead(SpanHead):
 
 
 class JointScore(nn.Module):
-    """A number from two vectors: ``Linear(GELU(Linear 512))`` of both side by side."""
+    """A score of two vectors: ``Linear(GELU(Linear 512))`` of their concatenation."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class JointScore(nn.Module):
     def forward(self, first_XD: Tensor, second_XD: Tensor) -> Tensor:
         """Return the score [X] of vectors of shapes that broadcast.
 
-        The first layer is applied to each vector for itself, so that pairs cost little.
+        The first layer is applied to each vector separately, so that scoring pairs is cheap.
         """
         first, second = self.join.weight.chunk(2, dim=1)
         joined_XW = F.linear(first_XD, first) + F.linear(second_XD, second, self.join.bias)
@@ -111,7 +111,7 @@ class ElectraSpanHead(SpanHead):
         self.end = JointScore(hidden_size)
         self.impossible = JointScore(hidden_size)
 
-    def forward(self, hidden_BLD: Tensor, batch: LabelledBatch) -> SpanScores:
+    def forward(self, hidden_BLD: Tensor, batch: LabeledBatch) -> SpanScores:
         """Score starts, then ends behind the right start (training) or the best ones."""
         forbidden_BL = forbidden(batch)
         start_BL = self.start(hidden_BLD).squeeze(2) + forbidden_BL

@@ -14,7 +14,7 @@ from convbert.models.errors import UserError
 from convbert.models.schema import StrictModel
 from convbert.pretrain.engine.optimizer import AdamW
 from convbert.pretrain.finetune.data import (
-    LabelledBatch,
+    LabeledBatch,
     TaskData,
     evaluation_batches,
     training_batches,
@@ -57,7 +57,7 @@ def finetune(encoder: Encoder, data: TaskData, *, seed: int, keep: bool = False)
     """Fine-tune a copy of ``encoder`` on a task and measure it on the held-out rows.
 
     It computes where the encoder is. On a CPU the same arguments give the same result on the same
-    machine and thread count. ``keep`` predicts every split but train, labelled or not, and keeps
+    machine and thread count. ``keep`` predicts every split but train, labeled or not, and keeps
     the predictions. Raises ``UserError`` for a tokenizer that does not fit the encoder.
     """
     check_fit(encoder.config, data)
@@ -68,13 +68,13 @@ def finetune(encoder: Encoder, data: TaskData, *, seed: int, keep: bool = False)
         model = TaskModel(copy.deepcopy(encoder), build_head(data, encoder.config.hidden_size))
         loss = train(model.to(device), data, seed)
     held_out = [split for split in data.splits if split != "train"]
-    chosen = [split for split in held_out if keep or data.labelled(split)]
+    chosen = [split for split in held_out if keep or data.labeled(split)]
     predictions = {split: predict(model, data, split) for split in chosen}
     return FinetuneResult(
         task=data.task.name,
         metric=data.task.metric,
         seed=seed,
-        scores={s: score(data, s, predictions[s]) for s in chosen if data.labelled(s)},
+        scores={s: score(data, s, predictions[s]) for s in chosen if data.labeled(s)},
         train_loss=loss,
         seconds=time.perf_counter() - started,
         predictions=predictions if keep else {},
@@ -125,7 +125,7 @@ def predict(model: TaskModel, data: TaskData, split: str) -> list[Any]:
 
 
 def score(data: TaskData, split: str, predictions: list[Any]) -> dict[str, float]:
-    """Return each of the task's measures of the predictions for a labelled split."""
+    """Return each of the task's measures of the predictions for a labeled split."""
     gold = PROBLEMS[data.task.kind].gold(data, split)
     return {name: METRICS[data.task.kind][name](gold, predictions) for name in data.task.metrics}
 
@@ -145,7 +145,7 @@ def check_fit(config: EncoderConfig, data: TaskData) -> None:
         )
 
 
-def _update(model: TaskModel, optimizer: AdamW, data: TaskData, batch: LabelledBatch) -> float:
+def _update(model: TaskModel, optimizer: AdamW, data: TaskData, batch: LabeledBatch) -> float:
     task = data.task
     batch = batch.to(model.device)
     with training_autocast(model.device):

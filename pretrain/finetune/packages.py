@@ -1,4 +1,4 @@
-"""Labelled data that ships inside Python packages, as the files of the packaged tasks.
+"""Labeled data that ships inside Python packages, as the files of the packaged tasks.
 
 Texts belong to their authors: Pang and Lee 2005, Maas et al. 2011, Li and Roth 2002, BBC (for
 research), Lee et al. 2005 (LGPL package), Tatoeba (CC BY 2.0 FR). Use them, do not pass them on.

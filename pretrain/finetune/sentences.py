@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.pretrain.finetune.data import Features, LabelledBatch, TaskData, framed
+from convbert.pretrain.finetune.data import Features, LabeledBatch, TaskData, framed
 from convbert.pretrain.finetune.reading import Example
 from convbert.pretrain.finetune.task import TaskSpec
 
@@ -47,22 +47,22 @@ def swapped(examples: list[Example]) -> list[Example]:
     return [Example(example.texts[::-1], example.label) for example in examples]
 
 
-def classification_loss(task: TaskSpec, scores_BC: Tensor, batch: LabelledBatch) -> Tensor:
-    """Mean cross-entropy against class indices."""
+def classification_loss(task: TaskSpec, scores_BC: Tensor, batch: LabeledBatch) -> Tensor:
+    """Return the mean cross-entropy against class indices."""
     return nn.functional.cross_entropy(scores_BC, batch.labels.long())
 
 
-def regression_loss(task: TaskSpec, scores_BC: Tensor, batch: LabelledBatch) -> Tensor:
-    """Mean squared error against scaled targets."""
+def regression_loss(task: TaskSpec, scores_BC: Tensor, batch: LabeledBatch) -> Tensor:
+    """Return the mean squared error against scaled targets."""
     return nn.functional.mse_loss(scores_BC.squeeze(1), batch.labels / task.label_scale)
 
 
-def classify(data: TaskData, split: str, scores_BC: Tensor, batch: LabelledBatch) -> list[Any]:
+def classify(data: TaskData, split: str, scores_BC: Tensor, batch: LabeledBatch) -> list[Any]:
     """Return the index of the best class of each row."""
     return torch.argmax(scores_BC, dim=1).tolist()
 
 
-def regress(data: TaskData, split: str, scores_BC: Tensor, batch: LabelledBatch) -> list[Any]:
+def regress(data: TaskData, split: str, scores_BC: Tensor, batch: LabeledBatch) -> list[Any]:
     """Return the prediction of each row in the units of its labels."""
     return (scores_BC.squeeze(1) * data.task.label_scale).tolist()
 

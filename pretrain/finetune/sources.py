@@ -16,7 +16,7 @@ from convbert.pretrain.finetune.task import DatasetLocation, TaskSpec
 DataSource = Literal["auto", "files", "datasets", "hub"]
 
 Located = tuple[str, TableRow]
-"""A row and where it stands, for messages."""
+"""Where a row comes from (file and line, for messages), and the row."""
 
 
 def read_splits(task: TaskSpec, source: DataSource = "auto") -> dict[str, list[Located]]:
@@ -114,7 +114,7 @@ _SOURCES = {"files": _from_files, "datasets": _from_datasets, "hub": _from_hub}
 
 
 def _fitting(task: TaskSpec, name: str, lines: list[Line]) -> list[Located]:
-    """Give columns our names, check them, and keep the rows the task wants."""
+    """Rename the columns, check them, and keep the rows that ``where`` asks for."""
     rows = [
         (f"{name}:{line}", {task.rename.get(key, key): value for key, value in row.items()})
         for line, row in lines

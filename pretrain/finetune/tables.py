@@ -70,8 +70,8 @@ def _delimited(task: TaskSpec, path: Path) -> Iterator[Line]:
 def _columns(task: TaskSpec, cells: list[str]) -> tuple[list[str], bool]:
     """Return the column names, and whether the first line holds them.
 
-    A task with ``header`` may meet both: CoLA's training file starts with data, its test file
-    with names.
+    Files of a task with ``header`` may have both forms: CoLA's training file starts with data,
+    its test file with names.
     """
     if task.header is None:
         return cells, True
@@ -120,7 +120,7 @@ def _question(article: TableRow, context: str, question: TableRow) -> TableRow:
 def _conll(task: TaskSpec, path: Path) -> Iterator[Line]:
     """Read one word a line, columns split at white space, sentences at blank lines.
 
-    ``header`` names the columns. Lines of -DOCSTART- are left out.
+    ``header`` names the columns. Lines that begin with -DOCSTART- are left out.
     """
     names = task.header or [*task.text, task.label]
     sentence: list[list[str]] = []

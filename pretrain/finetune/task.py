@@ -1,4 +1,4 @@
-"""The description of a labelled task: a few lines of YAML."""
+"""The description of a labeled task: a few lines of YAML."""
 
 import fnmatch
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import Any
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.run.curve import Curve
 
-# Okabe and Ito's palette, told apart with every kind of colour vision and in print.
+# Okabe and Ito's palette: distinct with every kind of color vision and in print.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
 
 
@@ -71,8 +71,8 @@ def _draw_points(axes: Any, curve: Curve) -> None:
     )
 
 
-def _labelled_digits(curve: Curve) -> tuple[float, ...]:
-    """Return which multiples of a power of ten get a label: few powers need more of them."""
+def _labeled_digits(curve: Curve) -> tuple[float, ...]:
+    """Return which multiples of a power of ten get a label: more of them for a short axis."""
     flops = [point.flops for point in curve.points]
     return (1.0,) if max(flops) > 100 * min(flops) else (1.0, 2.0, 5.0)
 
@@ -87,7 +87,7 @@ def _label(axes: Any, curve: Curve) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=_labelled_digits(curve)))
+    axes.xaxis.set_major_locator(LogLocator(subs=_labeled_digits(curve)))
     axes.xaxis.set_major_formatter(FuncFormatter(_power_of_ten))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.07, y=0.12)

@@ -68,7 +68,7 @@ class StudyRun:
 
     @property
     def name(self) -> str:
-        """Of the run's directory."""
+        """The name of the run's directory."""
         return f"{self.variant}-seed{self.seed}"
 
     @property
@@ -86,7 +86,7 @@ class StudyRun:
 def load_design(path: Path | None, *, flops: float | None, seeds: int | None) -> Design:
     """Read a design, the shipped one by default, with another budget or number of seeds.
 
-    Raises ``UserError`` for a file that cannot be read or a key that means nothing.
+    Raises ``UserError`` for a file that cannot be read or an unknown key.
     """
     shipped = Path(str(resources.files("convbert.pretrain.study") / "tiny.yaml"))
     place = path or shipped

@@ -69,7 +69,7 @@ def render(design: Design, variants: Sequence[Variant]) -> str:
 
 
 def _verdict(measure: str, differences: list[tuple[Variant, dict[str, Difference]]]) -> str:
-    """Say which variants' intervals lie wholly on one side of the reference."""
+    """Describe which variants' intervals lie wholly on one side of the reference."""
     sign = -1 if falls(measure) else 1
     better, worse = [], []
     for variant, gaps in differences:
@@ -80,10 +80,10 @@ def _verdict(measure: str, differences: list[tuple[Variant, dict[str, Difference
             better.append(variant.name)
         elif max(sign * gap.low, sign * gap.high) < 0:
             worse.append(variant.name)
-    told = [f"better than the reference: {', '.join(better)}"] if better else []
-    told += [f"worse: {', '.join(worse)}"] if worse else []
-    told += ["the others cannot be told from it" if told else "no variant can be told from it"]
-    return "; ".join(told) + "."
+    parts = [f"better than the reference: {', '.join(better)}"] if better else []
+    parts += [f"worse: {', '.join(worse)}"] if worse else []
+    parts += ["the others cannot be told from it" if parts else "no variant can be told from it"]
+    return "; ".join(parts) + "."
 
 
 def draw(variants: Sequence[Variant], wanted: Sequence[str], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a study found: medians and ranges over seeds, and differences to the reference.
+"""The results of a study: medians and ranges over seeds, and differences to the reference.
 
 Measures are named as in ``metrics.jsonl`` and on the report page. A difference is paired by seed:
 runs of one seed read the same sequences, masked alike, in the same order.

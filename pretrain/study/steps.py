@@ -24,7 +24,7 @@ class StudyStep:
 
 
 def data_steps(design: Design, root: Path) -> list[StudyStep]:
-    """List what comes before training: text, labelled data, tokenizer, two sets of shards."""
+    """List what comes before training: text, labeled data, tokenizer, two sets of shards."""
     corpus, tokenizer, tasks = root / "corpus", root / "tokenizer", _task_data(design, root)
     texts = [corpus / name for name in design.texts]
     held_out = [corpus / name for name in design.held_out]
@@ -42,7 +42,7 @@ def data_steps(design: Design, root: Path) -> list[StudyStep]:
             ["corpus", "fetch", *design.corpora, "-o", str(corpus)],
         ),
         StudyStep(
-            "Fetch labelled data",
+            "Fetch labeled data",
             lambda: all(load_task(name, tasks).train.is_file() for name in design.fetch_tasks),
             ["tasks", "fetch", *design.fetch_tasks, "-o", str(tasks)],
         ),
