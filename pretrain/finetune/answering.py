@@ -55,7 +55,7 @@ def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Fea
     ]
     contexts = _encode_contexts(tokenizer, [example.texts[1] for example in examples])
     unanswerable = any(example.label == () for example in examples)
-    found = Features([], [], [], [], [])
+    found = Features()
     for owner, (example, question) in enumerate(zip(examples, questions, strict=True)):
         ids, spans = contexts[example.texts[1]]
         room = recipe.max_length - len(question) - 3
@@ -67,15 +67,14 @@ def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Fea
         parts = windows(len(ids), room, recipe.qa.stride)
         answer = _tokens(example, spans)
         for index, (first, length) in enumerate(parts):
-            row, types = framed([question, ids[first : first + length]], tokenizer)
+            row = framed([question, ids[first : first + length]], tokenizer)
             offset = len(question) + 2
             label = _label(answer, example, first, length, offset)
-            found.input_ids.append(row)
-            found.token_type_ids.append(types)
-            found.labels.append(label if unanswerable else [*label[:2], IGNORED])
-            found.owners.append(owner)
+            if not unanswerable:
+                label[2] = IGNORED
             central = [_central(parts, index, first + i) for i in range(length)]
-            found.places.append(Window(offset, spans[first : first + length], central))
+            window = Window(offset, spans[first : first + length], central)
+            found.add(row, label, owner, window)
     return found
 
 

@@ -21,6 +21,10 @@ IGNORED = -100
 """Label of a position, or a row, that neither trains nor counts."""
 
 
+Framed = tuple[list[int], list[int]]
+"""Ids and token types of a row, special tokens included."""
+
+
 @dataclass(frozen=True)
 class Features:
     """Encoded rows of one split.
@@ -30,11 +34,19 @@ class Features:
     words or its part of the context are.
     """
 
-    input_ids: list[list[int]]
-    token_type_ids: list[list[int]]
-    labels: list[Any]
+    input_ids: list[list[int]] = field(default_factory=list)
+    token_type_ids: list[list[int]] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
     places: list[Any] = field(default_factory=list)
+
+    def add(self, framed: Framed, label: Any, owner: int, place: Any = None) -> None:
+        """Append a row."""
+        self.input_ids.append(framed[0])
+        self.token_type_ids.append(framed[1])
+        self.labels.append(label)
+        self.owners.append(owner)
+        self.places.append(place)
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -84,7 +96,7 @@ class LabeledBatch:
         return replace(self, **moved)
 
 
-def framed(parts: list[list[int]], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+def framed(parts: list[list[int]], tokenizer: Tokenizer) -> Framed:
     """Return ids and types of [CLS] A [SEP] or [CLS] A [SEP] B [SEP], type 1 from B on."""
     ids, types = [tokenizer.cls_id], [0]
     for segment, part in enumerate(parts):

@@ -4,6 +4,7 @@ Shapes: B rows, C outputs.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,14 +23,14 @@ def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Fea
         for i in range(len(task.text))
     ]
     room = task.recipe.max_length - 1 - len(columns)
-    rows = [framed(truncate(parts, room), tokenizer) for parts in zip(*columns, strict=True)]
-    labels = [math.nan if e.label is None else float(e.label) for e in examples]
-    return Features(
-        [ids for ids, _ in rows], [types for _, types in rows], labels, list(range(len(rows)))
-    )
+    found = Features()
+    for owner, (example, *parts) in enumerate(zip(examples, *columns, strict=True)):
+        label = math.nan if example.label is None else float(example.label)
+        found.add(framed(truncate(parts, room), tokenizer), label, owner)
+    return found
 
 
-def truncate(parts: tuple[list[int], ...], room: int) -> list[list[int]]:
+def truncate(parts: Sequence[list[int]], room: int) -> list[list[int]]:
     """Shorten the longer part, from its end, until all fit into ``room`` ids together."""
     if len(parts) == 1:
         return [parts[0][:room]]

@@ -21,14 +21,22 @@ def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Fea
     words = tokenizer.encode_batch([word for example in examples for word in example.texts])
     remaining = iter(words)
     room = task.recipe.max_length - 2
-    found = Features([], [], [], [], [])
+    found = Features()
     for owner, example in enumerate(examples):
         pieces = [
             ids or [tokenizer.unk_id] for ids in itertools.islice(remaining, len(example.texts))
         ]
         first = 0
         for count in _row_sizes(pieces, room):
-            _add_row(found, tokenizer, owner, example, first, pieces[first : first + count], room)
+            body: list[int] = []
+            places = []
+            for ids in pieces[first : first + count]:
+                places.append(1 + len(body))  # behind [CLS]
+                body += ids[:room]
+            labels = [IGNORED] * (len(body) + 2)
+            for place, tag in zip(places, (example.label or ())[first:], strict=False):
+                labels[place] = tag
+            found.add(framed([body], tokenizer), labels, owner, places)
             first += count
     return found
 
@@ -44,32 +52,6 @@ def _row_sizes(pieces: list[list[int]], room: int) -> list[int]:
         sizes[-1] += 1
         used += length
     return sizes
-
-
-def _add_row(
-    found: Features,
-    tokenizer: Tokenizer,
-    owner: int,
-    example: Example,
-    first: int,
-    pieces: list[list[int]],
-    room: int,
-) -> None:
-    body: list[int] = []
-    places = []
-    for ids in pieces:
-        places.append(1 + len(body))  # behind [CLS]
-        body += ids[:room]
-    ids, types = framed([body], tokenizer)
-    labels = [IGNORED] * len(ids)
-    if example.label is not None:
-        for place, tag in zip(places, example.label[first:], strict=False):
-            labels[place] = tag
-    found.input_ids.append(ids)
-    found.token_type_ids.append(types)
-    found.labels.append(labels)
-    found.owners.append(owner)
-    found.places.append(places)
 
 
 def loss(task: TaskSpec, scores_BLC: Tensor, batch: LabeledBatch) -> Tensor:

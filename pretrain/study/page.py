@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.report.curve import BLUE, GREY
-from convbert.pretrain.report.page import write_report
+from convbert.pretrain.report.page import templates, write_report
 from convbert.pretrain.report.targets import falls
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.study.design import Design, plan
@@ -44,13 +42,7 @@ def publish(design: Design, root: Path) -> Path:
 
 def render(design: Design, variants: Sequence[Variant]) -> str:
     """Return the page's Markdown; without variants, the method alone."""
-    environment = Environment(
-        loader=PackageLoader("convbert.pretrain.study", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates("convbert.pretrain.study", html=False)
     wanted = measures(design, variants) if variants else []
     reference = next((v for v in variants if v.name == design.reference), None)
     differences = [
