@@ -160,11 +160,17 @@ def _question(task: TaskSpec, names: list[str], place: str, row: TableRow, value
     question, context = (str(row[column]) for column in task.text)
     if value is None:
         return Example((question, context), None)
-    if isinstance(value, dict):  # columns, as in Hugging Face datasets
-        starts = value.get("answer_start") or [None] * len(value.get("text", []))
-        entries = list(zip(value.get("text", []), starts, strict=True))
-    else:
-        entries = [(entry["text"], entry.get("answer_start")) for entry in value]
+    try:
+        if isinstance(value, dict):  # columns, as in Hugging Face datasets
+            starts = value.get("answer_start") or [None] * len(value.get("text", []))
+            entries = list(zip(value.get("text", []), starts, strict=True))
+        else:
+            entries = [(entry["text"], entry.get("answer_start")) for entry in value]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{place}: {task.label} {value!r} is not a list of answers; write each as "
+            '{"text": ..., "answer_start": ...}'
+        ) from None
     answers = tuple((text, _start(place, context, text, start)) for text, start in entries)
     return Example((question, context), answers)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.finetune.tables import (
     Line,
     TableRow,
@@ -84,7 +84,9 @@ def _from_datasets(task: TaskSpec) -> dict[str, tuple[str, list[Line]]]:
             found[split] = (str(files[0]), [row for f in files for row in read_table(task, f)])
         elif split not in task.may_lack:
             looked = ", ".join(str(f / f"{dataset.splits[split]}*") for f in _folders(dataset))
-            raise UserError(f"task {task.name}: no dataset_dict.json and no parquet file {looked}")
+            raise AbsentError(
+                f"task {task.name}: no dataset_dict.json and no parquet file {looked}"
+            )
     return found
 
 
@@ -106,7 +108,7 @@ def _splits(task: TaskSpec, name: str, loaded: Any) -> dict[str, tuple[str, list
         if theirs in loaded:
             found[split] = (f"{name}[{theirs}]", list(dataset_rows(loaded[theirs])))
         elif split not in task.may_lack:
-            raise UserError(f"{name}: no split {theirs!r}; there are {', '.join(loaded)}")
+            raise AbsentError(f"{name}: no split {theirs!r}; there are {', '.join(loaded)}")
     return found
 
 

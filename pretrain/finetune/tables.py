@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.pretrain.finetune.task import TaskSpec
 
 TableRow = dict[str, Any]
@@ -21,7 +21,8 @@ TableReader = Callable[[TaskSpec, Path], Iterator[Line]]
 def read_table(task: TaskSpec, path: Path) -> list[Line]:
     """Return the rows of a file with their line numbers.
 
-    Raises ``UserError`` naming file and line for anything that cannot be read.
+    Raises ``AbsentError`` for a file that is not there, and ``DamagedError`` naming file and line
+    for what cannot be read.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -29,9 +30,9 @@ def read_table(task: TaskSpec, path: Path) -> list[Line]:
     try:
         return list(reader(task, path))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; task {task.name} needs it") from error
+        raise AbsentError(f"{path}: no such file; task {task.name} needs it") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason}); convert it") from error
+        raise DamagedError(f"{path}: not UTF-8 ({error.reason}); convert it") from error
 
 
 def _delimited(task: TaskSpec, path: Path) -> Iterator[Line]:
@@ -57,12 +58,12 @@ def _delimited(task: TaskSpec, path: Path) -> Iterator[Line]:
                 elif task.skip_damaged:
                     skipped += 1
                 else:
-                    raise UserError(
+                    raise DamagedError(
                         f"{path}:{reader.line_num}: {len(cells)} fields, not the {len(names)} of "
                         "the first line; check delimiter and quotes, or set skip_damaged"
                     )
         except csv.Error as error:
-            raise UserError(f"{path}:{reader.line_num}: {error}; check the quotes") from error
+            raise DamagedError(f"{path}:{reader.line_num}: {error}; check the quotes") from error
     if skipped:
         print(f"{path}: {skipped} damaged rows left out", file=sys.stderr)
 
@@ -87,9 +88,9 @@ def _json_lines(task: TaskSpec, path: Path) -> Iterator[Line]:
             try:
                 entry: Any = json.loads(line)
             except ValueError as error:
-                raise UserError(f"{path}:{number}: not JSON ({error})") from error
+                raise DamagedError(f"{path}:{number}: not JSON ({error})") from error
             if not isinstance(entry, dict):
-                raise UserError(f"{path}:{number}: not a JSON object")
+                raise DamagedError(f"{path}:{number}: not a JSON object")
             yield number, {key: value for key, value in entry.items() if value is not None}
 
 
@@ -106,7 +107,7 @@ def _squad(task: TaskSpec, path: Path) -> Iterator[Line]:
                     yield number, _question(article, paragraph["context"], question)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path}: not in SQuAD's format ({reason})") from error
+        raise DamagedError(f"{path}: not in SQuAD's format ({reason})") from error
 
 
 def _question(article: TableRow, context: str, question: TableRow) -> TableRow:
@@ -132,7 +133,7 @@ def _conll(task: TaskSpec, path: Path) -> Iterator[Line]:
                 continue
             if cells:
                 if len(cells) != len(names):
-                    raise UserError(
+                    raise DamagedError(
                         f"{path}:{number}: {len(cells)} columns, not {', '.join(names)}; name them "
                         "in `header`"
                     )
@@ -164,7 +165,7 @@ def import_datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise UserError("reading datasets needs the package: pip install datasets") from error
+        raise AbsentError("reading datasets needs the package: pip install datasets") from error
     datasets.disable_progress_bars()
     return datasets
 
