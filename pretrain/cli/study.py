@@ -44,15 +44,15 @@ def study(
 
     from convbert.pretrain.finetune.device import default_workers
     from convbert.pretrain.run.exit_codes import STOPPED
-    from convbert.pretrain.study import design as designs
+    from convbert.pretrain.study.design import load_design, plan_runs
     from convbert.pretrain.study.driver import carry_out
-    from convbert.pretrain.study.page import publish
+    from convbert.pretrain.study.page import write_study_page
     from convbert.pretrain.study.processes import Stopped
     from convbert.pretrain.study.steps import write_sweep
 
     console = Console(highlight=False)
-    chosen = designs.load_design(design, flops=flops, seeds=seeds)
-    runs = designs.plan(chosen)
+    chosen = load_design(design, flops=flops, seeds=seeds)
+    runs = plan_runs(chosen)
     print_table(
         ("variant", "updates", "tokens", "hardware FLOPs", "papers' FLOPs"),
         [
@@ -72,4 +72,6 @@ def study(
     except Stopped:
         console.print(f"stopped; the same command continues {output}")
         raise typer.Exit(STOPPED) from None
-    console.print(f"{publish(chosen, output)}: the results; {output / 'report.html'}: the curves")
+    console.print(
+        f"{write_study_page(chosen, output)}: the results; {output / 'report.html'}: the curves"
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.interop.hf import load_pretrained
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
-from convbert.pretrain.evaluation.publishing import publish
+from convbert.pretrain.evaluation.publishing import publish_results
 from convbert.pretrain.evaluation.results import StartResults, TaskResults, write_results
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.kinds import prepare
@@ -50,7 +50,7 @@ def finetune_run(
         folder = run.report / data.task.name
         results = _finetune(encoders, evaluated.points, data, options, run.name)
         found.append(write_results(results, data, folder))
-        publish(evaluated, found[-1], data, folder)
+        publish_results(evaluated, found[-1], data, folder)
     return found
 
 

@@ -8,7 +8,7 @@ from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
 from convbert.pretrain.evaluation.results import RESULTS, TaskResults, joined, locked
 from convbert.pretrain.finetune.data import TaskData
-from convbert.pretrain.report.curve import draw
+from convbert.pretrain.report.curve import draw_curve
 from convbert.pretrain.report.page import write_report
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.run.metric_names import task_measure
@@ -17,7 +17,9 @@ from convbert.pretrain.tracking.tracked_run import DataInput, flatten
 from convbert.pretrain.tracking.tracker import Tracker
 
 
-def publish(evaluated: EvaluatedRun, results: TaskResults, data: TaskData, folder: Path) -> None:
+def publish_results(
+    evaluated: EvaluatedRun, results: TaskResults, data: TaskData, folder: Path
+) -> None:
     """Write the curve and its page into ``folder``, and log every measure of every seed."""
     with evaluated.tracker() as tracker:
         with locked(folder):
@@ -59,7 +61,7 @@ def publish_curve(curve: Curve, folder: Path, tracker: Tracker) -> Path:
     data, picture = folder / "curve.json", folder / "curve.png"
     with atomic_write(data) as file:
         file.write(curve.model_dump_json(indent=2).encode() + b"\n")
-    draw(curve, picture)
+    draw_curve(curve, picture)
     for path in (data, picture):
         tracker.artifact(path)
     return picture

@@ -54,7 +54,7 @@ class Features:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task made ready for an encoder of one vocabulary: plain lists, cheap to hand to workers."""
+    """A task encoded for one vocabulary: plain lists, which are cheap to send to workers."""
 
     task: TaskSpec
     class_names: list[str]

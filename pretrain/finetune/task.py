@@ -77,7 +77,7 @@ class TaskSpec(StrictModel):
 
     @property
     def metric(self) -> str:
-        """The measure that decides."""
+        """The deciding measure: the first."""
         return self.metrics[0]
 
     @property

@@ -10,7 +10,7 @@ from convbert.pretrain.run.curve import Curve
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
 
 
-def draw(curve: Curve, path: Path) -> None:
+def draw_curve(curve: Curve, path: Path) -> None:
     """Draw the curve as a PNG: log axis, median and range of the seeds, baseline as a band."""
     # Not pyplot: it keeps figures and a backend in global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -71,7 +71,7 @@ class Track:
 
 @dataclass(frozen=True)
 class ReportRun:
-    """Everything about one run."""
+    """What a page shows of one run."""
 
     name: str
     path: Path

@@ -56,7 +56,7 @@ class Design(StrictModel):
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One run: a variant with a seed, its settings, and what its updates cost and read."""
+    """One run: a variant with a seed, its settings, and the FLOPs and tokens of its updates."""
 
     variant: str
     seed: int
@@ -98,7 +98,7 @@ def load_design(path: Path | None, *, flops: float | None, seeds: int | None) ->
     return validate(Design, content, place)
 
 
-def plan(design: Design) -> list[StudyRun]:
+def plan_runs(design: Design) -> list[StudyRun]:
     """Return all runs, seed by seed, so that an unfinished study compares all variants already.
 
     A run has as many updates as fit into the budget, so runs differ by less than one update's

@@ -16,7 +16,7 @@ from rich.console import Console
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune.device import visible_gpus
-from convbert.pretrain.study.design import Design, StudyRun, plan
+from convbert.pretrain.study.design import Design, StudyRun, plan_runs
 from convbert.pretrain.study.processes import Commands
 from convbert.pretrain.study.steps import data_steps, finished, run_steps
 
@@ -38,7 +38,7 @@ def carry_out(design: Design, root: Path, workers: int, console: Console) -> Non
 def _carry_out_runs(
     design: Design, root: Path, workers: int, commands: Commands, console: Console
 ) -> None:
-    waiting = [run for run in plan(design) if not finished(design, root, run)]
+    waiting = [run for run in plan_runs(design) if not finished(design, root, run)]
     began = time.monotonic()
     gpus = visible_gpus()
     free: SimpleQueue[str | None] = SimpleQueue()

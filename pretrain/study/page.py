@@ -9,7 +9,7 @@ from convbert.pretrain.report.curve import BLUE, GREY
 from convbert.pretrain.report.page import templates, write_report
 from convbert.pretrain.report.targets import falls
 from convbert.pretrain.run import metric_names
-from convbert.pretrain.study.design import Design, plan
+from convbert.pretrain.study.design import Design, plan_runs
 from convbert.pretrain.study.results import (
     Difference,
     Variant,
@@ -23,16 +23,16 @@ from convbert.pretrain.study.steps import finished
 PICTURE = "images/study.png"
 
 
-def publish(design: Design, root: Path) -> Path:
+def write_study_page(design: Design, root: Path) -> Path:
     """Write ``study.md``, its picture and ``report.html`` into ``root``; return the page's path.
 
     Only finished runs count.
     """
-    runs = [run for run in plan(design) if finished(design, root, run)]
+    runs = [run for run in plan_runs(design) if finished(design, root, run)]
     variants = collect(root, runs)
     if variants:
         wanted = measures(design, variants)
-        draw(variants, wanted, root / PICTURE)
+        draw_measures(variants, wanted, root / PICTURE)
         write_report(write_variants(root, variants, wanted), root / "report.html")
     page = root / "study.md"
     with atomic_write(page) as file:
@@ -78,7 +78,7 @@ def _verdict(measure: str, differences: list[tuple[Variant, dict[str, Difference
     return "; ".join(parts) + "."
 
 
-def draw(variants: Sequence[Variant], wanted: Sequence[str], path: Path) -> None:
+def draw_measures(variants: Sequence[Variant], wanted: Sequence[str], path: Path) -> None:
     """Draw each measure as a row of dots: seeds, their range and median, variant by variant."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

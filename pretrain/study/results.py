@@ -24,7 +24,7 @@ from convbert.pretrain.tracking.metrics_log import FILE_NAME, StepRecord, read_r
 
 @dataclass(frozen=True)
 class Variant:
-    """The finished runs of a variant, by seed, and their measures at equal places."""
+    """The finished runs of a variant, by seed, and their measures at equal shares of the budget."""
 
     name: str
     runs: list[StudyRun]

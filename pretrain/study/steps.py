@@ -1,4 +1,4 @@
-"""What a study does, as commands of the command line, each left out when its result exists."""
+"""The steps of a study: commands of the command line, each skipped when its result exists."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.finetune.task import load_task
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
-from convbert.pretrain.study.design import Design, StudyRun, plan
+from convbert.pretrain.study.design import Design, StudyRun, plan_runs
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, CurvePoint, read_records
 
 
@@ -106,7 +106,7 @@ def finished(design: Design, root: Path, run: StudyRun) -> bool:
 def write_sweep(design: Design, root: Path) -> Path:
     """Write all runs as a sweep, which ``convbert submit --array`` trains on a cluster."""
     shared = dict(setting.split("=", 1) for setting in _common_settings(root.resolve()))
-    runs = {run.name: shared | run.settings for run in plan(design)}
+    runs = {run.name: shared | run.settings for run in plan_runs(design)}
     root.mkdir(parents=True, exist_ok=True)
     with atomic_write(root / "sweep.yaml") as file:
         file.write(yaml.safe_dump(runs, sort_keys=False).encode())
