@@ -1,7 +1,6 @@
-"""Commands of training: ``pretrain``, ``plan``, ``quickstart`` and ``study``."""
+"""Commands of training: ``pretrain`` and ``plan``."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -55,39 +54,3 @@ def plan(
     from convbert.pretrain import commands
 
     commands.plan(recipe, overrides or [], gpus, gpu, mfu, price)
-
-
-@app.command()
-def quickstart(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory for everything it makes.")
-    ] = Path("quickstart"),
-) -> None:
-    """Text to fine-tuned model on this machine in about ten minutes, each command shown."""
-    from convbert.pretrain.study.quickstart import run
-
-    raise typer.Exit(run(output))
-
-
-@app.command()
-def study(
-    design: Annotated[
-        Path | None, typer.Argument(help="YAML file; default the shipped study of tiny models.")
-    ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory for everything it makes.")
-    ] = Path("study"),
-    flops: Annotated[
-        float | None, typer.Option(help="Training FLOPs of each run, hardware convention.")
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Runs of each variant.", min=1)] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Runs at once; default one per GPU, else per core.", min=1)
-    ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only show and write the plan.")] = False,
-) -> None:
-    """Compare variants of the model on equal training FLOPs; start it again to go on."""
-    from convbert.pretrain.study.commands import study as carry_out
-
-    code = carry_out(design, output, flops=flops, seeds=seeds, workers=workers, only_plan=plan)
-    raise typer.Exit(code)

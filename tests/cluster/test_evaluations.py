@@ -14,7 +14,6 @@ from convbert.cluster.follow import Evaluation, follow
 from convbert.cluster.site import load_site
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import app
-from convbert.pretrain.finetune.synthetic import write_synthetic
 from convbert.pretrain.finetune.task import load_task
 from convbert.pretrain.jobs import keep_site
 
@@ -28,7 +27,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder.mkdir(exist_ok=True)
         (folder / "rows.csv").write_text("text,label\nwords,0\nmore words,1\n")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(TASK))
-    write_synthetic(tmp_path, seed=0)
+    # What the packaged task of this name reads.
+    (tmp_path / "trec.csv").write_text("text,label-coarse\nWho ?,HUM\nWhere ?,LOC\n")
     monkeypatch.chdir(tmp_path)
     commands = {
         "srun": 'printf "%s\\n" "$@"',
@@ -60,7 +60,7 @@ def submitted(settings: list[str], *options: str) -> Result:
     [
         (["--evaluate", "mine.yaml"], ""),
         (["--evaluate", "mine.yaml", "--data-dir", "data"], "data"),
-        (["--evaluate", "synthetic/cola"], ""),
+        (["--evaluate", "trec"], ""),
     ],
 )
 def test_job_reads_what_the_paths_meant_at_submission(

@@ -1,7 +1,7 @@
 """SYNTHETIC tasks in the official formats of CoLA, MNLI, SQuAD 2.0 and CoNLL-2003.
 
-For trying and testing what cannot be downloaded everywhere. Sentences come from a few templates:
-results say whether the code works, and nothing about language.
+They stand in for data that cannot be downloaded everywhere. Sentences come from a few templates:
+results show whether the code works, and nothing about language.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from convbert.data_pipeline.atomic import atomic_write
+import yaml
 
 PEOPLE = ("Anna", "Boris", "Clara", "David", "Elena", "Frank", "Greta", "Hugo", "Irene", "Jonas")
 PLACES = ("Paris", "Lima", "Oslo", "Cairo", "Delhi", "Tokyo", "Quito", "Dublin", "Nairobi", "Riga")
@@ -20,19 +20,67 @@ GOODS = ("apples", "books", "chairs", "lamps", "maps", "roses", "shoes", "watche
 NOUNS = ("cat", "dog", "girl", "king", "horse", "neighbour", "pilot", "student")
 VERBS = ("admire", "follow", "greet", "hear", "like", "see", "watch", "visit")
 SIZES = {"train": 2000, "dev": 400, "test": 200}
+TASKS: dict[str, dict[str, Any]] = {
+    "cola": {
+        "name": "synthetic_cola",
+        "train": "SyntheticCoLA/train.tsv",
+        "dev": "SyntheticCoLA/dev.tsv",
+        "test": "SyntheticCoLA/test.tsv",
+        "header": ["source", "label", "star", "sentence"],
+        "text": ["sentence"],
+        "labels": ["0", "1"],
+        "metrics": ["matthews", "accuracy"],
+        "submission": {"test": "SyntheticCoLA.tsv"},
+    },
+    "nli": {
+        "name": "synthetic_nli",
+        "train": "SyntheticNLI/train.tsv",
+        "dev": "SyntheticNLI/dev_matched.tsv",
+        "test": "SyntheticNLI/test_matched.tsv",
+        "extra": {"dev_mismatched": "SyntheticNLI/dev_mismatched.tsv"},
+        "rename": {"gold_label": "label"},
+        "text": ["sentence1", "sentence2"],
+        "labels": ["contradiction", "entailment", "neutral"],
+        "metrics": ["accuracy"],
+        "submission": {"test": "SyntheticNLI-m.tsv"},
+    },
+    "qa": {
+        "name": "synthetic_qa",
+        "kind": "qa",
+        "train": "synthetic-train-v2.0.json",
+        "dev": "synthetic-dev-v2.0.json",
+        "text": ["question", "context"],
+        "label": "answers",
+        "metrics": ["best_f1", "best_exact", "f1", "exact", "has_answer_f1", "no_answer"],
+        "recipe": {"max_length": 128, "qa": {"stride": 64, "max_query": 24}},
+    },
+    "tags": {
+        "name": "synthetic_tags",
+        "kind": "tagging",
+        "train": "synthetic-train.conll",
+        "dev": "synthetic-dev.conll",
+        "header": ["words", "pos", "chunk", "ner"],
+        "text": ["words"],
+        "label": "ner",
+        "metrics": ["span_f1", "span_precision", "span_recall", "accuracy"],
+    },
+}
+
+
+def synthetic_task(name: str, folder: Path) -> str:
+    """Return the YAML file of a task (cola, nli, qa or tags) in what ``write_synthetic`` wrote."""
+    return str(folder / f"synthetic-{name}.yaml")
 
 
 def write_synthetic(folder: Path, *, seed: int = 0) -> list[Path]:
     """Write all files below ``folder``, the same for the same seed; return their paths."""
-    written = []
+    contents = {Path(synthetic_task(n, folder)).name: yaml.safe_dump(t) for n, t in TASKS.items()}
     for make in (_cola, _nli, _squad, _conll):
-        for name, content in make(random.Random(seed)).items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as file:
-                file.write(content.encode())
-            written.append(path)
-    return written
+        contents |= make(random.Random(seed))
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return [folder / name for name in contents]
 
 
 def _acceptable(rng: random.Random) -> list[str]:

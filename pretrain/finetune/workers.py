@@ -1,41 +1,29 @@
-"""Many fine-tunings at once: several starting points and seeds in parallel processes."""
+"""Many fine-tuning jobs at once: several starting points and seeds in parallel processes."""
 
 import functools
 import multiprocessing
 import pickle
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import BaseModel
-from safetensors.torch import load_file, save_file
 
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.device import compute_device, default_workers
-from convbert.pretrain.finetune.loop import FinetuneResult, check_fit, finetune_prepared
+from convbert.pretrain.finetune.loop import FinetuneResult, check_fit, finetune
 
-Start = Encoder | EncoderConfig
-"""What fine-tuning starts from: trained weights, or a shape initialised anew for each seed."""
-
-
-class _Job(BaseModel):
-    """One fine-tuning as a worker gets it; without ``weights`` it starts from random ones."""
-
-    label: str
-    config: EncoderConfig
-    data: Path
-    weights: Path | None
-    seed: int
-    keep: bool
+InitialEncoder = Encoder | EncoderConfig
+"""What fine-tuning starts from: trained weights, or a shape initialized anew for each seed."""
 
 
 def finetune_all(
-    starts: Mapping[str, Start],
+    starts: Mapping[str, InitialEncoder],
     data: TaskData,
     *,
     seeds: Sequence[int],
@@ -51,7 +39,7 @@ def finetune_all(
     in this process as each one ends.
     """
     for start in starts.values():
-        check_fit(_config(start), data)
+        check_fit(start.config if isinstance(start, Encoder) else start, data)
     count = min(workers or default_workers(), len(starts) * len(seeds))
     results: dict[str, list[FinetuneResult]] = {label: [] for label in starts}
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
@@ -64,8 +52,11 @@ def finetune_all(
             count, mp_context=context, initializer=_start_worker, initargs=(numbers,)
         ) as pool,
     ):
-        jobs = _jobs(starts, data, seeds, keep, Path(folder))
-        futures = {pool.submit(_work, job): job.label for job in jobs}
+        task = _write(data, Path(folder, "task.pickle"))
+        futures: dict[Future[FinetuneResult], str] = {}
+        for number, (label, start) in enumerate(starts.items()):
+            initial = _write(start, Path(folder, f"{number}.pickle"))
+            futures |= {pool.submit(_work, initial, task, s, keep): label for s in seeds}
         try:
             for future in as_completed(futures):
                 label, result = futures[future], future.result()
@@ -77,39 +68,10 @@ def finetune_all(
     return {label: sorted(found, key=lambda r: r.seed) for label, found in results.items()}
 
 
-def _config(start: Start) -> EncoderConfig:
-    return start.config if isinstance(start, Encoder) else start
-
-
-def _jobs(
-    starts: Mapping[str, Start],
-    data: TaskData,
-    seeds: Sequence[int],
-    keep: bool,
-    folder: Path,
-) -> list[_Job]:
-    """Write what the workers need into ``folder`` and describe their work."""
-    task = folder / "task.pickle"
-    task.write_bytes(pickle.dumps(data))
-    jobs = []
-    for number, (label, start) in enumerate(starts.items()):
-        weights = None
-        if isinstance(start, Encoder):
-            weights = folder / f"{number}.safetensors"
-            tensors = {k: v.detach().cpu().contiguous() for k, v in start.state_dict().items()}
-            save_file(tensors, weights)
-        jobs += [
-            _Job(
-                label=label,
-                config=_config(start),
-                data=task,
-                weights=weights,
-                seed=seed,
-                keep=keep,
-            )
-            for seed in seeds
-        ]
-    return jobs
+def _write(content: Any, path: Path) -> Path:
+    """Write once what the workers share: jobs that carried it would each send it through a pipe."""
+    path.write_bytes(pickle.dumps(content))
+    return path
 
 
 def _start_worker(numbers: "SimpleQueue[int]") -> None:
@@ -120,17 +82,16 @@ def _start_worker(numbers: "SimpleQueue[int]") -> None:
 
 
 @functools.cache
-def _load(path: Path) -> TaskData:
+def _read_task(path: Path) -> TaskData:
     """Read the task once per worker process."""
     data: TaskData = pickle.loads(path.read_bytes())
     return data
 
 
-def _work(job: _Job) -> FinetuneResult:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
-        encoder = Encoder(job.config)
-    if job.weights is not None:
-        encoder.load_state_dict(load_file(job.weights))
-    encoder.to(compute_device())
-    return finetune_prepared(encoder, _load(job.data), seed=job.seed, keep=job.keep)
+def _work(initial: Path, task: Path, seed: int, keep: bool) -> FinetuneResult:
+    encoder: InitialEncoder = pickle.loads(initial.read_bytes())
+    if isinstance(encoder, EncoderConfig):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            encoder = Encoder(encoder)
+    return finetune(encoder.to(compute_device()), _read_task(task), seed=seed, keep=keep)

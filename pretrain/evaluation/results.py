@@ -1,15 +1,12 @@
-"""What is kept of fine-tunings: files of results, and the predictions of the best seed."""
+"""What is kept of fine-tuning: files of results, and the predictions of the best seed."""
 
 import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import UserError
-from convbert.models.schema import StrictModel
+from convbert.models.schema import StrictModel, parse
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.recipe import FinetuneConfig
@@ -32,7 +29,7 @@ class StartResults(StrictModel):
     def of(
         cls, start: str, step: int, flops: float, results: Sequence[FinetuneResult]
     ) -> "StartResults":
-        """Summarise the results of the seeds."""
+        """Summarize the results of the seeds."""
         ordered = sorted(results, key=lambda r: r.seed)
         spreads = {
             split: {
@@ -45,6 +42,11 @@ class StartResults(StrictModel):
     def main(self, metric: str) -> Spread:
         """Return the deciding measure on the dev split."""
         return self.spreads["dev"][metric]
+
+    @property
+    def file_name(self) -> str:
+        """The starting point's name in file names."""
+        return self.start.replace(" ", "-")
 
 
 class TaskResults(StrictModel):
@@ -61,7 +63,7 @@ class TaskResults(StrictModel):
     starts: list[StartResults]
 
     def comparable(self, other: "TaskResults") -> bool:
-        """Tell whether both were measured in the same way, on the same rows."""
+        """Return whether both were measured in the same way, on the same rows."""
         same = ("run", "task", "metric", "recipe", "rows")
         return all(getattr(self, key) == getattr(other, key) for key in same)
 
@@ -77,21 +79,20 @@ def write_results(results: TaskResults, data: TaskData, folder: Path) -> TaskRes
     for start in results.starts:
         best = max(start.results, key=lambda result: result.score)
         for split, predictions in best.predictions.items():
-            place = folder / "predictions" / _file_name(start)
-            write_predictions(data, split, predictions, place)
+            write_predictions(data, split, predictions, folder / "predictions" / start.file_name)
     single = folder / "checkpoints"
     single.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         for start in results.starts:
             alone = results.model_copy(update={"starts": [start]})
-            _write(alone, single / f"{_file_name(start)}.json")
+            _write(alone, single / f"{start.file_name}.json")
         together = joined(results, folder)
         _write(together, folder / RESULTS)
     return together
 
 
 def joined(results: TaskResults, folder: Path) -> TaskResults:
-    """Add what else was measured in ``folder`` in the same way; to be called ``locked``."""
+    """Add what else was measured in ``folder`` in the same way; the caller holds ``locked``."""
     found = [read_results(path) for path in sorted((folder / "checkpoints").glob("[!.]*.json"))]
     alike = [results, *(one for one in found if one.comparable(results))]
     starts = {start.start: start for one in alike for start in one.starts}
@@ -100,11 +101,9 @@ def joined(results: TaskResults, folder: Path) -> TaskResults:
 
 
 def read_results(path: Path) -> TaskResults:
-    """Read a file of results; raises ``UserError`` for anything else."""
-    try:
-        return TaskResults.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise UserError(f"{path}: not a file of results; move it away") from error
+    """Read a file of results; raises ``DamagedError`` for anything else."""
+    content = path.read_bytes()
+    return parse(TaskResults, content, path, what="a file of results", remedy="move it away")
 
 
 @contextmanager
@@ -113,10 +112,6 @@ def locked(folder: Path) -> Iterator[None]:
     with open(folder / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _file_name(start: StartResults) -> str:
-    return start.start.replace(" ", "-")
 
 
 def _write(results: TaskResults, path: Path) -> None:

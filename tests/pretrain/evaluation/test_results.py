@@ -9,14 +9,15 @@ import torch
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.config import EncoderConfig
 from convbert.models.encoder import Encoder
-from convbert.pretrain.finetune.kinds import prepare
-from convbert.pretrain.finetune.loop import finetune_prepared
-from convbert.pretrain.finetune.results import (
+from convbert.models.errors import DamagedError
+from convbert.pretrain.evaluation.results import (
     StartResults,
     TaskResults,
     read_results,
     write_results,
 )
+from convbert.pretrain.finetune.kinds import prepare
+from convbert.pretrain.finetune.loop import finetune
 from convbert.pretrain.finetune.task import TaskSpec
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -38,7 +39,7 @@ def test_results_of_a_training_that_diverged_can_be_joined(tmp_path, tokenizer_d
     shape = {"hidden_size": 16, "embedding_size": 16, "num_layers": 1, "num_heads": 2}
     shape |= {"intermediate_size": 16, "max_positions": 16}
     encoder = Encoder(EncoderConfig(vocab_size=tokenizer.vocab_size, **shape))
-    found = finetune_prepared(encoder, data, seed=0)
+    found = finetune(encoder, data, seed=0)
     assert math.isnan(found.train_loss)
     assert math.isfinite(found.score)
     for step in (10, 20):
@@ -52,3 +53,11 @@ def test_results_of_a_training_that_diverged_can_be_joined(tmp_path, tokenizer_d
     assert [start.step for start in joined.starts] == [10, 20]
     assert all(math.isnan(start.results[0].train_loss) for start in joined.starts)
     json.loads((tmp_path / "report" / "results.json").read_bytes(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"run": "r", "task"'])
+def test_a_damaged_file_of_results_is_named_with_the_remedy(tmp_path, content):
+    path = tmp_path / "step-2.json"
+    path.write_text(content)
+    with pytest.raises(DamagedError, match=r"step-2\.json: not a file of results .* move it away"):
+        read_results(path)
