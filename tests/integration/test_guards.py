@@ -10,7 +10,8 @@ from forked import Zygote
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from convbert.pretrain.checkpoints import checkpoint
+from convbert.data_pipeline.digests import file_sha256
+from convbert.pretrain.checkpoints.reader import verify
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.exit_codes import HUNG, TRANSIENT
 from convbert.pretrain.tracking.claim import claim_for_training
@@ -61,7 +62,7 @@ def test_nan_in_a_batch_a_gradient_and_a_checkpoint_is_in_the_file_and_in_mlflow
     fault = {"poison": {"batches": [9], "where": "gradient", "on": 1}}
     zygote.finish(run, uri, "checkpoint.keep_last=3", faults=fault)
     assert "holds values that are not finite" in (run / "output.log").read_text()
-    checkpoint.verify(folder)  # written anew
+    verify(folder)  # written anew
     sync(run)
 
     expected = {
@@ -85,7 +86,7 @@ def spoil(folder: Path) -> None:
     next(t for key, t in named.items() if key.startswith("exp_avg|"))[3] = math.nan
     save_file(named, file)
     record = json.loads(manifest.read_text())
-    record["sha256"][file.name] = checkpoint.sha256(file)
+    record["sha256"][file.name] = file_sha256(file)
     manifest.write_text(json.dumps(record))
 
 
