@@ -6,7 +6,7 @@ import json
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.results import TaskResults
 from convbert.pretrain.run.metric_names import task_measure
-from convbert.pretrain.tracking.metrics_log import NestedRun, now
+from convbert.pretrain.tracking.records import NestedRun, now
 from convbert.pretrain.tracking.tracked_run import DataInput, flatten
 from convbert.pretrain.tracking.tracker import Tracker
 

@@ -13,7 +13,8 @@ from convbert.models.errors import UserError
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve
 from convbert.pretrain.run.directory import RunDirectory
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, CurvePoint, StepRecord, read_records
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.records import CurvePoint, StepRecord
 from convbert.pretrain.tracking.tracked_run import flatten
 
 BINS = 400

@@ -30,7 +30,8 @@ from convbert.pretrain.finetune.task import load_task
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.exit_codes import STOPPED
 from convbert.pretrain.study.design import Design, StudyRun, plan
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, CurvePoint, read_records
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.records import CurvePoint
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from convbert.pretrain.checkpoints.reader import verify
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.exit_codes import HUNG, TRANSIENT
 from convbert.pretrain.tracking.claim import claim_for_training
-from convbert.pretrain.tracking.tracker import sync
+from convbert.pretrain.tracking.stopped_run import sync
 
 pytestmark = pytest.mark.integration
 

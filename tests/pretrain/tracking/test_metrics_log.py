@@ -8,15 +8,8 @@ import tracemalloc
 import pytest
 
 from convbert.models.errors import UserError
-from convbert.pretrain.tracking.metrics_log import (
-    ArtifactRecord,
-    CurvePoint,
-    MetricsLog,
-    StepRecord,
-    encode,
-    read_records,
-    rewind,
-)
+from convbert.pretrain.tracking.metrics_log import MetricsLog, read_records, rewind
+from convbert.pretrain.tracking.records import ArtifactRecord, CurvePoint, StepRecord, encode
 
 
 def write_steps(path, steps, *, loss=1.0, resume_step=None):
