@@ -147,7 +147,7 @@ def test_a_hang_names_the_late_process_and_dumps_all_stacks(zygote: Zygote, tmp_
     fault = {"hang": {"on": 1, "step": 6}}
     started = zygote.start(tmp_path, "guards.hang_seconds=8", faults=fault)
     assert HUNG in started.wait()
-    assert "is late, in phase 'update' of step 5" in started.log.read_text()
+    assert "is late, at 'update' of step 5" in started.log.read_text()
     stacks = [(tmp_path / "hang" / f"rank-0000{rank}.txt").read_text() for rank in (0, 1)]
     assert "time.sleep" in stacks[1] or "faults.py" in stacks[1]
     assert "all_reduce" in stacks[0]
