@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
+from convbert.pretrain.tracking.tracked_run import TrackedRun
 
 _INTERVAL_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -21,15 +22,11 @@ class Spool:
     """
 
     def __init__(self, delivery: Delivery) -> None:
-        """Deliver nothing before ``start``."""
         self._delivery = delivery
         self._closing = threading.Event()
         self._reached = True
         self._delivering = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="mlflow-spool", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     @contextmanager
@@ -38,14 +35,16 @@ class Spool:
         with self._delivering:
             yield self._delivery
 
-    def close(self) -> None:
-        """Wait up to 15 seconds for the last delivery, which includes how the run ended."""
+    def close(self, status: str) -> TrackedRun:
+        """End the run, wait up to 15 seconds for the last delivery and return the run."""
+        self._delivery.run.end(status)
         self._closing.set()
         self._thread.join(_PATIENCE_SECONDS)
         if self._thread.is_alive() or not self._reached or self._delivery.set_aside:
             logger.warning(
                 "MLflow has not received all of this run; `convbert track sync` delivers the rest"
             )
+        return self._delivery.run
 
     def _work(self) -> None:
         pause = 0.0

@@ -97,14 +97,12 @@ class RunTracker(Tracker):
         run_dir: Path,
         log: MetricsLog,
         claim: Claim,
-        run: TrackedRun | None,
         spool: Spool | None,
         sampler: SystemSampler | None,
     ) -> None:
         super().__init__(run_dir)
         self._log = log
         self._claim = claim
-        self._run = run
         self._spool = spool
         self._sampler = sampler
         self._looked = time.monotonic()
@@ -146,14 +144,13 @@ class RunTracker(Tracker):
         self._log.take_inbox()
         self._log.sync()
         self._log.close()
-        if self._run is not None:
-            self._run.end(status)
+        run = None
         if self._spool is not None:
-            self._spool.close()
+            run = self._spool.close(status)
         self._claim.release()
         # A process that filled the inbox since it was emptied found the run still held.
         if inbox(self._run_dir):
-            deliver_if_free(self._run_dir, lambda: self._run)
+            deliver_if_free(self._run_dir, lambda: run)
 
 
 class EvaluationTracker(Tracker):
@@ -207,7 +204,7 @@ def open_tracker(
         return Tracker(run_dir)
     claim = claim or claim_for_training(run_dir)
     try:
-        run, spool = None, None
+        delivery = None
         uri = resolve_uri(run_dir, tracking_uri)
         if uri != OFF:
             described = RunState(
@@ -219,15 +216,14 @@ def open_tracker(
                 inputs=list(inputs),
             )
             run = TrackedRun.open(run_dir, described)
-            spool = Spool(Delivery(run_dir, run, rewound=resume_step is not None))
+            delivery = Delivery(run_dir, run, rewound=resume_step is not None)
         log = MetricsLog(run_dir / FILE_NAME, resume_step=resume_step)
     except Exception:
         claim.release()
         raise
-    if spool is not None:
-        spool.start()
+    spool = None if delivery is None else Spool(delivery)
     sampler = None if sample_seconds is None else SystemSampler(sample_seconds, run_dir)
-    return RunTracker(run_dir, log, claim, run, spool, sampler)
+    return RunTracker(run_dir, log, claim, spool, sampler)
 
 
 def add_to_run(

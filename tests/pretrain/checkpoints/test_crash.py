@@ -54,7 +54,7 @@ def save(root: Path, step: int) -> None:
 
 
 def dies_at(line: int, work: Callable[[], None]) -> bool:
-    """Do the work in a child that kills itself before the given line; say whether it got there."""
+    """Do the work in a child that kills itself before ``line``; return whether it got there."""
     pid = os.fork()
     if pid == 0:
         left = [line]

@@ -1,4 +1,4 @@
-"""Who may write to a run directory: trainings exclude each other, deliveries make way for them."""
+"""Who may write to a run directory: one training process, for which deliveries make way."""
 
 import logging
 import threading

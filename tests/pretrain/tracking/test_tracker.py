@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.system_metrics.metrics import gpu_monitor
 
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, TransientError, UserError
 from convbert.pretrain.tracking.metrics_log import inbox, read_records
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.records import NestedRun, StepRecord, SystemRecord
@@ -222,7 +222,7 @@ def test_a_dead_server_costs_nothing_and_sync_delivers_later(
     tracker.close("FINISHED")
     assert slowest < 0.5
     assert time.monotonic() - began < 20
-    with pytest.raises(UserError, match="could not deliver"):
+    with pytest.raises(TransientError, match="could not deliver"):
         sync(run_dir)
 
     assert sync(run_dir, store) == 600  # loss, rate and flops of 200 steps
@@ -309,7 +309,7 @@ def test_off_keeps_the_file_and_touches_no_mlflow(tmp_path, start, log_steps):
     tracker.close("FINISHED")
     assert [r.step for r in read_records(run_dir / "metrics.jsonl")] == [1]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
-    with pytest.raises(UserError, match="with MLflow tracking"):
+    with pytest.raises(AbsentError, match="with MLflow tracking"):
         sync(run_dir)
 
 
