@@ -14,7 +14,8 @@ from convbert.cluster.records import JobRecords
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import UserError
 from convbert.pretrain.run import metric_names
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, StepRecord, decode
+from convbert.pretrain.tracking.metrics_log import FILE_NAME
+from convbert.pretrain.tracking.records import StepRecord, decode
 
 _TAIL_BYTES = 1 << 16
 _ENDED = {

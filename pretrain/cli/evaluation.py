@@ -243,6 +243,6 @@ def track_sync(
     uri: Annotated[str | None, typer.Option(help="Tracking server; default the run's.")] = None,
 ) -> None:
     """Deliver what an unreachable server missed; repeating it sends nothing twice."""
-    from convbert.pretrain.tracking.tracker import sync
+    from convbert.pretrain.tracking.stopped_run import sync
 
     typer.echo(f"{sync(run, uri)} metrics delivered")

@@ -12,7 +12,7 @@ from convbert.pretrain.report.curve import draw_curve
 from convbert.pretrain.report.page import write_report
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.run.metric_names import task_measure
-from convbert.pretrain.tracking.metrics_log import NestedRun, now
+from convbert.pretrain.tracking.records import NestedRun, now
 from convbert.pretrain.tracking.tracked_run import DataInput, flatten
 from convbert.pretrain.tracking.tracker import Tracker
 

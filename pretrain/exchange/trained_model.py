@@ -4,8 +4,7 @@ from convbert.data_pipeline.shards.sources import Corpus
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel, build_model
-from convbert.pretrain.checkpoints import checkpoint
-from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
+from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good
 from convbert.pretrain.exchange.averaging import averaged
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
@@ -21,7 +20,7 @@ def open_checkpoint(run: RunDirectory, step: int | None) -> CheckpointReader:
         raise UserError(f"{run.checkpoints}: no checkpoint of step {step}; present: {known}")
     if step is not None:
         return CheckpointReader(checkpoint_directory(run.checkpoints, step))
-    reader = checkpoint.latest_good(run.checkpoints)
+    reader = latest_good(run.checkpoints)
     if reader is None:
         raise UserError(f"{run.checkpoints}: no usable checkpoint; train the run first")
     return reader

@@ -11,7 +11,8 @@ from convbert.models.schema import parse, read_mapping
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve
 from convbert.pretrain.run.directory import RunDirectory
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, CurvePoint, StepRecord, read_records
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.records import CurvePoint, StepRecord
 from convbert.pretrain.tracking.tracked_run import flatten
 
 BINS = 400

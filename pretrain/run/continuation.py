@@ -24,7 +24,7 @@ from convbert.pretrain.settings.run import RunConfig
 _DECIDE_UPDATES = ("steps:", "schedule.", "phases", "optimizer.learning_rate:")
 
 
-def require_same_past(file: Path, old: RunConfig, new: RunConfig, checkpoints: Path) -> None:
+def require_same_past(file: Path | str, old: RunConfig, new: RunConfig, checkpoints: Path) -> None:
     """Raise ``UserError`` unless ``new`` leaves all updates up to the newest checkpoint alike.
 
     ``file`` is where ``old`` was read.

@@ -19,7 +19,8 @@ from convbert.pretrain.report.runs import ReportCurve, read_run
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.study.design import Design, StudyRun
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, StepRecord, read_records
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.records import StepRecord
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from convbert.pretrain.finetune.task import load_task
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.study.design import Design, StudyRun, plan_runs
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, CurvePoint, read_records
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.records import CurvePoint
 
 
 @dataclass(frozen=True)

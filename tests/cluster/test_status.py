@@ -11,7 +11,7 @@ from convbert.cluster import scheduler
 from convbert.cluster.records import Attempt, JobRecords
 from convbert.cluster.scheduler import Job, parse_duration
 from convbert.cluster.status import overview, run_status
-from convbert.pretrain.tracking.metrics_log import CurvePoint, StepRecord, encode
+from convbert.pretrain.tracking.records import CurvePoint, StepRecord, encode
 
 
 @pytest.fixture

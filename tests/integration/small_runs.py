@@ -5,7 +5,7 @@ from convbert.pretrain.report.page import write_report
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.settings.recipes import resolve
-from convbert.pretrain.tracking.metrics_log import NestedRun, now
+from convbert.pretrain.tracking.records import NestedRun, now
 from convbert.pretrain.tracking.tracked_run import DataInput
 from convbert.pretrain.tracking.tracker import open_tracker
 

@@ -7,7 +7,8 @@ import pytest
 from convbert.pretrain.evaluation.publishing import publish_curve
 from convbert.pretrain.report.curve import BLUE, VERMILION, draw_curve
 from convbert.pretrain.run.curve import Curve, Point, Spread
-from convbert.pretrain.tracking.metrics_log import ArtifactRecord, CurvePoint, read_records
+from convbert.pretrain.tracking.metrics_log import read_records
+from convbert.pretrain.tracking.records import ArtifactRecord, CurvePoint
 from convbert.pretrain.tracking.tracker import open_tracker
 
 

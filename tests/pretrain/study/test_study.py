@@ -26,7 +26,8 @@ from convbert.pretrain.study.page import render
 from convbert.pretrain.study.processes import Commands
 from convbert.pretrain.study.results import Variant, collect, difference
 from convbert.pretrain.study.steps import data_steps, run_steps, write_sweep
-from convbert.pretrain.tracking.metrics_log import CurvePoint, MetricsLog, StepRecord
+from convbert.pretrain.tracking.metrics_log import MetricsLog
+from convbert.pretrain.tracking.records import CurvePoint, StepRecord
 
 
 def test_runs_of_the_shipped_study_use_the_same_flops():
