@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from convbert.cluster import scheduler
-from convbert.cluster.local import daemons
-from convbert.cluster.local.configuration import LocalCluster
 from convbert.cluster.records import Attempt, JobRecords
+from tests.slurm_local import daemons
+from tests.slurm_local.configuration import LocalCluster
 
 SETTINGS = [
     "precision=fp32",

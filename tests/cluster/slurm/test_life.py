@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from convbert.cluster.local import daemons
 from convbert.cluster.records import JobRecords
+from tests.slurm_local import daemons
 
 from .conftest import Slurm, attempts, last_step, log
 
@@ -47,7 +47,7 @@ def test_survives_node_failure_preemption_and_time_limit(slurm: Slurm, tmp_path:
     records = JobRecords(run)
     job = slurm.submit(run, *settings, "--nodes", "2", "--time", "20:00", "--retries", "3")
 
-    slurm.wait("a checkpoint", lambda: records.last_step() > 0, run, job)
+    slurm.wait("a checkpoint", lambda: records.run.last_step() > 0, run, job)
     assert attempts(run)[0].nodes == ["node0", "node1"]
     daemons.kill_node(slurm.cluster.state, "node1")
     slurm.wait("the second attempt", lambda: len(attempts(run)) == 2, run, job)

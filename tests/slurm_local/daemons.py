@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from convbert.cluster.local.configuration import LocalCluster
 from convbert.models.errors import UserError
+from tests.slurm_local.configuration import LocalCluster
 
 PACKAGES = "slurmctld slurmd slurm-client munge"
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
