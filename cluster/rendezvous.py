@@ -1,7 +1,7 @@
-"""Where the processes of a job meet: SLURM's variables in, torch's variables out.
+"""The rendezvous of a job's processes: SLURM's variables in, torch's variables out.
 
-Needs neither scontrol nor a resolvable host name. Process 0 opens a socket on a port the system
-picks and writes its address to a file that the others wait for; the socket stays open and is
+It needs neither scontrol nor a resolvable host name. Process 0 opens a socket on a port that the
+system picks and writes its address to a file that the others wait for. The socket stays open and is
 handed to torch, so no other job on the node can take the port in between.
 """
 
@@ -22,9 +22,9 @@ _A_DAY = 86_400.0
 
 
 def environment(folder: Path, patience: float = SECONDS) -> dict[str, str]:
-    """Return the variables that torch and DeepSpeed read, after meeting the other processes.
+    """Return the variables that torch and DeepSpeed read, once process 0's address is known.
 
-    Raises ``TimeoutError`` if process 0 does not come within ``patience`` seconds.
+    Raises ``TimeoutError`` if process 0 does not publish it within ``patience`` seconds.
     """
     rank = int(os.environ["SLURM_PROCID"])
     found = {
@@ -44,7 +44,7 @@ def environment(folder: Path, patience: float = SECONDS) -> dict[str, str]:
 
 
 def publish(file: Path) -> tuple[str, int, int]:
-    """Open a socket, write ``ADDRESS PORT`` to ``file``, return both and the socket's number."""
+    """Open a socket, write ``ADDRESS PORT`` to ``file``; return both and the file descriptor."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.bind(("", 0))
     listener.listen(1024)
@@ -60,9 +60,9 @@ def publish(file: Path) -> tuple[str, int, int]:
 
 
 def await_address(file: Path, patience: float) -> tuple[str, int]:
-    """Wait for process 0's file; raises ``TimeoutError`` where it does not come."""
+    """Wait ``patience`` seconds for process 0's file; raise ``TimeoutError`` if it is missing."""
     deadline = time.monotonic() + patience
-    pause = 0.5  # not at once: a shared file system may remember for long that it was not there
+    pause = 0.5  # first, because NFS caches for long that a file was not there
     while time.monotonic() < deadline:
         time.sleep(pause)
         try:

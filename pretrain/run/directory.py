@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps
 from convbert.pretrain.run.continuation import require_same_past
 from convbert.pretrain.settings.recipes import dump, load
 from convbert.pretrain.settings.run import RunConfig
@@ -71,10 +72,18 @@ class RunDirectory:
             file.write((json.dumps(described, indent=1) + "\n").encode())
 
     def open(self) -> RunConfig:
-        """Read the configuration of an existing run; raises ``UserError`` if there is none."""
+        """Read the configuration of an existing run; raises ``AbsentError`` if there is none."""
         if not self.config_file.is_file():
-            raise UserError(f"{self.path}: not a run directory (no config.yaml in it)")
+            raise AbsentError(f"{self.path}: not a run directory (no config.yaml in it)")
         return load(self.config_file)
+
+    def last_step(self) -> int:
+        """Return the newest checkpoint's step, 0 without one."""
+        return max(checkpoint_steps(self.checkpoints), default=0)
+
+    def finished(self) -> bool:
+        """Return whether there is a checkpoint of the configuration's last update."""
+        return self.config_file.is_file() and self.open().steps == self.last_step()
 
 
 def _version(package: str) -> str | None:

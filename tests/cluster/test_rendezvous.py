@@ -11,7 +11,7 @@ from convbert.cluster import rendezvous
 
 PROGRAM = """
 import torch.distributed as dist, torch
-from convbert.cluster.rendezvous import host_store
+from convbert.pretrain.run.store import host_store
 store = host_store()
 dist.init_process_group("gloo")
 total = torch.tensor([dist.get_rank() + int(__import__("os").environ["SLURM_JOB_ID"])])
@@ -31,7 +31,7 @@ def start(folder: Path, job: int, rank: int) -> "subprocess.Popen[str]":
         "SLURM_NTASKS": "2",
         "SLURM_LOCALID": "0",
         "SLURM_JOB_NODELIST": "no-such-node[1-2]",
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}",
         "OMP_NUM_THREADS": "1",
     }
     return subprocess.Popen(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from convbert.cluster.preflight.report import NodeReport
+from convbert.cluster.preflight.node_report import NodeReport
 from convbert.cluster.records import JobRecords
 from convbert.cluster.render import JobOptions, render_pretraining
 from convbert.cluster.site import load_site

@@ -18,7 +18,8 @@ from convbert.pretrain.tracking.metrics_log import CurvePoint, StepRecord, encod
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     (folder / "checkpoints" / "step-00000040").mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"steps": 100}))
+    settings = {"steps": 100, "schedule": {"warmup_steps": 1}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     values = {"loss/total": 9.5, "tokens": 2e6, "speed/step_seconds": 2.0}
     lines = encode(StepRecord(50, 1.0, 1.0, values)) + encode(CurvePoint("x", 1.0, 1.0, 0.5))
     (folder / "metrics.jsonl").write_bytes(lines + b'{"step": 51, "val')
