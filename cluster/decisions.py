@@ -25,6 +25,13 @@ FAILURES: tuple[Outcome, ...] = (
     "interrupted",
     "lost",
 )
+_OUTCOMES: dict[int, Outcome] = {
+    STOPPED: "saved",
+    USER_ERROR: "refused",
+    HUNG: "hung",
+    BAD_NODE: "bad node",
+    UNCHECKED: "unchecked",
+}
 REPEATED_OOM = 2
 """Failures by lack of memory without a checkpoint in between, after which more cannot help."""
 
@@ -55,18 +62,11 @@ def classify(code: int, log: str, *, cancelled: bool, stopping: bool) -> Outcome
         return "stopped"
     if cancelled:
         return "cancelled"
-    if code == STOPPED:
-        return "saved"
-    if code == USER_ERROR:
-        return "refused"
-    if TRANSIENT in (code, _first_status(log)):
+    # Of several processes the one that failed first decides, unless all were asked to end.
+    if code not in (STOPPED, USER_ERROR) and TRANSIENT in (code, _first_status(log)):
         return "interrupted"
-    if code == HUNG:
-        return "hung"
-    if code == BAD_NODE:
-        return "bad node"
-    if code == UNCHECKED:
-        return "unchecked"
+    if code in _OUTCOMES:
+        return _OUTCOMES[code]
     return "out of memory" if _OUT_OF_MEMORY.search(log) else "crashed"
 
 

@@ -155,12 +155,10 @@ class JobRecords:
     def _append(self, name: str, entry: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps(entry).encode() + b"\n"
-        descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, line)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with (self.folder / name).open("ab") as file:
+            file.write(line)  # in one call of the system: several processes may append
+            file.flush()
+            os.fsync(file.fileno())
 
     def _lines(self, name: str) -> Iterator[dict[str, Any]]:
         path = self.folder / name

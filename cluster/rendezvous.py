@@ -5,18 +5,18 @@ system picks and writes its address to a file that the others wait for. The sock
 handed to torch, so no other job on the node can take the port in between.
 """
 
-import fcntl
 import os
 import socket
-import struct
 import time
 from pathlib import Path
 
+import psutil
+
 from convbert.cluster.hostlist import expand
+from convbert.models.errors import AbsentError
 from convbert.pretrain.run.store import STORE
 
 SECONDS = 300.0
-_INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR
 _ANY_PORT = 9
 _A_DAY = 86_400.0
 
@@ -76,11 +76,16 @@ def await_address(file: Path, patience: float) -> tuple[str, int]:
 def own_address() -> str:
     """Return the address of this node that its peers can reach."""
     interface = os.environ.get("GLOO_SOCKET_IFNAME")
+    if interface:
+        found = psutil.net_if_addrs().get(interface, [])
+        addresses = [a.address for a in found if a.family == socket.AF_INET]
+        if not addresses:
+            raise AbsentError(
+                f"GLOO_SOCKET_IFNAME={interface}: {socket.gethostname()} has no IPv4 address "
+                "there; correct network.interface in the site profile"
+            )
+        return addresses[0]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        if interface:
-            request = struct.pack("256s", interface.encode()[:15])
-            answer = fcntl.ioctl(probe.fileno(), _INTERFACE_ADDRESS, request)
-            return socket.inet_ntoa(answer[20:24])
         peers = expand(os.environ.get("SLURM_JOB_NODELIST", ""))
         try:
             # Nothing is sent: this asks the routing table which address faces the last peer.

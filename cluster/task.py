@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from convbert.cluster import rendezvous
+from convbert.models.errors import UserError
 
 
 def main(arguments: list[str]) -> None:
@@ -20,7 +21,7 @@ def main(arguments: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
     try:
         os.environ.update(rendezvous.environment(Path(os.environ["RUN_DIR"]) / "slurm"))
-    except TimeoutError as error:
+    except (TimeoutError, UserError) as error:
         raise SystemExit(str(error)) from None
     os.execv(sys.executable, [sys.executable, "-m", *arguments])
 

@@ -18,6 +18,7 @@ from convbert.cluster import rendezvous
 from convbert.cluster.preflight.node import examine
 from convbert.cluster.preflight.node_report import report_folder
 from convbert.cluster.site import PreflightLimits
+from convbert.models.errors import UserError
 from convbert.pretrain.run.exit_codes import FAILED
 
 
@@ -47,7 +48,7 @@ def main(limits: PreflightLimits, gpus: int) -> None:
     try:
         os.environ.update(rendezvous.environment(run_dir / "slurm", limits.patience))
         measured = together.measure(local, limits.patience)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, UserError) as error:
         _end(timer)
         write(waited=time.monotonic() - begun)
         print(f"preflight: {report.node}: {str(error).splitlines()[0]}", flush=True)

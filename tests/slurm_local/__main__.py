@@ -56,7 +56,7 @@ def status(state: State = DEFAULT_STATE) -> None:
 
 @app.command("kill-node")
 def kill_node(name: Name, state: State = DEFAULT_STATE) -> None:
-    """Let a node die at once, as by a power failure."""
+    """End a node at once, as a power failure does."""
     daemons.kill_node(state.resolve(), name)
 
 
