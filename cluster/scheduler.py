@@ -99,27 +99,28 @@ def _queued(ids: list[str]) -> dict[str, Job]:
 
 def _ended(ids: list[str]) -> dict[str, Job]:
     """Return the jobs that accounting knows, none on a cluster without accounting."""
-    try:
-        done = call("sacct", "-n", "-P", "-X", "-j", ",".join(ids), "-o", "JobID,State,NodeList")
-    except AbsentError:
-        return {}
-    if done.returncode:
-        return {}
+    lines = _answer("sacct", "-n", "-P", "-X", "-j", ",".join(ids), "-o", "JobID,State,NodeList")
     found = {}
-    for line in done.stdout.splitlines():
+    for line in lines.splitlines():
         name, state, nodes = line.split("|")
         found[name] = Job(name, state.split()[0], nodes=nodes)  # "CANCELLED by 1000"
     return {k: v for k, v in found.items() if k in ids}
 
 
 def partition_nodes() -> set[str] | None:
-    """Return the nodes of this job's partition, None where sinfo is missing or fails."""
+    """Return the nodes of this job's partition, None where sinfo does not answer."""
     partition = os.environ.get("SLURM_JOB_PARTITION", "")
+    shown = _answer("sinfo", "--noheader", "--Node", f"--partition={partition}", "--format=%N")
+    return set(shown.split()) or None
+
+
+def _answer(*command: str) -> str:
+    """Return the output of a command that a site may lack, nothing where it is absent or fails."""
     try:
-        done = call("sinfo", "--noheader", "--Node", f"--partition={partition}", "--format=%N")
+        done = call(*command)
     except AbsentError:
-        return None
-    return set(done.stdout.split()) if done.returncode == 0 else None
+        return ""
+    return "" if done.returncode else done.stdout
 
 
 def parse_duration(text: str) -> float | None:

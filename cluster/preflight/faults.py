@@ -50,8 +50,8 @@ def cut_off(
     """Return whether the check was ended from outside, so that no silent node is to blame.
 
     A step that is cancelled, preempted or not started leaves no report, and srun's status is the
-    same as after many other ends. Only what fit nodes leave counts: the end of the check, or a
-    report that they waited for the others in vain.
+    same as after many other ends. Only the reports of fit nodes count, which say that they finished
+    the check or gave the others up.
     """
     if any(r.clock is not None for r in reports):
         return False
@@ -68,7 +68,7 @@ def _silent(reports: Sequence[NodeReport], expected: Sequence[str]) -> list[str]
 
 
 def shared_faults(reports: Sequence[NodeReport], limits: PreflightLimits) -> list[str]:
-    """Return the faults of the disk that all nodes share, which another node would not mend."""
+    """Return the faults of the disk that all nodes share, which no other node would avoid."""
     found = (r.shared_gib for r in reports if r.shared_gib)
     return _full(min(found, key=lambda free: min(free.values()), default={}), limits)
 

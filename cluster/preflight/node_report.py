@@ -1,4 +1,4 @@
-"""The measurements of one node, and the files in which the nodes leave them."""
+"""The measurements of one node, and the files into which the nodes write them."""
 
 import os
 from pathlib import Path
@@ -52,7 +52,7 @@ def report_folder(run_dir: Path) -> Path:
 
 
 def read_reports(folder: Path) -> list[NodeReport]:
-    """Read the reports that nodes left; a damaged one counts as missing."""
+    """Read the reports of all nodes; a damaged one counts as missing."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:

@@ -1,10 +1,9 @@
 """``python -m convbert.cluster.preflight.probe LIMITS GPUS``: one process of the check.
 
-It runs as a step of the job, one process per GPU. Each node's report lies in
-``RUN_DIR/slurm/preflight`` before the nodes look for each other, so a node that does not come is
-known by name. A node that waits for the others in vain writes that into its report: so a node that
-does not answer differs from a check that was ended from outside. The process ends itself when its
-time is up.
+It runs as a step of the job, one process per GPU. Each node writes its report into
+``RUN_DIR/slurm/preflight`` before the nodes connect, so a missing node is known by name. A node
+that gives the others up writes that into its report: this distinguishes a node that does not answer
+from a check that was ended from outside. The process ends itself when its time is up.
 """
 
 import os

@@ -75,7 +75,6 @@ def _links(message: Tensor, per_node: int, device: torch.device) -> float:
         if rank % per_node == 0:
             target = (node + shift) % nodes * per_node
             source = (node - shift) % nodes * per_node
-
             both = [dist.P2POp(dist.isend, message, target), dist.P2POp(dist.irecv, other, source)]
 
             def exchange(both: list[dist.P2POp] = both) -> None:

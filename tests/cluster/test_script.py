@@ -158,6 +158,16 @@ def test_of_fewer_nodes_as_many_train_as_can_share_the_batch(
     assert "convbert: of 2 nodes 1 can train" in log
 
 
+def test_damaged_configuration_ends_the_job_with_one_line(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("steps: [")
+    log = run_script(run, "exit 1")
+    assert log.count("\n") == 1
+    assert log.startswith(f"convbert: {run}/config.yaml: not valid YAML")
+    assert not (run / "scontrol").exists()
+
+
 def test_preemption_during_preflight_counts_as_one(tmp_path: Path) -> None:
     run = tmp_path / "run"
     log = run_script(run, "kill -USR1 $PPID", f"cat >&2 <<'E'\n{PREEMPTED}E", "exit 143")

@@ -131,6 +131,12 @@ def test_options_refuse_what_cannot_work(bad: dict[str, object]) -> None:
         JobOptions.model_validate(bad)
 
 
+def test_bad_option_is_named_with_its_command() -> None:
+    expected = r"^convbert submit: time: .*\(got 'soon'\); see `convbert submit --help`$"
+    with pytest.raises(UserError, match=expected):
+        JobOptions.of("convbert submit", {"recipe": "tiny", "time": "soon"})
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [
