@@ -12,7 +12,7 @@ from rich.table import Table
 from convbert.cluster import scheduler
 from convbert.cluster.records import JobRecords
 from convbert.cluster.scheduler import Job
-from convbert.models.errors import AbsentError, TransientError
+from convbert.models.errors import AbsentError, TransientError, UserError
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, StepRecord, decode
 
@@ -60,7 +60,10 @@ def overview(run_dirs: Sequence[Path]) -> Table:
     for column in ("checkpoint", "MLflow"):
         table.add_column(column, overflow="fold")
     for run_dir in run_dirs:
-        table.add_row(*_row(run_status(run_dir, submitted[run_dir], jobs)))
+        try:
+            table.add_row(*_row(run_status(run_dir, submitted[run_dir], jobs)))
+        except UserError as error:  # the other runs are shown all the same
+            table.add_row(str(run_dir), f"unreadable: {error}")
     return table
 
 

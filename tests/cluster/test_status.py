@@ -73,6 +73,16 @@ def test_without_slurm_the_table_says_so(run: Path, monkeypatch: pytest.MonkeyPa
     assert "squeue: not found" in str(overview([run]).caption)
 
 
+def test_unreadable_run_does_not_hide_the_others(run: Path) -> None:
+    broken = run.parent / "broken"
+    broken.mkdir()
+    (broken / "config.yaml").write_text("stepps: 100")
+    states = list(overview([broken, run]).columns[1].cells)
+    assert states[0].startswith("unreadable: ")
+    assert "stepps: unknown key" in states[0]
+    assert states[1] == "crashed (n1)"
+
+
 def program(folder: Path, name: str, output: str, code: int = 0) -> None:
     path = folder / name
     path.write_text(f"#!/bin/sh\ncat <<'E'\n{output}\nE\nexit {code}\n")
