@@ -56,7 +56,8 @@ def test_survives_node_failure_preemption_and_time_limit(slurm: Slurm, tmp_path:
     assert second.nodes == ["node0", "node2"]
     assert second.step == lost.step + steps // 10 or second.step > 0
 
-    slurm.wait("it goes on", lambda: last_step(run) > second.step + 2, run, job)
+    # Of the steps of this attempt: the file still holds those that the lost one made in vain.
+    slurm.wait("it goes on", lambda: last_step(run, second.begun) > second.step + 2, run, job)
     options = ["-p", "urgent", "-N2", "-c4", "--output=/dev/null", "--wrap", "sleep 1"]
     urgent = slurm.run("sbatch", "--parsable", *options)
     slurm.wait("the third attempt", lambda: len(attempts(run)) == 3, run, job)
@@ -65,7 +66,7 @@ def test_survives_node_failure_preemption_and_time_limit(slurm: Slurm, tmp_path:
     assert third.step == preempted.end_step > second.step
     assert slurm.state(urgent.strip()) == "COMPLETED"
 
-    slurm.wait("it goes on", lambda: last_step(run) > third.step + 2, run, job)
+    slurm.wait("it goes on", lambda: last_step(run, third.begun) > third.step + 2, run, job)
     minutes = int(slurm.job(job)["RunTime"].split(":")[1]) + 2
     slurm.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
     slurm.wait("the fourth attempt", lambda: len(attempts(run)) == 4, run, job)
