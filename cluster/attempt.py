@@ -43,7 +43,7 @@ MARK = "convbert: attempt "
 def begin(records: JobRecords, given: argparse.Namespace) -> int:
     """Record the attempt, unless the run is complete or has failed too often."""
     step = records.run.last_step()
-    if records.run.finished():
+    if records.finished():
         _say(f"convbert: finished at step {step}; nothing left to do")
         return NOTHING_LEFT
     job, restart = identity()

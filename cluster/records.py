@@ -95,6 +95,10 @@ class JobRecords:
         self.run = RunDirectory(run_dir)
         self.folder = run_dir / "slurm"
 
+    def finished(self) -> bool:
+        """Return whether the run has a configuration and its last update is in a checkpoint."""
+        return self.run.config_file.is_file() and self.run.finished(self.run.open())
+
     def submitted(self, job: str, kind: str, log: Path) -> None:
         """Record a queued job and the place of its log."""
         place = os.path.relpath(log, self.run.path)

@@ -97,7 +97,7 @@ def _state(records: JobRecords, job: Job | None) -> str:
     if job is not None and job.active:
         waits = job.reason if job.state == "PENDING" and job.reason != "None" else job.nodes
         return f"{job.state.lower()} ({waits})" if waits else job.state.lower()
-    if records.run.finished():
+    if records.finished():
         return "finished"
     attempts = records.attempts()
     if not attempts:

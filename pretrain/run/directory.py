@@ -10,7 +10,7 @@ from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import AbsentError
-from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.continuation import require_same_past
 from convbert.pretrain.settings.recipes import dump, load
 from convbert.pretrain.settings.run import RunConfig
@@ -71,19 +71,19 @@ class RunDirectory:
             described = {"recipe": recipe, **environment()}
             file.write((json.dumps(described, indent=1) + "\n").encode())
 
-    def open(self) -> RunConfig:
-        """Read the configuration of an existing run; raises ``AbsentError`` if there is none."""
-        if not self.config_file.is_file():
-            raise AbsentError(f"{self.path}: not a run directory (no config.yaml in it)")
-        return load(self.config_file)
+    def finished(self, config: RunConfig) -> bool:
+        """Return whether the last update of ``config`` is in a checkpoint."""
+        return checkpoint_directory(self.checkpoints, config.steps).is_dir()
 
     def last_step(self) -> int:
         """Return the newest checkpoint's step, 0 without one."""
         return max(checkpoint_steps(self.checkpoints), default=0)
 
-    def finished(self) -> bool:
-        """Return whether there is a checkpoint of the configuration's last update."""
-        return self.config_file.is_file() and self.open().steps == self.last_step()
+    def open(self) -> RunConfig:
+        """Read the configuration of an existing run; raises ``AbsentError`` if there is none."""
+        if not self.config_file.is_file():
+            raise AbsentError(f"{self.path}: not a run directory (no config.yaml in it)")
+        return load(self.config_file)
 
 
 def _version(package: str) -> str | None:
