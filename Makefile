@@ -56,10 +56,10 @@ slurm-packages:
 
 # The same for trying things: a cluster of three nodes that runs until `make slurm-local-stop`.
 slurm-local: install slurm-packages
-	$(BIN)/python -m convbert.cluster.local start
+	$(BIN)/python -m tests.slurm_local start
 
 slurm-local-stop: install
-	$(BIN)/python -m convbert.cluster.local stop
+	$(BIN)/python -m tests.slurm_local stop
 
 # Real Chromium against the real MLflow UI and the report; Debian's package, installed on first use.
 test-browser: install browser-packages

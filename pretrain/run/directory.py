@@ -5,7 +5,7 @@ from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import AbsentError
-from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.continuation import require_same_past
 from convbert.pretrain.run.environment import environment
 from convbert.pretrain.settings.recipes import dump, load
@@ -69,8 +69,12 @@ class RunDirectory:
         """Return whether the last update of ``config`` is in a checkpoint."""
         return checkpoint_directory(self.checkpoints, config.steps).is_dir()
 
+    def last_step(self) -> int:
+        """Return the newest checkpoint's step, 0 without one."""
+        return max(checkpoint_steps(self.checkpoints), default=0)
+
     def open(self) -> RunConfig:
-        """Read the configuration of an existing run; raises ``UserError`` if there is none."""
+        """Read the configuration of an existing run; raises ``AbsentError`` if there is none."""
         if not self.config_file.is_file():
             raise AbsentError(f"{self.path}: not a run directory (no config.yaml in it)")
         return load(self.config_file)

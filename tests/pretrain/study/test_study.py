@@ -56,7 +56,7 @@ def test_half_the_budget_is_half_the_updates_and_a_sweep_names_every_run(tmp_pat
     whole = {r.name: r for r in plan_runs(shipped)}
     for run in plan_runs(design):
         assert run.steps == pytest.approx(whole[run.name].steps / 2, abs=1)
-    from convbert.pretrain.jobs import read_sweep
+    from convbert.cluster.sweep import read_sweep
 
     sweep = read_sweep(write_sweep(design, tmp_path))
     assert list(sweep) == [r.name for r in plan_runs(design)]

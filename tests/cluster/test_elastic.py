@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from convbert.cluster.division import largest_share
+from convbert.cluster.elastic import usable_nodes
 from convbert.cluster.render import JobOptions
 from convbert.cluster.site import load_site
 from convbert.cluster.submit import submit_pretraining
@@ -38,12 +38,12 @@ def test_every_phase_can_be_shared(
     tmp_path: Path, settings: dict[str, Any], least: int, count: int
 ) -> None:
     run = configured(tmp_path, settings)
-    assert largest_share(run, NODES, least=least, most=4, per_node=2) == NODES[:count]
+    assert usable_nodes(run, NODES, least=least, most=4, per_node=2) == NODES[:count]
 
 
 def test_smallest_number_of_nodes_must_be_one_that_can_train(tmp_path: Path) -> None:
     run = configured(tmp_path, {"global_batch": 32})
     local = load_site("local")
     with pytest.raises(UserError, match=r"--min-nodes 3: global_batch=32 cannot be divided over 3"):
-        submit_pretraining(run, local, JobOptions(nodes=4, min_nodes=3), dry_run=True)
-    submit_pretraining(run, local, JobOptions(nodes=4, min_nodes=2), dry_run=True)
+        submit_pretraining(run, local, JobOptions(nodes=4, min_nodes=3, dry_run=True))
+    submit_pretraining(run, local, JobOptions(nodes=4, min_nodes=2, dry_run=True))

@@ -1,4 +1,4 @@
-"""``python -m convbert.cluster.local start|stop|status|kill-node|start-node``."""
+"""``python -m tests.slurm_local start|stop|status|kill-node|start-node``."""
 
 import os
 import subprocess
@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from convbert.cluster.local import daemons
-from convbert.cluster.local.configuration import LocalCluster
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, UserError
+from convbert.pretrain.run.exit_codes import USER_ERROR
+from tests.slurm_local import daemons
+from tests.slurm_local.configuration import LocalCluster
 
 DEFAULT_STATE = Path(tempfile.gettempdir()) / f"convbert-slurm-{os.getuid()}"
 _SIZE_FILE = "cluster.json"
@@ -55,7 +56,7 @@ def status(state: State = DEFAULT_STATE) -> None:
 
 @app.command("kill-node")
 def kill_node(name: Name, state: State = DEFAULT_STATE) -> None:
-    """Let a node die at once, as by a power failure."""
+    """End a node at once, as a power failure does."""
     daemons.kill_node(state.resolve(), name)
 
 
@@ -64,7 +65,7 @@ def start_node(name: Name, state: State = DEFAULT_STATE) -> None:
     """Bring a node back."""
     file = state.resolve() / _SIZE_FILE
     if not file.is_file():
-        raise UserError(f"{state}: no cluster was started there")
+        raise AbsentError(f"{state}: no cluster was started there")
     daemons.start_node(LocalCluster.model_validate_json(file.read_text()), name)
 
 
@@ -73,4 +74,4 @@ if __name__ == "__main__":
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(USER_ERROR)

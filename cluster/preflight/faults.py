@@ -1,60 +1,18 @@
-"""What preflight measures on a node, and what follows from the reports of all nodes."""
+"""The faults that follow from the reports of all nodes, each with the node that has it."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from convbert.cluster.preflight.node_report import NodeReport
 from convbert.cluster.site import PreflightLimits
-from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.schema import StrictModel
 
 _OUTSIDE = "cancelled, preempted or not started"
 
 
-class Gpu(StrictModel):
-    """One GPU as nvidia-smi describes it."""
-
-    name: str
-    driver: str
-    celsius: float
-    uncorrected_errors: int = Field(description="ECC errors since the last reset")
-
-
-class NodeReport(BaseModel):
-    """Measurements of one node; None where there was nothing to measure."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    node: str
-    wanted_gpus: int
-    gpus: list[Gpu] = []
-    versions: dict[str, str] = {}
-    shared_gib: dict[str, float] = Field({}, description="free in the run directory")
-    disk_gib: dict[str, float] = Field({}, description="free on disks of the node's own")
-    shm_gib: float
-    shared_problem: str | None = None
-    tflops: float | None = Field(None, description="of the slowest process")
-    clock: float | None = Field(None, description="Unix seconds right after a barrier")
-    allreduce_gbps: float | None = Field(
-        None, description="bus bandwidth of all processes; None for one"
-    )
-    link_gbps: float | None = Field(None, description="the better of the links to two neighbours")
-    waited: float | None = Field(
-        None, description="seconds after which it gave the others up; None where it did not"
-    )
-
-    def write(self, folder: Path) -> None:
-        """Write ``NODE.json``."""
-        with atomic_write(folder / f"{self.node}.json") as file:
-            file.write(self.model_dump_json(indent=1).encode())
-
-
 @dataclass(frozen=True)
 class Fault:
-    """One reason why a node is not fit; ``node`` is empty where no single one is to blame."""
+    """One reason why a node is unfit; ``node`` is empty where no single node is to blame."""
 
     node: str
     text: str
@@ -63,21 +21,10 @@ class Fault:
         return f"{self.node or 'all nodes'}: {self.text}"
 
 
-def read_reports(folder: Path) -> list[NodeReport]:
-    """Read the reports that nodes left; unreadable ones count as missing."""
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            found.append(NodeReport.model_validate_json(path.read_text()))
-        except ValidationError:
-            continue
-    return found
-
-
 def judge(
     reports: Sequence[NodeReport], expected: Sequence[str], limits: PreflightLimits
 ) -> list[Fault]:
-    """List everything wrong, each with the node it is wrong on."""
+    """Return the faults of the ``expected`` nodes, which left ``reports``."""
     silent = _silent(reports, expected)
     if cut_off(reports, expected, limits):
         when = f"before {', '.join(silent)} could report" if silent else "half-way"
@@ -100,11 +47,11 @@ def judge(
 def cut_off(
     reports: Sequence[NodeReport], expected: Sequence[str], limits: PreflightLimits
 ) -> bool:
-    """Whether the check was ended from outside, so that silence says nothing about a node.
+    """Return whether the check was ended from outside, so that no silent node is to blame.
 
-    A step that is cancelled, preempted or not started leaves nothing behind, and srun's status is
-    the same as after many other ends. So nothing is concluded from it, only from what fit nodes
-    leave: the end of the check, or that they waited for the others in vain.
+    A step that is cancelled, preempted or not started leaves no report, and srun's status is the
+    same as after many other ends. Only the reports of fit nodes count, which say that they finished
+    the check or gave the others up.
     """
     if any(r.clock is not None for r in reports):
         return False
@@ -121,7 +68,7 @@ def _silent(reports: Sequence[NodeReport], expected: Sequence[str]) -> list[str]
 
 
 def shared_faults(reports: Sequence[NodeReport], limits: PreflightLimits) -> list[str]:
-    """List what is wrong with the disk that all nodes share, so that no other node would help."""
+    """Return the faults of the disk that all nodes share, which no other node would avoid."""
     found = (r.shared_gib for r in reports if r.shared_gib)
     return _full(min(found, key=lambda free: min(free.values()), default={}), limits)
 
@@ -135,7 +82,7 @@ def _full(free: Mapping[str, float], limits: PreflightLimits) -> list[str]:
 
 
 def own_faults(report: NodeReport, limits: PreflightLimits) -> list[str]:
-    """List what is wrong with a node by itself."""
+    """Return the faults of a node by itself, without a comparison with the others."""
     faults = []
     if len(report.gpus) < report.wanted_gpus:
         faults.append(f"{len(report.gpus)} GPUs answer of {report.wanted_gpus}")
@@ -180,7 +127,7 @@ def _skewed_clocks(reports: Sequence[NodeReport], limit: float) -> list[Fault]:
 def _slow(
     reports: Sequence[NodeReport], field: str, verb: str, unit: str, factor: float
 ) -> list[Fault]:
-    """Name nodes far below the median; with two nodes the median lies between them."""
+    """Return the nodes below ``factor`` of the median, which of two nodes is the faster one."""
     speeds = {r.node: getattr(r, field) for r in reports if getattr(r, field) is not None}
     if len(speeds) < 2:
         return []

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from convbert.cluster.local.configuration import LocalCluster
 from convbert.models.errors import UserError
+from tests.slurm_local.configuration import LocalCluster
 
 PACKAGES = "slurmctld slurmd slurm-client munge"
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -47,7 +47,7 @@ def start_node(cluster: LocalCluster, name: str) -> None:
 
 
 def stop(state: Path) -> None:
-    """Stop every daemon of the cluster in ``state`` and what its jobs left running."""
+    """Stop every daemon of the cluster in ``state`` and the processes that its jobs left."""
     pids = [*state.glob("slurmd-*.pid"), state / "slurmctld.pid", state / "munged.pid"]
     for file in pids:
         _kill_from(file, signal.SIGTERM)
@@ -61,9 +61,9 @@ def stop(state: Path) -> None:
 
 
 def kill_node(state: Path, name: str) -> None:
-    """Let a node die as by a power failure: its daemon and all that runs on it, at once."""
+    """End a node as a power failure does: its daemon and all its processes, at once."""
     doomed = list(_processes(state / "slurm.conf", name))
-    # The step daemons have no SLURM environment; they are the parents of what has.
+    # The step daemons have no SLURM environment; their children, the tasks, have it.
     parents = {parent for pid in doomed if (parent := _parent(pid)) and _is_step_daemon(parent)}
     _kill_from(state / f"slurmd-{name}.pid", signal.SIGKILL)
     for pid in [*parents, *doomed]:
@@ -128,7 +128,7 @@ def _start_munge(state: Path) -> None:
 
 
 def _processes(config: Path, node: str | None) -> Iterator[int]:
-    """Yield what jobs of this cluster run, on ``node`` or anywhere."""
+    """Yield the processes of this cluster's jobs, on ``node`` or on all nodes."""
     wanted = {f"SLURM_CONF={config}".encode()}
     if node is not None:
         wanted.add(f"SLURMD_NODENAME={node}".encode())

@@ -61,7 +61,7 @@ UnkillableStepTimeout=20
 
 
 class LocalCluster(StrictModel):
-    """Size and temper of a local cluster; the times are short so that trying things is quick."""
+    """Size and timeouts of a local cluster; the timeouts are short, so that tests are quick."""
 
     state: Path = Field(description="directory of configuration, logs and sockets")
     nodes: int = Field(3, gt=0)
@@ -74,7 +74,7 @@ class LocalCluster(StrictModel):
 
     @property
     def config_file(self) -> Path:
-        """What SLURM_CONF must point at."""
+        """The file that SLURM_CONF must name."""
         return self.state / "slurm.conf"
 
     def names(self) -> list[str]:
