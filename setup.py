@@ -18,8 +18,10 @@ CORPUS = [
     "rensa>=0.5",
     "resiliparse>=1.0",
 ]
+TENSORFLOW_CHECKPOINTS = ["crc32c>=2.7"]
 TEST = [
     *CORPUS,
+    *TENSORFLOW_CHECKPOINTS,
     "accelerate>=1.1",  # transformers' Trainer, which fine-tuning is compared with
     "datasets>=3.0",
     "boto3>=1.34",
@@ -69,6 +71,7 @@ setup(
         "gpu": ["nvidia-ml-py>=12"],  # how busy GPUs are, among the system metrics
         "s3": ["s3fs>=2024.6"],
         "gcs": ["gcsfs>=2024.6"],
+        "tf": TENSORFLOW_CHECKPOINTS,  # checks what the original checkpoints hold
         "docs": ["mkdocs-material>=9.5"],
         "test": TEST,
         "dev": [

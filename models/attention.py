@@ -3,8 +3,6 @@
 Shapes: B rows, L positions, D hidden size, N heads, H head width, C = N * H bottleneck width.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +12,7 @@ from convbert.models.ops.dropout import Dropout, attention
 
 
 class MixedAttention(nn.Module):
-    """Self-attention on N heads beside a local operator, projected back, added and normalised.
+    """Self-attention on N heads beside a local operator, projected back, added and normalized.
 
     ConvBERT (Jiang et al. 2020), section 3.3. Query, key and value, and the local operator's own
     value where it has one, come out of one matrix product. The attention heads are concatenated

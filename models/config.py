@@ -1,7 +1,5 @@
 """What an encoder and a pretraining pair are made of, checked before anything is built."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
@@ -10,8 +8,8 @@ from convbert.models.schema import StrictModel
 
 LocalOp = Literal["sdconv", "dynamic", "lightweight", "conv", "none", "attention"]
 HeadRule = Literal["original", "hf"]
-Initialisation = Literal["original", "hf"]
-Objective = Literal["rtd", "mlm"]
+InitScheme = Literal["original", "hf"]
+ObjectiveName = Literal["rtd", "mlm"]
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 # These keep the block's second half empty: nothing is concatenated to the attention heads.
@@ -19,7 +17,7 @@ _WITHOUT_LOCAL_HALF = frozenset({"none", "attention"})
 
 
 class EncoderConfig(StrictModel):
-    """Shape and behaviour of one encoder.
+    """Shape and behavior of one encoder.
 
     ``num_heads`` is the unreduced number of heads A. Mixed attention (ConvBERT, Jiang et al. 2020,
     section 3.3) keeps N = A // head_ratio of them for attention and gives the local operator as
@@ -30,7 +28,7 @@ class EncoderConfig(StrictModel):
     ``hf`` splits d over the 2N heads as transformers does. The two agree when A >= head_ratio = 2
     and head_ratio divides A.
 
-    ``mask_conv_padding`` keeps the local operator inside a document: padding and neighbouring
+    ``mask_conv_padding`` keeps the local operator inside a document: padding and neighboring
     documents read as zeros. Switched off, padding leaks into the last (K - 1) / 2 tokens of a row,
     as it does in the released weights: use off for those, on for everything pretrained here.
     """
@@ -52,7 +50,7 @@ class EncoderConfig(StrictModel):
     attention_dropout: Probability = 0.1
     layer_norm_eps: float = Field(default=1e-12, gt=0.0)
     initializer_range: float = Field(default=0.02, gt=0.0)
-    init: Initialisation = "original"
+    init: InitScheme = "original"
     mask_conv_padding: bool = True
     pad_token_id: int = Field(default=0, ge=0)
 
@@ -85,7 +83,7 @@ class EncoderConfig(StrictModel):
     def _refuse_nonsense(self) -> Self:
         if self.conv_kernel_size % 2 == 0:
             raise ValueError(
-                f"conv_kernel_size={self.conv_kernel_size} is even and has no centre: "
+                f"conv_kernel_size={self.conv_kernel_size} is even and has no center: "
                 f"use {self.conv_kernel_size - 1} or {self.conv_kernel_size + 1}"
             )
         self._refuse_remainder("hidden_size", "num_groups", self.num_groups)
@@ -124,7 +122,7 @@ class PretrainingConfig(StrictModel):
     few.
     """
 
-    objective: Objective = "rtd"
+    objective: ObjectiveName = "rtd"
     discriminator: EncoderConfig
     generator: EncoderConfig | None = None
     tie_embeddings: bool = True

@@ -1,6 +1,4 @@
-"""The embedding block: word, position and token type, normalised."""
-
-from __future__ import annotations
+"""The embedding block: word, position and token type, normalized."""
 
 from torch import Tensor, nn
 

@@ -3,8 +3,6 @@
 Shapes: B rows, L positions, D hidden size.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -13,12 +11,12 @@ from convbert.models.config import EncoderConfig
 from convbert.models.embeddings import Embeddings
 from convbert.models.errors import UserError
 from convbert.models.feedforward import FeedForward
-from convbert.models.init import initialise
+from convbert.models.init import initialize
 from convbert.models.masking import document_bias, padding_bias
 
 
 class EncoderLayer(nn.Module):
-    """One mixed-attention block and one feed-forward block, both normalised after the sum."""
+    """One mixed-attention block and one feed-forward block, both normalized after the sum."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -39,7 +37,7 @@ class Encoder(nn.Module):
     """ConvBERT's encoder (Jiang et al. 2020), or ELECTRA's and BERT's with ``local_op=attention``.
 
     ``embeddings`` shares another encoder's embedding block; it is then left as it is and only the
-    parameters that belong to this encoder are initialised. Setting ``gradient_checkpointing``
+    parameters that belong to this encoder are initialized. Setting ``gradient_checkpointing``
     recomputes each layer in the backward pass instead of keeping its activations.
     """
 
@@ -51,7 +49,7 @@ class Encoder(nn.Module):
         if config.embedding_size != config.hidden_size:
             self.project = nn.Linear(config.embedding_size, config.hidden_size)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
-        initialise(self, config)
+        initialize(self, config)
         self.embeddings = self._own_embeddings() if embeddings is None else embeddings
         if self.embeddings.word.embedding_dim != config.embedding_size:
             raise UserError(
@@ -61,7 +59,7 @@ class Encoder(nn.Module):
 
     def _own_embeddings(self) -> Embeddings:
         embeddings = Embeddings(self.config)
-        initialise(embeddings, self.config)
+        initialize(embeddings, self.config)
         return embeddings
 
     def forward(

@@ -1,20 +1,20 @@
-"""Errors that a user can mend, or that pass by themselves; every other exception is a defect."""
+"""Errors that a user can correct, or that pass by themselves; any other exception is a defect."""
 
 from typing import ClassVar, Literal
 
-Kind = Literal["refused", "absent", "damaged", "may pass"]
+ErrorKind = Literal["refused", "absent", "damaged", "may pass"]
 
 
 class UserError(ValueError):
     """A bad input, named with its file or key, the offending value and the remedy.
 
-    The command line prints the message alone on one line and exits with status 2; every other
-    exception is a defect and keeps its traceback. Raised as itself it is a refusal: a setting or a
-    request that cannot be carried out. Code that has to tell the kinds apart catches a subclass,
+    The command line prints the message alone, on one line, and exits with status 2; every other
+    exception keeps its traceback. The class itself stands for a refusal: a setting or a request
+    that cannot be carried out. Code that handles the kinds differently catches a subclass and
     never reads the message.
     """
 
-    kind: ClassVar[Kind] = "refused"
+    kind: ClassVar[ErrorKind] = "refused"
 
 
 class AbsentError(UserError):
@@ -24,13 +24,13 @@ class AbsentError(UserError):
 
 
 class DamagedError(UserError):
-    """Something is there, and is not what it should be: cut, altered or of another format."""
+    """Something is there but is not what it should be: cut, altered or in another format."""
 
     kind = "damaged"
 
 
 class TransientError(UserError):
-    """What may pass without anybody's doing: an unreachable server, a file system's I/O error.
+    """A fault that may pass by itself: an unreachable server, an I/O error of a file system.
 
     On a cluster the job tries again, within the limit of attempts that make no progress.
     """

@@ -1,7 +1,5 @@
 """The feed-forward block and its grouped linear maps."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,7 +39,7 @@ def make_linear(in_features: int, out_features: int, num_groups: int) -> nn.Line
 
 
 class FeedForward(nn.Module):
-    """Two linear maps around an exact GELU, added to the input and normalised."""
+    """Two linear maps around an exact GELU, added to the input and normalized."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()

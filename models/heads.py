@@ -1,12 +1,10 @@
 """The two prediction heads of replaced-token detection."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convbert.models.config import EncoderConfig
-from convbert.models.init import initialise
+from convbert.models.init import initialize
 
 
 class DiscriminatorHead(nn.Module):
@@ -16,7 +14,7 @@ class DiscriminatorHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.prediction = nn.Linear(config.hidden_size, 1)
-        initialise(self, config)
+        initialize(self, config)
 
     def forward(self, hidden_BLD: Tensor) -> Tensor:
         """Return logits [B, L]; positive means replaced."""
@@ -36,7 +34,7 @@ class MaskedLMHead(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.embedding_size)
         self.norm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(word_embedding.weight.new_empty(config.vocab_size))
-        initialise(self, config)
+        initialize(self, config)
         # In a tuple the module is not registered a second time.
         self._word = (word_embedding,)
 

@@ -1,7 +1,5 @@
 """How parameters start: as in the original code, or as in transformers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,19 +7,19 @@ from torch import Tensor, nn
 
 from convbert.models.config import EncoderConfig
 
-Initialiser = Callable[[Tensor], object]
+Initializer = Callable[[Tensor], object]
 
 
-def _truncated_normal(sigma: float) -> Initialiser:
-    """Cut at two sigma, like TensorFlow's initialiser of the same name."""
+def _truncated_normal(sigma: float) -> Initializer:
+    """Cut at two sigma, like TensorFlow's initializer of the same name."""
     return lambda tensor: nn.init.trunc_normal_(tensor, std=sigma, a=-2 * sigma, b=2 * sigma)
 
 
-def _normal(sigma: float) -> Initialiser:
+def _normal(sigma: float) -> Initializer:
     return lambda tensor: nn.init.normal_(tensor, std=sigma)
 
 
-def _normal_without_padding(sigma: float, pad_token_id: int) -> Initialiser:
+def _normal_without_padding(sigma: float, pad_token_id: int) -> Initializer:
     """transformers starts the padding row of the word table at zero."""
 
     def fill(table_VE: Tensor) -> None:
@@ -35,17 +33,17 @@ def _normal_without_padding(sigma: float, pad_token_id: int) -> Initialiser:
 class _Scheme:
     """The default for weights, and the exceptions by the end of the parameter's name."""
 
-    weight: Initialiser
-    exceptions: dict[str, Initialiser]
+    weight: Initializer
+    exceptions: dict[str, Initializer]
 
-    def initialiser(self, name: str) -> Initialiser:
+    def initializer(self, name: str) -> Initializer:
         if name.endswith("bias"):
             return nn.init.zeros_
         if name.endswith("norm.weight"):
             return nn.init.ones_
-        for suffix, initialiser in self.exceptions.items():
+        for suffix, initializer in self.exceptions.items():
             if name.endswith(suffix):
-                return initialiser
+                return initializer
         return self.weight
 
 
@@ -58,15 +56,15 @@ def _scheme(config: EncoderConfig) -> _Scheme:
         _truncated_normal(sigma),
         {
             "span_depthwise": _truncated_normal(1 / config.conv_kernel_size),
-            # The layers to which the original code gives no initialiser get TensorFlow's default.
+            # The layers to which the original code gives no initializer get TensorFlow's default.
             "project.weight": nn.init.xavier_uniform_,
             "prediction.weight": nn.init.xavier_uniform_,
         },
     )
 
 
-def initialise(module: nn.Module, config: EncoderConfig) -> None:
+def initialize(module: nn.Module, config: EncoderConfig) -> None:
     """Fill every parameter of ``module`` in place, by the scheme ``config.init``."""
     scheme = _scheme(config)
     for name, parameter in module.named_parameters():
-        scheme.initialiser(name)(parameter)
+        scheme.initializer(name)(parameter)

@@ -4,8 +4,6 @@ Shapes: B rows, L positions, D hidden size, N heads, H head width, C = N * H bot
 K kernel taps. Every operator returns [B, L, C], one slice of H channels per head.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -38,7 +36,7 @@ class LocalOperator(nn.Module, ABC):
 
 
 class _KernelOverValue(LocalOperator):
-    """A softmax-normalised kernel per head, applied to the operator's own value."""
+    """A softmax-normalized kernel per head, applied to the operator's own value."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()

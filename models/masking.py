@@ -3,8 +3,6 @@
 Shapes: B rows, L positions. Document ids are 0 at padding and count documents from 1.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

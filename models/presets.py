@@ -1,12 +1,10 @@
 """The published model sizes, their baselines, and two sizes of our own."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from convbert.models.config import EncoderConfig, LocalOp, Objective, PretrainingConfig
+from convbert.models.config import EncoderConfig, LocalOp, ObjectiveName, PretrainingConfig
 from convbert.models.errors import UserError
 
 
@@ -19,41 +17,25 @@ class _Size:
     num_layers: int = 12
     num_groups: int = 1
     local_op: LocalOp = "sdconv"
-    objective: Objective = "rtd"
+    objective: ObjectiveName = "rtd"
 
 
-_SMALL = _Size(256, 128, 4, Fraction(1, 4))
-_MEDIUM_SMALL = _Size(384, 128, 8, Fraction(1, 4), num_groups=2)
-_BASE = _Size(768, 768, 12, Fraction(1, 3))
-_LARGE = _Size(1024, 1024, 16, Fraction(1, 4), num_layers=24)
-# Half-size generator: at a quarter its one head would no longer be exportable to transformers.
-_TINY = _Size(128, 128, 4, Fraction(1, 2), num_layers=3)
+# ConvBERT (Jiang et al. 2020) publishes small, medium-small and base; tiny and large are ours.
+_SIZES = {
+    # Half-size generator: at a quarter its one head would no longer be exportable to transformers.
+    "tiny": _Size(128, 128, 4, Fraction(1, 2), num_layers=3),
+    "small": _Size(256, 128, 4, Fraction(1, 4)),
+    "medium-small": _Size(384, 128, 8, Fraction(1, 4), num_groups=2),
+    "base": _Size(768, 768, 12, Fraction(1, 3)),
+    "large": _Size(1024, 1024, 16, Fraction(1, 4), num_layers=24),
+}
+_PLAIN = {name: replace(_SIZES[name], local_op="attention") for name in _SIZES if "-" not in name}
 
-
-def _electra(size: _Size) -> _Size:
-    return replace(size, local_op="attention")
-
-
-def _bert(size: _Size) -> _Size:
-    return replace(size, local_op="attention", objective="mlm")
-
-
-# ConvBERT (Jiang et al. 2020) publishes small, medium-small and base; ELECTRA (Clark et al. 2020)
-# and BERT (Devlin et al. 2019) give the baselines. tiny and large are ours.
+# ELECTRA (Clark et al. 2020) and BERT (Devlin et al. 2019) give the baselines.
 PRESETS: dict[str, _Size] = {
-    "tiny": _TINY,
-    "small": _SMALL,
-    "medium-small": _MEDIUM_SMALL,
-    "base": _BASE,
-    "large": _LARGE,
-    "electra-tiny": _electra(_TINY),
-    "electra-small": _electra(_SMALL),
-    "electra-base": _electra(_BASE),
-    "electra-large": _electra(_LARGE),
-    "bert-tiny": _bert(_TINY),
-    "bert-small": _bert(_SMALL),
-    "bert-base": _bert(_BASE),
-    "bert-large": _bert(_LARGE),
+    **_SIZES,
+    **{f"electra-{name}": size for name, size in _PLAIN.items()},
+    **{f"bert-{name}": replace(size, objective="mlm") for name, size in _PLAIN.items()},
 }
 
 
@@ -90,7 +72,7 @@ def preset(
     generator_size: Fraction | float | None = None,
     tie_embeddings: bool = True,
     tie_encoders: bool = False,
-    objective: Objective | None = None,
+    objective: ObjectiveName | None = None,
     **overrides: Any,
 ) -> PretrainingConfig:
     """Return the networks of the published (or our own) size ``name``.
@@ -103,16 +85,8 @@ def preset(
     if name not in PRESETS:
         raise UserError(f"model size {name!r} is unknown: use one of {', '.join(PRESETS)}")
     size = PRESETS[name]
-    fields: dict[str, Any] = {
-        "vocab_size": vocab_size,
-        "hidden_size": size.hidden_size,
-        "embedding_size": size.embedding_size,
-        "num_layers": size.num_layers,
-        "num_heads": size.num_heads,
-        "num_groups": size.num_groups,
-        "local_op": size.local_op,
-    }
-    fields |= overrides
+    own = {key: value for key, value in asdict(size).items() if key in EncoderConfig.model_fields}
+    fields: dict[str, Any] = {"vocab_size": vocab_size, **own, **overrides}
     fields.setdefault("intermediate_size", 4 * fields["hidden_size"])
     discriminator = EncoderConfig.model_validate(fields)
     objective = objective or size.objective

@@ -1,7 +1,5 @@
 """The networks of a pretraining run, put together from its configuration."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from convbert.models.config import PretrainingConfig
@@ -44,12 +42,14 @@ class MaskedLanguageModel(nn.Module):
         self.head = MaskedLMHead(config.discriminator, self.encoder.embeddings.word)
 
 
-_MODELS: dict[str, type[ReplacedTokenModel | MaskedLanguageModel]] = {
-    "rtd": ReplacedTokenModel,
-    "mlm": MaskedLanguageModel,
-}
+PretrainingModel = ReplacedTokenModel | MaskedLanguageModel
 
 
-def build_model(config: PretrainingConfig) -> ReplacedTokenModel | MaskedLanguageModel:
-    """Return the freshly initialised networks of ``config.objective``."""
-    return _MODELS[config.objective](config)
+def build_model(config: PretrainingConfig) -> PretrainingModel:
+    """Return freshly initialized networks for ``config.objective``."""
+    return MaskedLanguageModel(config) if config.objective == "mlm" else ReplacedTokenModel(config)
+
+
+def kept_encoder(model: PretrainingModel) -> Encoder:
+    """Return the encoder that is exported and fine-tuned."""
+    return model.discriminator if isinstance(model, ReplacedTokenModel) else model.encoder

@@ -10,7 +10,7 @@ from pydantic import Field
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.shards.damage import DamageError
 from convbert.data_pipeline.shards.remote import is_url, read_bytes
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError
 from convbert.models.schema import StrictModel, parse
 
 Packing = Literal["electra", "full"]
@@ -84,7 +84,7 @@ class Manifest(StrictModel):
         try:
             content = read_bytes(path) if isinstance(path, str) else path.read_bytes()
         except FileNotFoundError:
-            raise UserError(
+            raise AbsentError(
                 f"{path}: no manifest; build shards with `convbert shards build`"
             ) from None
         return parse(cls, content, path, what="a shard manifest", remedy="build the shards again")

@@ -1,7 +1,5 @@
 """The two conventions that turn work into one number."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

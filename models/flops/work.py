@@ -4,8 +4,6 @@ Letters: s tokens, d hidden size, E embedding size, V vocabulary, A heads, N hea
 local operator, a = N * H bottleneck width, K kernel taps, G groups, i feed-forward size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,7 +26,7 @@ class Work:
     one_hot: float = 0.0
     elementwise: float = 0.0
 
-    def __add__(self, other: Work) -> Work:
+    def __add__(self, other: "Work") -> "Work":
         """Add part by part."""
         return Work(
             self.products + other.products,
@@ -36,7 +34,7 @@ class Work:
             self.elementwise + other.elementwise,
         )
 
-    def __mul__(self, times: float) -> Work:
+    def __mul__(self, times: float) -> "Work":
         """Repeat the work ``times`` times."""
         return Work(self.products * times, self.one_hot * times, self.elementwise * times)
 
@@ -126,7 +124,7 @@ def layer_work(config: EncoderConfig, seq_len: int) -> dict[str, Work]:
 
 
 def embedding_work(config: EncoderConfig, seq_len: int) -> Work:
-    """Return the cost of looking up, adding and normalising the embeddings of one sequence."""
+    """Return the cost of looking up, adding and normalizing the embeddings of one sequence."""
     d, E = config.hidden_size, config.embedding_size
     rows = config.vocab_size + seq_len + config.type_vocab_size
     token = Work(one_hot=2 * E * rows, elementwise=(2 + _LAYER_NORM + _DROPOUT) * E)
@@ -153,6 +151,6 @@ def discriminator_head_work(config: EncoderConfig, seq_len: int) -> Work:
 def masked_lm_head_work(config: EncoderConfig, masked_positions: float) -> Work:
     """Return the cost of predicting ``masked_positions`` tokens over the vocabulary."""
     d, E, V = config.hidden_size, config.embedding_size, config.vocab_size
-    normalised = Work(elementwise=(_GELU + _LAYER_NORM) * E)
+    normalized = Work(elementwise=(_GELU + _LAYER_NORM) * E)
     logits = Work(products=2 * E * V, one_hot=2 * V, elementwise=_SOFTMAX * V)
-    return (_linear(d, E) + normalised + logits) * masked_positions
+    return (_linear(d, E) + normalized + logits) * masked_positions

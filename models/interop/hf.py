@@ -4,8 +4,6 @@ The main directory holds the encoder that is fine-tuned; the generator of replac
 lies beside it in ``generator/``, as a masked language model of its own.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from convbert.models.config import EncoderConfig, PretrainingConfig
 from convbert.models.encoder import Encoder
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, UserError
 from convbert.models.interop.hf_config import (
     BERT,
     CONFIG_FILE,
@@ -49,7 +47,8 @@ from convbert.models.interop.naming import (
     encoder_links,
     masked_lm_head_links,
 )
-from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel
+from convbert.models.pretraining import MaskedLanguageModel, PretrainingModel, ReplacedTokenModel
+from convbert.models.schema import validate
 
 GENERATOR_DIRECTORY = "generator"
 # transformers has no ConvBERT class with a discriminator's head, so it gets a file of its own.
@@ -57,8 +56,6 @@ DISCRIMINATOR_HEAD_FILE = "discriminator_head.safetensors"
 _DISCRIMINATOR_HEAD_LINKS = discriminator_head_links(TRANSFORMERS, last="dense_prediction")
 # Tables that older files carry although they can be derived.
 _DERIVED = ("embeddings.position_ids", "embeddings.token_type_ids")
-
-PretrainingModel = ReplacedTokenModel | MaskedLanguageModel
 
 
 @dataclass(frozen=True)
@@ -146,10 +143,25 @@ def load_pretrained(directory: str | Path) -> Encoder:
     return encoder.eval()
 
 
+def load_networks(directory: str | Path) -> PretrainingModel | Encoder:
+    """Return all networks of pretraining in a directory, or its encoder where that is alone.
+
+    An encoder is alone where its class has no masked-LM head and no generator lies beside it. A
+    generator or head that is there and cannot be read is an error, as in
+    ``load_pretraining_model``.
+    """
+    directory = Path(directory)
+    _, family, architecture = read_config(directory)
+    if architecture == family.masked_lm_class or (directory / GENERATOR_DIRECTORY).exists():
+        return load_pretraining_model(directory)
+    return load_pretrained(directory)
+
+
 def load_pretraining_model(directory: str | Path) -> PretrainingModel:
     """Return all networks of a directory that ``save_pretrained`` wrote, to go on pretraining.
 
-    Raises ``UserError`` as ``load_pretrained`` does, and when generator or heads are not there.
+    Raises ``AbsentError`` when there is no generator, and ``UserError`` as ``load_pretrained``
+    does for every network.
     """
     directory = Path(directory)
     config, family, architecture = read_config(directory)
@@ -169,8 +181,8 @@ def _load_replaced_token_model(
     directory: Path, config: EncoderConfig, family: Family, source: LoadedTensors
 ) -> ReplacedTokenModel:
     beside = directory / GENERATOR_DIRECTORY
-    if not (beside / CONFIG_FILE).is_file():
-        raise UserError(
+    if not beside.exists():
+        raise AbsentError(
             f"{beside}: no generator there, so pretraining cannot go on from {directory}: "
             "load its encoder alone"
         )
@@ -179,10 +191,14 @@ def _load_replaced_token_model(
     head_source = source
     if family is CONVBERT:
         head_source = read_safetensors(directory / DISCRIMINATOR_HEAD_FILE)
-    pair = PretrainingConfig(
-        discriminator=config,
-        generator=generator_config,
-        tie_embeddings=_same_word_table(source, family, generator_source, generator_family),
+    pair = validate(
+        PretrainingConfig,
+        {
+            "discriminator": config,
+            "generator": generator_config,
+            "tie_embeddings": _same_word_table(source, family, generator_source, generator_family),
+        },
+        beside / CONFIG_FILE,
     )
     model = unfilled(lambda: ReplacedTokenModel(pair))
     _fill_encoder(model.discriminator, source, family)
@@ -196,7 +212,7 @@ def _load_replaced_token_model(
 def _same_word_table(
     one: LoadedTensors, one_family: Family, other: LoadedTensors, other_family: Family
 ) -> bool:
-    """Tell whether two models share their embeddings, which their files hold twice."""
+    """Return whether two models share their embeddings, which their files hold twice."""
     tables = (
         source.read(TRANSFORMERS.path(_scope(source, family), "embeddings/word_embeddings/weight"))
         for source, family in ((one, one_family), (other, other_family))

@@ -4,19 +4,16 @@ Three of transformers' families are these models: ConvBERT, ELECTRA (no reductio
 BERT (ELECTRA without a map from the embedding to the hidden size).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from convbert.models.config import EncoderConfig, LocalOp
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.models.interop.naming import MaskedLMNames
+from convbert.models.schema import validate
 
 CONFIG_FILE = "config.json"
 # What transformers has no key for; it keeps unknown keys and hands them back.
@@ -69,7 +66,7 @@ _CONVBERT_KEYS = {
     "conv_kernel_size": ("conv_kernel_size", 9),
     "num_groups": ("num_groups", 1),
 }
-# Behaviour that these models do not have and that would change every hidden state.
+# Behavior that these models do not have and that would change every hidden state.
 _REQUIRED_VALUES = {
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",
@@ -140,27 +137,37 @@ def read_config(directory: Path) -> tuple[EncoderConfig, Family, str]:
                 f"{path}: {key}={fields[key]!r} is not supported: only {key}={value!r} is"
             )
     family = FAMILIES[model_type]
-    try:
-        config = EncoderConfig.model_validate(_own_fields(path, fields, family))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {where or 'configuration'}: {first['msg']}") from error
-    architecture = (fields.get("architectures") or [family.encoder_class])[0]
-    return config, family, architecture
+    stated = fields.get(_OWN_KEY) or {}
+    if not isinstance(stated, dict):
+        raise UserError(f"{path}: {_OWN_KEY}={stated!r} holds no keys and values: remove it")
+    foreign = {"head_rule": "hf", "mask_conv_padding": False}
+    content = _own_fields(path, fields, family) | foreign | stated
+    config = validate(EncoderConfig, content, path)
+    either = family is not CONVBERT or config.num_heads == 2 * config.local_heads
+    if either and "head_rule" not in stated:
+        # Both rules give heads of the same width, so the model gets the default rule.
+        config = config.model_copy(update={"head_rule": "original"})
+    return config, family, _architecture(path, fields) or family.encoder_class
+
+
+def _architecture(path: Path, fields: Mapping[str, Any]) -> str | None:
+    names = fields.get("architectures") or [None]
+    if not isinstance(names, list):
+        raise UserError(f"{path}: architectures={names!r} is no list: write the class in brackets")
+    return names[0]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file: give a directory with a {CONFIG_FILE}") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AbsentError(f"{path}: no such file: give a directory with a {CONFIG_FILE}") from error
     except ValueError as error:
-        raise UserError(
+        raise DamagedError(
             f"{path}: not a JSON file ({error}): copy it from its source again"
         ) from error
     if not isinstance(fields, dict):
-        raise UserError(f"{path}: holds no JSON object: copy it from its source again")
+        raise DamagedError(f"{path}: holds no JSON object: copy it from its source again")
     return fields
 
 
@@ -176,13 +183,10 @@ def _own_fields(path: Path, fields: Mapping[str, Any], family: Family) -> dict[s
     own["local_op"] = family.local_op
     own["embedding_size"] = fields.get("embedding_size", own["hidden_size"])
     own["pad_token_id"] = _pad_token_id(path.parent, fields)
-    reduced = max(1, own["num_heads"] // own.get("head_ratio", 1))
-    agree = family is not CONVBERT or own["num_heads"] == 2 * reduced
-    foreign = {"head_rule": "original" if agree else "hf", "mask_conv_padding": False}
-    return own | foreign | fields.get(_OWN_KEY, {})
+    return own
 
 
-def _pad_token_id(directory: Path, fields: Mapping[str, Any]) -> int:
+def _pad_token_id(directory: Path, fields: Mapping[str, Any]) -> Any:
     """Return where [PAD] is, by the vocabulary beside the configuration if there is one.
 
     A ConvBERT configuration made from transformers' defaults says 1, although every published
@@ -194,4 +198,4 @@ def _pad_token_id(directory: Path, fields: Mapping[str, Any]) -> int:
         if b"[PAD]" in tokens:
             return tokens.index(b"[PAD]")
     declared = fields.get("pad_token_id")
-    return 0 if declared is None else int(declared)
+    return 0 if declared is None else declared

@@ -1,7 +1,5 @@
 """Weight files of a Hugging Face directory: read without running code, replaced whole."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import re
@@ -15,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.models.interop.links import LoadedTensors
 
 SAFETENSORS_FILE = "model.safetensors"
@@ -34,7 +32,7 @@ def read_weights(directory: Path) -> LoadedTensors:
     for name, read in ((SAFETENSORS_FILE, read_safetensors), (_PICKLE_FILE, _read_pickle)):
         if (directory / name).is_file():
             return read(directory / name)
-    raise UserError(
+    raise AbsentError(
         f"{directory}: holds neither {SAFETENSORS_FILE} nor {_PICKLE_FILE}: put one of them there"
     )
 
@@ -44,9 +42,11 @@ def read_safetensors(path: Path) -> LoadedTensors:
     try:
         return LoadedTensors(path, load_file(path))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file: copy it from its source") from error
+        raise AbsentError(f"{path}: no such file: copy it from its source") from error
     except SafetensorError as error:
-        raise UserError(f"{path}: damaged file ({error}): copy it from its source again") from error
+        raise DamagedError(
+            f"{path}: damaged file ({error}): copy it from its source again"
+        ) from error
 
 
 def _read_pickle(path: Path) -> LoadedTensors:
@@ -60,7 +60,7 @@ def _read_pickle(path: Path) -> LoadedTensors:
         ) from error
     except Exception as error:  # the parsers behind it raise whatever they stumble over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
+        raise DamagedError(
             f"{path}: damaged file ({reason}): copy it from its source again"
         ) from error
     if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):

@@ -4,8 +4,6 @@ A link is read in both directions, so import and export cannot drift apart. Shap
 before anything is copied: whatever does not fit is named by its file and tensor.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +19,15 @@ _M = TypeVar("_M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Layout:
+class Conversion:
     """How one tensor is laid out elsewhere: the way in and the way back."""
 
     to_own: Transform
     to_foreign: Transform
 
 
-SAME = Layout(lambda own: own, lambda own: own)
-TRANSPOSED = Layout(lambda foreign: foreign.T, lambda own: own.T)
+SAME = Conversion(lambda own: own, lambda own: own)
+TRANSPOSED = Conversion(lambda foreign: foreign.T, lambda own: own.T)
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,18 @@ class Link:
 
     own: str
     foreign: tuple[str, ...]
-    layout: Layout = SAME
+    conversion: Conversion = SAME
 
     def split(self, own: Tensor) -> dict[str, Tensor]:
         """Return the foreign tensors that our parameter consists of."""
         parts = own.chunk(len(self.foreign)) if len(self.foreign) > 1 else (own,)
         return {
-            name: self.layout.to_foreign(part)
+            name: self.conversion.to_foreign(part)
             for name, part in zip(self.foreign, parts, strict=True)
         }
 
 
-class Source(Protocol):
+class TensorSource(Protocol):
     """Named tensors in a file."""
 
     @property
@@ -102,7 +100,7 @@ def unfilled(build: Callable[[], _M]) -> _M:
     return module.to_empty(device="cpu")
 
 
-def import_tensors(links: Iterable[Link], module: nn.Module, source: Source) -> None:
+def import_tensors(links: Iterable[Link], module: nn.Module, source: TensorSource) -> None:
     """Fill every parameter of ``module`` from ``source``.
 
     Raises ``UserError`` naming file and tensor when one is missing or has another shape.
@@ -112,7 +110,7 @@ def import_tensors(links: Iterable[Link], module: nn.Module, source: Source) -> 
     module.load_state_dict(filled)
 
 
-def _gather(link: Link, own: Tensor, source: Source) -> Tensor:
+def _gather(link: Link, own: Tensor, source: TensorSource) -> Tensor:
     parts = []
     for name, expected in link.split(own).items():
         if name not in source:
@@ -126,11 +124,13 @@ def _gather(link: Link, own: Tensor, source: Source) -> Tensor:
                 f"{source.path}: tensor {name!r} has shape {tuple(tensor.shape)} where the "
                 f"configuration asks for {tuple(expected.shape)}: correct the configuration"
             )
-        parts.append(link.layout.to_own(tensor))
+        parts.append(link.conversion.to_own(tensor))
     return torch.cat(parts)
 
 
-def refuse_unused(links: Iterable[Link], source: Source, belongs: Callable[[str], bool]) -> None:
+def refuse_unused(
+    links: Iterable[Link], source: TensorSource, belongs: Callable[[str], bool]
+) -> None:
     """Raise ``UserError`` when a tensor that ``belongs`` to the model has no place in it.
 
     It would be a model with more layers, or with an operator that the configuration leaves out.

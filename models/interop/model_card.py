@@ -1,7 +1,5 @@
 """The README.md of an exported model: what it is, how to use it, where transformers differs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from convbert.models.config import EncoderConfig

@@ -4,13 +4,11 @@ One walk over the model serves both: ``Dialect`` holds what differs. TensorFlow'
 of the released BERT, ELECTRA and ConvBERT code; transformers derives its own from them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from convbert.models.config import EncoderConfig
 from convbert.models.errors import UserError
-from convbert.models.interop.links import SAME, TRANSPOSED, Layout, Link
+from convbert.models.interop.links import SAME, TRANSPOSED, Conversion, Link
 
 _RELEASED_OPERATORS = ("sdconv", "none", "attention")
 
@@ -20,11 +18,11 @@ class SpanKeyNames:
     """Where the span-aware key's three tensors are, below the attention module."""
 
     depthwise: str
-    depthwise_layout: Layout
+    depthwise_conversion: Conversion
     pointwise: str
-    pointwise_layout: Layout
+    pointwise_conversion: Conversion
     bias: str
-    bias_layout: Layout
+    bias_conversion: Conversion
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Dialect:
     layer: str
     table: str
     weight: str
-    linear: Layout
+    linear: Conversion
     norm: tuple[str, str]
     grouped: str
     span_key: SpanKeyNames
@@ -72,11 +70,11 @@ TRANSFORMERS = Dialect(
     grouped="dense",
     span_key=SpanKeyNames(
         depthwise="key_conv_attn_layer/depthwise/weight",
-        depthwise_layout=SAME,
+        depthwise_conversion=SAME,
         pointwise="key_conv_attn_layer/pointwise/weight",
-        pointwise_layout=Layout(lambda t: t.squeeze(-1), lambda t: t.unsqueeze(-1)),
+        pointwise_conversion=Conversion(lambda t: t.squeeze(-1), lambda t: t.unsqueeze(-1)),
         bias="key_conv_attn_layer/bias",
-        bias_layout=Layout(lambda t: t.squeeze(-1), lambda t: t.unsqueeze(-1)),
+        bias_conversion=Conversion(lambda t: t.squeeze(-1), lambda t: t.unsqueeze(-1)),
     ),
     local_kernel="conv_kernel_layer",
     local_value="conv_out_layer",
@@ -92,11 +90,11 @@ TENSORFLOW = Dialect(
     grouped="g_dense",
     span_key=SpanKeyNames(
         depthwise="conv_attn_key/depthwise_kernel",
-        depthwise_layout=Layout(lambda t: t.permute(1, 2, 0), lambda t: t.permute(2, 0, 1)),
+        depthwise_conversion=Conversion(lambda t: t.permute(1, 2, 0), lambda t: t.permute(2, 0, 1)),
         pointwise="conv_attn_key/pointwise_kernel",
-        pointwise_layout=Layout(lambda t: t.squeeze(0).T, lambda t: t.T.unsqueeze(0)),
+        pointwise_conversion=Conversion(lambda t: t.squeeze(0).T, lambda t: t.T.unsqueeze(0)),
         bias="conv_attn_key/bias",
-        bias_layout=SAME,
+        bias_conversion=SAME,
     ),
     local_kernel="conv_attn_kernel",
     local_value="conv_attn_point",
@@ -161,14 +159,14 @@ def _attention_links(dialect: Dialect, config: EncoderConfig, own: str, layer: s
 def _span_dynamic_links(dialect: Dialect, own: str, block: str) -> list[Link]:
     names = dialect.span_key
     span_key = {
-        "span_depthwise": (names.depthwise, names.depthwise_layout),
-        "span_pointwise": (names.pointwise, names.pointwise_layout),
-        "span_bias": (names.bias, names.bias_layout),
+        "span_depthwise": (names.depthwise, names.depthwise_conversion),
+        "span_pointwise": (names.pointwise, names.pointwise_conversion),
+        "span_bias": (names.bias, names.bias_conversion),
     }
     return [
         *(
-            Link(f"{own}.{parameter}", (dialect.path(block, name),), layout)
-            for parameter, (name, layout) in span_key.items()
+            Link(f"{own}.{parameter}", (dialect.path(block, name),), conversion)
+            for parameter, (name, conversion) in span_key.items()
         ),
         *dialect.linear_links(f"{own}.kernel", dialect.path(block, dialect.local_kernel)),
     ]

@@ -4,8 +4,6 @@ The originals let padding leak into the convolution, so what is imported does to
 (``mask_conv_padding`` off): its hidden states are those of the released model.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +25,12 @@ from convbert.models.interop.naming import (
     masked_lm_head_links,
 )
 from convbert.models.interop.tf_bundle import TensorBundle
-from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel, build_model
+from convbert.models.pretraining import (
+    MaskedLanguageModel,
+    PretrainingModel,
+    ReplacedTokenModel,
+    build_model,
+)
 
 _ELECTRA, _BERT, _GENERATOR = "electra", "bert", "generator"
 _ELECTRA_HEAD = MaskedLMNames("generator_predictions", "generator_predictions/output_bias")
@@ -36,9 +39,19 @@ _Parts = list[tuple[nn.Module, list[Link]]]
 _OPTIMIZER = re.compile(r"/adam_[mv]$")
 
 
-def load_checkpoint(
-    prefix: str | Path, config: PretrainingConfig
-) -> ReplacedTokenModel | MaskedLanguageModel:
+def load_networks(prefix: str | Path, config: PretrainingConfig) -> PretrainingModel | Encoder:
+    """Return all networks of a pretraining checkpoint, or its encoder where that is alone.
+
+    An encoder is alone where the checkpoint has no variable of a generator, or of BERT's masked-LM
+    head. A network that is there and cannot be read is an error, as in ``load_checkpoint``.
+    """
+    scopes = ("cls/predictions/",) if config.generator is None else (_GENERATOR,)
+    if any(name.startswith(scopes) for name in TensorBundle(_without_suffix(prefix))):
+        return load_checkpoint(prefix, config)
+    return load_encoder(prefix, config.discriminator)
+
+
+def load_checkpoint(prefix: str | Path, config: PretrainingConfig) -> PretrainingModel:
     """Return the networks of a pretraining checkpoint, for further pretraining.
 
     ``prefix`` is the checkpoint's path without ``.index``, such as DIR/model.ckpt-1000000. With

@@ -4,22 +4,17 @@ The index is a table of names to protocol-buffer records that say where in the d
 lies (TensorFlow, tensor_bundle.proto). Nothing in a checkpoint is executed.
 """
 
-from __future__ import annotations
-
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from convbert.models.errors import UserError
-from convbert.models.interop.crc32c import masked_crc32c
-from convbert.models.interop.sstable import read_table
-from convbert.models.interop.varint import read_message
+from convbert.models.errors import AbsentError, DamagedError, UserError
+from convbert.models.interop.sstable import masked_crc32c, read_table, read_varint
 
 # TensorFlow's DataType numbers (types.proto) that a weight can have.
 _DTYPES = {
@@ -34,15 +29,8 @@ _HEADER_KEY = b""
 # The slices of a partitioned tensor have encoded names that begin with a zero byte.
 _SLICE_KEY = b"\0"
 _BIG_ENDIAN = 1
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class _Header:
-    """BundleHeaderProto."""
-
-    num_shards: int = 0
-    endianness: int = 0
+# Wire types of protocol buffers.
+_VARINT, _BYTES, _FIXED32 = 0, 2, 5
 
 
 @dataclass(frozen=True)
@@ -69,31 +57,30 @@ class TensorBundle:
         self.prefix = Path(prefix)
         self.path = self.prefix.with_name(self.prefix.name + ".index")
         if not self.path.is_file():
-            raise UserError(
+            raise AbsentError(
                 f"{self.path}: no such checkpoint index: give the path of a TensorFlow "
                 "checkpoint without its suffix, such as DIR/model.ckpt-1000000"
             )
-        records = dict(self._undamaged(lambda: list(read_table(self.path.read_bytes()))))
-        self._header = self._undamaged(lambda: _parse_header(records.pop(_HEADER_KEY)))
-        if self._header.endianness == _BIG_ENDIAN:
-            raise UserError(
-                f"{self.path}: written on a big-endian machine: save it again on another one"
-            )
-        self.entries: dict[str, TensorEntry] = self._undamaged(
-            lambda: {
+        try:
+            records = dict(read_table(self.path))
+            # BundleHeaderProto: field 1 is the number of data files, field 2 the byte order.
+            header = dict(_read_message(records.pop(_HEADER_KEY)))
+            self._num_shards = int(header[1])
+            self.entries: dict[str, TensorEntry] = {
                 key.decode(): _parse_entry(record)
                 for key, record in records.items()
                 if not key.startswith(_SLICE_KEY)
             }
-        )
-
-    def _undamaged(self, parse: Callable[[], _T]) -> _T:
-        try:
-            return parse()
+        except UserError:
+            raise
         except (IndexError, KeyError, ValueError, TypeError, struct.error) as error:
-            raise UserError(
+            raise DamagedError(
                 f"{self.path}: damaged checkpoint index ({error}): copy it from its source again"
             ) from error
+        if header.get(2) == _BIG_ENDIAN:
+            raise UserError(
+                f"{self.path}: written on a big-endian machine: save it again on another one"
+            )
 
     def __contains__(self, name: str) -> bool:
         return name in self.entries
@@ -108,7 +95,7 @@ class TensorBundle:
         type, cut short or altered.
         """
         if name not in self.entries:
-            raise UserError(f"{self.path}: no tensor named {name!r} in this checkpoint")
+            raise AbsentError(f"{self.path}: no tensor named {name!r} in this checkpoint")
         entry = self.entries[name]
         path = self._data_file(entry)
         if entry.dtype not in _DTYPES or entry.sliced:
@@ -116,14 +103,14 @@ class TensorBundle:
             raise UserError(f"{self.path}: tensor {name!r} {what}, which no model weight is here")
         dtype = _DTYPES[entry.dtype]
         if entry.size != math.prod(entry.shape) * dtype.itemsize:
-            raise UserError(
+            raise DamagedError(
                 f"{self.path}: tensor {name!r} of shape {entry.shape} cannot have "
                 f"{entry.size} bytes: the index is damaged, copy it from its source again"
             )
         content = self._content(path, entry)
         if len(content) != entry.size or masked_crc32c(content) != entry.checksum:
             what = "fails its checksum" if len(content) == entry.size else "is cut short"
-            raise UserError(
+            raise DamagedError(
                 f"{path}: damaged checkpoint, tensor {name!r} {what}: copy it from its source again"
             )
         if not content:
@@ -131,7 +118,7 @@ class TensorBundle:
         return torch.frombuffer(content, dtype=dtype).reshape(entry.shape)
 
     def _data_file(self, entry: TensorEntry) -> Path:
-        shards = f"{entry.shard:05d}-of-{self._header.num_shards:05d}"
+        shards = f"{entry.shard:05d}-of-{self._num_shards:05d}"
         return self.prefix.with_name(f"{self.prefix.name}.data-{shards}")
 
     @staticmethod
@@ -141,18 +128,40 @@ class TensorBundle:
                 file.seek(entry.offset)
                 return bytearray(file.read(entry.size))
         except FileNotFoundError as error:
-            raise UserError(
+            raise AbsentError(
                 f"{path}: the data file of this checkpoint is missing: put it beside the index"
             ) from error
 
 
-def _parse_header(record: bytes) -> _Header:
-    fields = dict(read_message(record))
-    return _Header(num_shards=int(fields[1]), endianness=int(fields.get(2, 0)))
+def _read_message(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Yield field number and value of each field of a protocol-buffer message.
+
+    Raises ``IndexError`` when the message ends inside an integer, ``ValueError`` when a field runs
+    past the end or has a wire type that these messages do not use.
+    """
+    at = 0
+    while at < len(data):
+        key, at = read_varint(data, at)
+        number, wire = key >> 3, key & 7
+        if wire == _VARINT:
+            value, at = read_varint(data, at)
+            yield number, value
+            continue
+        if wire == _BYTES:
+            size, at = read_varint(data, at)
+        elif wire == _FIXED32:
+            size = 4
+        else:
+            raise ValueError(f"field {number} has the unknown wire type {wire}")
+        field = data[at : at + size]
+        if len(field) != size:
+            raise ValueError(f"field {number} runs past the end of its message")
+        at += size
+        yield number, field if wire == _BYTES else int.from_bytes(field, "little")
 
 
 def _parse_entry(record: bytes) -> TensorEntry:
-    fields = dict(read_message(record))
+    fields = dict(_read_message(record))
     return TensorEntry(
         dtype=int(fields.get(1, 0)),
         shape=_parse_shape(bytes(fields.get(2, b""))),
@@ -166,5 +175,5 @@ def _parse_entry(record: bytes) -> TensorEntry:
 
 def _parse_shape(message: bytes) -> tuple[int, ...]:
     """Return the sizes of a TensorShapeProto, whose field 2 repeats one message a dimension."""
-    dimensions = (bytes(value) for number, value in read_message(message) if number == 2)
-    return tuple(int(dict(read_message(dimension)).get(1, 0)) for dimension in dimensions)
+    dimensions = (bytes(value) for number, value in _read_message(message) if number == 2)
+    return tuple(int(dict(_read_message(dimension)).get(1, 0)) for dimension in dimensions)

@@ -1,11 +1,9 @@
-"""Recognise a WordPiece vocabulary that was damaged by a wrong text encoding.
+"""Recognize a WordPiece vocabulary that was damaged by a wrong text encoding.
 
 The ``vocab.txt`` published with ConvBERT is BERT's, read as GBK and saved as UTF-8: entries of
 plain ASCII kept their ids, every other one turned into Chinese characters, many of them the same.
 Quotation marks, dashes and currency signs then all become [UNK].
 """
-
-from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass

@@ -52,14 +52,14 @@ def span_dynamic_conv(
     *,
     backend: BackendName = "auto",
 ) -> Tensor:
-    """Mix each position with its neighbours by weights that the position itself produced.
+    """Mix each position with its neighbors by weights that the position itself produced.
 
     ``out[b, t, n] = sum_j softmax(logits[b, t, n])[j] * value[b, t + j - (K - 1) / 2, n]`` with
     zeros outside the row and outside the document of ``t`` (id 0 is padding, no document); the
-    weights are not renormalised there. Sums are taken in at least float32 and the result has the
+    weights are not renormalized there. Sums are taken in at least float32 and the result has the
     dtype of the value. Span-based dynamic convolution, ConvBERT (Jiang et al. 2020), section 3.2.
 
-    Raises ValueError when K is even: such a window has no centre.
+    Raises ValueError when K is even: such a window has no center.
     """
     _require_odd(logits_BLNK.shape[-1])
     chosen = BACKENDS[selected_backend(backend, value_BLNH.device.type)]
@@ -75,7 +75,7 @@ def depthwise_conv(
 ) -> Tensor:
     """Cross-correlate each channel with its own K taps, without bias.
 
-    Zeros stand in for positions outside the row and outside the document of the centre. It is the
+    Zeros stand in for positions outside the row and outside the document of the center. It is the
     depthwise half of the span key in ConvBERT (Jiang et al. 2020), section 3.2. Sums are taken in
     at least float32 and the result has the dtype of the input.
 

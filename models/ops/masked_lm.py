@@ -65,7 +65,7 @@ class _MaskedLM(torch.autograd.Function):
         temperature: float,
         chunk: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        normalisers, losses, samples, correct = [], [], [], []
+        normalizers, losses, samples, correct = [], [], [], []
         for start in range(0, hidden_MD.shape[0], chunk):
             rows = slice(start, start + chunk)
             logits_CV = _logits(hidden_MD[rows], weight_VD, bias_V)
@@ -77,21 +77,21 @@ class _MaskedLM(torch.autograd.Function):
             mass_CV = logits_CV.sub_(top_C1).exp_()
             if temperature == 1.0:
                 samples.append(_invert(mass_CV, uniform_M[rows]))
-            normaliser_C1 = top_C1 + mass_CV.sum(dim=1, keepdim=True).log()
-            normalisers.append(normaliser_C1)
-            losses.append((normaliser_C1 - wanted_C1)[:, 0])
+            normalizer_C1 = top_C1 + mass_CV.sum(dim=1, keepdim=True).log()
+            normalizers.append(normalizer_C1)
+            losses.append((normalizer_C1 - wanted_C1)[:, 0])
             correct.append((best_C1 == targets_C1)[:, 0])
         sampled_M, correct_M = torch.cat(samples), torch.cat(correct)
-        ctx.save_for_backward(hidden_MD, weight_VD, bias_V, targets_M, torch.cat(normalisers))
+        ctx.save_for_backward(hidden_MD, weight_VD, bias_V, targets_M, torch.cat(normalizers))
         ctx.chunk = chunk
         ctx.mark_non_differentiable(correct_M, sampled_M)
         return torch.cat(losses), sampled_M, correct_M
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_MD, weight_VD, bias_V, targets_M, normaliser_M1 = ctx.saved_tensors
+        hidden_MD, weight_VD, bias_V, targets_M, normalizer_M1 = ctx.saved_tensors
         grad_loss_M = grads[0]
-        wide = normaliser_M1.dtype
+        wide = normalizer_M1.dtype
         grad_hidden_MD = torch.empty_like(hidden_MD)
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=wide)
         grad_bias_V = torch.zeros_like(bias_V, dtype=wide)
@@ -99,8 +99,8 @@ class _MaskedLM(torch.autograd.Function):
             rows = slice(start, start + ctx.chunk)
             logits_CV = _logits(hidden_MD[rows], weight_VD, bias_V)
             # d loss / d logits = softmax - one-hot.
-            grad_CV = logits_CV.sub_(normaliser_M1[rows]).exp_()
-            grad_CV.scatter_add_(1, targets_M[rows, None], -torch.ones_like(normaliser_M1[rows]))
+            grad_CV = logits_CV.sub_(normalizer_M1[rows]).exp_()
+            grad_CV.scatter_add_(1, targets_M[rows, None], -torch.ones_like(normalizer_M1[rows]))
             grad_CV.mul_(grad_loss_M[rows, None])
             grad_bias_V += grad_CV.sum(dim=0)
             grad_CV = grad_CV.to(weight_VD.dtype)

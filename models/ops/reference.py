@@ -11,7 +11,7 @@ from torch import Tensor
 def span_dynamic_conv(
     value_BLNH: Tensor, logits_BLNK: Tensor, document_ids_BL: Tensor | None
 ) -> Tensor:
-    """Weighted sum of K neighbours with weights softmax(logits), as in ConvBERT section 3.2."""
+    """Weighted sum of K neighbors with weights softmax(logits), as in ConvBERT section 3.2."""
     wide = torch.promote_types(value_BLNH.dtype, torch.float32)
     taps = logits_BLNK.shape[-1]
     weights_BLNK = logits_BLNK.to(wide).softmax(dim=-1)
@@ -44,7 +44,7 @@ def same_document(document_ids_BL: Tensor, taps: int) -> Tensor:
 
 
 def _windows(x_BLX: Tensor, taps: int) -> Tensor:
-    """View the K neighbours of each position as a last axis, zeros outside the row."""
+    """View the K neighbors of each position as a last axis, zeros outside the row."""
     half = taps // 2
     trailing = x_BLX.dim() - 2
     padded = F.pad(x_BLX, (0, 0) * trailing + (half, half))

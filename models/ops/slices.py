@@ -1,6 +1,6 @@
 """The local operators as sums over K shifted slices, with gradients written out.
 
-No window of K neighbours is ever stored: memory stays at the size of the input. Run one by one the
+No window of K neighbors is ever stored: memory stays at the size of the input. Run one by one the
 slices are in-place multiply-adds; under ``torch.compile`` they become a single loop each for the
 forward and the backward pass. Softmax and sums are taken in at least float32.
 

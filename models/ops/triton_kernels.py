@@ -91,7 +91,7 @@ def span_forward(
     logits: tl.tensor,
     documents: tl.tensor,
     out: tl.tensor,
-    normaliser: tl.tensor,
+    normalizer: tl.tensor,
     length: tl.tensor,
     heads: tl.tensor,
     value_row: tl.tensor,
@@ -127,7 +127,7 @@ def span_forward(
     mass_TS = tl.exp(logit_TS - top_T[:, None])
     total_T = tl.sum(mass_TS, axis=1)
     position = (row * length + t) * heads + head
-    tl.store(normaliser + position, top_T + tl.log(total_T), mask=t < length)
+    tl.store(normalizer + position, top_T + tl.log(total_T), mask=t < length)
 
     weight_TS = tl.where(visible_TS, mass_TS / total_T[:, None], 0.0)
     load_SH = ((s >= 0) & (s < length))[:, None] & (h < WIDTH)[None, :]
@@ -142,7 +142,7 @@ def span_backward(
     grad: tl.tensor,
     value: tl.tensor,
     logits: tl.tensor,
-    normaliser: tl.tensor,
+    normalizer: tl.tensor,
     documents: tl.tensor,
     grad_value: tl.tensor,
     grad_logits: tl.tensor,
@@ -175,7 +175,7 @@ def span_backward(
     grad += row * grad_row + head * grad_head
     value += row * value_row + head * value_head
     logits += row * logits_row + head * logits_head
-    normaliser += row * length * heads + head
+    normalizer += row * length * heads + head
     visible_TS = _visible(documents + row * length, t, s, length, PACKED)
     in_row_S = (s >= 0) & (s < length)
     real_TH = (t < length)[:, None] & (h < WIDTH)[None, :]
@@ -190,8 +190,8 @@ def span_backward(
     grad_weight_TS = tl.where(visible_TS, grad_weight_TS, 0.0)
     tap_TS_real = (tap_TS >= 0) & (tap_TS < TAPS) & (t < length)[:, None]
     logit_TS = tl.load(logits + t[:, None] * logits_position + tap_TS, mask=tap_TS_real, other=0.0)
-    normaliser_T = tl.load(normaliser + t * heads, mask=t < length, other=0.0)
-    weight_TS = tl.where(tap_TS_real, tl.exp(logit_TS.to(WIDE) - normaliser_T[:, None]), 0.0)
+    normalizer_T = tl.load(normalizer + t * heads, mask=t < length, other=0.0)
+    weight_TS = tl.where(tap_TS_real, tl.exp(logit_TS.to(WIDE) - normalizer_T[:, None]), 0.0)
     mean_T = tl.sum(weight_TS * grad_weight_TS, axis=1)
     grad_logit_TS = weight_TS * (grad_weight_TS - mean_T[:, None])
     tl.store(grad_logits + position[:, None] * TAPS + tap_TS, grad_logit_TS, mask=tap_TS_real)
@@ -202,8 +202,8 @@ def span_backward(
     logit_TS = tl.load(
         logits + s[None, :] * logits_position + mirrored_TS, mask=reads_TS, other=0.0
     )
-    normaliser_S = tl.load(normaliser + s * heads, mask=in_row_S, other=0.0)
-    weight_TS = tl.where(reads_TS, tl.exp(logit_TS.to(WIDE) - normaliser_S[None, :]), 0.0)
+    normalizer_S = tl.load(normalizer + s * heads, mask=in_row_S, other=0.0)
+    weight_TS = tl.where(reads_TS, tl.exp(logit_TS.to(WIDE) - normalizer_S[None, :]), 0.0)
     grad_SH = tl.load(grad + s[:, None] * grad_position + h[None, :], mask=real_SH, other=0.0)
     grad_value_TH = _product(weight_TS, grad_SH, FACTOR)
     tl.store(grad_value + position[:, None] * WIDTH + h[None, :], grad_value_TH, mask=real_TH)

@@ -55,21 +55,21 @@ def _span_forward(
     """Return the mixed values and the log-sum-exp of the logits, [B, L, N]."""
     value, logits = _rows_contiguous(value), _rows_contiguous(logits)
     _, length, heads, _ = value.shape
-    out, normaliser = _new_span_outputs(value)
+    out, normalizer = _new_span_outputs(value)
     with torch.cuda.device_of(value):
         _kernels().span_forward[_span_grid(value, _SPAN)](
             value,
             logits,
             _documents(document_ids, value),
             out,
-            normaliser,
+            normalizer,
             length,
             heads,
             *value.stride()[:3],
             *logits.stride()[:3],
             **_span_constants(value, logits, document_ids, _SPAN),
         )
-    return out, normaliser
+    return out, normalizer
 
 
 @_span_forward.register_fake
@@ -79,7 +79,7 @@ def _(value: Tensor, logits: Tensor, document_ids: Tensor | None) -> tuple[Tenso
 
 @custom_op("convbert::span_backward", mutates_args=())
 def _span_backward(
-    grad: Tensor, value: Tensor, logits: Tensor, normaliser: Tensor, document_ids: Tensor | None
+    grad: Tensor, value: Tensor, logits: Tensor, normalizer: Tensor, document_ids: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of the value and of the logits."""
     grad, value, logits = (_rows_contiguous(x) for x in (grad, value, logits))
@@ -90,7 +90,7 @@ def _span_backward(
             grad,
             value,
             logits,
-            normaliser,
+            normalizer,
             _documents(document_ids, value),
             grad_value,
             grad_logits,
@@ -106,7 +106,7 @@ def _span_backward(
 
 @_span_backward.register_fake
 def _(
-    grad: Tensor, value: Tensor, logits: Tensor, normaliser: Tensor, document_ids: Tensor | None
+    grad: Tensor, value: Tensor, logits: Tensor, normalizer: Tensor, document_ids: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     return _new_contiguous(value), _new_contiguous(logits)
 
@@ -117,10 +117,10 @@ def _save_span(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tenso
 
 
 def _span_gradients(
-    ctx: Any, grad: Tensor, _grad_normaliser: Tensor
+    ctx: Any, grad: Tensor, _grad_normalizer: Tensor
 ) -> tuple[Tensor, Tensor, None]:
-    value, logits, normaliser, document_ids = ctx.saved_tensors
-    return *_span_backward(grad, value, logits, normaliser, document_ids), None
+    value, logits, normalizer, document_ids = ctx.saved_tensors
+    return *_span_backward(grad, value, logits, normalizer, document_ids), None
 
 
 _span_forward.register_autograd(_span_gradients, setup_context=_save_span)

@@ -1,5 +1,6 @@
 """Commands that move weights: ``export`` and ``import``."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +22,18 @@ def export(
     ] = None,
 ) -> None:
     """Write a checkpoint in Hugging Face format: config, weights, tokenizer, model card."""
-    from convbert.pretrain import commands
+    from convbert.pretrain.exchange.averaging import parse_average
+    from convbert.pretrain.exchange.export import export_checkpoint
+    from convbert.pretrain.exchange.registering import register_export
+    from convbert.pretrain.run.directory import RunDirectory
 
-    commands.export(run, output, step, average, register)
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    directory = RunDirectory(run)
+    written = export_checkpoint(directory, output, step, parse_average(average))
+    print(f"{output}: step {written} in Hugging Face format")
+    if register is not None:
+        version = register_export(directory, output, written, register)
+        print(f"models:/{register}/{version}: registered in MLflow")
 
 
 @app.command("import")
@@ -35,10 +45,16 @@ def import_(
     size: Annotated[
         str | None, typer.Option(help="Size of a TensorFlow checkpoint: small, base, ...")
     ] = None,
-    vocab_size: Annotated[int, typer.Option(help="Ids of a TensorFlow checkpoint.")] = 30_522,
+    vocab_size: Annotated[
+        int, typer.Option(help="Ids of a TensorFlow checkpoint.", min=1)
+    ] = 30_522,
     vocab: Annotated[Path | None, typer.Option(help="vocab.txt to add, checked.")] = None,
 ) -> None:
     """Take over released weights; start from them with model.init_from=OUTPUT."""
-    from convbert.pretrain import commands
+    from convbert.pretrain.exchange.importing import import_weights
 
-    commands.import_weights(source, output, size, vocab_size, vocab)
+    networks, vocabulary = import_weights(
+        source, output, size=size, vocab_size=vocab_size, vocab=vocab
+    )
+    print(f"{output}: {networks}")
+    print(f"vocabulary: {vocabulary}")

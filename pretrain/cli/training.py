@@ -1,4 +1,4 @@
-"""Commands of training: ``pretrain`` and ``plan``."""
+"""The command that trains: ``pretrain``."""
 
 import sys
 from typing import Annotated
@@ -39,18 +39,3 @@ def pretrain(
     if status == STOPPED:
         print(f"stopped with a checkpoint; the same command continues {run.path}", file=sys.stderr)
     raise typer.Exit(status)
-
-
-@app.command()
-def plan(
-    recipe: Recipe,
-    overrides: Overrides = None,
-    gpus: Annotated[int, typer.Option(help="GPUs the run gets.", min=1)] = 1,
-    gpu: Annotated[str, typer.Option(help="Kind: a100, h100, l40s, v100, ...")] = "a100",
-    mfu: Annotated[float, typer.Option(help="Share of the peak, e.g. speed/mfu of a run.")] = 0.4,
-    price: Annotated[float, typer.Option(help="Of one GPU hour.", min=0)] = 0.0,
-) -> None:
-    """Show memory, time and cost of a recipe before anything is queued."""
-    from convbert.pretrain import commands
-
-    commands.plan(recipe, overrides or [], gpus, gpu, mfu, price)

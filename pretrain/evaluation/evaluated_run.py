@@ -8,8 +8,8 @@ import torch
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import AbsentError
-from convbert.models.pretraining import build_model
-from convbert.pretrain.exchange.trained_model import PretrainingModel, kept_encoder, load_model
+from convbert.models.pretraining import PretrainingModel, build_model, kept_encoder
+from convbert.pretrain.exchange.trained_model import load_model
 from convbert.pretrain.finetune.device import compute_device
 from convbert.pretrain.finetune.workers import InitialEncoder
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps

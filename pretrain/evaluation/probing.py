@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.models.pretraining import kept_encoder
 from convbert.models.schema import StrictModel, parse
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, PointValues
 from convbert.pretrain.evaluation.linear_probe import Pooling, probe
 from convbert.pretrain.evaluation.results import locked
-from convbert.pretrain.exchange.trained_model import kept_encoder
 from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec

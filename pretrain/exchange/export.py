@@ -5,7 +5,8 @@ from pathlib import Path
 from convbert.data_pipeline.tokenizer.hugging_face import save_hf_tokenizer
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.interop.hf import save_pretrained
-from convbert.pretrain.exchange.trained_model import kept_encoder, load_model
+from convbert.models.pretraining import kept_encoder
+from convbert.pretrain.exchange.trained_model import load_model
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.settings.run import RunConfig

@@ -1,49 +1,40 @@
 """Take over weights from elsewhere: Hugging Face directories and the original TF checkpoints."""
 
+import logging
 from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_directory
 from convbert.data_pipeline.tokenizer.hugging_face import save_hf_tokenizer
 from convbert.data_pipeline.tokenizer.tokenizer import VOCABULARY, Tokenizer
 from convbert.models.encoder import Encoder
-from convbert.models.errors import UserError
-from convbert.models.interop.hf import (
-    Export,
-    load_pretrained,
-    load_pretraining_model,
-    save_pretrained,
-)
-from convbert.models.interop.tf import load_checkpoint, load_encoder
+from convbert.models.errors import AbsentError, UserError
+from convbert.models.interop import hf, tf
 from convbert.models.interop.vocab import inspect_vocab, require_sound_vocab
 from convbert.models.presets import preset
-from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel
+from convbert.models.pretraining import PretrainingModel, kept_encoder
 
-Weights = ReplacedTokenModel | MaskedLanguageModel | Encoder
+logger = logging.getLogger(__name__)
 
 
-def read_weights(source: Path, size: str | None = None, vocab_size: int = 30_522) -> Weights:
-    """Read all networks there are, else the encoder alone; raises ``UserError``.
+def read_networks(
+    source: Path, size: str | None = None, vocab_size: int = 30_522
+) -> PretrainingModel | Encoder:
+    """Return all networks of pretraining at ``source``, or the encoder where that is alone.
 
     ``source`` is a Hugging Face directory, or the prefix of a TensorFlow checkpoint (then
-    ``size`` names its configuration, which such a checkpoint does not hold).
+    ``size`` names its configuration, which such a checkpoint does not hold). Raises ``UserError``
+    for anything that is there and cannot be read, so a damaged generator is never left out.
     """
     if source.is_dir():
-        try:
-            return load_pretraining_model(source)
-        except UserError:
-            return load_pretrained(source)
+        return hf.load_networks(source)
     if not source.with_name(f"{source.name.removesuffix('.index')}.index").is_file():
-        raise UserError(
+        raise AbsentError(
             f"{source}: neither a Hugging Face directory nor the prefix of a TensorFlow "
             "checkpoint (PREFIX.index); check the path"
         )
     if size is None:
         raise UserError(f"{source}: a TensorFlow checkpoint does not tell its size; give --size")
-    config = preset(size, vocab_size=vocab_size)
-    try:
-        return load_checkpoint(source, config)
-    except UserError:
-        return load_encoder(source, config.discriminator)
+    return tf.load_networks(source, preset(size, vocab_size=vocab_size))
 
 
 def import_weights(
@@ -53,25 +44,26 @@ def import_weights(
     size: str | None = None,
     vocab_size: int = 30_522,
     vocab: Path | None = None,
-) -> tuple[Export, str]:
-    """Write the weights as a Hugging Face directory; return that and a word on the vocabulary.
+) -> tuple[str, str]:
+    """Write the weights as a Hugging Face directory; return a line on networks and on vocabulary.
 
     A damaged vocabulary beside the weights is reported and left out; one given as ``vocab`` is
     refused. Raises ``UserError`` for anything that cannot be read or if ``output`` exists.
     """
     if output.exists():
         raise UserError(f"{output}: exists already; remove it or choose another directory")
-    weights = read_weights(source, size, vocab_size)
+    found = read_networks(source, size, vocab_size)
     with atomic_directory(output) as temporary:
-        export = save_pretrained(weights, temporary, model_card={"imported from": source.name})
-        note = _take_vocabulary(source, vocab, temporary, _encoder(weights).config.max_positions)
-    return export, note
+        export = hf.save_pretrained(found, temporary, model_card={"imported from": source.name})
+        note = _take_vocabulary(source, vocab, temporary, _encoder(found).config.max_positions)
+    generator = export.generator or export.generator_refusal or "none"
+    if isinstance(found, Encoder):
+        generator = "none in the source, the encoder alone was imported"
+    return f"{export.architecture}; generator: {generator}", note
 
 
-def _encoder(weights: Weights) -> Encoder:
-    if isinstance(weights, ReplacedTokenModel):
-        return weights.discriminator
-    return weights.encoder if isinstance(weights, MaskedLanguageModel) else weights
+def _encoder(found: PretrainingModel | Encoder) -> Encoder:
+    return found if isinstance(found, Encoder) else kept_encoder(found)
 
 
 def _take_vocabulary(source: Path, vocab: Path | None, folder: Path, max_length: int) -> str:
@@ -86,18 +78,22 @@ def _take_vocabulary(source: Path, vocab: Path | None, folder: Path, max_length:
     path = vocab or beside
     require_sound_vocab(path)
     (folder / VOCABULARY).write_bytes(path.read_bytes())
-    save_hf_tokenizer(Tokenizer.load(folder), folder, max_length)
-    return f"{path}: sound, {Tokenizer.load(folder).vocab_size:,} ids"
+    tokenizer = Tokenizer.load(folder)
+    save_hf_tokenizer(tokenizer, folder, max_length)
+    return f"{path}: sound, {tokenizer.vocab_size:,} ids"
 
 
-def initialise_from(model: ReplacedTokenModel | MaskedLanguageModel, source: Path) -> None:
-    """Overwrite fresh networks with those of a directory; what it lacks stays fresh.
+def initialize_from(model: PretrainingModel, source: Path) -> None:
+    """Overwrite fresh networks with those of a directory; what it does not hold stays fresh.
 
-    Raises ``UserError`` naming the first tensor whose shape differs.
+    Raises ``UserError`` as ``read_networks`` does, and naming the first tensor whose shape differs.
     """
-    weights = read_weights(source)
-    target = model if type(weights) is type(model) else _encoder(model)
-    found = weights if type(weights) is type(model) else _encoder(weights)
+    weights = read_networks(source)
+    complete = type(weights) is type(model)
+    if not complete:
+        logger.warning("%s: its encoder alone is used; generator and heads start fresh", source)
+    found = weights if complete else _encoder(weights)
+    target = model if complete else kept_encoder(model)
     own = target.state_dict()
     for name, tensor in found.state_dict().items():
         if name not in own or own[name].shape != tensor.shape:

@@ -16,7 +16,7 @@ from convbert.pretrain.tracking.tracked_run import TrackedRun
 _DIGEST_TAG = "convbert.digest"
 
 
-def register(run: RunDirectory, exported: Path, step: int, name: str) -> str:
+def register_export(run: RunDirectory, exported: Path, step: int, name: str) -> str:
     """Make the files in ``exported`` a version of the registered model ``name``; return which.
 
     Files that are a version already are not registered again. Raises ``UserError`` where the run

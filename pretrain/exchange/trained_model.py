@@ -1,15 +1,12 @@
 """A checkpoint as networks in memory, in fp32 and without DeepSpeed."""
 
 from convbert.data_pipeline.shards.sources import Corpus
-from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
-from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel, build_model
+from convbert.models.pretraining import PretrainingModel, build_model
 from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good
 from convbert.pretrain.exchange.averaging import averaged
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
-
-PretrainingModel = ReplacedTokenModel | MaskedLanguageModel
 
 
 def open_checkpoint(run: RunDirectory, step: int | None) -> CheckpointReader:
@@ -43,8 +40,3 @@ def load_model(
     if missing:
         raise UserError(f"{reader.folder}: does not fit the configuration at {sorted(missing)[0]}")
     return model, reader.manifest.step
-
-
-def kept_encoder(model: PretrainingModel) -> Encoder:
-    """Return the encoder that fine-tuning starts from."""
-    return model.discriminator if isinstance(model, ReplacedTokenModel) else model.encoder

@@ -1,7 +1,7 @@
 """Random numbers as a function of (seed, stream, sequence, slot), not of a generator's history.
 
-Masking and sampling draw from here, so a sequence is corrupted in the same way on any number of
-processes, in any micro-batch and after any restart. The mixer is SplitMix64's finaliser (Steele,
+Masking and sampling use these numbers, so a sequence is corrupted in the same way on any number
+of processes, in any micro-batch and after any restart. The mixer is SplitMix64's finalizer (Steele,
 Lea and Flood 2014), evaluated on the device with wrapping 64-bit integers.
 """
 
@@ -29,7 +29,7 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def uniform(seed: int, stream: int, positions_B: Tensor, count: int) -> Tensor:
-    """Draw ``count`` numbers in [0, 1) for every sequence.
+    """Return ``count`` numbers in [0, 1) for every sequence.
 
     ``positions_B`` holds the global positions of the sequences (int64); the result is float32
     [B, count] with 24 random bits each. Different ``stream`` numbers are independent.

@@ -1,8 +1,8 @@
-"""The pretraining objective on held-out text: the same sequences, masked alike, every time.
+"""The pretraining objective on held-out text: the same sequences with the same masks every time.
 
-Which sequences are read, which of their tokens are masked and what is sampled for them depend on
-the manifest alone, not on the run, its step or the number of processes. So the values of several
-checkpoints, and of runs with the same vocabulary, can be compared.
+Sequences, masked tokens and samples depend on the manifest alone, not on the run, its step or the
+number of processes. So values can be compared between checkpoints, and between runs with the same
+vocabulary.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from convbert.data_pipeline.loading.loader import ShardLoader
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.pretrain.objective.losses import STATISTICS, Normalisers, summarise
+from convbert.pretrain.objective.losses import STATISTICS, Normalizers, summarize
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.settings.evaluation import EvaluationConfig
@@ -21,7 +21,7 @@ from convbert.pretrain.settings.objective import MaskingConfig
 
 _SEED = 0
 
-Forward = Callable[[MaskedBatch, Normalisers], tuple[Tensor, Tensor]]
+Forward = Callable[[MaskedBatch, Normalizers], tuple[Tensor, Tensor]]
 """An objective: loss and the sums named in ``STATISTICS``."""
 
 
@@ -52,14 +52,13 @@ class HeldOut:
 
     def measure(self, objective: nn.Module) -> dict[str, float]:
         """Return loss and accuracies of an objective on this process's device alone."""
-        sums = self._sums(objective, objective, range(self._batches))
-        return _named(sums)
+        return _named(self._sums(objective, objective, range(self._batches)))
 
     def measure_together(self, forward: Forward, objective: nn.Module) -> dict[str, float]:
-        """Do the same on all processes of the group, each with its part of the batches.
+        """Return the same values on all processes, each of which measures its part of the batches.
 
         ``forward`` runs ``objective`` through its engine. Every process makes the same number of
-        calls, as partitioned parameters need, and gets the same values.
+        calls, as partitioned parameters need.
         """
         rank, world = dist.get_rank(), dist.get_world_size()
         rounds = -(-self._batches // world)
@@ -69,13 +68,8 @@ class HeldOut:
         return _named(sums)
 
     @torch.no_grad()
-    def _sums(
-        self,
-        forward: Forward,
-        objective: nn.Module,
-        numbers: Iterable[int],
-    ) -> Tensor:
-        """Add up the statistics of the given batches; those beyond the last add nothing."""
+    def _sums(self, forward: Forward, objective: nn.Module, numbers: Iterable[int]) -> Tensor:
+        """Return the summed statistics of the given batches; those beyond the last add nothing."""
         device = next(objective.parameters()).device
         total = torch.zeros(len(STATISTICS), dtype=torch.float64, device=device)
         one = torch.ones((), device=device)
@@ -84,7 +78,7 @@ class HeldOut:
         for number in numbers:
             batch = self._loader.batch(number % self._batches).to(device)
             masked = mask_batch(self._masking, self._special, _SEED, batch)
-            _, statistics = forward(masked, Normalisers(slots=one, tokens=one))
+            _, statistics = forward(masked, Normalizers(slots=one, tokens=one))
             if number < self._batches:
                 total += statistics
         objective.train(training)
@@ -92,5 +86,5 @@ class HeldOut:
 
 
 def _named(sums: Tensor) -> dict[str, float]:
-    values = summarise(dict(zip(STATISTICS, sums.tolist(), strict=True)))
+    values = summarize(dict(zip(STATISTICS, sums.tolist(), strict=True)))
     return {metric_names.held_out(name): value for name, value in values.items()}

@@ -1,11 +1,11 @@
-"""Pretraining objectives: replaced-token detection (ELECTRA) and plain masked language modelling.
+"""Pretraining objectives: replaced-token detection (ELECTRA) and plain masked language modeling.
 
-An objective is the module DeepSpeed trains: it maps one masked micro-batch to a loss and a vector
-of sums. Losses are normalised by counts over the *global* batch, so neither the loss nor its
+An objective is the module that DeepSpeed trains: it maps one masked micro-batch to a loss and a
+vector of sums. Losses are normalized by counts over the *global* batch, so neither the loss nor its
 gradient depends on how the batch is split over processes and micro-batches.
 """
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convbert.models.ops.masked_lm import masked_lm
-from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel
+from convbert.models.pretraining import MaskedLanguageModel, PretrainingModel, ReplacedTokenModel
 from convbert.pretrain.objective.masking import MaskedBatch
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.settings.objective import ObjectiveConfig
@@ -32,8 +32,8 @@ STATISTICS = (
 
 
 @dataclass(frozen=True)
-class Normalisers:
-    """Counts over the global batch, as 0-d device tensors: no host ever reads them."""
+class Normalizers:
+    """Counts over the global batch, 0-d tensors on the device, which the host never reads."""
 
     slots: Tensor
     tokens: Tensor
@@ -45,12 +45,16 @@ def _gather_slots(hidden_BLD: Tensor, slots_BM: Tensor) -> Tensor:
     return hidden_BLD[rows_B1, slots_BM].flatten(0, 1)
 
 
-class _Objective(nn.Module):
-    """Shared prediction of masked tokens by a generator with a masked-LM head."""
+class Objective(nn.Module, ABC):
+    """A model with its training loss; both objectives predict masked tokens in the same way."""
 
     def __init__(self, config: ObjectiveConfig) -> None:
         super().__init__()
         self.config = config
+
+    @abstractmethod
+    def forward(self, batch: MaskedBatch, normalizers: Normalizers) -> tuple[Tensor, Tensor]:
+        """Return the loss (scalar, fp32) and the detached sums named in ``STATISTICS``."""
 
     def _inputs(self, batch: MaskedBatch) -> dict[str, Tensor]:
         if batch.packed:
@@ -80,10 +84,10 @@ class _Objective(nn.Module):
         return loss, sampled_X.view_as(batch.slots_BM), (correct_X & valid_X).sum()
 
 
-class ReplacedTokenDetection(_Objective):
+class ReplacedTokenDetection(Objective):
     """Generator and discriminator trained together (Clark et al. 2020, section 2).
 
-    The discriminator reads the row with the generator's samples written in and says of every real
+    The discriminator reads the row with the generator's samples in it and predicts for every real
     token whether it was replaced; a sample equal to the original counts as original. No gradient
     flows through the sampling.
     """
@@ -92,7 +96,7 @@ class ReplacedTokenDetection(_Objective):
         super().__init__(config)
         self.model = model
 
-    def forward(self, batch: MaskedBatch, normalisers: Normalisers) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: MaskedBatch, normalizers: Normalizers) -> tuple[Tensor, Tensor]:
         """Return the loss (scalar, fp32) and the detached sums named in ``STATISTICS``."""
         model = self.model
         mlm_sum, sampled_BM, correct = self._masked_lm(model.generator, model.generator_head, batch)
@@ -110,8 +114,8 @@ class ReplacedTokenDetection(_Objective):
         rtd_sum = torch.where(real_BL, loss_BL, 0.0).sum()
         positive_BL = (logits_BL > 0) & real_BL
         loss = (
-            self.config.generator_weight * mlm_sum / normalisers.slots
-            + self.config.discriminator_weight * rtd_sum / normalisers.tokens
+            self.config.generator_weight * mlm_sum / normalizers.slots
+            + self.config.discriminator_weight * rtd_sum / normalizers.tokens
         )
         sums = (
             mlm_sum,
@@ -126,55 +130,50 @@ class ReplacedTokenDetection(_Objective):
         return loss, torch.stack([s.detach().float() for s in sums])
 
 
-class MaskedLanguageModelling(_Objective):
+class MaskedLanguageModeling(Objective):
     """BERT's objective without next-sentence prediction, on the same masking."""
 
     def __init__(self, model: MaskedLanguageModel, config: ObjectiveConfig) -> None:
         super().__init__(config)
         self.model = model
 
-    def forward(self, batch: MaskedBatch, normalisers: Normalisers) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: MaskedBatch, normalizers: Normalizers) -> tuple[Tensor, Tensor]:
         """Return the loss (scalar, fp32) and the detached sums; those of the detector are 0."""
         mlm_sum, _, correct = self._masked_lm(self.model.encoder, self.model.head, batch)
         zero = torch.zeros_like(mlm_sum)
         tokens = (batch.document_ids_BL > 0).sum()
         sums = (mlm_sum, correct, batch.valid_BM.sum(), zero, tokens, zero, zero, zero)
-        return mlm_sum / normalisers.slots, torch.stack([s.detach().float() for s in sums])
+        return mlm_sum / normalizers.slots, torch.stack([s.detach().float() for s in sums])
 
 
-Objective = ReplacedTokenDetection | MaskedLanguageModelling
-_OBJECTIVES: dict[type[nn.Module], Callable[[Any, ObjectiveConfig], Objective]] = {
-    ReplacedTokenModel: ReplacedTokenDetection,
-    MaskedLanguageModel: MaskedLanguageModelling,
-}
+def build_objective(model: PretrainingModel, config: ObjectiveConfig) -> Objective:
+    """Return the objective that ``model`` is made for, with the model in it."""
+    if isinstance(model, ReplacedTokenModel):
+        return ReplacedTokenDetection(model, config)
+    return MaskedLanguageModeling(model, config)
 
 
-def build_objective(
-    model: ReplacedTokenModel | MaskedLanguageModel, config: ObjectiveConfig
-) -> Objective:
-    """Wrap a model in the objective it is made for."""
-    return _OBJECTIVES[type(model)](model, config)
+def summarize(sums: dict[str, float]) -> dict[str, float]:
+    """Return the metrics that follow from sums over the global batch.
 
-
-def summarise(sums: dict[str, float]) -> dict[str, float]:
-    """Turn sums over the global batch into the metrics people read.
-
-    Positives of the discriminator are only about 6 % of the tokens, so accuracy says little:
-    precision and recall on replaced tokens are given too. The generator's sampled rate is the share
-    of its slots whose sample is another token: 0 means that the discriminator learns nothing.
+    Replaced tokens are only about 6 % of all, so the discriminator is measured by its precision
+    and recall on them. The generator's sampled rate is the share of its slots whose sample is
+    another token: at 0 the discriminator learns nothing.
     """
+
+    def rate(count: str, of: str) -> float:
+        return sums[count] / max(1.0, sums[of])
+
     metrics = {
-        metric_names.LOSS_MLM: sums["mlm_loss"] / max(1.0, sums["mlm_slots"]),
-        metric_names.GENERATOR_ACCURACY: sums["mlm_correct"] / max(1.0, sums["mlm_slots"]),
+        metric_names.LOSS_MLM: rate("mlm_loss", "mlm_slots"),
+        metric_names.GENERATOR_ACCURACY: rate("mlm_correct", "mlm_slots"),
     }
     if sums["rtd_loss"]:
         metrics |= {
-            metric_names.LOSS_RTD: sums["rtd_loss"] / max(1.0, sums["rtd_tokens"]),
-            metric_names.GENERATOR_SAMPLED_RATE: sums["replaced"] / max(1.0, sums["mlm_slots"]),
-            metric_names.DISCRIMINATOR_REPLACED_RATE: sums["replaced"]
-            / max(1.0, sums["rtd_tokens"]),
-            metric_names.DISCRIMINATOR_PRECISION: sums["true_positives"]
-            / max(1.0, sums["predicted_positives"]),
-            metric_names.DISCRIMINATOR_RECALL: sums["true_positives"] / max(1.0, sums["replaced"]),
+            metric_names.LOSS_RTD: rate("rtd_loss", "rtd_tokens"),
+            metric_names.GENERATOR_SAMPLED_RATE: rate("replaced", "mlm_slots"),
+            metric_names.DISCRIMINATOR_REPLACED_RATE: rate("replaced", "rtd_tokens"),
+            metric_names.DISCRIMINATOR_PRECISION: rate("true_positives", "predicted_positives"),
+            metric_names.DISCRIMINATOR_RECALL: rate("true_positives", "replaced"),
         }
     return metrics

@@ -1,4 +1,4 @@
-"""Choose the positions the generator has to predict (ELECTRA's dynamic masking, on the device)."""
+"""The positions that the generator predicts: ELECTRA's dynamic masking, on the device."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +15,7 @@ _POSITION_STREAM, _KEEP_STREAM, _SAMPLE_STREAM = 1, 2, 3
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """Ids that masking must know: never selected, or written."""
+    """Ids of the tokens that are never selected, and of the one that masking writes."""
 
     pad: int
     cls: int
@@ -27,9 +27,9 @@ class SpecialIds:
 class MaskedBatch:
     """Sequences with their selected positions; M slots per row, some of them unused.
 
-    ``slots_BM`` are positions in the row, ``valid_BM`` says which slots count, ``masked_BL`` is
-    what the generator reads, ``uniforms_BM`` decide the sampled tokens. ``document_ids_BL`` is 0
-    at padding; ``packed`` says that a row may hold several documents.
+    ``slots_BM`` holds positions in the row and ``valid_BM`` which slots count. The generator reads
+    ``masked_BL``; ``uniforms_BM``, numbers in [0, 1), decide the sampled tokens.
+    ``document_ids_BL`` is 0 at padding. A ``packed`` row may hold several documents.
     """
 
     input_ids_BL: Tensor
@@ -50,23 +50,18 @@ class MaskedBatch:
 
 
 def slot_count(mask_fraction: float, length: int) -> int:
-    """Slots per row of ``length`` tokens: ``int((p + 0.005) L)``, 19 at (0.15, 128)."""
+    """Return the slots per row of ``length`` tokens: ``int((p + 0.005) L)``, 19 at (0.15, 128)."""
     return max(1, int((mask_fraction + 0.005) * length))
 
 
-def mask_batch(
-    config: MaskingConfig,
-    special: SpecialIds,
-    seed: int,
-    batch: Batch,
-) -> MaskedBatch:
+def mask_batch(config: MaskingConfig, special: SpecialIds, seed: int, batch: Batch) -> MaskedBatch:
     """Select ``max(1, min(M, round(p * real tokens)))`` positions of every row.
 
     The count includes [CLS] and [SEP], the choice excludes them, as in ELECTRA's released code.
     Positions are drawn without replacement: the original draws with replacement, so 7 % of its
     positions come up twice and receive the integer mean of two sampled ids. A selected position
-    shows [MASK] with probability ``mask_token_fraction`` and stays as it is otherwise; there is
-    no random replacement.
+    becomes [MASK] with probability ``mask_token_fraction`` and else keeps its token; no random
+    token is written.
     """
     input_ids_BL, positions_B = batch.input_ids, batch.positions
     length = input_ids_BL.shape[1]

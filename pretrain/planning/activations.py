@@ -1,8 +1,8 @@
-"""What a forward and a backward pass keep in memory, found by running them without numbers.
+"""The memory that a forward and a backward pass take, from running them on fake tensors.
 
-The real objective runs on fake tensors, which have shapes and no contents, while every allocation
-and release is counted. So the estimate follows the code of the networks, activation checkpointing
-and chunked logits included, takes seconds and no memory to speak of, for any size of model.
+Fake tensors have shapes and no contents, so the real objective runs in seconds for any size of
+model while every allocation and release is counted. The estimate therefore follows the code of the
+networks, with activation checkpointing and chunked logits.
 """
 
 import weakref
@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 from convbert.models.config import PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.ops.convolution import use_backend
-from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel, build_model
-from convbert.pretrain.objective.losses import Normalisers, build_objective
+from convbert.models.pretraining import PretrainingModel, build_model
+from convbert.pretrain.objective.losses import Normalizers, build_objective
 from convbert.pretrain.objective.masking import MaskedBatch, slot_count
 from convbert.pretrain.settings.objective import ObjectiveConfig
 
@@ -37,8 +37,12 @@ class Activations:
     peak_with_gradients: int
 
 
-class _Ledger(TorchDispatchMode):
-    """Counts the bytes of live storages that were made under it; ``exclude`` takes some out."""
+class _AllocationCounter(TorchDispatchMode):
+    """Counts the bytes of live storages that were allocated under it.
+
+    ``peak`` is the most that was alive at once, ``peak_without`` the same without what ``exclude``
+    took out.
+    """
 
     def __init__(self, ignore_scores: int | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -60,7 +64,7 @@ class _Ledger(TorchDispatchMode):
         self._known |= {t.untyped_storage()._cdata: 0 for t in tensors}
 
     def _in_fused_attention(self, tensor: Tensor) -> bool:
-        """Say whether a fused kernel would keep the tensor to itself: scores [B, N, L, L]."""
+        """Return whether it has the shape of scores, [B, N, L, L], which fused kernels drop."""
         length = self._scores
         return tensor.dim() in (3, 4) and tensor.shape[-2:] == (length, length)
 
@@ -77,7 +81,7 @@ class _Ledger(TorchDispatchMode):
         self.live -= self._known.pop(key)
 
     def exclude(self, size: int) -> None:
-        """Take bytes that are alive out of ``peak_without`` from now on."""
+        """Leave ``size`` bytes that are alive out of ``peak_without`` from here on."""
         self.excluded += size
 
     def _look(self) -> None:
@@ -101,9 +105,7 @@ def masked_rows(rows: int, length: int, slots: int) -> MaskedBatch:
     )
 
 
-def _network(
-    config: PretrainingConfig, checkpointing: bool
-) -> ReplacedTokenModel | MaskedLanguageModel:
+def _network(config: PretrainingConfig, checkpointing: bool) -> PretrainingModel:
     model = build_model(config)
     for module in model.modules():
         if isinstance(module, Encoder):
@@ -112,7 +114,7 @@ def _network(
 
 
 def _fake(module: nn.Module, dtype: torch.dtype) -> None:
-    """Replace parameters of the device "meta", on which some operators refuse to run."""
+    """Replace parameters on the meta device, where some operators do not run, by fake ones."""
     for part in module.modules():
         for name, parameter in part.named_parameters(recurse=False):
             setattr(part, name, nn.Parameter(torch.empty(parameter.shape, dtype=dtype)))
@@ -128,12 +130,12 @@ def trace(
     checkpointing: bool = False,
     fused_attention: bool = False,
 ) -> Activations:
-    """Trace one micro-batch of ``rows`` rows in eager execution.
+    """Return the activations of one micro-batch of ``rows`` rows in eager execution.
 
     ``fused_attention`` leaves out the attention scores, which fused kernels never store. Compiled
     networks need less.
     """
-    ledger = _Ledger(seq_len if fused_attention else None)
+    counter = _AllocationCounter(seq_len if fused_attention else None)
     with torch.device("meta"):
         module = build_objective(_network(networks, checkpointing), objective)
     with FakeTensorMode(), use_backend("eager"):
@@ -141,13 +143,13 @@ def trace(
         slots = slot_count(objective.masking.mask_fraction, seq_len)
         batch = masked_rows(rows, seq_len, slots)
         one = torch.ones(())
-        ledger.leave_out(module.parameters())
+        counter.leave_out(module.parameters())
         for parameter in module.parameters():
             parameter.register_post_accumulate_grad_hook(
-                lambda p: ledger.exclude(p.numel() * p.element_size())
+                lambda p: counter.exclude(p.numel() * p.element_size())
             )
-        with ledger:
-            loss, _ = module(batch, Normalisers(one, one))
-            kept = ledger.live
+        with counter:
+            loss, _ = module(batch, Normalizers(one, one))
+            kept = counter.live
             loss.backward()
-    return Activations(kept, ledger.peak_without, ledger.peak)
+    return Activations(kept, counter.peak_without, counter.peak)

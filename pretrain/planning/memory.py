@@ -1,4 +1,4 @@
-"""Memory of one GPU by ZeRO stage: what DeepSpeed keeps for N parameters on P processes.
+"""Memory of one GPU by ZeRO stage: the bytes that DeepSpeed keeps for N parameters on P processes.
 
 The coefficients are bytes per parameter as read in DeepSpeed 0.19; those of fp32 were compared with
 what two processes allocate (``tests/integration/test_plan.py``). A step has two peaks: the backward
@@ -16,7 +16,7 @@ _DEFAULT_BUCKET = 500_000_000
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one GPU; ``offloaded`` are on the host. ``total`` is the peak of a step."""
+    """Bytes on one GPU, but ``offloaded``, which are on the host; ``total`` is a step's peak."""
 
     parameters: float
     gradients: float
@@ -27,15 +27,10 @@ class Memory:
     offloaded: float
 
     @property
-    def resident(self) -> float:
-        """What is there between two steps, but for gradients and buckets."""
-        return self.parameters + self.optimizer
-
-    @property
     def total(self) -> float:
         """The most that is allocated at any moment of a step."""
-        backward = self.bucket + self.activations
-        return self.resident + self.gradients + max(backward, self.step_work)
+        lasting = self.parameters + self.optimizer + self.gradients
+        return lasting + max(self.bucket + self.activations, self.step_work)
 
 
 def memory(count: int, config: dict[str, Any], world: int, activations: Activations) -> Memory:

@@ -1,4 +1,4 @@
-"""Everything a user decides before queueing: memory, micro-batch, time and cost of a run."""
+"""Memory, micro-batch, time and cost of a run, before it is queued."""
 
 from dataclasses import dataclass
 
@@ -23,14 +23,14 @@ CONFIGURATIONS = ("zero0", "zero1", "zero2", "zero3", "zero3-offload")
 
 
 @dataclass(frozen=True)
-class Need:
-    """Activations of a micro-batch of any size: linear in its rows between two traced ones."""
+class ActivationEstimate:
+    """Activations of a micro-batch of any size: a line through two sizes that were traced."""
 
     few: Activations
     many: Activations
 
     def of(self, rows: int) -> Activations:
-        """Return what a micro-batch of ``rows`` needs."""
+        """Return the activations of a micro-batch of ``rows`` rows."""
         low, high = _TRACED
 
         def at(name: str) -> int:
@@ -53,9 +53,10 @@ def _shallow(config: PretrainingConfig, layers: int) -> PretrainingConfig:
 def activations(
     config: RunConfig, networks: PretrainingConfig, seq_len: int, rows: int, *, fused: bool
 ) -> Activations:
-    """Return the activations of deep networks from traces of one and of two layers.
+    """Return the activations of the networks from traces of their first and first two layers.
 
-    All layers are alike, so each adds as much as the second one did.
+    All layers are alike, so each further one adds as much as the second one did. ``fused`` leaves
+    out attention scores, as in ``trace``.
     """
     one, two = (
         trace(
@@ -74,10 +75,12 @@ def activations(
     return Activations(kept, kept + two.peak - two.kept, kept + two.peak_with_gradients - two.kept)
 
 
-def need(config: RunConfig, networks: PretrainingConfig, seq_len: int, *, fused: bool) -> Need:
-    """Trace a small and a large micro-batch."""
-    few, many = (activations(config, networks, seq_len, r, fused=fused) for r in _TRACED)
-    return Need(few, many)
+def estimate_activations(
+    config: RunConfig, networks: PretrainingConfig, seq_len: int
+) -> ActivationEstimate:
+    """Return an estimate from a small and a large micro-batch, with fused attention."""
+    few, many = (activations(config, networks, seq_len, rows, fused=True) for rows in _TRACED)
+    return ActivationEstimate(few, many)
 
 
 def memory_of(
@@ -88,7 +91,7 @@ def memory_of(
     found: Activations,
     accumulation: int,
 ) -> Memory:
-    """Return the memory of one GPU under a DeepSpeed configuration, by its name."""
+    """Return the memory of one GPU under the DeepSpeed configuration named ``deepspeed``."""
     resolved = resolve_deepspeed_config(
         load_deepspeed_config(deepspeed),
         precision=config.settled_precision,
@@ -99,16 +102,16 @@ def memory_of(
     return memory(parameter_counts(networks).total, resolved, world, found)
 
 
-def suggest(
+def largest_micro_batch(
     config: RunConfig,
     networks: PretrainingConfig,
     phase: Phase,
     deepspeed: str,
     gpus: int,
     card: Gpu,
-    needed: Need,
+    needed: ActivationEstimate,
 ) -> int | None:
-    """Return the largest micro-batch that divides a GPU's share and leaves a tenth free."""
+    """Return the largest divisor of a GPU's share that leaves a tenth of its memory free."""
     share = phase.global_batch // gpus
     for rows in range(share, 0, -1):
         if share % rows:
@@ -130,6 +133,9 @@ class Cost:
 
 
 def cost(timeline: Timeline, steps: int, gpus: int, card: Gpu, mfu: float, price: float) -> Cost:
-    """Divide the hardware FLOPs by the share ``mfu`` of the peak; ``price`` is per GPU hour."""
+    """Return what the hardware FLOPs cost at the share ``mfu`` of the peak rate.
+
+    ``price`` is that of one GPU hour.
+    """
     seconds = timeline.flops(steps, "hardware") / (card.peak * mfu)
     return Cost(seconds / gpus / 3600, seconds / 3600, seconds / 3600 * price)

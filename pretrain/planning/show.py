@@ -1,44 +1,80 @@
-"""The plan of a run as tables on a terminal."""
+"""``convbert plan``: memory, time and cost of a run as tables on a terminal."""
 
 from rich.console import Console
 from rich.table import Table
 
+from convbert.data_pipeline.shards.manifest import Manifest
+from convbert.data_pipeline.shards.sources import Source
 from convbert.models.config import PretrainingConfig
 from convbert.models.counts import parameter_counts
-from convbert.models.errors import UserError
-from convbert.pretrain.engine.gpus import Gpu
+from convbert.models.errors import AbsentError, UserError
+from convbert.pretrain.engine.gpus import Gpu, gpu
 from convbert.pretrain.engine.precision import with_precision
-from convbert.pretrain.planning.plan import CONFIGURATIONS, cost, memory_of, need, suggest
-from convbert.pretrain.run.timeline import Phase, Timeline, derive
+from convbert.pretrain.planning.plan import (
+    CONFIGURATIONS,
+    cost,
+    estimate_activations,
+    largest_micro_batch,
+    memory_of,
+)
+from convbert.pretrain.run.timeline import Phase, Timeline, derive, stretches
+from convbert.pretrain.settings.data import DataConfig
+from convbert.pretrain.settings.recipes import recipe_names, resolve
 from convbert.pretrain.settings.run import RunConfig
 
 _ASSUMED_VOCABULARY = 30_522
 
 
-def outline(config: RunConfig) -> tuple[PretrainingConfig, Timeline, str]:
-    """Return networks and phases, and a note where shards that are not there were assumed.
+def _expected_places(recipe: str) -> set[str]:
+    """Return where shards lie unless the user names them: by default or by a shipped recipe."""
+    if recipe not in recipe_names():
+        return {str(DataConfig().manifest)}
+    return {source.manifest for source in _sources(resolve(recipe))}
 
-    Without shards the vocabulary is BERT's and the rows have 128 tokens, in later phases 512.
-    """
+
+def _sources(config: RunConfig) -> list[Source]:
+    return [source for phase, _ in stretches(config) for source in phase.data(config.data).blend]
+
+
+def _is_absent(place: str, expected: set[str]) -> bool:
+    """Return whether there is no manifest at an expected place; any other fault is raised."""
     try:
+        Manifest.load(place)
+    except AbsentError:
+        if place in expected:
+            return True
+        raise
+    return False
+
+
+def outline(recipe: str, config: RunConfig) -> tuple[PretrainingConfig, Timeline, str]:
+    """Return networks and phases, and a note where shards that are not built yet were assumed.
+
+    Without shards the vocabulary is BERT's and the rows have 128 tokens, in later phases with
+    shards of their own 512. Raises ``UserError`` for a damaged manifest, and for one that the user
+    named and that is not there.
+    """
+    expected = _expected_places(recipe)
+    absent = [_is_absent(source.manifest, expected) for source in _sources(config)]
+    if not any(absent):
         timeline = Timeline.load(config)
-    except UserError:
-        networks = config.model.build(_ASSUMED_VOCABULARY)
-        lengths = [128, *(512 if p.manifest or p.sources else 128 for p in config.phases)]
-        assumed = ", then ".join(dict.fromkeys(map(str, lengths)))
-        note = f"no shards yet: {_ASSUMED_VOCABULARY:,} ids and rows of {assumed} tokens assumed"
-        return networks, Timeline(derive(config, networks, lengths)), note
-    return config.model.build(timeline.corpora[0].vocab_size), timeline, ""
+        return config.model.build(timeline.corpora[0].vocab_size), timeline, ""
+    networks = config.model.build(_ASSUMED_VOCABULARY)
+    lengths = [128, *(512 if p.manifest or p.sources else 128 for p in config.phases)]
+    assumed = ", then ".join(dict.fromkeys(map(str, lengths)))
+    note = f"no shards yet: {_ASSUMED_VOCABULARY:,} ids and rows of {assumed} tokens assumed"
+    return networks, Timeline(derive(config, networks, lengths)), note
 
 
 def show(
-    recipe: str, config: RunConfig, gpus: int, name: str, card: Gpu, mfu: float, price: float
+    recipe: str, overrides: list[str], gpus: int, gpu_name: str, mfu: float, price: float
 ) -> None:
     """Print parameters, FLOPs, time and cost, and memory by ZeRO stage for every phase."""
-    config = with_precision(config, bfloat16=card.bfloat16)
-    networks, timeline, note = outline(config)
+    card = gpu(gpu_name)
+    config = with_precision(resolve(recipe, overrides), bfloat16=card.bfloat16)
+    networks, timeline, note = outline(recipe, config)
     console = Console()
-    table = Table(title=f"{recipe}: {config.model.preset} on {gpus} x {name}", caption=note)
+    table = Table(title=f"{recipe}: {config.model.preset} on {gpus} x {gpu_name}", caption=note)
     table.add_column("quantity")
     table.add_column("value", justify="right")
     counts = parameter_counts(networks)
@@ -67,7 +103,7 @@ def _memory_table(
         )
     share = phase.global_batch // gpus
     rows = min(phase.micro_batch or share, share)
-    needed = need(config, networks, phase.seq_len, fused=True)
+    needed = estimate_activations(config, networks, phase.seq_len)
     precision = config.precision + (", recomputing" if config.activation_checkpointing else "")
     table = Table(
         title=f"GB on one GPU, {precision}, rows of {phase.seq_len}, micro-batch {rows}",
@@ -80,7 +116,7 @@ def _memory_table(
         found = memory_of(config, networks, name, gpus, needed.of(rows), share // rows)
         parts = (found.parameters, found.gradients, found.optimizer, found.bucket)
         numbers = [f"{x / 1e9:.2f}" for x in (*parts, found.activations, found.total)]
-        micro = suggest(config, networks, phase, name, gpus, card, needed)
+        micro = largest_micro_batch(config, networks, phase, name, gpus, card, needed)
         chosen = f"[bold]{name}[/bold]" if name == config.deepspeed else name
         table.add_row(chosen, *numbers, str(micro or "does not fit"))
     return table

@@ -14,7 +14,7 @@ from convbert.pretrain.engine.deepspeed_config import (
 )
 from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.norms import PartNorms
-from convbert.pretrain.exchange.importing import initialise_from
+from convbert.pretrain.exchange.importing import initialize_from
 from convbert.pretrain.objective.losses import Objective, build_objective
 from convbert.pretrain.run.division import BatchDivision
 from convbert.pretrain.run.seeds import mix
@@ -50,5 +50,5 @@ def _objective(config: RunConfig, networks: PretrainingConfig) -> Objective:
         if isinstance(module, Encoder):
             module.gradient_checkpointing = config.activation_checkpointing
     if config.model.init_from:
-        initialise_from(model, config.model.init_from)
+        initialize_from(model, config.model.init_from)
     return build_objective(model, config.objective)

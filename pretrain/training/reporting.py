@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.norms import PartNorms
 from convbert.pretrain.guards.judge import Judge
-from convbert.pretrain.objective.losses import summarise
+from convbert.pretrain.objective.losses import summarize
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.tracking.tracker import Tracker
@@ -86,7 +86,7 @@ class Reporter:
         return values
 
     def _values(self, row: Row) -> dict[str, float]:
-        return summarise(row.totals.sums) | {
+        return summarize(row.totals.sums) | {
             metric_names.LOSS_TOTAL: row.totals.loss,
             metric_names.GRADIENT_NORM: row.totals.norm,
             metric_names.LEARNING_RATE: self._timeline.learning_rate(row.step - 1),

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from convbert.pretrain.objective.losses import STATISTICS, Normalisers, summarise
+from convbert.pretrain.objective.losses import STATISTICS, Normalizers, summarize
 from convbert.pretrain.objective.masking import MaskedBatch
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.division import BatchDivision
@@ -28,7 +28,7 @@ class Totals:
     failed: bool
 
 
-def normalizers(masked: MaskedBatch, division: BatchDivision) -> Normalisers:
+def normalizers(masked: MaskedBatch, division: BatchDivision) -> Normalizers:
     """Count slots and tokens over the global batch, scaled for DeepSpeed's averaging.
 
     DeepSpeed divides by the accumulation steps and averages over the processes; multiplying the
@@ -37,7 +37,7 @@ def normalizers(masked: MaskedBatch, division: BatchDivision) -> Normalisers:
     counts = torch.stack([masked.valid_BM.sum(), (masked.document_ids_BL > 0).sum()]).float()
     dist.all_reduce(counts)
     counts = counts / (division.world * division.accumulation)
-    return Normalisers(slots=counts[0], tokens=counts[1])
+    return Normalizers(slots=counts[0], tokens=counts[1])
 
 
 def sum_over_processes(
@@ -54,7 +54,7 @@ def sum_over_processes(
     own_norm = torch.as_tensor(norm, device=sums.device).float().view(1)
     *counts, stops, failures, total_norm = torch.cat([everything, own_norm]).tolist()
     named = dict(zip(STATISTICS, counts, strict=True))
-    values = summarise(named)
+    values = summarize(named)
     loss = weights.generator_weight * values[metric_names.LOSS_MLM]
     loss += weights.discriminator_weight * values.get(metric_names.LOSS_RTD, 0.0)
     return Totals(named, loss, total_norm, stop=stops > 0, failed=failures > 0)

@@ -26,7 +26,7 @@ from convbert.pretrain.engine.deepspeed_config import (
     resolve_deepspeed_config,
 )
 from convbert.pretrain.engine.process_group import init_distributed
-from convbert.pretrain.objective.losses import Normalisers, build_objective
+from convbert.pretrain.objective.losses import Normalizers, build_objective
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
 from convbert.pretrain.settings.objective import ObjectiveConfig
@@ -56,7 +56,7 @@ class Training:
     def __init__(self, setting: Setting, stage: int, folder: Path) -> None:
         self._batch = mask(random_batch(setting))
         tokens = self._batch.document_ids_BL > 0
-        self._normalisers = Normalisers(self._batch.valid_BM.sum().float(), tokens.sum())
+        self._normalisers = Normalizers(self._batch.valid_BM.sum().float(), tokens.sum())
         objective = ObjectiveConfig()
         config = resolve_deepspeed_config(
             load_deepspeed_config(f"zero{stage}"),

@@ -12,7 +12,7 @@ from convbert.models.ops.compilation import compile_for_training
 from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
 from convbert.pretrain.engine.optimizer import AdamW, parameter_groups
-from convbert.pretrain.objective.losses import Normalisers, build_objective
+from convbert.pretrain.objective.losses import Normalizers, build_objective
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
 from convbert.pretrain.settings.objective import MaskingConfig, ObjectiveConfig
 from tests.benchmarks.measuring import Comparison, Contender
@@ -89,7 +89,7 @@ def ours(
 
     def loss() -> Tensor:
         masked = mask(batch)
-        counts = Normalisers(masked.valid_BM.sum().float(), (masked.document_ids_BL > 0).sum())
+        counts = Normalizers(masked.valid_BM.sum().float(), (masked.document_ids_BL > 0).sum())
         return objective(masked, counts)[0]
 
     return _contender(setting, name, config, objective, optimizer, loss)

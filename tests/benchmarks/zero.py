@@ -30,7 +30,7 @@ from convbert.pretrain.engine.deepspeed_config import (
 )
 from convbert.pretrain.engine.optimizer import AdamW, parameter_groups
 from convbert.pretrain.engine.process_group import init_distributed
-from convbert.pretrain.objective.losses import Normalisers, Objective, build_objective
+from convbert.pretrain.objective.losses import Normalizers, Objective, build_objective
 from convbert.pretrain.settings.objective import ObjectiveConfig
 from convbert.pretrain.settings.optimizer import OptimizerConfig
 from tests.benchmarks.pretraining import mask, random_batch
@@ -117,9 +117,9 @@ def _objective(setting: Setting) -> Objective:
     return build_objective(build_model(preset(setting.size)), ObjectiveConfig())
 
 
-def _inputs(setting: Setting) -> tuple[object, Normalisers]:
+def _inputs(setting: Setting) -> tuple[object, Normalizers]:
     masked = mask(random_batch(setting))
-    return masked, Normalisers(masked.valid_BM.sum().float(), (masked.document_ids_BL > 0).sum())
+    return masked, Normalizers(masked.valid_BM.sum().float(), (masked.document_ids_BL > 0).sum())
 
 
 def _ddp(setting: Setting) -> Step:

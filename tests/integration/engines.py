@@ -120,7 +120,7 @@ def _update(engine: Any, norms: Any, step: int, case: dict[str, Any]) -> dict[st
     import torch
     import torch.distributed as dist
 
-    from convbert.pretrain.objective.losses import Normalisers
+    from convbert.pretrain.objective.losses import Normalizers
 
     accumulation = case.get("accumulation", 1)
     rows = case.get("rows", 8)
@@ -134,7 +134,7 @@ def _update(engine: Any, norms: Any, step: int, case: dict[str, Any]) -> dict[st
     for index in range(accumulation):
         torch.manual_seed(step * 100 + dist.get_rank() * accumulation + index)
         part = masked.rows(index * micro, (index + 1) * micro)
-        loss, statistics = engine.forward(part, Normalisers(counts[0], counts[1]))
+        loss, statistics = engine.forward(part, Normalizers(counts[0], counts[1]))
         engine.backward(loss)
         sums += statistics
         kept = [p for p in engine.module.parameters() if p.grad is not None]

@@ -14,12 +14,13 @@ from transformers import AutoModel, AutoTokenizer
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
-from convbert.pretrain import commands
+from convbert.models.pretraining import kept_encoder
+from convbert.pretrain.cli import exchange
 from convbert.pretrain.cli.evaluation import finetune
 from convbert.pretrain.evaluation.results import read_results
 from convbert.pretrain.exchange.export import export_checkpoint
-from convbert.pretrain.exchange.registering import register
-from convbert.pretrain.exchange.trained_model import kept_encoder, load_model
+from convbert.pretrain.exchange.registering import register_export
+from convbert.pretrain.exchange.trained_model import load_model
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.tracked_run import TrackedRun
 
@@ -74,12 +75,12 @@ def test_ids_of_a_thousand_sentences(
 def test_an_export_is_a_version_of_a_registered_model(
     run: RunDirectory, exported: Path, tmp_path: Path
 ) -> None:
-    assert register(run, exported, 3, "toy-encoder") == "1"
-    assert register(run, exported, 3, "toy-encoder") == "1"  # the same files
+    assert register_export(run, exported, 3, "toy-encoder") == "1"
+    assert register_export(run, exported, 3, "toy-encoder") == "1"  # the same files
     other = tmp_path / "other"
     shutil.copytree(exported, other)
     (other / "README.md").write_text("changed")
-    assert register(run, other, 3, "toy-encoder") == "2"
+    assert register_export(run, other, 3, "toy-encoder") == "2"
 
     state = TrackedRun.load(run.path).state
     client = MlflowClient(state.tracking_uri)
@@ -121,11 +122,11 @@ def test_a_run_without_mlflow_cannot_register(
     run: RunDirectory, exported: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="with MLflow tracking"):
-        register(RunDirectory(tmp_path), exported, 3, "toy-encoder")
+        register_export(RunDirectory(tmp_path), exported, 3, "toy-encoder")
     shutil.copy(run.path / "mlflow.json", tmp_path)
     TrackedRun.load(tmp_path).update(run_id=None)
     with pytest.raises(UserError, match=r"not in MLflow yet; `convbert track sync"):
-        register(RunDirectory(tmp_path), exported, 3, "toy-encoder")
+        register_export(RunDirectory(tmp_path), exported, 3, "toy-encoder")
 
 
 def test_fine_tuning_an_export_is_fine_tuning_its_checkpoint(
@@ -156,7 +157,7 @@ def test_a_mean_of_checkpoints_is_exported_and_finetuned(run: RunDirectory, tmp_
     name = "embeddings.word.weight"
     mean = sum(weights[name].double() for weights in encoders) / 3
     assert (mean - encoders[2][name]).abs().max() > 1e-5
-    commands.export(run.path, tmp_path / "model", None, "last:3")
+    exchange.export(run.path, tmp_path / "model", None, "last:3")
     card = (tmp_path / "model" / "README.md").read_text()
     assert "| averaged checkpoints | 3 |" in card
     theirs = AutoModel.from_pretrained(tmp_path / "model", local_files_only=True)

@@ -17,7 +17,7 @@ from convbert.pretrain.engine.deepspeed_config import (
     load_deepspeed_config,
     resolve_deepspeed_config,
 )
-from convbert.pretrain.objective.losses import Normalisers, build_objective
+from convbert.pretrain.objective.losses import Normalizers, build_objective
 from convbert.pretrain.objective.masking import slot_count
 from convbert.pretrain.planning.activations import masked_rows, trace
 from convbert.pretrain.planning.memory import memory
@@ -89,7 +89,7 @@ def _allocated(networks: PretrainingConfig, checkpointing: bool) -> int:
     batch = masked_rows(64, 64, slot_count(objective.masking.mask_fraction, 64))
     one = torch.ones(())
     with use_backend("eager"), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:
-        loss, _ = build_objective(model, objective)(batch, Normalisers(one, one))
+        loss, _ = build_objective(model, objective)(batch, Normalizers(one, one))
         loss.backward()
     events = [e for e in p.profiler.kineto_results.events() if e.name() == "[memory]"]
     live = peak = 0

@@ -101,9 +101,9 @@ def slow_block(block: MixedAttention, x_LD: Tensor, config: EncoderConfig) -> Te
     if block.local is not None:
         heads = torch.cat([heads, local_heads(block, x_LD, projected, config)], dim=-1)
     summed = x_LD + heads @ block.out_proj.weight.T + block.out_proj.bias
-    centred = summed - summed.mean(dim=-1, keepdim=True)
-    variance = centred.square().mean(dim=-1, keepdim=True)
-    scaled = centred / (variance + config.layer_norm_eps).sqrt()
+    centerd = summed - summed.mean(dim=-1, keepdim=True)
+    variance = centerd.square().mean(dim=-1, keepdim=True)
+    scaled = centerd / (variance + config.layer_norm_eps).sqrt()
     return scaled * block.norm.weight + block.norm.bias
 
 

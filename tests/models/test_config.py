@@ -66,7 +66,7 @@ def test_widths_without_a_local_half() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"conv_kernel_size": 8}, "conv_kernel_size=8 is even and has no centre: use 7 or 9"),
+        ({"conv_kernel_size": 8}, "conv_kernel_size=8 is even and has no center: use 7 or 9"),
         ({"num_groups": 3}, "hidden_size=64 is not divisible by num_groups=3"),
         ({"num_groups": 4, "intermediate_size": 126}, "intermediate_size=126 is not divisible"),
         ({"num_heads": 5}, "hidden_size=64 is not divisible by num_heads=5"),

@@ -62,7 +62,7 @@ def test_plain_attention_has_the_known_size(name, encoder):
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("overrides", VARIANTS, ids=str)
-def test_closed_form_is_what_was_built(overrides, tied):
+def test_counts_are_what_was_built(overrides, tied):
     fields = {
         "vocab_size": 97,
         "hidden_size": 64,

@@ -48,7 +48,7 @@ def test_original_depthwise_kernel_is_one_over_its_taps(taps: int) -> None:
     assert_truncated(made.discriminator.layers[0].attention.local.span_depthwise, 1 / taps)
 
 
-def test_layers_without_an_initialiser_are_glorot() -> None:
+def test_layers_without_an_initializer_are_glorot() -> None:
     made = model()
     for weight in (
         made.discriminator.project.weight,

@@ -1,4 +1,4 @@
-"""What padding and neighbouring documents may and may not change."""
+"""What padding and neighboring documents may and may not change."""
 
 from typing import Any
 

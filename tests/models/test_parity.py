@@ -87,7 +87,7 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
 
 
-def randomise(module: nn.Module, std: float = 0.3) -> None:
+def randomize(module: nn.Module, std: float = 0.3) -> None:
     """Leave no parameter at a value, such as a zero bias, that could hide a mistake."""
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=std)
@@ -203,7 +203,7 @@ def check_encoder(
 ) -> None:
     """Compare real positions, and the gradients of a random projection of them."""
     ours = Encoder(config).double().eval()
-    randomise(ours, std)
+    randomize(ours, std)
     load(theirs, encoder_tensors(parameters(ours), config.num_layers))
     expected = theirs(**batch).last_hidden_state
     actual = ours(**batch)
@@ -250,7 +250,7 @@ def test_convbert_block(config: EncoderConfig, batch: dict[str, Tensor], seed: i
     """One layer alone, down to the gradient of its input."""
     torch.manual_seed(seed)
     layer = Encoder(config).layers[0].double().eval()
-    randomise(layer)
+    randomize(layer)
     theirs = transformers.ConvBertModel(convbert_config(config)).encoder.layer[0]
     named = layer_tensors({f"ours.{k}": v for k, v in parameters(layer).items()}, "ours", "theirs")
     load(theirs, {name.removeprefix("theirs."): tensor for name, tensor in named.items()})
@@ -294,8 +294,8 @@ def test_masked_language_model(
 ) -> None:
     encoder = Encoder(config).double().eval()
     head = MaskedLMHead(config, encoder.embeddings.word).double()
-    randomise(encoder)
-    randomise(head)
+    randomize(encoder)
+    randomize(head)
     theirs = build(config).double().eval()
     named = encoder_tensors(parameters(encoder), 1)
     named = {f"{theirs.base_model_prefix}.{name}": tensor for name, tensor in named.items()}  # type: ignore[str-bytes-safe]
@@ -315,8 +315,8 @@ def test_masked_language_model(
 def test_replaced_token_detection() -> None:
     config = SMALL.model_copy(update={"local_op": "attention"})
     encoder, head = Encoder(config).double().eval(), DiscriminatorHead(config).double()
-    randomise(encoder)
-    randomise(head)
+    randomize(encoder)
+    randomize(head)
     named = {f"electra.{k}": v for k, v in encoder_tensors(parameters(encoder), 1).items()}
     named |= rename(
         parameters(head),

@@ -78,7 +78,7 @@ def pair(**overrides) -> PretrainingConfig:
     return PretrainingConfig(discriminator=encoder, generator=generator, tie_embeddings=tied)
 
 
-def randomised(module):
+def randomized(module):
     """Leave nothing at a value, such as a zero bias, that could hide a mistake."""
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -108,7 +108,7 @@ def load_in_transformers(kind, directory: Path):
 
 @pytest.mark.parametrize("overrides", ENCODERS.values(), ids=ENCODERS.keys())
 def test_encoder_round_trips_bit_for_bit(tmp_path, overrides):
-    encoder = randomised(Encoder(encoder_config(**overrides)))
+    encoder = randomized(Encoder(encoder_config(**overrides)))
     save_pretrained(encoder, tmp_path)
     loaded = load_pretrained(tmp_path)
     assert loaded.config == encoder.config
@@ -118,7 +118,7 @@ def test_encoder_round_trips_bit_for_bit(tmp_path, overrides):
 
 @pytest.mark.parametrize("overrides", ENCODERS.values(), ids=ENCODERS.keys())
 def test_transformers_computes_the_same_hidden_states(tmp_path, batch, overrides):
-    encoder = randomised(Encoder(encoder_config(**overrides)))
+    encoder = randomized(Encoder(encoder_config(**overrides)))
     save_pretrained(encoder, tmp_path)
     theirs = load_in_transformers(transformers.AutoModel, tmp_path)
     with torch.no_grad():
@@ -130,7 +130,7 @@ def test_transformers_computes_the_same_hidden_states(tmp_path, batch, overrides
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_pretraining_pair_round_trips_bit_for_bit(tmp_path, overrides, tied):
     overrides = {k: v for k, v in overrides.items() if k != "head_ratio"}
-    model = randomised(build_model(pair(**overrides, tie_embeddings=tied)))
+    model = randomized(build_model(pair(**overrides, tie_embeddings=tied)))
     export = save_pretrained(model, tmp_path)
     assert export.generator in ("ConvBertForMaskedLM", "ElectraForMaskedLM")
     loaded = load_pretraining_model(tmp_path)
@@ -142,7 +142,7 @@ def test_pretraining_pair_round_trips_bit_for_bit(tmp_path, overrides, tied):
 
 @pytest.mark.parametrize("local_op", ["sdconv", "attention"])
 def test_transformers_generator_fills_masks_alike(tmp_path, batch, local_op):
-    model = randomised(build_model(pair(local_op=local_op)))
+    model = randomized(build_model(pair(local_op=local_op)))
     save_pretrained(model, tmp_path)
     theirs = load_in_transformers(transformers.AutoModelForMaskedLM, tmp_path / "generator")
     with torch.no_grad():
@@ -151,7 +151,7 @@ def test_transformers_generator_fills_masks_alike(tmp_path, batch, local_op):
 
 
 def test_transformers_electra_detects_replacements_alike(tmp_path, batch):
-    model = randomised(build_model(pair(local_op="attention")))
+    model = randomized(build_model(pair(local_op="attention")))
     assert save_pretrained(model, tmp_path).architecture == "ElectraForPreTraining"
     theirs = load_in_transformers(transformers.ElectraForPreTraining, tmp_path)
     body = transformers.AutoModel.from_pretrained(tmp_path).eval()
@@ -165,7 +165,7 @@ def test_transformers_electra_detects_replacements_alike(tmp_path, batch):
 @pytest.mark.parametrize(("architecture", "overrides"), MLM.items(), ids=MLM.keys())
 def test_masked_language_model_round_trips_and_agrees(tmp_path, batch, architecture, overrides):
     config = PretrainingConfig(objective="mlm", discriminator=encoder_config(**overrides))
-    model = randomised(build_model(config))
+    model = randomized(build_model(config))
     assert save_pretrained(model, tmp_path).architecture == architecture
     loaded = load_pretraining_model(tmp_path)
     assert loaded.config == config
@@ -293,7 +293,7 @@ def their_models() -> dict[str, transformers.PreTrainedModel]:
     }
 
 
-THEIR_MODELS = {name: randomised(model) for name, model in their_models().items()}
+THEIR_MODELS = {name: randomized(model) for name, model in their_models().items()}
 
 
 @pytest.mark.parametrize("name", THEIR_MODELS)
@@ -322,8 +322,8 @@ def pickle_weights(directory: Path) -> None:
     (directory / "model.safetensors").unlink()
 
 
-def test_layer_norms_of_the_oldest_files_are_recognised(tmp_path):
-    encoder = randomised(Encoder(encoder_config(local_op="attention")))
+def test_layer_norms_of_the_oldest_files_are_recognized(tmp_path):
+    encoder = randomized(Encoder(encoder_config(local_op="attention")))
     save_pretrained(encoder, tmp_path)
     old = {
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(

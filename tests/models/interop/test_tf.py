@@ -11,7 +11,8 @@ from convbert.models.config import EncoderConfig, PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.interop.hf import load_pretraining_model, save_pretrained
-from convbert.models.interop.tf import load_checkpoint, load_encoder
+from convbert.models.interop.tf import load_checkpoint, load_encoder, load_networks
+from convbert.models.interop.tf_bundle import TensorBundle
 from convbert.models.presets import generator_of
 from convbert.models.pretraining import build_model
 
@@ -48,7 +49,7 @@ def pair(generator_size=Fraction(1, 2), tie_embeddings=True, **overrides) -> Pre
     )
 
 
-def randomised(module):
+def randomized(module):
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return module.eval()
@@ -172,7 +173,7 @@ def bert_variables(model) -> dict[str, Tensor]:
 def test_every_weight_of_a_pretraining_checkpoint_is_read_exactly(
     tmp_path, write_bundle, overrides
 ):
-    model = randomised(build_model(pair(**overrides)))
+    model = randomized(build_model(pair(**overrides)))
     prefix = write_bundle(tmp_path / "model.ckpt-1000000", electra_variables(model))
     loaded = load_checkpoint(prefix, model.config)
     assert same(loaded, model)
@@ -184,7 +185,7 @@ def test_every_weight_of_a_pretraining_checkpoint_is_read_exactly(
 
 
 def test_checkpoint_goes_on_to_transformers_bit_for_bit(tmp_path, write_bundle):
-    model = randomised(build_model(pair(num_groups=2)))
+    model = randomized(build_model(pair(num_groups=2)))
     prefix = write_bundle(tmp_path / "model.ckpt-1", electra_variables(model))
     imported = load_checkpoint(prefix, model.config).eval()
     save_pretrained(imported, tmp_path / "export")
@@ -200,14 +201,14 @@ def test_checkpoint_goes_on_to_transformers_bit_for_bit(tmp_path, write_bundle):
 
 def test_bert_checkpoint_is_read_exactly(tmp_path, write_bundle):
     encoder = encoder_config(local_op="attention", embedding_size=32)
-    model = randomised(build_model(PretrainingConfig(objective="mlm", discriminator=encoder)))
+    model = randomized(build_model(PretrainingConfig(objective="mlm", discriminator=encoder)))
     prefix = write_bundle(tmp_path / "bert_model.ckpt", bert_variables(model))
     assert same(load_checkpoint(prefix, model.config), model)
     assert same(load_encoder(prefix, encoder), model.encoder)
 
 
 def test_encoder_is_read_without_generator_and_heads(tmp_path, write_bundle):
-    model = randomised(build_model(pair()))
+    model = randomized(build_model(pair()))
     variables = {
         name: tensor for name, tensor in electra_variables(model).items() if "electra/" in name
     }
@@ -257,3 +258,40 @@ def test_checkpoint_of_another_model_is_refused(tmp_path, write_bundle):
     ):
         with pytest.raises(UserError, match="the first is 'resnet/conv/kernel'"):
             load()
+
+
+def without_generator(model) -> dict[str, Tensor]:
+    return {
+        name: tensor
+        for name, tensor in electra_variables(model).items()
+        if not name.startswith("generator")
+    }
+
+
+def test_all_networks_are_read_or_an_encoder_that_is_alone(tmp_path, write_bundle):
+    model = randomized(build_model(pair()))
+    whole = write_bundle(tmp_path / "whole.ckpt", electra_variables(model))
+    assert same(load_networks(whole, model.config), model)
+    alone = write_bundle(tmp_path / "alone.ckpt", without_generator(model))
+    assert same(load_networks(alone, model.config), model.discriminator)
+
+
+def test_damaged_generator_is_refused_and_not_left_out(tmp_path, write_bundle):
+    """The generator's tensors lie behind the encoder's, so a cut file still holds the encoder."""
+    model = build_model(pair())
+    prefix = write_bundle(tmp_path / "model.ckpt-1", electra_variables(model))
+    entry = TensorBundle(prefix).entries["generator/encoder/layer_0/output/dense/kernel"]
+    data = tmp_path / "model.ckpt-1.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[: entry.offset + 3])
+    load_encoder(prefix, model.config.discriminator)
+    with pytest.raises(UserError, match=r"model\.ckpt-1\.data.*'generator/.*' is cut short"):
+        load_networks(prefix, model.config)
+
+
+def test_incomplete_generator_is_refused_and_not_left_out(tmp_path, write_bundle):
+    model = build_model(pair())
+    variables = electra_variables(model)
+    del variables["generator/encoder/layer_1/output/dense/kernel"]
+    prefix = write_bundle(tmp_path / "model.ckpt-1", variables)
+    with pytest.raises(UserError, match=r"'generator/encoder/layer_1/output/dense/kernel' is miss"):
+        load_networks(prefix, model.config)

@@ -1,4 +1,4 @@
-"""Vocabularies: the published damage is recognised, sound files of any language are not accused."""
+"""Vocabularies: the published damage is recognized, sound files of any language are not accused."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_sound_vocabulary_passes(tmp_path, sound_tokens):
     assert not report.crlf
 
 
-def test_published_damage_is_recognised_and_described(tmp_path, sound_tokens):
+def test_published_damage_is_recognized_and_described(tmp_path, sound_tokens):
     path = write(tmp_path / "vocab.txt", damaged(sound_tokens), ending="\r\n")
     report = inspect_vocab(path)
     assert report.crlf
@@ -61,7 +61,7 @@ def test_published_damage_is_recognised_and_described(tmp_path, sound_tokens):
     assert "\n" not in message
 
 
-def test_damage_without_duplicates_is_recognised(tmp_path):
+def test_damage_without_duplicates_is_recognized(tmp_path):
     path = write(tmp_path / "vocab.txt", [*SPECIAL, *damaged(list("éèàüöñ"))])
     report = inspect_vocab(path)
     assert report.distinct == report.entries

@@ -62,14 +62,14 @@ def by_loop(value: Tensor, weights: Tensor, ids: Tensor | None) -> Tensor:
     taps = weights.shape[-1]
     out = torch.zeros_like(value)
     for row in range(batch):
-        for centre in range(length):
+        for center in range(length):
             for tap in range(taps):
-                seen = centre + tap - (taps - 1) // 2
+                seen = center + tap - (taps - 1) // 2
                 if not 0 <= seen < length:
                     continue
-                if ids is not None and not ids[row, seen] == ids[row, centre] != 0:
+                if ids is not None and not ids[row, seen] == ids[row, center] != 0:
                     continue
-                out[row, centre] += weights[row, centre, ..., tap] * value[row, seen]
+                out[row, center] += weights[row, center, ..., tap] * value[row, seen]
     return out
 
 

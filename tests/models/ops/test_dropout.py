@@ -41,15 +41,15 @@ def test_gradients_pass_where_values_passed(two_masks):
     assert torch.equal(out, grad)
 
 
-def test_neighbours_and_calls_are_independent(two_masks):
+def test_neighbors_and_calls_are_independent(two_masks):
     first, second, _ = two_masks()
     later = two_masks()[1]
-    centred = [(out != 0).float() - (1 - P) for out in (first, second, later)]
+    centerd = [(out != 0).float() - (1 - P) for out in (first, second, later)]
     pairs = [
-        (centred[0], centred[1]),
-        (centred[1], centred[2]),
+        (centerd[0], centerd[1]),
+        (centerd[1], centerd[2]),
         *(
-            (centred[0].narrow(d, 1, n - 1), centred[0].narrow(d, 0, n - 1))
+            (centerd[0].narrow(d, 1, n - 1), centerd[0].narrow(d, 0, n - 1))
             for d, n in enumerate(SHAPE)
         ),
     ]
@@ -57,7 +57,7 @@ def test_neighbours_and_calls_are_independent(two_masks):
         correlation = (one * other).mean().item() / (P * (1 - P))
         assert abs(correlation) < 4 / one.numel() ** 0.5
     # Rows that kept too alike a number of elements would betray a regular pattern.
-    per_row = centred[0].sum(dim=-1)
+    per_row = centerd[0].sum(dim=-1)
     expected = P * (1 - P) * SHAPE[-1]
     assert per_row.var().item() == pytest.approx(expected, rel=0.1)
 

@@ -12,7 +12,7 @@ import torch
 
 HALF = ["value", "logits", "out", "x", "weight", "grad", "grad_value", "grad_logits", "grad_x"]
 POINTERS = dict.fromkeys(HALF, "*bf16") | {
-    "normaliser": "*fp32",
+    "normalizer": "*fp32",
     "partial_weight": "*fp32",
     "documents": "*i64",
 }

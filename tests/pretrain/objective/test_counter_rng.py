@@ -19,7 +19,7 @@ def test_seeds_streams_and_positions_differ() -> None:
         assert (base == other).float().mean() < 0.01
 
 
-def test_uniformity_and_independence_of_neighbours() -> None:
+def test_uniformity_and_independence_of_neighbors() -> None:
     u = uniform(7, 3, torch.arange(2000), 200).double()
     assert u.min() >= 0
     assert u.max() < 1

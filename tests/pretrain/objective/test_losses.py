@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from convbert.data_pipeline.loading.batch import Batch
 from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
-from convbert.pretrain.objective.losses import STATISTICS, Normalisers, build_objective, summarise
+from convbert.pretrain.objective.losses import STATISTICS, Normalizers, build_objective, summarize
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
 from convbert.pretrain.settings.objective import MaskingConfig, ObjectiveConfig
 
@@ -36,8 +36,8 @@ def objective(name: str = "tiny", config: ObjectiveConfig | None = None) -> torc
     return build_objective(model, config or ObjectiveConfig())
 
 
-def counts(batch: MaskedBatch) -> Normalisers:
-    return Normalisers(batch.valid_BM.sum().float(), (batch.document_ids_BL > 0).sum().float())
+def counts(batch: MaskedBatch) -> Normalizers:
+    return Normalizers(batch.valid_BM.sum().float(), (batch.document_ids_BL > 0).sum().float())
 
 
 def test_loss_is_the_published_sum_of_both_parts() -> None:
@@ -106,10 +106,10 @@ def test_no_gradient_flows_from_the_discriminator_to_the_generator() -> None:
     assert module.model.discriminator.embeddings.word.weight.grad.any()
 
 
-def test_masked_language_modelling_alone() -> None:
+def test_masked_language_modeling_alone() -> None:
     batch = masked_batch()
     loss, statistics = objective("bert-tiny")(batch, counts(batch))
-    values = summarise(dict(zip(STATISTICS, statistics.tolist(), strict=True)))
+    values = summarize(dict(zip(STATISTICS, statistics.tolist(), strict=True)))
     assert loss.item() == pytest.approx(values["loss/mlm"], rel=1e-6)
     assert values["loss/mlm"] == pytest.approx(math.log(50), rel=0.1)
     assert "loss/rtd" not in values
@@ -124,7 +124,7 @@ def test_rates_of_the_two_networks() -> None:
         "true_positives": 6.0,
         "predicted_positives": 12.0,
     }
-    values = summarise(sums)
+    values = summarize(sums)
     assert values["generator/sampled_rate"] == 8 / 20
     assert values["discriminator/replaced_rate"] == 8 / 100
     assert values["discriminator/precision"] == 6 / 12

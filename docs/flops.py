@@ -1,13 +1,14 @@
-"""The published training costs beside ours, as a page of documentation."""
+"""Print the page flops.md: published training costs beside the computed ones.
 
-from __future__ import annotations
+Run ``python docs/flops.py > docs/flops.md`` after a change of the accounting or of a preset.
+"""
 
 from dataclasses import dataclass
 from typing import get_args
 
 from convbert.models.config import LocalOp
 from convbert.models.counts import parameter_counts
-from convbert.models.flops.accounting import training_flops_per_sequence
+from convbert.models.flops import training_flops_per_sequence
 from convbert.models.presets import preset
 
 
@@ -45,7 +46,7 @@ _ABLATED_SIZES = ("small", "medium-small", "base")
 _PAGE = """\
 # Training cost
 
-Written by `python -m convbert.models.flops --markdown`; a test keeps it up to date.
+Written by `python docs/flops.py > docs/flops.md`; a test keeps it up to date.
 
 Two accountings, because they answer different questions.
 
@@ -58,7 +59,7 @@ Two accountings, because they answer different questions.
   lookups are free, the vocabulary product covers the masked slots that exist (19 of 128, 79 of
   512), and the backward pass counts twice the forward pass. Recomputed activations are not counted
   again. The taps of the convolutions count as the multiply-adds they are, whether a kernel does
-  them as a matrix product or as K shifted additions: at most 1 % of the total, so the utilisation
+  them as a matrix product or as K shifted additions: at most 1 % of the total, so the utilization
   they lend to matrix units is negligible.
 
 The optimizer is counted in neither.
@@ -172,3 +173,7 @@ def _markdown(header: list[str], rows: list[list[str]], text_columns: int = 1) -
     """Lay out a table of figures whose first columns are text."""
     rule = ["---"] * text_columns + ["---:"] * (len(header) - text_columns)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,28 @@
+"""The command ``plan``: what a recipe needs, before anything is queued."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from convbert.pretrain.cli.arguments import Overrides, Recipe
+
+app = typer.Typer()
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    gpus: Annotated[int, typer.Option(help="GPUs the run gets.", min=1)] = 1,
+    gpu: Annotated[str, typer.Option(help="Kind: a100, h100, l40s, v100, ...")] = "a100",
+    mfu: Annotated[
+        float, typer.Option(help="Share of the peak, e.g. speed/mfu of a run.", min=0.01)
+    ] = 0.4,
+    price: Annotated[float, typer.Option(help="Of one GPU hour.", min=0)] = 0.0,
+) -> None:
+    """Show memory, time and cost of a recipe before anything is queued."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from convbert.pretrain.planning.show import show
+
+    show(recipe, overrides or [], gpus, gpu, mfu, price)
