@@ -4,7 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install lint types test test-slow test-slurm test-browser browser-packages postgres-packages slurm-packages slurm-local slurm-local-stop \
+# Tests run side by side, those of one file in one process, which share their fixtures.
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+
+.PHONY: install lint format types test test-slow test-slurm test-browser browser-packages postgres-packages slurm-packages slurm-local slurm-local-stop \
 	bench bench-zero bench-gpu quickstart study docs clean
 
 install: $(STAMP)
@@ -22,15 +26,20 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 
+# What lint can repair by itself.
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
 types: install
 	$(BIN)/mypy -p convbert
 
 test: install
-	$(BIN)/python -m pytest -m "not (slow or slurm or browser)"
+	$(PYTEST) $(PARALLEL) -m "not (slow or slurm or browser)"
 
 # One of them runs PostgreSQL; Debian's package is installed on first use (root).
 test-slow: install postgres-packages
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) $(PARALLEL) -m slow
 
 INSTALL_POSTGRES := DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql
 postgres-packages:
@@ -38,7 +47,7 @@ postgres-packages:
 
 # A real SLURM of several nodes on this machine; Debian's packages are installed on first use (root).
 test-slurm: install slurm-packages
-	$(BIN)/python -m pytest -m slurm
+	$(PYTEST) -m slurm
 
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge
 INSTALL_SLURM := DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(SLURM_PACKAGES)
@@ -47,14 +56,14 @@ slurm-packages:
 
 # The same for trying things: a cluster of three nodes that runs until `make slurm-local-stop`.
 slurm-local: install slurm-packages
-	$(BIN)/python -m convbert.cluster.local start
+	$(BIN)/python -m tests.slurm_local start
 
 slurm-local-stop: install
-	$(BIN)/python -m convbert.cluster.local stop
+	$(BIN)/python -m tests.slurm_local stop
 
 # Real Chromium against the real MLflow UI and the report; Debian's package, installed on first use.
 test-browser: install browser-packages
-	$(BIN)/python -m pytest -m browser
+	$(PYTEST) -m browser
 
 INSTALL_BROWSER := DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium chromium-driver
 browser-packages:

@@ -5,7 +5,7 @@
 checker all find ``convbert.models`` in the same place.
 """
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 CORPUS = [
     "backports.zstd>=1.0",
@@ -31,28 +31,21 @@ TEST = [
     "psycopg2-binary>=2.9",
     "pytest>=8.0",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",  # tests side by side
     "selenium>=4.20",  # drives Chromium in the browser tests
     "seqeval>=1.2.2",  # counts spans like our measure
     "transformers>=5.0",
     "triton>=3.2",  # its interpreter runs the GPU kernels without a GPU
 ]
 setup(
-    # The namespace itself is named too: with it an editable install is one line in a .pth file.
-    packages=["convbert", *(f"convbert.{name}" for name in find_packages("src/convbert"))],
+    # Files that are not Python are installed too: setuptools takes those that MANIFEST.in names.
+    packages=find_namespace_packages("src", exclude=["*__pycache__*"]),
     package_dir={"": "src"},
-    package_data={
-        "convbert.data_pipeline.corpus_build": ["*.j2"],
-        "convbert.ds_configs": ["*.json"],
-        "convbert.pretrain": ["recipes/*.yaml", "finetune/tasks/*.yaml", "finetune/tasks/*/*.yaml"],
-        "convbert.pretrain.report": ["page.*", "published.yaml"],
-        "convbert.pretrain.study": ["*.yaml", "*.j2"],
-        "convbert.cluster": ["templates/*", "sites/*.yaml"],
-        **{f"convbert.{room}": ["py.typed"] for room in ("models", "data_pipeline")},
-    },
     install_requires=[
         "aiohttp>=3.9",
         "deepspeed>=0.19",
         "fsspec>=2024.6",
+        "greenlet>=3.1",
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "mlflow>=3.13",

@@ -1,4 +1,4 @@
-"""After an attempt: what happened, is it worth another try, and on which nodes not."""
+"""After an attempt: its outcome, and whether and without which nodes to make another one."""
 
 import re
 from collections.abc import Sequence
@@ -25,8 +25,15 @@ FAILURES: tuple[Outcome, ...] = (
     "interrupted",
     "lost",
 )
+_OUTCOMES: dict[int, Outcome] = {
+    STOPPED: "saved",
+    USER_ERROR: "refused",
+    HUNG: "hung",
+    BAD_NODE: "bad node",
+    UNCHECKED: "unchecked",
+}
 REPEATED_OOM = 2
-"""Out of memory twice without a checkpoint between: more tries will not change it."""
+"""Failures by lack of memory without a checkpoint in between, after which more cannot help."""
 
 _SRUN_FAILURE = re.compile(
     rf"^srun: error: (\S+): tasks? [\d,-]+: (?!Exited with exit code {STOPPED})(.*)", re.M
@@ -48,34 +55,27 @@ class Decision:
 
 
 def classify(code: int, log: str, *, cancelled: bool, stopping: bool) -> Outcome:
-    """Name what ended an attempt, from the step's exit code and its part of the log."""
+    """Return how an attempt ended, from the step's exit code and the attempt's part of the log."""
     if code == FINISHED:
         return "finished"
     if stopping:
         return "stopped"
     if cancelled:
         return "cancelled"
-    if code == STOPPED:
-        return "saved"
-    if code == USER_ERROR:
-        return "refused"
-    if TRANSIENT in (code, _first_status(log)):
+    # Of several processes the one that failed first decides, unless all were asked to end.
+    if code not in (STOPPED, USER_ERROR) and TRANSIENT in (code, _first_status(log)):
         return "interrupted"
-    if code == HUNG:
-        return "hung"
-    if code == BAD_NODE:
-        return "bad node"
-    if code == UNCHECKED:
-        return "unchecked"
+    if code in _OUTCOMES:
+        return _OUTCOMES[code]
     return "out of memory" if _OUT_OF_MEMORY.search(log) else "crashed"
 
 
 def to_blame(outcome: Outcome, log: str, nodes: Sequence[str]) -> list[str]:
-    """Return the nodes that caused a failure, as far as the log tells.
+    """Return the nodes that caused a failure, as far as the log shows.
 
-    That is the node whose task srun reported first, before the others were torn down; after a
-    hang, those of the processes that the watchdog found late, unless all were. What ends after the
-    step was cancelled, or in a check that was cut off by a signal from outside, was fit until then.
+    That is the node whose task srun reported first, before the others were ended; after a hang, the
+    nodes of the processes that the watchdog found late, unless all were. No node is to blame for a
+    task that ended after its step was cancelled, or by a signal during a check that was cut off.
     """
     if outcome == "hung":
         late = {host.split(".")[0] for host in _LATE.findall(log)}
@@ -95,10 +95,10 @@ def _first_failure(log: str) -> re.Match[str] | None:
 
 
 def _first_status(log: str) -> int | None:
-    """Return the status of the task that failed first, None where a signal or nothing ended it.
+    """Return the exit status of the task that failed first, None if a signal or nothing ended it.
 
-    srun's own is the highest of all: that of a process that was killed, because it waited for one
-    that had left, outdoes the other's.
+    srun's own status is the highest of all tasks: a process that waited for the failed one and was
+    then killed has a higher one.
     """
     match = _first_failure(log)
     status = match and _STATUS.fullmatch(match[2])
@@ -108,8 +108,9 @@ def _first_status(log: str) -> int | None:
 def failures_in_a_row(attempts: list[Attempt], reached: int) -> list[Attempt]:
     """Return the newest attempts that left no new checkpoint, newest first.
 
-    ``reached`` is the newest checkpoint's step now: an attempt that was lost did not record its
-    own. Stopping in time without one step done counts too, or it would go on for ever.
+    ``reached`` is the newest checkpoint's step now, the end of an attempt that was lost and did not
+    record its own. An attempt that saved in time but made no step counts as a failure too:
+    otherwise a time limit that is too short would requeue the job for ever.
     """
     row: list[Attempt] = []
     for attempt in reversed(attempts):
@@ -122,16 +123,16 @@ def failures_in_a_row(attempts: list[Attempt], reached: int) -> list[Attempt]:
 
 
 def decide(records: JobRecords, job: str, retries: int, least: int) -> Decision:
-    """Decide after the newest attempt of a job that needs ``least`` nodes.
+    """Return what to do after the newest attempt of a job that needs ``least`` nodes.
 
-    Nodes that are suspected are added to the run's excluded ones, unless too few would be left. A
-    job for which too few are left does not go back into the queue, where it would wait for ever.
+    Suspected nodes are added to the run's excluded nodes, unless too few would be left. A job for
+    which too few are left does not go back into the queue, where it would wait for ever.
     """
     attempts = records.attempts(job)
     last = attempts[-1]
     if last.outcome not in (*FAILURES, "saved"):
         return Decision(False, [], last.outcome)
-    row = failures_in_a_row(attempts, records.last_step())
+    row = failures_in_a_row(attempts, records.run.last_step())
     suspects = _suspects(row)
     if suspects and _enough_beside({*records.excluded(), *suspects}, least):
         records.exclude(suspects)
@@ -153,7 +154,7 @@ def decide(records: JobRecords, job: str, retries: int, least: int) -> Decision:
 
 
 def _enough_beside(excluded: set[str], least: int) -> bool:
-    """Whether the partition has enough other nodes; True where SLURM cannot be asked."""
+    """Return whether the partition has ``least`` other nodes; True if SLURM does not answer."""
     nodes = scheduler.partition_nodes()
     return nodes is None or len(nodes - excluded) >= least
 

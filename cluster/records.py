@@ -1,32 +1,32 @@
-"""What jobs leave in ``RUN/slurm``: the facts that decide the next attempt and that status shows.
+"""The records of jobs in ``RUN/slurm``, which decide the next attempt and which status shows.
 
 ``jobs.jsonl``      one line per submitted job;
-``attempts.jsonl``  a line when an attempt begins and another when it ends, so an attempt without an
-                    end was killed together with its node;
+``attempts.jsonl``  one line when an attempt begins and one when it ends; an attempt without an end
+                    was killed together with its node;
 ``excluded.json``   nodes that failed, with the reason;
 ``stop``            the job that `convbert stop` asked to end.
 """
 
 import json
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.schema import StrictModel
+from convbert.models.errors import AbsentError
+from convbert.models.schema import StrictModel, parse
+from convbert.pretrain.run.directory import RunDirectory
 
 Outcome = Literal[
     "finished",  # the run is complete
     "saved",  # stopped with a checkpoint: time limit or preemption
     "stopped",  # `convbert stop`
     "cancelled",  # scancel
-    "refused",  # a user error: trying again cannot help
+    "refused",  # a user error: another attempt cannot help
     "out of memory",
     "bad node",  # preflight found one
     "unchecked",  # preflight was cut off: cancelled, preempted or not started
@@ -48,7 +48,7 @@ class Submission(StrictModel):
 
 
 class Attempt(StrictModel):
-    """One start of a job; ``step`` values are the newest checkpoint's before and after."""
+    """One start of a job; the ``step`` values are the newest checkpoint's before and after."""
 
     job: str
     restart: int
@@ -62,47 +62,71 @@ class Attempt(StrictModel):
     failed_nodes: list[str] = Field(default_factory=list)
 
 
+class _Table(RootModel[dict[str, str]]):
+    """A JSON object of strings."""
+
+
+def read_table(path: Path) -> dict[str, str]:
+    """Read a JSON object of strings that a person may have edited; an absent file has none."""
+    if not path.is_file():
+        return {}
+    what, remedy = "a JSON object of strings", "correct it or delete the file"
+    return parse(_Table, path.read_bytes(), path, what=what, remedy=remedy).root
+
+
+def write(directory: Path, name: str, content: str) -> Path:
+    """Write ``slurm/NAME`` in ``directory`` atomically and return its path."""
+    path = directory / "slurm" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(content.encode())
+    return path
+
+
+def write_table(directory: Path, name: str, table: dict[str, str]) -> None:
+    """Write ``slurm/NAME`` in ``directory`` as a JSON object."""
+    write(directory, name, json.dumps(table, indent=1) + "\n")
+
+
 class JobRecords:
     """The records of one run directory; every change is one appended line or an atomic file."""
 
     def __init__(self, run_dir: Path) -> None:
-        self.run_dir = run_dir
+        self.run = RunDirectory(run_dir)
         self.folder = run_dir / "slurm"
 
-    def checkpoint_steps(self) -> list[int]:
-        """Return the steps that have a finished checkpoint, oldest first."""
-        names = (p.name for p in (self.run_dir / "checkpoints").glob("step-*"))
-        return sorted(int(n[5:]) for n in names if re.fullmatch(r"step-\d+", n))
-
-    def last_step(self) -> int:
-        """Return the newest checkpoint's step, 0 without one."""
-        return max(self.checkpoint_steps(), default=0)
-
-    def config(self) -> dict[str, Any]:
-        """Return the run's resolved configuration as plain data, empty without one."""
-        path = self.run_dir / "config.yaml"
-        return yaml.safe_load(path.read_text()) if path.is_file() else {}
-
     def finished(self) -> bool:
-        """Whether the last update of the configuration is in a checkpoint."""
-        return self.config().get("steps") == self.last_step() != 0
+        """Return whether the run has a configuration and its last update is in a checkpoint."""
+        return self.run.config_file.is_file() and self.run.finished(self.run.open())
 
-    def submitted(self, job: str, kind: str, log: Path, detail: str = "") -> None:
-        """Note a queued job and where its log will lie."""
-        place = os.path.relpath(log, self.run_dir)
-        entry = Submission(job=job, kind=kind, time=time.time(), log=place, detail=detail)
+    def submitted(self, job: str, kind: str, log: Path) -> None:
+        """Record a queued job and the place of its log."""
+        place = os.path.relpath(log, self.run.path)
+        entry = Submission(job=job, kind=kind, time=time.time(), log=place)
         self._append("jobs.jsonl", entry.model_dump())
 
     def submissions(self) -> list[Submission]:
         """Return the queued jobs, oldest first."""
         return [Submission.model_validate(line) for line in self._lines("jobs.jsonl")]
 
+    def newest_log(self) -> Path:
+        """Return the log of the newest job; raise ``AbsentError`` if there is none yet."""
+        found = self.submissions()
+        if not found:
+            raise AbsentError(
+                f"{self.run.path}: no job was submitted for it; see `convbert submit --help`"
+            )
+        log = (self.run.path / found[-1].log).resolve()
+        if not log.is_file():
+            raise AbsentError(f"{log}: not there yet; the job has not started")
+        return log
+
     def note(self, attempt: Attempt) -> None:
         """Record an attempt as it stands now; the last record of an attempt counts."""
         self._append("attempts.jsonl", attempt.model_dump())
 
     def attempts(self, job: str | None = None) -> list[Attempt]:
-        """Return the attempts, of one job or all, in the order of their beginning."""
+        """Return the attempts of one job or of all jobs, in the order of their beginning."""
         found: dict[tuple[str, int], Attempt] = {}
         for line in self._lines("attempts.jsonl"):
             attempt = Attempt.model_validate(line)
@@ -111,35 +135,34 @@ class JobRecords:
         return list(found.values())
 
     def excluded(self) -> dict[str, str]:
-        """Return the nodes not to use, with the reason."""
-        path = self.folder / "excluded.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        """Return the nodes not to use, each with the reason."""
+        return read_table(self.folder / "excluded.json")
 
     def exclude(self, nodes: dict[str, str]) -> None:
-        """Add nodes not to use."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.folder / "excluded.json") as file:
-            file.write(json.dumps(self.excluded() | nodes, indent=1).encode() + b"\n")
+        """Add nodes not to use, each with the reason."""
+        write_table(self.run.path, "excluded.json", self.excluded() | nodes)
+
+    def exclude_option(self, always: str | None) -> list[str]:
+        """Return sbatch's option for the nodes not to use, those in ``always`` included."""
+        nodes = [*self.excluded(), *([always] if always else [])]
+        return [f"--exclude={','.join(nodes)}"] if nodes else []
 
     def request_stop(self, job: str) -> None:
-        """Ask the run of ``job`` not to requeue itself."""
-        with atomic_write(self.folder / "stop") as file:
-            file.write(job.encode())
+        """Record that ``job`` must not requeue itself."""
+        write(self.run.path, "stop", job)
 
     def stop_requested(self, job: str) -> bool:
-        """Whether this job was asked to stop."""
+        """Return whether this job was asked to stop."""
         path = self.folder / "stop"
         return path.is_file() and path.read_text() == job
 
     def _append(self, name: str, entry: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps(entry).encode() + b"\n"
-        descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, line)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with (self.folder / name).open("ab") as file:
+            file.write(line)  # in one call of the system: several processes may append
+            file.flush()
+            os.fsync(file.fileno())
 
     def _lines(self, name: str) -> Iterator[dict[str, Any]]:
         path = self.folder / name
@@ -148,5 +171,5 @@ class JobRecords:
         for line in path.read_text().splitlines():
             try:
                 yield json.loads(line)
-            except ValueError:  # a node died while it wrote
+            except ValueError:  # a node died while it wrote the line
                 continue

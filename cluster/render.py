@@ -1,26 +1,25 @@
-"""Job scripts from templates; what a shell or SLURM could misread is quoted or refused."""
+"""Job scripts from templates; names that a shell or SLURM could misread are quoted or refused."""
 
 import re
 import shlex
 import sys
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import Field, StringConstraints, model_validator
 
 from convbert.cluster.preflight.verdict import Policy
 from convbert.cluster.site import Names, Site
-from convbert.models.schema import StrictModel
+from convbert.models.schema import StrictModel, validate
+from convbert.pretrain.run import exit_codes
 
 Duration = Annotated[str, StringConstraints(pattern=r"^(\d+-)?\d+(:\d+){0,2}$")]
-JobId = Annotated[str, StringConstraints(pattern=r"^\d+(_\d+)?$")]
 
 
 class JobOptions(StrictModel):
-    """What a job asks of SLURM, beside what the site profile says."""
+    """The options of a job that the site profile does not decide."""
 
     nodes: int = Field(1, gt=0)
     min_nodes: int | None = Field(None, gt=0, description="start with fewer if they are free")
@@ -32,7 +31,16 @@ class JobOptions(StrictModel):
     retries: int = Field(2, ge=0, description="after failures that left no new checkpoint")
     preflight: bool = True
     on_bad_node: Policy = "requeue"
-    requeue: bool = True
+    after: list[str] | None = Field(None, description="jobs that must have succeeded before")
+    chain: int = Field(1, gt=0, description="jobs in a row, where the cluster forbids requeueing")
+    limit: int | None = Field(None, gt=0, description="runs of an array at once")
+    dry_run: bool = Field(False, description="only write the script")
+
+    @classmethod
+    def of(cls, command: str, arguments: Mapping[str, object]) -> "JobOptions":
+        """Take the fields from a command's arguments by name; raise ``UserError`` for a bad one."""
+        given = {k: v for k, v in arguments.items() if k in cls.model_fields}
+        return validate(cls, given, command, remedy=f"see `{command} --help`")
 
     @model_validator(mode="after")
     def _consistent(self) -> "JobOptions":
@@ -45,6 +53,11 @@ class JobOptions(StrictModel):
         return self
 
     @property
+    def requeue(self) -> bool:
+        """Whether the job goes back into the queue; in a chain the next job continues instead."""
+        return self.chain == 1
+
+    @property
     def limit_seconds(self) -> float:
         """The time limit, which SLURM reads as minutes if it is a single number."""
         days, dash, clock = self.time.rpartition("-")
@@ -55,22 +68,18 @@ class JobOptions(StrictModel):
 
     @property
     def signal_seconds(self) -> int:
-        """How long before the limit the job is asked to save."""
+        """Seconds before the limit at which the job is asked to save."""
         return self.grace_seconds or max(1, min(300, int(self.limit_seconds / 10)))
-
-
-def _template(name: str) -> str:
-    return (resources.files("convbert.cluster") / "templates" / name).read_text()
 
 
 def render(template: str, run_dirs: Sequence[Path], site: Site, **values: Any) -> str:
     """Return the script ``template`` for one run directory or several.
 
-    ``values`` are the template's own names. The filter ``sh`` quotes for the shell.
+    ``values`` are the template's own names; ``exit`` has the exit statuses. The filter ``sh``
+    quotes for the shell; the script is not HTML, so Jinja escapes nothing.
     """
-    # A job script is not HTML; what could be misread is quoted with ``sh``.
     environment = Environment(
-        loader=FunctionLoader(_template),
+        loader=PackageLoader("convbert.cluster", "templates"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -81,6 +90,7 @@ def render(template: str, run_dirs: Sequence[Path], site: Site, **values: Any) -
     directories = [str(p.resolve()) for p in run_dirs]
     mounts = [*(site.container.mounts if site.container else []), *directories]
     common = {
+        "exit": exit_codes,
         "site": site,
         "runs": directories,
         "mounts": mounts,
@@ -96,14 +106,12 @@ def render(template: str, run_dirs: Sequence[Path], site: Site, **values: Any) -
 
 
 def render_pretraining(
-    run_dirs: Sequence[Path],
-    site: Site,
-    options: JobOptions,
-    *,
-    limit: int | None = None,
-    follow_seconds: int | None = None,
+    run_dirs: Sequence[Path], site: Site, options: JobOptions, follow_seconds: int | None = None
 ) -> str:
-    """Return the script that pretrains one run, or an array of runs of which ``limit`` at once."""
+    """Return the script that pretrains one run, or an array of several runs.
+
+    With ``follow_seconds`` it queues the evaluation of new permanent checkpoints that often.
+    """
     fewest = options.min_nodes or options.nodes
     least = options.min_nodes or (1 if options.on_bad_node == "continue" else options.nodes)
     return render(
@@ -111,8 +119,8 @@ def render_pretraining(
         run_dirs,
         site,
         **(options.model_dump() | {"min_nodes": fewest, "grace_seconds": options.signal_seconds}),
+        requeue=options.requeue,
         least=least,
-        limit=limit,
         follow_seconds=follow_seconds,
         limits=site.preflight.model_dump_json(exclude_defaults=True),
     )
@@ -120,7 +128,6 @@ def render_pretraining(
 
 def render_corpus(config: Path, output: Path, site: Site, options: JobOptions) -> str:
     """Return the script that builds a corpus with a Dask worker on each core of every node."""
-    directory = Path.cwd()  # paths in the configuration are relative to it
     return render(
         "corpus",
         [output],
@@ -134,11 +141,10 @@ def render_corpus(config: Path, output: Path, site: Site, options: JobOptions) -
         gpus=0,
         networked=False,
         config=str(config.resolve()),
-        directory=str(directory),
-        mounts=[*(site.container.mounts if site.container else []), str(output.resolve())],
+        directory=str(Path.cwd()),  # paths in the configuration are relative to it
     )
 
 
 def job_name(text: str) -> str:
-    """Return a name that SLURM shows and nobody misreads."""
+    """Return the job name for a run: at most 60 letters, digits, ``_``, ``.`` and ``-``."""
     return re.sub(r"[^\w.-]", "_", text, flags=re.ASCII)[:60] or "convbert"

@@ -1,30 +1,30 @@
-"""Where the processes of a job meet: SLURM's variables in, torch's variables out.
+"""The rendezvous of a job's processes: SLURM's variables in, torch's variables out.
 
-Needs neither scontrol nor a resolvable host name. Process 0 opens a socket on a port the system
-picks and writes its address to a file that the others wait for; the socket stays open and is
+It needs neither scontrol nor a resolvable host name. Process 0 opens a socket on a port that the
+system picks and writes its address to a file that the others wait for. The socket stays open and is
 handed to torch, so no other job on the node can take the port in between.
 """
 
-import fcntl
 import os
 import socket
-import struct
 import time
 from pathlib import Path
 
+import psutil
+
 from convbert.cluster.hostlist import expand
+from convbert.models.errors import AbsentError
 from convbert.pretrain.run.store import STORE
 
 SECONDS = 300.0
-_INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR
 _ANY_PORT = 9
 _A_DAY = 86_400.0
 
 
 def environment(folder: Path, patience: float = SECONDS) -> dict[str, str]:
-    """Return the variables that torch and DeepSpeed read, after meeting the other processes.
+    """Return the variables that torch and DeepSpeed read, once process 0's address is known.
 
-    Raises ``TimeoutError`` if process 0 does not come within ``patience`` seconds.
+    Raises ``TimeoutError`` if process 0 does not publish it within ``patience`` seconds.
     """
     rank = int(os.environ["SLURM_PROCID"])
     found = {
@@ -44,7 +44,7 @@ def environment(folder: Path, patience: float = SECONDS) -> dict[str, str]:
 
 
 def publish(file: Path) -> tuple[str, int, int]:
-    """Open a socket, write ``ADDRESS PORT`` to ``file``, return both and the socket's number."""
+    """Open a socket, write ``ADDRESS PORT`` to ``file``; return both and the file descriptor."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.bind(("", 0))
     listener.listen(1024)
@@ -60,9 +60,9 @@ def publish(file: Path) -> tuple[str, int, int]:
 
 
 def await_address(file: Path, patience: float) -> tuple[str, int]:
-    """Wait for process 0's file; raises ``TimeoutError`` where it does not come."""
+    """Wait ``patience`` seconds for process 0's file; raise ``TimeoutError`` if it is missing."""
     deadline = time.monotonic() + patience
-    pause = 0.5  # not at once: a shared file system may remember for long that it was not there
+    pause = 0.5  # first, because NFS caches for long that a file was not there
     while time.monotonic() < deadline:
         time.sleep(pause)
         try:
@@ -76,11 +76,16 @@ def await_address(file: Path, patience: float) -> tuple[str, int]:
 def own_address() -> str:
     """Return the address of this node that its peers can reach."""
     interface = os.environ.get("GLOO_SOCKET_IFNAME")
+    if interface:
+        found = psutil.net_if_addrs().get(interface, [])
+        addresses = [a.address for a in found if a.family == socket.AF_INET]
+        if not addresses:
+            raise AbsentError(
+                f"GLOO_SOCKET_IFNAME={interface}: {socket.gethostname()} has no IPv4 address "
+                "there; correct network.interface in the site profile"
+            )
+        return addresses[0]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        if interface:
-            request = struct.pack("256s", interface.encode()[:15])
-            answer = fcntl.ioctl(probe.fileno(), _INTERFACE_ADDRESS, request)
-            return socket.inet_ntoa(answer[20:24])
         peers = expand(os.environ.get("SLURM_JOB_NODELIST", ""))
         try:
             # Nothing is sent: this asks the routing table which address faces the last peer.

@@ -1,11 +1,11 @@
-"""SLURM's commands, called without a shell, and what their answers mean."""
+"""SLURM's commands, called without a shell, and the meaning of their answers."""
 
 import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, TransientError, UserError
 
 ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
@@ -15,7 +15,7 @@ ENDED = frozenset(
 
 @dataclass(frozen=True)
 class Job:
-    """A job as SLURM describes it; times in seconds, None where SLURM does not say."""
+    """A job as SLURM describes it; times in seconds, None where SLURM gives none."""
 
     id: str
     state: str
@@ -39,13 +39,13 @@ def outside_environment() -> dict[str, str]:
 
 
 def call(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run a SLURM command; raises ``UserError`` where it does not exist."""
+    """Run a SLURM command; raise ``AbsentError`` if it does not exist."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, check=False, env=outside_environment()
         )
     except FileNotFoundError:
-        raise UserError(
+        raise AbsentError(
             f"{command[0]}: not found; run this where SLURM's commands are, such as a login node "
             "(`convbert submit --dry-run` works anywhere)"
         ) from None
@@ -55,7 +55,7 @@ def sbatch(script: Path, directory: Path, *options: str) -> str:
     """Queue ``script`` to run in ``directory``; return the job's id.
 
     The directory is an argument, not a ``#SBATCH`` line, because SLURM reads patterns and spaces
-    there. Raises ``UserError`` with SLURM's reason if it refuses.
+    there. Raises ``UserError`` with SLURM's reason if SLURM refuses the script.
     """
     command = ["sbatch", "--parsable", "--chdir", str(directory.resolve()), *options]
     done = call(*command, str(script.resolve()))
@@ -66,16 +66,17 @@ def sbatch(script: Path, directory: Path, *options: str) -> str:
 
 
 def cancel(job: str, *options: str) -> None:
-    """Cancel a job, or send it what ``options`` say; raises ``UserError`` if SLURM refuses."""
+    """Call scancel for a job with ``options``; raise ``UserError`` if SLURM refuses."""
     done = call("scancel", *options, job)
     if done.returncode:
         raise UserError(f"scancel {job}: {done.stderr.strip()}")
 
 
 def jobs(ids: list[str]) -> dict[str, Job]:
-    """Return what SLURM knows about jobs: the queue first, then accounting where there is any.
+    """Return the jobs by id as the queue shows them, those it has forgotten from accounting.
 
-    Jobs that neither remembers are missing from the result.
+    A job that neither knows is missing from the result. Raises ``AbsentError`` without SLURM's
+    commands and ``TransientError`` if the queue does not answer.
     """
     if not ids:
         return {}
@@ -87,7 +88,7 @@ def jobs(ids: list[str]) -> dict[str, Job]:
 def _queued(ids: list[str]) -> dict[str, Job]:
     done = call("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%N|%L")
     if done.returncode:
-        raise UserError(f"squeue: {done.stderr.strip()}")
+        raise TransientError(f"squeue: {done.stderr.strip()}")
     found = {}
     for line in done.stdout.splitlines():
         name, state, reason, nodes, left = line.split("|")
@@ -97,28 +98,29 @@ def _queued(ids: list[str]) -> dict[str, Job]:
 
 
 def _ended(ids: list[str]) -> dict[str, Job]:
-    """Ask accounting; a cluster without it answers nothing."""
-    try:
-        done = call("sacct", "-n", "-P", "-X", "-j", ",".join(ids), "-o", "JobID,State,NodeList")
-    except UserError:
-        return {}
-    if done.returncode:
-        return {}
+    """Return the jobs that accounting knows, none on a cluster without accounting."""
+    lines = _answer("sacct", "-n", "-P", "-X", "-j", ",".join(ids), "-o", "JobID,State,NodeList")
     found = {}
-    for line in done.stdout.splitlines():
+    for line in lines.splitlines():
         name, state, nodes = line.split("|")
         found[name] = Job(name, state.split()[0], nodes=nodes)  # "CANCELLED by 1000"
     return {k: v for k, v in found.items() if k in ids}
 
 
 def partition_nodes() -> set[str] | None:
-    """Return the nodes of this job's partition; None where sinfo cannot be asked."""
+    """Return the nodes of this job's partition, None where sinfo does not answer."""
     partition = os.environ.get("SLURM_JOB_PARTITION", "")
+    shown = _answer("sinfo", "--noheader", "--Node", f"--partition={partition}", "--format=%N")
+    return set(shown.split()) or None
+
+
+def _answer(*command: str) -> str:
+    """Return the output of a command that a site may lack, nothing where it is absent or fails."""
     try:
-        done = call("sinfo", "--noheader", "--Node", f"--partition={partition}", "--format=%N")
-    except UserError:
-        return None
-    return set(done.stdout.split()) if done.returncode == 0 else None
+        done = call(*command)
+    except AbsentError:
+        return ""
+    return "" if done.returncode else done.stdout
 
 
 def parse_duration(text: str) -> float | None:

@@ -1,8 +1,8 @@
-"""A site profile: what a cluster calls its things, written once and used by every job.
+"""A site profile: the partition, devices, network and limits of a cluster, used by every job.
 
 ``convbert submit --site NAME`` takes a shipped profile, ``--site my-cluster.yaml`` your own. Values
-that end up in ``#SBATCH`` lines are checked against what SLURM can mean by them; everything else is
-quoted for the shell.
+that end up in ``#SBATCH`` lines must match a pattern of what SLURM accepts there; all other values
+are quoted for the shell.
 """
 
 from importlib import resources
@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
-from convbert.models.errors import UserError
-from convbert.models.schema import StrictModel
+from convbert.cluster.records import write
+from convbert.models.errors import AbsentError
+from convbert.models.schema import StrictModel, read_mapping, validate
 
+_KEPT = "site.yaml"
 Word = Annotated[str, StringConstraints(pattern=r"^[\w.,:@+/-]+$")]
 Names = Annotated[str, StringConstraints(pattern=r"^[\w.,-]+$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -29,17 +31,18 @@ class Container(StrictModel):
 
 
 class Network(StrictModel):
-    """What connects the nodes; decides NCCL's and gloo's settings."""
+    """The network between the nodes, from which NCCL's and gloo's settings follow."""
 
     kind: Literal["ethernet", "infiniband"] = "ethernet"
     interface: Annotated[str, StringConstraints(pattern=r"^[\w.,^=-]+$")] | None = Field(
-        None, description="as `ip link` names it, e.g. ib0; default: what routes to the peers"
+        None,
+        description="as `ip link` names it, e.g. ib0; default: the one that routes to the peers",
     )
     hca: Word | None = Field(None, description="InfiniBand adapters, e.g. mlx5_0,mlx5_1")
 
 
 class PreflightLimits(StrictModel):
-    """When a node is not good enough; see docs/slurm.md for what each check measures."""
+    """The limits beyond which a node is unfit; docs/slurm.md says what each check measures."""
 
     seconds: int = Field(60, gt=0, description="for the whole check")
     min_disk_gib: float = Field(5.0, ge=0, description="free in the run directory and scratch")
@@ -51,7 +54,7 @@ class PreflightLimits(StrictModel):
 
     @property
     def patience(self) -> float:
-        """Seconds that a node waits for the others; less than all, so that it can still say so."""
+        """Seconds that a node waits for the others, short enough to report it before the end."""
         return 0.7 * self.seconds
 
 
@@ -88,8 +91,13 @@ class Site(StrictModel):
         return self.gpus_per_node or self.tasks_per_node
 
     @property
+    def pyxis(self) -> bool:
+        """Whether srun starts processes in a container, where ``sbatch`` cannot be called."""
+        return self.container is not None and self.container.runtime == "pyxis"
+
+    @property
     def network_variables(self) -> dict[str, str]:
-        """NCCL's and gloo's settings for the network."""
+        """NCCL's and gloo's environment variables for the network."""
         found = {"NCCL_DEBUG": "WARN", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}
         if self.network.interface:
             found["NCCL_SOCKET_IFNAME"] = self.network.interface
@@ -100,6 +108,16 @@ class Site(StrictModel):
             found["NCCL_IB_HCA"] = self.network.hca
         return found
 
+    def keep(self, run_dir: Path) -> None:
+        """Write the profile into a run directory, for the jobs that follow the first."""
+        write(run_dir, _KEPT, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+    @classmethod
+    def kept(cls, run_dir: Path) -> "Site":
+        """Read the profile that ``keep`` wrote into a run directory."""
+        path = run_dir / "slurm" / _KEPT
+        return validate(cls, read_mapping(path), path)
+
 
 def site_names() -> list[str]:
     """List the profiles that ship with the package."""
@@ -108,26 +126,13 @@ def site_names() -> list[str]:
 
 
 def load_site(name: str) -> Site:
-    """Read a profile by its shipped name or by its path; raises ``UserError``."""
+    """Read a profile by its shipped name or by its path; raise ``UserError`` if it is unusable."""
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         if name not in site_names():
-            raise UserError(
+            raise AbsentError(
                 f"site '{name}' is unknown; choose one of {', '.join(site_names())} or give the "
                 "path of a .yaml file"
             )
         path = Path(str(resources.files("convbert.cluster") / "sites" / f"{name}.yaml"))
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"site {path}: cannot be read ({error.strerror}); check --site") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"site {path}: not valid YAML: {error}") from None
-    try:
-        return Site.model_validate(content or {})
-    except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(str(part) for part in detail["loc"])
-        raise UserError(
-            f"site {path}: {where}: {detail['msg']} (got {detail['input']!r})"
-        ) from None
+    return validate(Site, read_mapping(path), f"site {path}")

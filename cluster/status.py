@@ -1,4 +1,4 @@
-"""One table of runs: what the queue says beside what the run directories say."""
+"""One table of runs: the queue's state beside the content of the run directories."""
 
 import json
 import os
@@ -12,9 +12,10 @@ from rich.table import Table
 from convbert.cluster import scheduler
 from convbert.cluster.records import JobRecords
 from convbert.cluster.scheduler import Job
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, TransientError, UserError
 from convbert.pretrain.run import metric_names
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, StepRecord, decode
+from convbert.pretrain.tracking.metrics_log import FILE_NAME
+from convbert.pretrain.tracking.records import StepRecord, decode
 
 _TAIL_BYTES = 1 << 16
 _ENDED = {
@@ -30,7 +31,7 @@ _ENDED = {
 
 @dataclass(frozen=True)
 class RunStatus:
-    """What is known of one run; ``seconds_*`` None where nothing can be said."""
+    """The state of one run; ``seconds_*`` are None where they are unknown."""
 
     name: str
     state: str
@@ -50,7 +51,7 @@ def overview(run_dirs: Sequence[Path]) -> Table:
     try:
         jobs = scheduler.jobs([j for ids in submitted.values() for j in ids])
         note = None
-    except UserError as error:
+    except (AbsentError, TransientError) as error:
         jobs, note = {}, f"without the queue: {error}"
     table = Table(caption=note)
     for column in ("run", "state", "job"):
@@ -60,18 +61,21 @@ def overview(run_dirs: Sequence[Path]) -> Table:
     for column in ("checkpoint", "MLflow"):
         table.add_column(column, overflow="fold")
     for run_dir in run_dirs:
-        table.add_row(*_row(run_status(run_dir, submitted[run_dir], jobs)))
+        try:
+            table.add_row(*_row(run_status(run_dir, submitted[run_dir], jobs)))
+        except UserError as error:  # the other runs are shown all the same
+            table.add_row(str(run_dir), f"unreadable: {error}")
     return table
 
 
 def run_status(run_dir: Path, submitted: Sequence[str], jobs: dict[str, Job]) -> RunStatus:
-    """Combine the newest facts about one run."""
+    """Return the state of one run, from its directory and from ``jobs``, SLURM's answer."""
     records = JobRecords(run_dir)
     last = last_metrics(run_dir / FILE_NAME)
     values, step = (last.values, last.step) if last else ({}, 0)
-    steps = records.config().get("steps")
+    steps = records.run.open().steps if records.run.config_file.is_file() else None
     known = [jobs[j] for j in submitted if j in jobs]
-    # Of a chain, the running job says more than those that wait for it.
+    # Of a chain the running job is shown, not those that wait for it.
     job = next((j for j in known if j.state == "RUNNING"), None)
     job = job or next((j for j in known if j.active), known[-1] if known else None)
     pace = values.get(metric_names.STEP_SECONDS)
@@ -82,7 +86,7 @@ def run_status(run_dir: Path, submitted: Sequence[str], jobs: dict[str, Job]) ->
         step=step,
         steps=steps,
         values=values,
-        checkpoint=records.last_step(),
+        checkpoint=records.run.last_step(),
         seconds_to_end=(steps - step) * pace if pace and steps else None,
         seconds_to_limit=job.seconds_left if job and job.state == "RUNNING" else None,
         mlflow=_mlflow(run_dir),
@@ -100,7 +104,7 @@ def _state(records: JobRecords, job: Job | None) -> str:
     if not attempts:
         return job.state.lower() if job else "not submitted"
     last = attempts[-1]
-    # A job that left no end was cut off; SLURM may know by what.
+    # An attempt without an end was cut off; SLURM's state may name the cause.
     if last.ended is None and job is not None and job.state not in ("RUNNING", "COMPLETED"):
         return job.state.lower().replace("_", " ")
     state = _ENDED.get(last.outcome, last.outcome)
@@ -135,17 +139,17 @@ def _mlflow(run_dir: Path) -> str:
 
 
 def _row(status: RunStatus) -> list[str]:
-    loss = status.values.get(metric_names.LOSS_TOTAL)
+    def metric(name: str, form: str) -> str:
+        return format(status.values[name], form) if name in status.values else ""
+
     return [
         status.name,
         status.state,
         status.job,
         f"{status.step:,}" + (f"/{status.steps:,}" if status.steps else ""),
-        f"{status.values[metric_names.TOKENS]:.3g}" if metric_names.TOKENS in status.values else "",
-        f"{loss:.3f}" if loss is not None else "",
-        f"{status.values[metric_names.TOKENS_PER_SECOND]:,.0f}"
-        if metric_names.TOKENS_PER_SECOND in status.values
-        else "",
+        metric(metric_names.TOKENS, ".3g"),
+        metric(metric_names.LOSS_TOTAL, ".3f"),
+        metric(metric_names.TOKENS_PER_SECOND, ",.0f"),
         _duration(status.seconds_to_end),
         _duration(status.seconds_to_limit),
         f"step {status.checkpoint:,}" if status.checkpoint else "none",

@@ -4,104 +4,92 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convbert.cluster import scheduler
-from convbert.cluster.division import refusal
-from convbert.cluster.records import JobRecords
+from convbert.cluster.elastic import refusal
+from convbert.cluster.follow import Evaluation
+from convbert.cluster.records import JobRecords, write
 from convbert.cluster.render import JobOptions, render_corpus, render_pretraining
 from convbert.cluster.site import Site
-from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
+from convbert.pretrain.finetune.sources import read_splits
+from convbert.pretrain.finetune.task import load_tasks, match_tasks
 
-
-def write_script(directory: Path, name: str, text: str) -> Path:
-    """Write ``slurm/NAME.sbatch`` into a directory and return its path."""
-    folder = directory / "slurm"
-    folder.mkdir(parents=True, exist_ok=True)
-    script = folder / f"{name}.sbatch"
-    with atomic_write(script) as file:
-        file.write(text.encode())
-    return script
+Queued = tuple[Path, list[str]]
+"""A job script, and the ids of the jobs that were queued with it."""
 
 
 def submit_pretraining(
-    run_dir: Path,
-    site: Site,
-    options: JobOptions,
-    *,
-    after: Sequence[str] = (),
-    chain: int = 1,
-    follow_seconds: int | None = None,
-    dry_run: bool = False,
-) -> tuple[Path, list[str]]:
-    """Write the script of a run and queue it ``chain`` times, each after the one before.
+    run_dir: Path, site: Site, options: JobOptions, evaluation: Evaluation | None = None
+) -> Queued:
+    """Write the script of a run and queue it ``chain`` times, each job after the one before.
 
-    Returns the script and the jobs' ids, none with ``dry_run``. ``after`` are jobs that must have
-    succeeded. Raises ``UserError`` where SLURM refuses it, or ``min_nodes`` cannot share the global
-    batches. A chain is for clusters that do not requeue: each job continues where the one before
-    stopped. Nodes that earlier jobs of the run found bad are avoided.
+    Raises ``UserError`` where SLURM refuses it, or ``min_nodes`` cannot share the global batches. A
+    chain is for clusters that do not requeue: each job continues where the one before stopped.
+    Nodes that earlier jobs of the run found bad are avoided.
     """
     _require_fewest([run_dir], site, options)
-    if chain > 1:
-        options = options.model_copy(update={"requeue": False})
-    text = render_pretraining([run_dir], site, options, follow_seconds=follow_seconds)
-    script = write_script(run_dir, "pretrain", text)
+    site.keep(run_dir)
+    if evaluation is not None:
+        evaluation.save(run_dir)
+    seconds = evaluation.every_seconds if evaluation and not site.pyxis else None
+    text = render_pretraining([run_dir], site, options, follow_seconds=seconds)
+    script = write(run_dir, "pretrain.sbatch", text)
     records = JobRecords(run_dir)
     jobs: list[str] = []
-    while not dry_run and len(jobs) < chain:
-        waits = f"afterany:{jobs[-1]}" if jobs else _after(after)
-        job = scheduler.sbatch(script, run_dir, *waiting(waits), *avoiding(records, site))
+    while not options.dry_run and len(jobs) < options.chain:
+        waits = _dependency(f"afterany:{jobs[-1]}") if jobs else _after(options)
+        job = scheduler.sbatch(script, run_dir, *waits, *records.exclude_option(site.exclude))
         records.submitted(job, "pretrain", run_dir / "slurm" / f"{job}.log")
         jobs.append(job)
     return script, jobs
 
 
-def submit_array(
-    root: Path,
-    run_dirs: Sequence[Path],
-    site: Site,
-    options: JobOptions,
-    *,
-    after: Sequence[str] = (),
-    limit: int | None = None,
-    dry_run: bool = False,
-) -> tuple[Path, list[str]]:
+def submit_array(root: Path, run_dirs: Sequence[Path], site: Site, options: JobOptions) -> Queued:
     """Write one script for several runs below ``root`` and queue it as a job array.
 
-    At most ``limit`` run at once. Returns the script and the ids of the array's tasks.
+    At most ``limit`` run at once. The ids are those of the array's tasks.
     """
     _require_fewest(run_dirs, site, options)
-    script = write_script(
-        root, "pretrain", render_pretraining(run_dirs, site, options, limit=limit)
-    )
-    if dry_run:
+    for run_dir in run_dirs:
+        site.keep(run_dir)
+    script = write(root, "pretrain.sbatch", render_pretraining(run_dirs, site, options))
+    if options.dry_run:
         return script, []
-    array = scheduler.sbatch(script, root, *waiting(_after(after)))
+    array = scheduler.sbatch(script, root, *_after(options))
     tasks = [f"{array}_{i}" for i in range(len(run_dirs))] if len(run_dirs) > 1 else [array]
     for task, run_dir in zip(tasks, run_dirs, strict=True):
         JobRecords(run_dir).submitted(task, "pretrain", root / "slurm" / f"{task}.log")
     return script, tasks
 
 
-def submit_corpus(
-    config: Path,
-    output: Path,
-    site: Site,
-    options: JobOptions,
-    *,
-    after: Sequence[str] = (),
-    dry_run: bool = False,
-) -> tuple[Path, list[str]]:
+def submit_corpus(config: Path, output: Path, site: Site, options: JobOptions) -> Queued:
     """Write the script that builds a corpus on several nodes into ``output/slurm`` and queue it."""
-    text = render_corpus(config, output, site, options)
-    script = write_script(output, "corpus", text)
-    if dry_run:
+    script = write(output, "corpus.sbatch", render_corpus(config, output, site, options))
+    if options.dry_run:
         return script, []
-    job = scheduler.sbatch(script, output, *waiting(_after(after)))
+    job = scheduler.sbatch(script, output, *_after(options))
     JobRecords(output).submitted(job, "corpus", output / "slurm" / f"{job}.log")
     return script, [job]
 
 
+def locate(tasks: Sequence[str], data_dir: Path | None) -> dict[str, Path]:
+    """Return each task, absolute where it is a file, with the absolute folder of its files.
+
+    A job starts in another directory, so everything is looked up, and read, when it is submitted.
+    Raises ``UserError`` for a task, or a file of one, that cannot be used.
+    """
+    found = {}
+    names = match_tasks(tasks)
+    for name, task in zip(names, load_tasks(names, data_dir, []), strict=True):
+        read_splits(task)
+        path = Path(name)
+        is_file = path.is_file()
+        folder = data_dir or (path.parent if is_file else Path())
+        found[str(path.resolve()) if is_file else name] = folder.resolve()
+    return found
+
+
 def _require_fewest(run_dirs: Sequence[Path], site: Site, options: JobOptions) -> None:
-    """Refuse a smallest number of nodes that cannot train; raises ``UserError``."""
+    """Refuse a smallest number of nodes that cannot train; raise ``UserError``."""
     if options.min_nodes is None:
         return
     for run_dir in run_dirs:
@@ -110,16 +98,10 @@ def _require_fewest(run_dirs: Sequence[Path], site: Site, options: JobOptions) -
             raise UserError(f"--min-nodes {options.min_nodes}: {reason}")
 
 
-def _after(jobs: Sequence[str]) -> str:
-    return f"afterok:{':'.join(jobs)}" if jobs else ""
+def _after(options: JobOptions) -> list[str]:
+    return _dependency(f"afterok:{':'.join(options.after)}") if options.after else []
 
 
-def waiting(dependency: str) -> list[str]:
-    """Return sbatch's option for a dependency; a job whose condition cannot come true ends."""
-    return [f"--dependency={dependency}", "--kill-on-invalid-dep=yes"] if dependency else []
-
-
-def avoiding(records: JobRecords, site: Site) -> list[str]:
-    """Return sbatch's option for the nodes that this run found bad."""
-    nodes = [*records.excluded(), *([site.exclude] if site.exclude else [])]
-    return [f"--exclude={','.join(nodes)}"] if nodes else []
+def _dependency(condition: str) -> list[str]:
+    """Return sbatch's options for a dependency; a job whose condition cannot come true ends."""
+    return [f"--dependency={condition}", "--kill-on-invalid-dep=yes"]

@@ -1,7 +1,7 @@
-"""``python -m convbert.cluster.task MODULE ARGUMENTS``: one process of an srun step.
+"""``python -m convbert.cluster.task MODULE ARGUMENTS``: one of SLURM's tasks in an srun step.
 
-Meets the other processes (see ``rendezvous``), then becomes ``python -m MODULE ARGUMENTS``, so that
-SLURM's signals reach that directly.
+It meets the processes of the other tasks (see ``rendezvous``) and then becomes ``python -m MODULE
+ARGUMENTS``, so that SLURM's signals reach that module directly.
 """
 
 import os
@@ -10,17 +10,18 @@ import sys
 from pathlib import Path
 
 from convbert.cluster import rendezvous
+from convbert.models.errors import UserError
 
 
 def main(arguments: list[str]) -> None:
-    """Meet the others and become the module.
+    """Meet the other processes and become the module.
 
-    Stop signals are held back from here on, until the module is ready for them and unblocks them.
+    Stop signals are blocked from here on, until the module is ready for them and unblocks them.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
     try:
         os.environ.update(rendezvous.environment(Path(os.environ["RUN_DIR"]) / "slurm"))
-    except TimeoutError as error:
+    except (TimeoutError, UserError) as error:
         raise SystemExit(str(error)) from None
     os.execv(sys.executable, [sys.executable, "-m", *arguments])
 

@@ -62,13 +62,20 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def validate(kind: type[Model], content: object, place: object, *, remedy: str = "") -> Model:
-    """Return checked settings; ``UserError`` names the place, the key and the offending value."""
+def validate(
+    kind: type[Model], content: object, place: object, *, remedy: str = "", page: str = ""
+) -> Model:
+    """Return checked settings; ``UserError`` names the place, the key and the offending value.
+
+    ``remedy`` ends every message, ``page`` is named where a key is unknown.
+    """
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        hint = f"; {remedy}" if remedy else ""
-        raise UserError(f"{place}: {first_fault(error)}{hint}") from None
+        unknown = error.errors()[0]["type"] == "extra_forbidden"
+        hints = [f"{page} has the keys"] if unknown and page else []
+        hints += [remedy] if remedy else []
+        raise UserError("; ".join([f"{place}: {first_fault(error)}", *hints])) from None
 
 
 def parse(kind: type[Model], content: bytes, place: object, *, what: str, remedy: str) -> Model:

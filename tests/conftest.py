@@ -16,7 +16,7 @@ from convbert.data_pipeline.tokenizer.tokenizer import train_tokenizer
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-# The suite runs on two cores, often in two processes: more threads would only fight.
+# Tests run side by side, one worker for each core: more threads would slow each other down.
 torch.set_num_threads(1)
 
 

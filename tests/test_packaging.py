@@ -1,38 +1,92 @@
-"""The distributions: what is built holds every file, and works where there is no checkout."""
+"""The distributions hold every tracked file, agree, and work where there is no checkout."""
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import venv
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("models", "data_pipeline", "pretrain", "cluster", "ds_configs")
-# Files of the rooms that are for the checkout alone.
-NOT_INSTALLED = ("cluster/containers/", "cluster/mlflow/")
+FOLDERS = ("models/", "data_pipeline/", "pretrain/", "cluster/", "ds_configs/")
+LINKS = {f"src/convbert/{folder.rstrip('/')}" for folder in FOLDERS}
+
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.slow
-def test_wheel_made_from_the_source_distribution_works_outside_the_checkout(tmp_path: Path) -> None:
-    dist = tmp_path / "dist"
-    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(dist), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)  # the wheel is built from the sdist
-    (source,), (wheel,) = dist.glob("*.tar.gz"), dist.glob("*.whl")
-    tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).split()
+class Built(NamedTuple):
+    """What one checkout gives."""
+
+    tracked: set[str]
+    sdist: Path
+    wheel: Path
+    """Built from the checkout itself."""
+    wheel_of_sdist: Path
+    """Built from the source distribution, unpacked elsewhere."""
+
+
+def build(source: Path, kind: str, folder: Path) -> Path:
+    """Build one distribution of ``source`` and return its path."""
+    command = [sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir"]
+    done = subprocess.run(
+        [*command, str(folder), str(source)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = folder.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Both distributions, from a copy of the tracked files: building writes beside the sources."""
+    folder = tmp_path_factory.mktemp("built")
+    tracked = set(subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines())
+    for name in tracked:
+        target = folder / "checkout" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target, follow_symlinks=False)
+    sdist = build(folder / "checkout", "sdist", folder / "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "unpacked", filter="data")
+    (unpacked,) = (folder / "unpacked").iterdir()
+    return Built(
+        tracked,
+        sdist,
+        build(folder / "checkout", "wheel", folder / "wheel"),
+        build(unpacked, "wheel", folder / "wheel_of_sdist"),
+    )
+
+
+def digests(wheel: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in a wheel, by name."""
     with zipfile.ZipFile(wheel) as archive:
-        held = set(archive.namelist())
-    code = [f for f in tracked if f.startswith(tuple(f"{r}/" for r in ROOMS))]
-    wanted = {f"convbert/{f}" for f in code if not f.startswith(NOT_INSTALLED)}
-    assert wanted <= held, sorted(wanted - held)
-    with tarfile.open(source) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    hidden = {f for f in tracked if f.startswith(".")}
-    assert set(tracked) - hidden <= names, sorted(set(tracked) - hidden - names)
+        return {n: hashlib.sha256(archive.read(n)).hexdigest() for n in archive.namelist()}
 
+
+def test_the_wheel_holds_every_file_of_the_five_folders(built: Built) -> None:
+    wanted = {f"convbert/{f}" for f in built.tracked if f.startswith(FOLDERS)}
+    assert {f for f in digests(built.wheel) if f.startswith("convbert/")} == wanted
+
+
+def test_the_source_distribution_holds_every_tracked_file(built: Built) -> None:
+    with tarfile.open(built.sdist) as archive:
+        held = {m.name.partition("/")[2] for m in archive.getmembers() if m.isfile()}
+    # The links are followed: each file of the five folders stands where its link leads to.
+    wanted = {f"src/convbert/{f}" if f.startswith(FOLDERS) else f for f in built.tracked - LINKS}
+    assert wanted <= held, sorted(wanted - held)
+
+
+def test_checkout_and_source_distribution_build_the_same_wheel(built: Built) -> None:
+    assert digests(built.wheel) == digests(built.wheel_of_sdist)
+
+
+def test_the_wheel_works_outside_the_checkout(built: Built, tmp_path: Path) -> None:
     home = tmp_path / "venv"
     venv.create(home, with_pip=False)
     site = next(home.glob("lib/python*/site-packages"))
@@ -40,7 +94,7 @@ def test_wheel_made_from_the_source_distribution_works_outside_the_checkout(tmp_
     empty.mkdir()
     python = str(home / "bin" / "python")
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index"]
-    subprocess.run([*pip, "--quiet", str(wheel)], check=True)
+    subprocess.run([*pip, "--quiet", str(built.wheel)], check=True)
     # The dependencies of this environment, without the checkout's own entry.
     places = [p for p in sys.path if p.endswith("site-packages")]
     (site / "dependencies.pth").write_text("\n".join(places) + "\n")

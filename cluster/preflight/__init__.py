@@ -1,1 +1,1 @@
-"""Are the nodes of an allocation fit for work? Found out in less than a minute."""
+"""The check of an allocation's nodes before work begins, in less than a minute."""

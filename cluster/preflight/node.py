@@ -1,4 +1,4 @@
-"""Checks that a node can do without the others: GPUs, versions, disk, shared memory."""
+"""The measurements that a node makes alone: GPUs, versions, disk, shared memory."""
 
 import os
 import secrets
@@ -7,8 +7,10 @@ import socket
 import subprocess
 from pathlib import Path
 
-from convbert.cluster.preflight.report import Gpu, NodeReport, own_faults, shared_faults
+from convbert.cluster.preflight.faults import own_faults, shared_faults
+from convbert.cluster.preflight.node_report import Gpu, NodeReport
 from convbert.cluster.site import PreflightLimits
+from convbert.pretrain.run.exit_codes import FAILED
 
 _GIB = float(1 << 30)
 _QUERY = "name,driver_version,temperature.gpu,ecc.errors.uncorrected.volatile.total"
@@ -20,7 +22,7 @@ def node_name() -> str:
 
 
 def examine(run_dir: Path, wanted_gpus: int) -> NodeReport:
-    """Measure this node."""
+    """Measure this node alone, for a run that wants ``wanted_gpus`` GPUs of it."""
     scratch = os.environ.get("CONVBERT_SCRATCH")
     return NodeReport(
         node=node_name(),
@@ -35,7 +37,7 @@ def examine(run_dir: Path, wanted_gpus: int) -> NodeReport:
 
 
 def gpus() -> list[Gpu]:
-    """Ask nvidia-smi; a GPU that has fallen off the bus is missing from the answer."""
+    """Return the GPUs that nvidia-smi shows; one that has fallen off the bus is missing."""
     try:
         done = subprocess.run(
             ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
@@ -66,7 +68,7 @@ def parse_gpus(table: str) -> list[Gpu]:
 
 
 def versions() -> dict[str, str]:
-    """Return what must be equal on all nodes."""
+    """Return the versions that must be equal on all nodes."""
     import torch
 
     found = {"torch": torch.__version__, "CUDA": str(torch.version.cuda)}
@@ -85,7 +87,7 @@ def free_gib(path: Path) -> float:
 
 
 def shared_problem(run_dir: Path) -> str | None:
-    """Write a file into the run directory, read it back and delete it; return what failed."""
+    """Write a file into the run directory, read it back, delete it; return the failure, if any."""
     path = run_dir / "slurm" / f".preflight-{node_name()}-{os.getpid()}"
     content = secrets.token_hex(4096)
     try:
@@ -98,7 +100,7 @@ def shared_problem(run_dir: Path) -> str | None:
 
 
 def check_here(run_dir: Path, wanted_gpus: int, limits: PreflightLimits) -> int:
-    """Examine this machine alone, print what was found; return 1 if anything is wrong."""
+    """Measure this machine alone and print the results; return ``FAILED`` if it is unfit."""
     (run_dir / "slurm").mkdir(parents=True, exist_ok=True)
     report = examine(run_dir, wanted_gpus)
     for gpu in report.gpus:
@@ -110,4 +112,4 @@ def check_here(run_dir: Path, wanted_gpus: int, limits: PreflightLimits) -> int:
     for text in faults:
         print(f"{report.node}: {text}")
     print(f"{report.node}: {'not fit' if faults else 'fit'}")
-    return 1 if faults else 0
+    return FAILED if faults else 0

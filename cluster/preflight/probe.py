@@ -1,10 +1,9 @@
 """``python -m convbert.cluster.preflight.probe LIMITS GPUS``: one process of the check.
 
-Runs as a step of the job, one process per GPU. Each node's report lies in
-``RUN_DIR/slurm/preflight`` before the nodes look for each other, so that one which does not come is
-known by name. One that waits for the others in vain says so in its report: that, and not silence,
-tells a node which does not answer from a check that somebody ended. The process ends itself when
-its time is up.
+It runs as a step of the job, one process per GPU. Each node writes its report into
+``RUN_DIR/slurm/preflight`` before the nodes connect, so a missing node is known by name. A node
+that gives the others up writes that into its report: this distinguishes a node that does not answer
+from a check that was ended from outside. The process ends itself when its time is up.
 """
 
 import os
@@ -16,15 +15,16 @@ from pathlib import Path
 
 from convbert.cluster import rendezvous
 from convbert.cluster.preflight.node import examine
-from convbert.cluster.preflight.report import NodeReport
-from convbert.cluster.preflight.verdict import report_folder
+from convbert.cluster.preflight.node_report import report_folder
 from convbert.cluster.site import PreflightLimits
+from convbert.models.errors import UserError
+from convbert.pretrain.run.exit_codes import FAILED
 
 
 def main(limits: PreflightLimits, gpus: int) -> None:
     """Measure and report; a node should have ``gpus`` GPUs."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the job script remembers the request
-    # Not above: torch takes its time to load, which neither signals nor the limit should wait for.
+    # Loading torch takes seconds, before which the signal must be ignored and the limit not count.
     from convbert.cluster.preflight import together
 
     signal.alarm(limits.seconds)
@@ -33,50 +33,33 @@ def main(limits: PreflightLimits, gpus: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     local = int(os.environ["SLURM_LOCALID"])
     report = examine(run_dir, gpus)
-    waiting = _Waiting(report, folder if local == 0 else None, limits.patience)
+
+    def write(**measured: float) -> None:
+        if local == 0:  # one process reports for its node
+            report.model_copy(update=measured).write(folder)
+
+    write()
+    begun = time.monotonic()
+    # A thread looks at the clock, because NCCL may hang where Python cannot act.
+    timer = threading.Timer(limits.patience, write, kwargs={"waited": limits.patience})
+    timer.daemon = True
+    timer.start()
     try:
         os.environ.update(rendezvous.environment(run_dir / "slurm", limits.patience))
-        together.measure(report, local, limits.patience)
-    except (RuntimeError, OSError) as error:
-        waiting.in_vain()
+        measured = together.measure(local, limits.patience)
+    except (RuntimeError, OSError, UserError) as error:
+        _end(timer)
+        write(waited=time.monotonic() - begun)
         print(f"preflight: {report.node}: {str(error).splitlines()[0]}", flush=True)
-        os._exit(1)  # the other processes may be stuck: nothing to wait for
-    waiting.done()
-    if local == 0:
-        report.write(folder)
+        os._exit(FAILED)  # without cleaning up, which may wait for the other processes
+    _end(timer)
+    write(**measured)
 
 
-class _Waiting:
-    """Writes a node's report, and again with the time waited once the others are given up.
-
-    A thread looks at the clock, because NCCL may hang where Python gets no chance to. Without a
-    ``folder`` another process of the node does all that.
-    """
-
-    def __init__(self, report: NodeReport, folder: Path | None, patience: float) -> None:
-        self._alone = report.model_copy()  # as long as the measurements are not complete
-        self._folder = folder
-        self._begun = time.monotonic()
-        self._timer = threading.Timer(patience, self._note, (patience,))
-        self._timer.daemon = True
-        if folder is not None:
-            report.write(folder)
-            self._timer.start()
-
-    def done(self) -> None:
-        """Write nothing from here on."""
-        self._timer.cancel()
-        if self._folder is not None:
-            self._timer.join()
-
-    def in_vain(self) -> None:
-        """Note that the others did not come, or left."""
-        self.done()
-        self._note(time.monotonic() - self._begun)
-
-    def _note(self, seconds: float) -> None:
-        if self._folder is not None:
-            self._alone.model_copy(update={"waited": seconds}).write(self._folder)
+def _end(timer: threading.Timer) -> None:
+    """Make sure that the timer's thread writes nothing from here on."""
+    timer.cancel()
+    timer.join()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the processes of all nodes measure together: speeds, links and the all-reduce."""
+"""The measurements that the processes of all nodes make together: speeds, links, all-reduce."""
 
 import os
 import statistics
@@ -10,16 +10,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from convbert.cluster.preflight.report import NodeReport
 from convbert.pretrain.run.store import host_store
 
 _REPEATS = 5
 
 
-def measure(report: NodeReport, local: int, patience: float) -> None:
-    """Fill in what takes all processes; this is the one with number ``local`` on its node.
+def measure(local: int, patience: float) -> dict[str, float]:
+    """Return the values for ``NodeReport``; this is the process with number ``local`` on its node.
 
-    Raises ``RuntimeError`` where the others do not come within ``patience`` seconds, or leave.
+    Raises ``RuntimeError`` if the others do not come within ``patience`` seconds, or leave.
     """
     cuda = torch.cuda.is_available()
     per_node = int(os.environ["WORLD_SIZE"]) // int(os.environ["SLURM_STEP_NUM_NODES"])
@@ -28,28 +27,30 @@ def measure(report: NodeReport, local: int, patience: float) -> None:
         torch.cuda.set_device(device)
     store = host_store()
     dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=patience))
-    _measure(report, device, per_node)
+    measured = _measure(device, per_node)
     dist.barrier()
     dist.destroy_process_group()
     del store
+    return measured
 
 
-def _measure(report: NodeReport, device: torch.device, per_node: int) -> None:
+def _measure(device: torch.device, per_node: int) -> dict[str, float]:
     size = (1 << 26) if device.type == "cuda" else (1 << 20)  # bytes per message
     message = torch.ones(size // 4, device=device)
     dist.barrier()
-    report.clock = time.time()
-    slowest = torch.tensor([-_tflops(device)], device=device)
-    everyone = [torch.empty_like(slowest) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyone, slowest)
-    first = dist.get_rank() // per_node * per_node
-    report.tflops = -max(float(t) for t in everyone[first : first + per_node])
+    found = {"clock": time.time()}
     world = dist.get_world_size()
+    own = torch.tensor([_tflops(device)], device=device)
+    everyone = [torch.empty_like(own) for _ in range(world)]
+    dist.all_gather(everyone, own)
+    first = dist.get_rank() // per_node * per_node
+    found["tflops"] = min(float(t) for t in everyone[first : first + per_node])
     if world > 1:
         seconds = _timed(lambda: dist.all_reduce(message), device)
-        report.allreduce_gbps = 2 * (world - 1) / world * size / seconds / 1e9
+        found["allreduce_gbps"] = 2 * (world - 1) / world * size / seconds / 1e9
     if world // per_node > 2:
-        report.link_gbps = _links(message, per_node, device)
+        found["link_gbps"] = _links(message, per_node, device)
+    return found
 
 
 def _tflops(device: torch.device) -> float:
@@ -60,10 +61,11 @@ def _tflops(device: torch.device) -> float:
     return 2 * width**3 / _timed(lambda: left @ left, device) / 1e12
 
 
-def _links(message: Tensor, per_node: int, device: torch.device) -> float | None:
+def _links(message: Tensor, per_node: int, device: torch.device) -> float:
     """Exchange with the next and the previous node in turn; return the better bandwidth in GB/s.
 
-    A node both of whose links are slow is slow itself; a slow neighbour costs it one link only.
+    Only a slow node has two slow links: a slow neighbour slows one of them. Of the processes of a
+    node the first one sends; the others return 0.
     """
     rank, world = dist.get_rank(), dist.get_world_size()
     nodes, node = world // per_node, rank // per_node
@@ -73,7 +75,6 @@ def _links(message: Tensor, per_node: int, device: torch.device) -> float | None
         if rank % per_node == 0:
             target = (node + shift) % nodes * per_node
             source = (node - shift) % nodes * per_node
-
             both = [dist.P2POp(dist.isend, message, target), dist.P2POp(dist.irecv, other, source)]
 
             def exchange(both: list[dist.P2POp] = both) -> None:
@@ -83,7 +84,7 @@ def _links(message: Tensor, per_node: int, device: torch.device) -> float | None
             seconds = _timed(exchange, device)
             best = max(best, message.numel() * message.element_size() / seconds / 1e9)
         dist.barrier()
-    return best if rank % per_node == 0 else None
+    return best
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:

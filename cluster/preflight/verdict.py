@@ -1,4 +1,4 @@
-"""The decision after preflight, made on the first node: go on, go on without some, or leave."""
+"""The decision after preflight, made on the first node: train on all nodes, on some or on none."""
 
 import os
 import sys
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from convbert.cluster.hostlist import expand
-from convbert.cluster.preflight.report import Fault, cut_off, judge, read_reports
+from convbert.cluster.preflight.faults import Fault, cut_off, judge
+from convbert.cluster.preflight.node_report import read_reports, report_folder
 from convbert.cluster.site import PreflightLimits
 
 Policy = Literal["requeue", "continue", "ignore"]
@@ -16,9 +17,9 @@ Policy = Literal["requeue", "continue", "ignore"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Nodes to train on, empty for none; ``bad`` maps unfit nodes to what is wrong with them.
+    """Nodes to train on, empty for none; ``bad`` maps unfit nodes to their fault.
 
-    ``unchecked`` where the check was cut off and so blames nobody for being silent.
+    ``unchecked`` where the check was cut off, so that no silent node is to blame.
     """
 
     use: list[str]
@@ -26,24 +27,18 @@ class Verdict:
     unchecked: bool = False
 
 
-def report_folder(run_dir: Path) -> Path:
-    """Return where the reports of this attempt lie."""
-    step = [os.environ.get(f"SLURM_{n}") or "0" for n in ("JOB_ID", "RESTART_COUNT")]
-    return run_dir / "slurm" / "preflight" / "-".join(step)
-
-
 def conclude(
     run_dir: Path,
     code: int,
     policy: Policy,
     limits: PreflightLimits,
-    share: Callable[[Sequence[str]], list[str]],
+    usable: Callable[[Sequence[str]], list[str]],
 ) -> Verdict:
     """Judge the reports of this attempt and print every fault.
 
-    ``code`` is the step's exit code. Policy ``continue`` leaves bad nodes out; with ``requeue``,
-    or where a fault is no single node's, no nodes remain. ``share`` returns as many of those that
-    remain as can train together (see ``division``).
+    ``code`` is the step's exit code. Policy ``continue`` leaves bad nodes out; with ``requeue``, or
+    where a fault is no single node's, no nodes remain. ``usable`` returns as many of the remaining
+    nodes as can train together (see ``elastic``).
     """
     nodes = expand(os.environ["SLURM_JOB_NODELIST"])
     reports = read_reports(report_folder(run_dir))
@@ -58,7 +53,7 @@ def conclude(
     if faults and policy != "ignore":
         whole = all(f.node for f in faults)  # each fault is some node's
         left = [n for n in nodes if n not in bad] if policy == "continue" and whole else []
-    use = share(left)
+    use = usable(left)
     if use and len(use) < len(nodes):
         print(f"preflight: going on with {len(use)} nodes", file=sys.stderr, flush=True)
     return Verdict(use, bad, unchecked)

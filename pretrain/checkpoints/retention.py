@@ -1,4 +1,4 @@
-"""Which checkpoints stay: the newest, the permanent and the best; damaged ones under a new name."""
+"""Delete the checkpoints that are not to be kept, and rename damaged ones."""
 
 import logging
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from convbert.data_pipeline.atomic import fsync_directory
 from convbert.models.errors import UserError
-from convbert.pretrain.checkpoints.checkpoint import hide
+from convbert.pretrain.checkpoints.writer import hide
 from convbert.pretrain.run.checkpoint_manifest import (
     CheckpointManifest,
     checkpoint_directory,
@@ -23,10 +23,10 @@ _LEFTOVERS = (".tmp-*", _DELETED, ".latest.*.tmp")
 
 
 class Retention:
-    """Deletes what the configuration does not keep.
+    """Deletes the checkpoints that the configuration does not keep.
 
-    What goes wrong is a warning, once for each kind: nothing here may cost the run anything. A
-    checkpoint whose manifest cannot be read is neither counted nor deleted.
+    A failure is a warning, once for each kind, and never ends the run. A checkpoint whose manifest
+    cannot be read is neither counted nor deleted.
     """
 
     def __init__(self, root: Path, config: CheckpointConfig) -> None:
@@ -35,10 +35,10 @@ class Retention:
         self._warned: set[str] = set()
 
     def prune(self, spared: Collection[int] = ()) -> list[int]:
-        """Delete what is not kept, nor ``spared``; return the deleted steps."""
+        """Delete what is neither kept nor in ``spared``; return the deleted steps."""
         try:
             gone = self._gone(spared)
-            for step in gone:  # first a name that is no checkpoint's: a crash leaves no half of one
+            for step in gone:  # renamed first, so that a crash leaves no half of a checkpoint
                 hide(checkpoint_directory(self.root, step))
             self._clear()
         except Exception as error:  # whatever it is, the newest checkpoint is written
@@ -55,7 +55,7 @@ class Retention:
         return [s for s in present if s not in kept and self._read(s)]
 
     def _best(self, present: list[int]) -> list[int]:
-        """Return the ``keep_best`` steps with the best value of ``best_metric``, the best first."""
+        """Return the ``keep_best`` steps with the best ``best_metric``, the best first."""
         if not self.config.keep_best:
             return []
         sign = 1 if self.config.best_mode == "min" else -1
@@ -72,7 +72,7 @@ class Retention:
             return None
 
     def _clear(self) -> None:
-        """Delete what has been hidden, also by earlier calls that could not delete it."""
+        """Delete what is renamed to be deleted, by this call or by earlier ones that failed."""
         for doomed in self.root.glob(_DELETED):
             try:
                 shutil.rmtree(doomed)
@@ -86,9 +86,9 @@ class Retention:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a damaged checkpoint, so that it is kept but not counted; return its new path.
+    """Rename a damaged checkpoint, which is then neither read nor deleted; return its new path.
 
-    Raises ``UserError`` where it cannot be renamed.
+    Raises ``UserError`` if it cannot be renamed.
     """
     aside = folder.with_name(f"damaged-{folder.name}")
     number = 1
@@ -107,7 +107,7 @@ def set_aside(folder: Path) -> Path:
 
 
 def sweep(root: Path) -> None:
-    """Remove what interrupted writes and deletions left behind."""
+    """Remove what interrupted writes and deletions have left."""
     for leftover in (p for pattern in _LEFTOVERS for p in root.glob(pattern)):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)

@@ -8,8 +8,8 @@ from torch import Tensor
 from convbert.pretrain.engine.fragments import KINDS, Fragment
 
 
-def key(kind: str, name: str, start: int) -> str:
-    """Return the name under which a fragment's tensor is stored."""
+def tensor_key(kind: str, name: str, start: int) -> str:
+    """Return the key of a fragment's tensor in a safetensors file."""
     return f"{kind}|{name}|{start}"
 
 
@@ -20,11 +20,13 @@ class Snapshot:
     """
 
     def __init__(self) -> None:
+        self.fragments: list[tuple[str, int, int]] = []
+        """``(name, start, count)`` of each fragment that was copied."""
         self._buffers: dict[str, Tensor] = {}
         self._copied: torch.cuda.Event | None = None
 
-    def take(self, held: Iterable[Fragment]) -> list[tuple[str, int, int]]:
-        """Copy the owned fragments; return ``(name, start, count)`` of each.
+    def take(self, held: Iterable[Fragment]) -> None:
+        """Copy those of the fragments ``held`` by this process that it owns.
 
         On a GPU the copies are queued behind the last update and before the next one, so nothing
         waits here; ``tensors`` waits for them.
@@ -33,16 +35,16 @@ class Snapshot:
         for fragment in owned:
             for kind in KINDS:
                 view = fragment.views[kind].detach()
-                self._buffer(key(kind, fragment.name, fragment.start), view).copy_(
+                self._buffer(tensor_key(kind, fragment.name, fragment.start), view).copy_(
                     view, non_blocking=view.is_cuda
                 )
         if torch.cuda.is_available():
             self._copied = torch.cuda.Event()
             self._copied.record()
-        return [(f.name, f.start, f.count) for f in owned]
+        self.fragments = [(f.name, f.start, f.count) for f in owned]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the copies by key."""
+        """Return the copies by key, once they are complete."""
         if self._copied is not None:
             self._copied.synchronize()
         return self._buffers

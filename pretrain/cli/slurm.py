@@ -1,53 +1,57 @@
-"""Commands of the cluster: ``submit``, ``status``, ``logs``, ``stop`` and the checks."""
+"""Commands of the cluster: jobs are submitted, shown, stopped and evaluated, nodes are checked."""
 
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from time import sleep
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
 from convbert.pretrain.cli.data import corpus_app
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from convbert.cluster.follow import Evaluation
+    from convbert.cluster.submit import Queued
 
 app = typer.Typer()
-Model = TypeVar("Model", bound="BaseModel")
+WATCH_SECONDS = 10.0
 SiteName = Annotated[
     str,
     typer.Option(
         "--site", envvar="CONVBERT_SITE", help="Site profile: local, cpu, a100, h100, or a file."
     ),
 ]
+Nodes = Annotated[int, typer.Option(help="Number of nodes.", min=1)]
+MinNodes = Annotated[
+    int | None, typer.Option(help="Start with as few as these if no more are free.", min=1)
+]
+Partition = Annotated[str | None, typer.Option(help="Instead of the site's.")]
+TimeLimit = Annotated[str, typer.Option(help="Time limit; the job requeues itself.")]
+GraceSeconds = Annotated[
+    int | None,
+    typer.Option(help="Save this long before the limit; default a tenth, at most 300.", min=1),
+]
+Retries = Annotated[int, typer.Option(help="Tries after failures without a new checkpoint.", min=0)]
+OnBadNode = Annotated[
+    str, typer.Option(help="requeue without it, continue without it, or ignore it.")
+]
+After = Annotated[list[str] | None, typer.Option(help="Start when these jobs have succeeded.")]
+Chain = Annotated[
+    int, typer.Option(help="Jobs in a row, where the cluster forbids requeueing.", min=1)
+]
+Sweep = Annotated[
+    Path | None, typer.Option(help="Sweep: YAML with NAME: {KEY: VALUE} for each run.")
+]
+Limit = Annotated[int | None, typer.Option(help="Runs of an array at once.", min=1)]
+Evaluate = Annotated[
+    list[str] | None, typer.Option(help="Fine-tune permanent checkpoints on this task.")
+]
+EvaluateTime = Annotated[
+    str, typer.Option(help="Time limit of a task's fine-tunings of a checkpoint.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only write the script.")]
-
-
-def _from_options(model: type[Model], prefix: str = "", **values: Any) -> Model:
-    """Build a model whose fields are options that begin with ``prefix``; raises ``UserError``."""
-    from pydantic import ValidationError
-
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        message = detail["msg"].removeprefix("Value error, ")
-        where = f"--{prefix}{detail['loc'][0]}={detail['input']!r}: " if detail["loc"] else ""
-        raise UserError(where.replace("_", "-") + message) from None
-
-
-def _evaluation(
-    tasks: list[str], data_dir: Path | None, seeds: int, partition: str | None, time: str
-) -> "Evaluation":
-    """Look the tasks up and describe the jobs that evaluate checkpoints; raises ``UserError``."""
-    from convbert.cluster.follow import Evaluation, locate
-
-    located = locate(tasks, data_dir)
-    return _from_options(
-        Evaluation, "evaluate-", tasks=located, seeds=seeds, partition=partition, time=time
-    )
 
 
 @app.command()
@@ -56,88 +60,55 @@ def submit(
     overrides: Overrides = None,
     run_dir: NewRunDir = None,
     site: SiteName = "local",
-    nodes: Annotated[int, typer.Option(help="Number of nodes.", min=1)] = 1,
-    min_nodes: Annotated[
-        int | None, typer.Option(help="Start with as few as these if no more are free.", min=1)
-    ] = None,
-    partition: Annotated[str | None, typer.Option(help="Instead of the site's.")] = None,
-    time: Annotated[str, typer.Option(help="Time limit; the job requeues itself.")] = "24:00:00",
-    grace_seconds: Annotated[
-        int | None,
-        typer.Option(help="Save this long before the limit; default a tenth, at most 300.", min=1),
-    ] = None,
-    retries: Annotated[
-        int, typer.Option(help="Tries after failures without a new checkpoint.", min=0)
-    ] = 2,
+    nodes: Nodes = 1,
+    min_nodes: MinNodes = None,
+    partition: Partition = None,
+    time: TimeLimit = "24:00:00",
+    grace_seconds: GraceSeconds = None,
+    retries: Retries = 2,
     preflight: Annotated[bool, typer.Option(help="Check every node before training.")] = True,
-    on_bad_node: Annotated[
-        str, typer.Option(help="requeue without it, continue without it, or ignore it.")
-    ] = "requeue",
-    after: Annotated[
-        list[str] | None, typer.Option(help="Start when these jobs have succeeded.")
-    ] = None,
-    chain: Annotated[
-        int, typer.Option(help="Jobs in a row, where the cluster forbids requeueing.", min=1)
-    ] = 1,
-    array: Annotated[
-        Path | None, typer.Option(help="Sweep: YAML with NAME: {KEY: VALUE} for each run.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Runs of an array at once.", min=1)] = None,
-    evaluate: Annotated[
-        list[str] | None, typer.Option(help="Fine-tune permanent checkpoints on this task.")
-    ] = None,
+    on_bad_node: OnBadNode = "requeue",
+    after: After = None,
+    chain: Chain = 1,
+    array: Sweep = None,
+    limit: Limit = None,
+    evaluate: Evaluate = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the task's files are.")] = None,
     seeds: Annotated[int, typer.Option(help="Fine-tunings per checkpoint.", min=1)] = 3,
-    evaluate_time: Annotated[
-        str, typer.Option(help="Time limit of a task's fine-tunings of a checkpoint.")
-    ] = "4:00:00",
+    evaluate_time: EvaluateTime = "4:00:00",
     dry_run: DryRun = False,
 ) -> None:
     """Queue pretraining on SLURM; the job saves before its limit, requeues and continues."""
+    from convbert.cluster.follow import Evaluation
     from convbert.cluster.render import JobOptions
     from convbert.cluster.site import load_site
-    from convbert.pretrain import jobs
+    from convbert.cluster.submit import locate, submit_array, submit_pretraining
+    from convbert.cluster.sweep import read_sweep
+    from convbert.models.schema import validate
+    from convbert.pretrain.run.preparation import prepare
 
-    options = _from_options(
-        JobOptions,
-        nodes=nodes,
-        min_nodes=min_nodes,
-        partition=partition,
-        time=time,
-        grace_seconds=grace_seconds,
-        retries=retries,
-        preflight=preflight,
-        on_bad_node=on_bad_node,
-    )
+    options = JobOptions.of("convbert submit", locals())
     profile = load_site(site)
+    world, settings = options.nodes * profile.processes, overrides or []
     if array is not None:
         if chain > 1 or evaluate:
             raise UserError("--array: cannot be combined with --chain or --evaluate")
-        jobs.submit_sweep(
-            recipe,
-            overrides or [],
-            run_dir,
-            array,
-            profile,
-            options,
-            after=after or [],
-            limit=limit,
-            dry_run=dry_run,
-        )
+        root = run_dir or Path("runs") / array.stem
+        runs = [
+            prepare(own_recipe or recipe, [*settings, *own], root / name, world)[0].path
+            for name, (own_recipe, own) in read_sweep(array).items()
+        ]
+        _show(submit_array(root, runs, profile, options))
         return
-    place = profile.partition or partition
-    plan = _evaluation(evaluate, data_dir, seeds, place, evaluate_time) if evaluate else None
-    jobs.submit(
-        recipe,
-        overrides or [],
-        run_dir,
-        profile,
-        options,
-        after=after or [],
-        chain=chain,
-        evaluation=plan,
-        dry_run=dry_run,
-    )
+    plan = None
+    if evaluate:
+        wanted = {"tasks": locate(evaluate, data_dir), "seeds": seeds, "time": evaluate_time}
+        wanted["partition"] = profile.partition or partition
+        plan = validate(Evaluation, wanted, f"--evaluate-time={evaluate_time!r}")
+    run, _ = prepare(recipe, settings, run_dir, world)
+    if plan and profile.pyxis:
+        print(f"no sbatch inside the container: run `convbert follow {run.path}` now and then")
+    _show(submit_pretraining(run.path, profile, options, plan))
 
 
 @corpus_app.command("submit")
@@ -145,24 +116,29 @@ def submit_corpus(
     config: Annotated[Path, typer.Argument(help="YAML file, as for `corpus build`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for everything.")],
     site: SiteName = "local",
-    nodes: Annotated[int, typer.Option(help="Number of nodes.", min=1)] = 1,
-    partition: Annotated[str | None, typer.Option(help="Instead of the site's.")] = None,
-    time: Annotated[str, typer.Option(help="Time limit; the job requeues itself.")] = "24:00:00",
+    nodes: Nodes = 1,
+    partition: Partition = None,
+    time: TimeLimit = "24:00:00",
     retries: Annotated[int, typer.Option(help="Tries after failures.", min=0)] = 2,
-    after: Annotated[
-        list[str] | None, typer.Option(help="Start when these jobs have succeeded.")
-    ] = None,
+    after: After = None,
     dry_run: DryRun = False,
 ) -> None:
     """Queue a corpus build on several nodes; the result is that of a local build."""
+    from convbert.cluster import submit as jobs
     from convbert.cluster.render import JobOptions
     from convbert.cluster.site import load_site
-    from convbert.pretrain import jobs
+    from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
+    from convbert.data_pipeline.filters.corpus_settings import load_config
 
-    options = _from_options(
-        JobOptions, nodes=nodes, partition=partition, time=time, retries=retries
-    )
-    jobs.submit_corpus(config, output, load_site(site), options, after=after or [], dry_run=dry_run)
+    options = JobOptions.of("convbert corpus submit", locals())
+    profile = load_site(site)
+    load_config(config, BuildConfig)
+    _show(jobs.submit_corpus(config, output, profile, options))
+
+
+def _show(queued: "Queued") -> None:
+    script, jobs = queued
+    print(f"job {', '.join(jobs)}: {script}" if jobs else f"{script}: written, not queued")
 
 
 @app.command()
@@ -173,9 +149,27 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
 ) -> None:
     """Show runs: queue state, step, loss, time to the end and to the limit, last checkpoint."""
-    from convbert.pretrain import jobs
+    from rich.console import Console
+    from rich.live import Live
 
-    jobs.status(runs or [], watch=watch)
+    from convbert.cluster.status import overview
+
+    chosen = runs or sorted(p.parent for p in Path("runs").glob("**/config.yaml"))
+    if not chosen:
+        raise AbsentError("runs/: no run directory in it; name the runs to show")
+    console = Console()
+    if not watch:
+        if not console.is_terminal:  # a file or another program: nothing needs to fit
+            console = Console(width=300)
+        console.print(overview(chosen))
+        return
+    with Live(overview(chosen), console=console, auto_refresh=False) as live:
+        try:
+            while True:
+                sleep(WATCH_SECONDS)
+                live.update(overview(chosen), refresh=True)
+        except KeyboardInterrupt:
+            return
 
 
 @app.command()
@@ -185,25 +179,29 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", help="Lines from the end.")] = 50,
 ) -> None:
     """Show the log of a run's newest job."""
-    from convbert.pretrain import jobs
+    from convbert.cluster.records import JobRecords
 
-    raise typer.Exit(jobs.logs(run, follow=follow, lines=lines))
+    log = JobRecords(run).newest_log()
+    print(f"==> {log}", file=sys.stderr, flush=True)
+    command = ["tail", "-n", str(lines), *(["-F"] if follow else []), "--", str(log)]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 @app.command()
 def stop(run: RunDir) -> None:
     """Let a run's job save a checkpoint and end; `convbert submit` continues it later."""
-    from convbert.pretrain import jobs
+    from convbert.cluster.stop import stop as stop_jobs
 
-    jobs.stop(run)
+    for line in stop_jobs(run):
+        print(line)
 
 
 @app.command()
 def follow(run: RunDir) -> None:
     """Queue, once, the evaluation of permanent checkpoints that have none yet."""
-    from convbert.cluster.follow import follow as look
+    from convbert.cluster.follow import follow as queue_evaluations
 
-    for job in look(run):
+    for job in queue_evaluations(run):
         print(f"evaluation queued as job {job}")
 
 

@@ -1,6 +1,6 @@
-"""Commands of training: ``pretrain``, ``quickstart`` and ``study``."""
+"""The command that trains: ``pretrain``."""
 
-from pathlib import Path
+import sys
 from typing import Annotated
 
 import typer
@@ -20,42 +20,22 @@ def pretrain(
     ] = None,
 ) -> None:
     """Pretrain on this machine; continues by itself if the run directory has a checkpoint."""
-    from convbert.pretrain import commands
+    from convbert.pretrain.run.exit_codes import STOPPED
+    from convbert.pretrain.run.preparation import prepare
+    from convbert.pretrain.training.launch import default_processes, launch
 
-    raise typer.Exit(commands.pretrain(recipe, overrides or [], run_dir, processes))
+    world = processes or default_processes()
+    run, config = prepare(recipe, overrides or [], run_dir, world)
+    if run.finished(config):
+        from convbert.pretrain.checkpoints import upload
 
-
-@app.command()
-def quickstart(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory for everything it makes.")
-    ] = Path("quickstart"),
-) -> None:
-    """Text to fine-tuned model on this machine in about ten minutes, each command shown."""
-    from convbert.pretrain.study.quickstart import run
-
-    raise typer.Exit(run(output))
-
-
-@app.command()
-def study(
-    design: Annotated[
-        Path | None, typer.Argument(help="YAML file; default the shipped study of tiny models.")
-    ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory for everything it makes.")
-    ] = Path("study"),
-    flops: Annotated[
-        float | None, typer.Option(help="Training FLOPs of each run, hardware convention.")
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Runs of each variant.", min=1)] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Runs at once; default one per GPU, else per core.", min=1)
-    ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only show and write the plan.")] = False,
-) -> None:
-    """Compare variants of the model on equal training FLOPs; start it again to go on."""
-    from convbert.pretrain.study.commands import study as carry_out
-
-    code = carry_out(design, output, flops=flops, seeds=seeds, workers=workers, only_plan=plan)
-    raise typer.Exit(code)
+        upload.complete(run.checkpoints, config.checkpoint)
+        print(
+            f"{run.path}: has finished its {config.steps:,} updates; raise steps to go on "
+            "(docs/recovery.md says what becomes of the learning rate)"
+        )
+        return
+    status = launch(run.path, world, config.threads)
+    if status == STOPPED:
+        print(f"stopped with a checkpoint; the same command continues {run.path}", file=sys.stderr)
+    raise typer.Exit(status)

@@ -3,32 +3,15 @@
 import contextlib
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from greenlet import greenlet
 from torch import Tensor, nn
 
 from convbert.pretrain.engine.loss_scale import LossScale
 from convbert.pretrain.engine.optimizer import AdamW
 from convbert.pretrain.engine.stopwatch import Stopwatch
-
-Accept = Callable[[float | Tensor], bool]
-"""Told the gradient norm of an update, says whether it is to be applied; the same everywhere."""
-
-
-@dataclass(frozen=True)
-class Update:
-    """How an update ended.
-
-    ``norm`` is that of the gradient before clipping, over all parameters and processes.
-    ``applied`` is false if it was refused or the gradient overflowed; ``overflow`` says that
-    DeepSpeed left it out without asking.
-    """
-
-    norm: float | Tensor
-    applied: bool
-    overflow: bool
 
 
 class Engine:
@@ -43,10 +26,11 @@ class Engine:
             group["lr"] = 0.0
         self.module = module
         self.updates = 0  # applied ones, of the whole run
-        self._accept: Accept | None = None
-        self._accepted: bool | None = None
+        self.overflowed = False  # DeepSpeed has left out the newest update by itself
+        self._running: greenlet | None = None
+        self._apply: bool | None = None
         self._own_norm: Tensor | None = None
-        optimizer.step = self._gated(optimizer.step)  # type: ignore[method-assign]
+        optimizer.step = self._pausing(optimizer.step)  # type: ignore[method-assign]
         self.stage: int = config.get("zero_optimization", {}).get("stage", 0)
         self.base_optimizer = optimizer
         self.stopwatch = Stopwatch()
@@ -69,42 +53,59 @@ class Engine:
         """The device the parameters live on."""
         return torch.device(self.deepspeed.device)
 
-    def forward_backward(self, *inputs: Any) -> Tensor:
-        """Run one micro-batch and return its detached statistics."""
+    def forward(self, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """Run the objective on one micro-batch; return its loss and its detached statistics."""
         with self.stopwatch("forward"):
             loss, statistics = self.deepspeed(*inputs)
+        return loss, statistics
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of one micro-batch to that of the update."""
         with self.stopwatch("backward"):
             self.deepspeed.backward(self.loss_scale.scaled(loss))
         if self.replays_graphs:
             # They lie in memory of the graph, which the next replay overwrites, and DeepSpeed has
             # added them to its own; it would set them to zero during that replay.
             self.deepspeed.optimizer.clear_lp_grads(set_to_none=True)
-        return statistics
+        if not self.deepspeed.is_gradient_accumulation_boundary():
+            self.deepspeed.step()  # counts the micro-batch
 
     def evaluate(self, *inputs: Any) -> tuple[Tensor, Tensor]:
         """Run the module without training it; every process must call this equally often."""
         outputs: tuple[Tensor, Tensor] = self.deepspeed(*inputs)
         return outputs
 
-    def step(self, learning_rate: float, accept: Accept) -> Update | None:
-        """Finish a micro-batch; at the accumulation boundary update if ``accept`` agrees.
+    def gradient_norm(self, learning_rate: float) -> float | Tensor:
+        """Complete the gradient of an update; return its norm before clipping.
 
-        Returns None before the boundary.
+        The norm is that over all parameters and processes. It is infinite where DeepSpeed has left
+        out the update by itself (``overflowed``). DeepSpeed takes the norm, clips and updates in
+        one method, which is run here up to the optimizer and pauses there, until ``finish`` says
+        how it goes on.
         """
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = learning_rate
-        boundary = self.deepspeed.is_gradient_accumulation_boundary()
-        self._accept, self._accepted, self._own_norm = accept, None, None
-        if self._own_clip and boundary:
+        self._apply, self._own_norm = None, None
+        if self._own_clip:
             self._own_norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._own_clip)
+        self._running = greenlet(self.deepspeed.step)
         with self.stopwatch("optimizer"):
-            self.deepspeed.step()
-        if not boundary:
-            return None
-        self.updates += bool(self._accepted)
-        update = Update(self._norm(), bool(self._accepted), overflow=self._accepted is None)
+            self._running.switch()
+        self.overflowed = self._running.dead
+        return self._norm()
+
+    def finish(self, *, apply: bool) -> bool:
+        """Apply the update or leave parameters and moments as they are; return which it was."""
+        assert self._running is not None, "gradient_norm comes first"
+        self._apply = apply
+        if not self.overflowed:
+            with self.stopwatch("optimizer"):
+                self._running.switch()
+        self._running = None
+        applied = apply and not self.overflowed
+        self.updates += applied
         self.loss_scale.adapt()
-        return update
+        return applied
 
     def _norm(self) -> float | Tensor:
         if self._own_norm is not None:
@@ -112,7 +113,7 @@ class Engine:
         return self.loss_scale.unscaled(self.deepspeed.optimizer._global_grad_norm)
 
     def set_accumulation(self, micro_batch: int, accumulation: int) -> None:
-        """Divide the updates from here on otherwise; to be called between two updates."""
+        """Change the micro-batch and how many make an update; call it between two updates."""
         engine = self.deepspeed
         engine.set_train_micro_batch_size(micro_batch)
         engine.set_train_batch_size(micro_batch * accumulation * engine.dp_world_size)
@@ -120,22 +121,22 @@ class Engine:
         if self.stage:
             engine.optimizer.gradient_accumulation_steps = accumulation
 
-    def _gated(self, step: Callable[[], Any]) -> Callable[..., None]:
-        """Ask before the optimizer's step, once per update however often DeepSpeed calls it.
+    def _pausing(self, step: Callable[[], Any]) -> Callable[..., None]:
+        """Pause before the optimizer's step, once per update however often DeepSpeed calls it.
 
         DeepSpeed computes the norm before it steps and copies the parameters after it, whatever
-        the stage, so a refused update leaves everything as it was.
+        the stage, so an update that is not applied leaves everything as it was.
         """
 
-        def gated(closure: None = None) -> None:
-            if self._accept is None:  # DeepSpeed's own step while it is built
+        def paused(closure: None = None) -> None:
+            if self._running is None:  # DeepSpeed's own step while it is built
                 step()
                 return
-            if self._accepted is None:
-                self._accepted = self._accept(self._norm())
-            if self._accepted:
+            if self._apply is None:
+                self._running.parent.switch()
+            if self._apply:
                 for group in self.base_optimizer.param_groups:
                     group["step"] = self.updates  # stage 3 steps a group in several parts
                 step()
 
-        return gated
+        return paused

@@ -20,7 +20,7 @@ _NETWORK = re.compile(r"^(?:model\.)?(generator|discriminator)")
 
 
 def part_of(name: str) -> str:
-    """Say which part a parameter belongs to: embeddings, generator, discriminator or encoder."""
+    """Return the part of a parameter: embeddings, generator, discriminator or encoder."""
     if _EMBEDDINGS.search(name):
         return "embeddings"
     network = _NETWORK.match(name)

@@ -121,7 +121,7 @@ class Lamb(AdamW):
     def _moments_of(
         self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], float]:
-        """Update the moments; return m, ``sqrt(v) + eps`` and what m is to be multiplied with."""
+        """Update the moments; return m, ``sqrt(v) + eps`` and the factor that corrects m's bias."""
         b1, b2 = group["betas"]
         exp_avg, exp_avg_sq = self._moments(params, "exp_avg"), self._moments(params, "exp_avg_sq")
         group["step"] += 1
@@ -158,17 +158,17 @@ OPTIMIZERS: dict[str, type[AdamW]] = {"adamw": AdamW, "lamb": Lamb}
 
 
 def decays(name: str) -> bool:
-    """Say whether weight decay applies: to all but LayerNorm parameters and biases."""
+    """Return whether weight decay applies: to all but LayerNorm parameters and biases."""
     return _NO_DECAY.search(name) is None
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Split the trainable parameters into a decayed and an undecayed group, each tensor once."""
-    split: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            split[decays(name)].append(parameter)
+            groups[decays(name)].append(parameter)
     return [
-        {"params": split[True], "weight_decay": weight_decay, "adapt": True},
-        {"params": split[False], "weight_decay": 0.0, "adapt": False},
+        {"params": groups[True], "weight_decay": weight_decay, "adapt": True},
+        {"params": groups[False], "weight_decay": 0.0, "adapt": False},
     ]

@@ -1,4 +1,4 @@
-"""The precision of a run whose configuration leaves it to the machine."""
+"""Choose the precision where the configuration says ``auto``."""
 
 import torch
 import torch.distributed as dist
@@ -7,7 +7,7 @@ from convbert.pretrain.settings.run import RunConfig
 
 
 def settle(config: RunConfig, device: torch.device) -> RunConfig:
-    """Replace ``precision: auto`` by what the devices of all processes compute in.
+    """Replace ``precision: auto`` by one that the devices of all processes compute in.
 
     That is bf16 where each of them has instructions for it, else fp32: without them a matrix
     product in bf16 can take thirty times as long as in fp32. Every process has to call this.
@@ -20,14 +20,14 @@ def settle(config: RunConfig, device: torch.device) -> RunConfig:
 
 
 def with_precision(config: RunConfig, *, bfloat16: bool) -> RunConfig:
-    """Return the configuration with ``auto`` decided."""
+    """Return the configuration with ``auto`` replaced by bf16 or fp32."""
     if config.precision != "auto":
         return config
     return config.model_copy(update={"precision": "bf16" if bfloat16 else "fp32"})
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Tell whether the device has instructions for products in bf16."""
+    """Return whether the device has instructions for matrix products in bf16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # PyTorch has no public name for either.

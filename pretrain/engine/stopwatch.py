@@ -27,7 +27,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, section: str) -> Iterator[None]:
-        """Add the time of the body to ``section``."""
+        """Add the time that the block takes to ``section``."""
         if self._on_device and section not in _HOST_SECTIONS:
             begin = torch.cuda.Event(enable_timing=True)
             end = torch.cuda.Event(enable_timing=True)

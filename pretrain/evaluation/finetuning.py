@@ -1,4 +1,4 @@
-"""Fine-tune a run's checkpoints on tasks and draw accuracy against training FLOPs."""
+"""Fine-tune a run's checkpoints, or a Hugging Face model, on tasks: ``convbert finetune``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,49 +6,34 @@ from pathlib import Path
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.interop.hf import load_pretrained
-from convbert.pretrain.evaluation.seeds import log_seeds
-from convbert.pretrain.evaluation.starts import Checkpoints, Place
+from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
+from convbert.pretrain.evaluation.publishing import publish_results
+from convbert.pretrain.evaluation.results import StartResults, TaskResults, write_results
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.loop import FinetuneResult
-from convbert.pretrain.finetune.results import (
-    RESULTS,
-    StartResults,
-    TaskResults,
-    joined,
-    locked,
-    write_results,
-)
-from convbert.pretrain.finetune.runs import Start, finetune_all
-from convbert.pretrain.finetune.sources import Source
+from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
-from convbert.pretrain.report.curve import publish
-from convbert.pretrain.report.page import write_report
-from convbert.pretrain.run.curve import Curve, Point
-from convbert.pretrain.run.metric_names import task_measure
-from convbert.pretrain.tracking.tracker import Tracker
-
-OnResult = Callable[[str, FinetuneResult], None]
+from convbert.pretrain.finetune.workers import InitialEncoder, finetune_all
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How a fine-tuning is repeated, and what is kept of it.
+class FinetuneOptions:
+    """How fine-tuning is repeated, and what is kept of it.
 
-    ``predict`` writes the predictions for every split but train, labelled or not.
+    ``predict`` writes the predictions for every split but train, labeled or not. ``on_result``
+    is called with the starting point's name and the result of each seed as it ends.
     """
 
     seeds: int = 3
-    source: Source = "auto"
+    source: DataSource = "auto"
     predict: bool = False
     workers: int | None = None
+    on_result: Callable[[str, FinetuneResult], None] = lambda label, result: None
 
 
-def evaluate_checkpoints(
-    checkpoints: Checkpoints,
-    tasks: Sequence[TaskSpec],
-    effort: Effort,
-    on_result: OnResult = lambda label, result: None,
+def finetune_run(
+    evaluated: EvaluatedRun, tasks: Sequence[TaskSpec], options: FinetuneOptions
 ) -> list[TaskResults]:
     """Fine-tune every checkpoint, and the same model from random weights, on every task.
 
@@ -57,25 +42,24 @@ def evaluate_checkpoints(
     are published in the run's MLflow run, each seed's in a nested one. Raises ``UserError`` for
     unusable task files before any training.
     """
-    named = [task.model_copy(update={"name": checkpoints.measured(task.name)}) for task in tasks]
-    prepared = [prepare(task, checkpoints.tokenizer, effort.source) for task in named]
-    starts, places = checkpoints.starts(), checkpoints.places
+    named = [task.model_copy(update={"name": evaluated.task_name(task.name)}) for task in tasks]
+    prepared = [prepare(task, evaluated.tokenizer, options.source) for task in named]
+    encoders, run = evaluated.encoders(), evaluated.run
     found = []
     for data in prepared:
-        folder = checkpoints.run.report / data.task.name
-        results = _finetune(starts, places, data, effort, folder, checkpoints.run.name, on_result)
-        _publish(checkpoints, results, data, folder)
-        found.append(results)
+        folder = run.report / data.task.name
+        results = _finetune(encoders, evaluated.points, data, options, run.name)
+        found.append(write_results(results, data, folder))
+        publish_results(evaluated, found[-1], data, folder)
     return found
 
 
-def evaluate_directory(
+def finetune_directory(
     directory: Path,
     tokenizer: Path | None,
     tasks: Sequence[TaskSpec],
-    effort: Effort,
+    options: FinetuneOptions,
     output: Path,
-    on_result: OnResult = lambda label, result: None,
 ) -> list[TaskResults]:
     """Fine-tune the encoder in a Hugging Face directory; write ``OUTPUT/TASK/results.json``.
 
@@ -83,80 +67,37 @@ def evaluate_directory(
     """
     encoder = load_pretrained(directory)
     words = Tokenizer.load(tokenizer or directory)
-    prepared = [prepare(task, words, effort.source) for task in tasks]
+    prepared = [prepare(task, words, options.source) for task in tasks]
     name = directory.resolve().name
-    starts: dict[str, Start] = {name: encoder}
+    point = StartingPoint(name, 0, 0.0)
     return [
-        _finetune(
-            starts, [Place(name, 0, 0.0)], data, effort, output / data.task.name, name, on_result
+        write_results(
+            _finetune({name: encoder}, [point], data, options, name), data, output / data.task.name
         )
         for data in prepared
     ]
 
 
 def _finetune(
-    starts: Mapping[str, Start],
-    places: Sequence[Place],
+    encoders: Mapping[str, InitialEncoder],
+    points: Sequence[StartingPoint],
     data: TaskData,
-    effort: Effort,
-    folder: Path,
+    options: FinetuneOptions,
     run: str,
-    on_result: OnResult,
 ) -> TaskResults:
     found = finetune_all(
-        starts,
+        encoders,
         data,
-        seeds=range(effort.seeds),
-        workers=effort.workers,
-        keep=effort.predict,
-        on_result=on_result,
+        seeds=range(options.seeds),
+        workers=options.workers,
+        keep=options.predict,
+        on_result=options.on_result,
     )
-    results = TaskResults(
+    return TaskResults(
         run=run,
         task=data.task.name,
         metric=data.task.metric,
         recipe=data.task.recipe,
         rows={split: len(examples) for split, examples in data.examples.items()},
-        starts=[StartResults.of(p.label, p.step, p.flops, found[p.label]) for p in places],
+        starts=[StartResults.of(p.label, p.step, p.flops, found[p.label]) for p in points],
     )
-    return write_results(results, data, folder)
-
-
-def _publish(checkpoints: Checkpoints, results: TaskResults, data: TaskData, folder: Path) -> None:
-    tracker = checkpoints.tracker()
-    try:
-        with locked(folder):
-            results = joined(results, folder)  # other processes may have measured meanwhile
-            publish(_curve(results), folder, tracker)
-            page = write_report([checkpoints.run.path], folder / "curve.html")
-        for start in results.starts:
-            _log_others(tracker, results, start)
-        log_seeds(tracker, results, data)
-        tracker.artifact(folder / RESULTS)
-        tracker.artifact(page)
-    except BaseException:
-        tracker.close("FAILED")
-        raise
-    tracker.close("FINISHED")
-
-
-def _curve(results: TaskResults) -> Curve:
-    baseline, *trained = results.starts
-    return Curve(
-        run=results.run,
-        task=results.task,
-        metric=results.metric,
-        baseline=baseline.main(results.metric),
-        points=[Point(step=s.step, flops=s.flops, spread=s.main(results.metric)) for s in trained],
-    )
-
-
-def _log_others(tracker: Tracker, results: TaskResults, start: StartResults) -> None:
-    """Log every measure but the deciding one, which the curve holds, as a curve of its own."""
-    for split, spreads in start.spreads.items():
-        for metric, spread in spreads.items():
-            if (split, metric) != ("dev", results.metric):
-                rest = spread.model_dump()
-                value = rest.pop("median")
-                name = task_measure(results.task, split, metric)
-                tracker.curve_point(start.flops, name, value, step=start.step, **rest)

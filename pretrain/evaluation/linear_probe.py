@@ -1,4 +1,4 @@
-"""A linear probe: how much of a task can be read off an encoder that is not trained on it.
+"""A linear probe: how well a task can be solved from an encoder that is not trained on it.
 
 Shapes: B rows, D hidden size.
 """
@@ -19,10 +19,10 @@ Pooling = Literal["cls", "mean"]
 
 
 def probe(encoder: Encoder, data: TaskData, pooling: Pooling) -> dict[str, dict[str, float]]:
-    """Return the task's measures on each labelled held-out split.
+    """Return the task's measures on each labeled held-out split.
 
     A logistic regression (for numbers: a ridge regression) of strength 1 is fitted on the
-    standardised, pooled last states of the training rows. The encoder stays as it is, so a
+    standardized, pooled last states of the training rows. The encoder stays as it is, so a
     checkpoint takes one pass over the rows, and nothing is random. Raises ``UserError`` for
     tasks about words or answers, which have no single vector.
     """
@@ -32,9 +32,9 @@ def probe(encoder: Encoder, data: TaskData, pooling: Pooling) -> dict[str, dict[
             "has none; fine-tune on it instead"
         )
     check_fit(encoder.config, data)
-    model = _classifier() if data.task.kind == "classification" else _regressor()
+    model = _linear_model(data.task.kind)
     model.fit(pooled_states(encoder, data, "train", pooling), data.splits["train"].labels)
-    splits = [split for split in data.splits if split != "train" and data.labelled(split)]
+    splits = [split for split in data.splits if split != "train" and data.labeled(split)]
     guesses = {
         split: model.predict(pooled_states(encoder, data, split, pooling)) for split in splits
     }
@@ -63,17 +63,10 @@ def pooled_states(
     return found
 
 
-def _classifier() -> Any:
-    from sklearn.linear_model import LogisticRegression
+def _linear_model(kind: str) -> Any:
+    from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-
-
-def _regressor() -> Any:
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), Ridge())
+    model = LogisticRegression(max_iter=1000) if kind == "classification" else Ridge()
+    return make_pipeline(StandardScaler(), model)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convbert.models.errors import AbsentError, UserError
-from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
+from convbert.pretrain.checkpoints.reader import CheckpointReader
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 

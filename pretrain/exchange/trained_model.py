@@ -3,8 +3,7 @@
 from convbert.data_pipeline.shards.sources import Corpus
 from convbert.models.errors import AbsentError, UserError
 from convbert.models.pretraining import PretrainingModel, build_model
-from convbert.pretrain.checkpoints import checkpoint
-from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
+from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good
 from convbert.pretrain.exchange.averaging import averaged
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
@@ -18,7 +17,7 @@ def open_checkpoint(run: RunDirectory, step: int | None) -> CheckpointReader:
         raise AbsentError(f"{run.checkpoints}: no checkpoint of step {step}; present: {known}")
     if step is not None:
         return CheckpointReader(checkpoint_directory(run.checkpoints, step))
-    reader = checkpoint.latest_good(run.checkpoints)
+    reader = latest_good(run.checkpoints)
     if reader is None:
         raise AbsentError(f"{run.checkpoints}: no usable checkpoint; train the run first")
     return reader

@@ -1,1 +1,1 @@
-"""Fine-tuning: what a pretrained encoder is worth on labelled tasks."""
+"""Fine-tuning: what a pretrained encoder is worth on labeled tasks."""

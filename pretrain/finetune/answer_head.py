@@ -9,19 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convbert.pretrain.finetune.data import LabelledBatch
+from convbert.pretrain.finetune.data import LabeledBatch
 from convbert.pretrain.finetune.model import output_layer
 from convbert.pretrain.finetune.recipe import AnswerConfig
 
 WIDTH = 512
-"""Of the hidden layers that join two vectors, as in ELECTRA's released code."""
+"""Size of the hidden layers that join two vectors, as in ELECTRA's released code."""
 
 _FORBIDDEN = -1000.0
 
 
 @dataclass(frozen=True)
 class SpanScores:
-    """What a head says; position 0 ([CLS]) means that the row holds no answer.
+    """The outputs of a head; position 0 ([CLS]) means that the row holds no answer.
 
     ``start_BL`` are logits; ``starts_BK`` the positions followed and ``end_BKL`` the logits of the
     end behind each. In training K is 1, the right start. ``impossible_B`` is the logit of "no
@@ -34,7 +34,7 @@ class SpanScores:
     impossible_B: Tensor | None
 
 
-def forbidden(batch: LabelledBatch) -> Tensor:
+def forbidden(batch: LabeledBatch) -> Tensor:
     """Return [B, L], -1000 wherever an answer can neither start nor end, else 0.
 
     That is everything but [CLS] and the context without its closing [SEP].
@@ -49,27 +49,37 @@ def forbidden(batch: LabelledBatch) -> Tensor:
     return (~allowed_BL).float() * _FORBIDDEN
 
 
-class SimpleSpanHead(nn.Module):
+class SpanHead(nn.Module):
+    """What both heads do alike."""
+
+    def __init__(self, config: AnswerConfig) -> None:
+        super().__init__()
+        self.beam = config.beam
+
+    def followed_starts(self, start_BL: Tensor, batch: LabeledBatch) -> Tensor:
+        """Return the starts [B, K] behind which an end is scored: the right one in training."""
+        if self.training:
+            return batch.labels[:, :1]
+        return start_BL.topk(min(self.beam, start_BL.shape[1]), dim=1).indices
+
+
+class SimpleSpanHead(SpanHead):
     """Two linear outputs for each position, as in BERT (Devlin et al. 2019)."""
 
     def __init__(self, hidden_size: int, config: AnswerConfig) -> None:
-        super().__init__()
-        self.beam = config.beam
+        super().__init__(config)
         self.output = output_layer(hidden_size, 2)
 
-    def forward(self, hidden_BLD: Tensor, batch: LabelledBatch) -> SpanScores:
+    def forward(self, hidden_BLD: Tensor, batch: LabeledBatch) -> SpanScores:
         """Score starts and ends independently of each other."""
         start_BL, end_BL = (self.output(hidden_BLD) + forbidden(batch)[:, :, None]).unbind(2)
-        if self.training:
-            starts_BK = batch.labels[:, :1]
-        else:
-            starts_BK = start_BL.topk(min(self.beam, start_BL.shape[1]), dim=1).indices
+        starts_BK = self.followed_starts(start_BL, batch)
         end_BKL = end_BL[:, None].expand(-1, starts_BK.shape[1], -1)
         return SpanScores(start_BL, starts_BK, end_BKL, None)
 
 
 class JointScore(nn.Module):
-    """A number from two vectors: ``Linear(GELU(Linear 512))`` of both side by side."""
+    """A score of two vectors: ``Linear(GELU(Linear 512))`` of their concatenation."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -79,7 +89,7 @@ class JointScore(nn.Module):
     def forward(self, first_XD: Tensor, second_XD: Tensor) -> Tensor:
         """Return the score [X] of vectors of shapes that broadcast.
 
-        The first layer is applied to each vector for itself, so that pairs cost little.
+        The first layer is applied to each vector separately, so that scoring pairs is cheap.
         """
         first, second = self.join.weight.chunk(2, dim=1)
         joined_XW = F.linear(first_XD, first) + F.linear(second_XD, second, self.join.bias)
@@ -87,7 +97,7 @@ class JointScore(nn.Module):
         return scores_X
 
 
-class ElectraSpanHead(nn.Module):
+class ElectraSpanHead(SpanHead):
     """The head of ELECTRA's released code, used by ConvBERT too.
 
     The end is scored from its own state and that of the start: ``Linear(GELU(Linear 512))`` of
@@ -96,20 +106,16 @@ class ElectraSpanHead(nn.Module):
     """
 
     def __init__(self, hidden_size: int, config: AnswerConfig) -> None:
-        super().__init__()
-        self.beam = config.beam
+        super().__init__(config)
         self.start = output_layer(hidden_size, 1)
         self.end = JointScore(hidden_size)
         self.impossible = JointScore(hidden_size)
 
-    def forward(self, hidden_BLD: Tensor, batch: LabelledBatch) -> SpanScores:
+    def forward(self, hidden_BLD: Tensor, batch: LabeledBatch) -> SpanScores:
         """Score starts, then ends behind the right start (training) or the best ones."""
         forbidden_BL = forbidden(batch)
         start_BL = self.start(hidden_BLD).squeeze(2) + forbidden_BL
-        if self.training:
-            starts_BK = batch.labels[:, :1]
-        else:
-            starts_BK = start_BL.topk(min(self.beam, start_BL.shape[1]), dim=1).indices
+        starts_BK = self.followed_starts(start_BL, batch)
         rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
         chosen_BKD = hidden_BLD[rows_B1, starts_BK]
         end_BKL = self.end(hidden_BLD[:, None], chosen_BKD[:, :, None]) + forbidden_BL[:, None]

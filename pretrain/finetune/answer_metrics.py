@@ -1,6 +1,6 @@
 """Exact match and F1 of extracted answers, as SQuAD's scripts count them.
 
-An answer is compared after ``normalise``; a question scores the best of its gold answers. A
+An answer is compared after ``normalize``; a question scores the best of its gold answers. A
 question without an answer has the single gold answer "", and predicting "" for it scores 1.
 """
 
@@ -16,7 +16,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says: the text ("" for none), its best text, and the odds against any answer.
+    """A model's prediction: the text ("" for none), its best text, and the odds against an answer.
 
     ``best`` is the answer it would give if it had to; ``null_odds`` are comparable between
     questions and larger where "no answer" is more likely. ``n_best`` are the best texts with the
@@ -29,61 +29,59 @@ class Answer:
     n_best: tuple[tuple[str, float], ...] = ()
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Lower-case, drop ASCII punctuation and the articles a, an and the, and join the words."""
     bare = text.lower().translate(_PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", bare).split())
 
 
 def exact_match(gold: str, guess: str) -> float:
-    """1 where both are the same after normalisation, else 0."""
-    return float(normalise(gold) == normalise(guess))
+    """Return 1 where both are the same after normalization, else 0."""
+    return float(normalize(gold) == normalize(guess))
 
 
 def token_f1(gold: str, guess: str) -> float:
-    """F1 over the words, counted with multiplicity; 1 where neither has a word, 0 where one has."""
-    expected, found = normalise(gold).split(), normalise(guess).split()
+    """Return F1 over the words with multiplicity; 1 where neither has a word, 0 where one has."""
+    expected, found = normalize(gold).split(), normalize(guess).split()
     if not expected or not found:
         return float(expected == found)
     common = sum((Counter(expected) & Counter(found)).values())
     return 2 * common / (len(expected) + len(found))
 
 
-Measure = Callable[[str, str], float]
+TextMeasure = Callable[[str, str], float]
+"""A measure of (gold answer, predicted text)."""
+
+AnswerScore = Callable[[Sequence[Sequence[str]], Sequence[Answer]], float]
+"""A measure of (gold answers, predictions) over all questions."""
 
 
-def best_over(measure: Measure, golds: Sequence[str], guess: str) -> float:
+def best_over(measure: TextMeasure, golds: Sequence[str], guess: str) -> float:
     """Return the largest value over the gold answers.
 
-    Gold answers of which normalisation leaves nothing do not count, as in the script of 2.0; where
+    Gold answers of which normalization leaves nothing do not count, as in the script of 2.0; where
     none is left, the question has no answer.
     """
-    kept = [gold for gold in golds if normalise(gold)] or [""]
+    kept = [gold for gold in golds if normalize(gold)] or [""]
     return max(measure(gold, guess) for gold in kept)
 
 
-def _mean(measure: Measure) -> Callable[[Sequence[Sequence[str]], Sequence[Answer]], float]:
-    def score(golds: Sequence[Sequence[str]], answers: Sequence[Answer]) -> float:
-        pairs = zip(golds, answers, strict=True)
-        return sum(best_over(measure, g, a.text) for g, a in pairs) / max(1, len(golds))
-
-    return score
-
-
-def _subset(
-    measure: Measure, answerable: bool
-) -> Callable[[Sequence[Sequence[str]], Sequence[Answer]], float]:
-    """Restrict the mean to the questions with, or without, an answer; 0 where there is none."""
+def _mean(measure: TextMeasure, answerable: bool | None = None) -> AnswerScore:
+    """Return the mean over all questions, or over those with, or without, an answer."""
 
     def score(golds: Sequence[Sequence[str]], answers: Sequence[Answer]) -> float:
-        chosen = [(g, a) for g, a in zip(golds, answers, strict=True) if bool(g) == answerable]
-        return _mean(measure)([g for g, _ in chosen], [a for _, a in chosen])
+        scores = [
+            best_over(measure, gold, answer.text)
+            for gold, answer in zip(golds, answers, strict=True)
+            if answerable in (None, bool(gold))
+        ]
+        return sum(scores) / max(1, len(scores))
 
     return score
 
 
 def best_threshold(
-    measure: Measure, golds: Sequence[Sequence[str]], answers: Sequence[Answer]
+    measure: TextMeasure, golds: Sequence[Sequence[str]], answers: Sequence[Answer]
 ) -> tuple[float, float]:
     """Return the best mean over all thresholds on the null odds, and the threshold.
 
@@ -105,16 +103,16 @@ def best_threshold(
     return top / max(1, len(golds)), threshold
 
 
-def _best(measure: Measure) -> Callable[[Sequence[Sequence[str]], Sequence[Answer]], float]:
+def _best(measure: TextMeasure) -> AnswerScore:
     return lambda golds, answers: best_threshold(measure, golds, answers)[0]
 
 
-ANSWER_METRICS = {
+ANSWER_METRICS: dict[str, AnswerScore] = {
     "exact": _mean(exact_match),
     "f1": _mean(token_f1),
     "best_exact": _best(exact_match),
     "best_f1": _best(token_f1),
-    "has_answer_exact": _subset(exact_match, True),
-    "has_answer_f1": _subset(token_f1, True),
-    "no_answer": _subset(exact_match, False),
+    "has_answer_exact": _mean(exact_match, True),
+    "has_answer_f1": _mean(token_f1, True),
+    "no_answer": _mean(exact_match, False),
 }

@@ -1,4 +1,4 @@
-"""Extractive question answering: contexts in overlapping windows, answers out of them.
+"""Extractive question answering: the context is read in overlapping windows.
 
 Shapes: B rows, L positions, K starts that are followed.
 """
@@ -15,17 +15,18 @@ from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune.answer_head import SpanScores
 from convbert.pretrain.finetune.answer_metrics import Answer
-from convbert.pretrain.finetune.data import IGNORED, Features, LabelledBatch, TaskData, framed
+from convbert.pretrain.finetune.data import IGNORED, Features, LabeledBatch, TaskData, framed
 from convbert.pretrain.finetune.reading import Example
 from convbert.pretrain.finetune.task import TaskSpec
 
 
 @dataclass(frozen=True)
 class Window:
-    """Where a row's part of the context stands.
+    """The part of the context that a row holds.
 
-    ``offset`` is the position of its first token; ``spans`` are the characters of its tokens in
-    the context; ``central`` says of each token whether this window shows most around it.
+    ``offset`` is the row's position of its first token. For each of its tokens, ``spans`` holds
+    the first character in the context and the end, and ``central`` whether no other window shows
+    more context around it.
     """
 
     offset: int
@@ -44,7 +45,7 @@ class Candidates:
 def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Features:
     """Encode as [CLS] question [SEP] part of the context [SEP], one row for each window.
 
-    The labels of a row are start, end and whether it holds no answer; the latter is ignored in a
+    The labels of a row are start, end, and 1 where it holds no answer; the last is ignored in a
     task where every question has one.
     """
     recipe = task.recipe
@@ -54,7 +55,7 @@ def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Fea
     ]
     contexts = _encode_contexts(tokenizer, [example.texts[1] for example in examples])
     unanswerable = any(example.label == () for example in examples)
-    found = Features([], [], [], [], [])
+    found = Features()
     for owner, (example, question) in enumerate(zip(examples, questions, strict=True)):
         ids, spans = contexts[example.texts[1]]
         room = recipe.max_length - len(question) - 3
@@ -66,15 +67,14 @@ def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Fea
         parts = windows(len(ids), room, recipe.qa.stride)
         answer = _tokens(example, spans)
         for index, (first, length) in enumerate(parts):
-            row, types = framed([question, ids[first : first + length]], tokenizer)
+            row = framed([question, ids[first : first + length]], tokenizer)
             offset = len(question) + 2
             label = _label(answer, example, first, length, offset)
-            found.input_ids.append(row)
-            found.token_type_ids.append(types)
-            found.labels.append(label if unanswerable else [*label[:2], IGNORED])
-            found.owners.append(owner)
+            if not unanswerable:
+                label[2] = IGNORED
             central = [_central(parts, index, first + i) for i in range(length)]
-            found.places.append(Window(offset, spans[first : first + length], central))
+            window = Window(offset, spans[first : first + length], central)
+            found.add(row, label, owner, window)
     return found
 
 
@@ -107,7 +107,7 @@ def windows(count: int, room: int, stride: int) -> list[tuple[int, int]]:
 
 
 def _central(parts: list[tuple[int, int]], index: int, token: int) -> bool:
-    """Say whether window ``index`` shows the most context on both sides of a token."""
+    """Return whether window ``index`` shows the most context on both sides of a token."""
     if len(parts) == 1:
         return True
 
@@ -141,8 +141,8 @@ def _label(
     return [offset + answer[0] - first, offset + answer[1] - first, 0]
 
 
-def loss(task: TaskSpec, scores: SpanScores, batch: LabelledBatch) -> Tensor:
-    """Mean of start's and end's cross-entropy, plus that of answerability where it is known."""
+def loss(task: TaskSpec, scores: SpanScores, batch: LabeledBatch) -> Tensor:
+    """Return the mean cross-entropy of start and end, plus that of answerability where known."""
     start_B, end_B, impossible_B = batch.labels.unbind(1)
     start = F.cross_entropy(scores.start_BL, start_B)
     end = F.cross_entropy(scores.end_BKL[:, 0], end_B)
@@ -155,7 +155,7 @@ def loss(task: TaskSpec, scores: SpanScores, batch: LabelledBatch) -> Tensor:
     return total
 
 
-def decode(data: TaskData, split: str, scores: SpanScores, batch: LabelledBatch) -> list[Any]:
+def decode(data: TaskData, split: str, scores: SpanScores, batch: LabeledBatch) -> list[Any]:
     """Return the ``Candidates`` of each row: P(start) P(end | start), most likely first."""
     config = data.task.recipe.qa
     start_BL, end_BKL = scores.start_BL.log_softmax(1), scores.end_BKL.log_softmax(2)

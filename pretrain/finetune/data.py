@@ -1,4 +1,4 @@
-"""From labelled texts to padded batches of ids.
+"""From labeled texts to padded batches of ids.
 
 Shapes: B rows, L positions (the longest of the batch).
 """
@@ -21,20 +21,32 @@ IGNORED = -100
 """Label of a position, or a row, that neither trains nor counts."""
 
 
+Framed = tuple[list[int], list[int]]
+"""Ids and token types of a row, special tokens included."""
+
+
 @dataclass(frozen=True)
 class Features:
     """Encoded rows of one split.
 
     ``labels`` holds a number for each row (NaN where there is none), or a list of indices. A long
-    example may fill several rows: ``owners`` is the example of each row, and ``places`` what is
-    needed to put its outputs together again.
+    example may fill several rows: ``owners`` is the example of each row, and ``places`` where its
+    words or its part of the context are.
     """
 
-    input_ids: list[list[int]]
-    token_type_ids: list[list[int]]
-    labels: list[Any]
+    input_ids: list[list[int]] = field(default_factory=list)
+    token_type_ids: list[list[int]] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
     places: list[Any] = field(default_factory=list)
+
+    def add(self, framed: Framed, label: Any, owner: int, place: Any = None) -> None:
+        """Append a row."""
+        self.input_ids.append(framed[0])
+        self.token_type_ids.append(framed[1])
+        self.labels.append(label)
+        self.owners.append(owner)
+        self.places.append(place)
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -42,7 +54,7 @@ class Features:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task made ready for an encoder of one vocabulary: plain lists, cheap to hand to workers."""
+    """A task encoded for one vocabulary: plain lists, which are cheap to send to workers."""
 
     task: TaskSpec
     class_names: list[str]
@@ -51,8 +63,8 @@ class TaskData:
     splits: dict[str, Features]
     examples: dict[str, list[Example]]
 
-    def labelled(self, split: str) -> bool:
-        """Whether every example of a split can be scored."""
+    def labeled(self, split: str) -> bool:
+        """Return whether every example of a split can be scored."""
         return all(example.label is not None for example in self.examples[split])
 
     def named(self, index: float) -> str:
@@ -61,9 +73,10 @@ class TaskData:
 
 
 @dataclass(frozen=True)
-class LabelledBatch:
-    """``attention_mask_BL`` is None where no row is padded, which the encoder runs faster.
+class LabeledBatch:
+    """Rows padded to one length.
 
+    ``attention_mask_BL`` is None where no row is padded: the encoder is faster without it.
     ``labels`` is [B], or [B, X] for rows with a list of labels, filled up with ``IGNORED``.
     """
 
@@ -73,7 +86,7 @@ class LabelledBatch:
     labels: Tensor
     rows: list[int]
 
-    def to(self, device: torch.device) -> "LabelledBatch":
+    def to(self, device: torch.device) -> "LabeledBatch":
         """Return the batch with its tensors on ``device``."""
         moved: dict[str, Any] = {
             item.name: getattr(self, item.name).to(device)
@@ -83,7 +96,7 @@ class LabelledBatch:
         return replace(self, **moved)
 
 
-def framed(parts: list[list[int]], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+def framed(parts: list[list[int]], tokenizer: Tokenizer) -> Framed:
     """Return ids and types of [CLS] A [SEP] or [CLS] A [SEP] B [SEP], type 1 from B on."""
     ids, types = [tokenizer.cls_id], [0]
     for segment, part in enumerate(parts):
@@ -92,7 +105,7 @@ def framed(parts: list[list[int]], tokenizer: Tokenizer) -> tuple[list[int], lis
     return ids, types
 
 
-def training_batches(data: TaskData, generator: torch.Generator) -> Iterator[LabelledBatch]:
+def training_batches(data: TaskData, generator: torch.Generator) -> Iterator[LabeledBatch]:
     """Yield one epoch in random order, in batches of rows of similar length."""
     features, size = data.splits["train"], data.task.recipe.batch_size
     order = torch.randperm(len(features), generator=generator).tolist()
@@ -102,21 +115,21 @@ def training_batches(data: TaskData, generator: torch.Generator) -> Iterator[Lab
         yield collate(features, batches[index], data.pad_id)
 
 
-def evaluation_batches(data: TaskData, split: str, size: int = 64) -> Iterator[LabelledBatch]:
+def evaluation_batches(data: TaskData, split: str, size: int = 64) -> Iterator[LabeledBatch]:
     """Yield every row of a split once, ordered by length."""
     features = data.splits[split]
     for rows in _by_length(features, list(range(len(features))), size):
         yield collate(features, rows, data.pad_id)
 
 
-def collate(features: Features, rows: list[int], pad_id: int) -> LabelledBatch:
+def collate(features: Features, rows: list[int], pad_id: int) -> LabeledBatch:
     """Pad the given rows to the longest of them."""
     lengths = [len(features.input_ids[row]) for row in rows]
     longest = max(lengths)
     labels = [features.labels[row] for row in rows]
     listed = isinstance(labels[0], list)
     real_BL = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    return LabelledBatch(
+    return LabeledBatch(
         input_ids_BL=_padded([features.input_ids[row] for row in rows], pad_id),
         token_type_ids_BL=_padded([features.token_type_ids[row] for row in rows], 0),
         attention_mask_BL=None if min(lengths) == longest else real_BL,

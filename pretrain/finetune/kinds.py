@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.pretrain.finetune import answering, sentences, tagging
 from convbert.pretrain.finetune.answer_head import HEADS
-from convbert.pretrain.finetune.data import Features, LabelledBatch, TaskData
+from convbert.pretrain.finetune.data import Features, LabeledBatch, TaskData
 from convbert.pretrain.finetune.model import SentenceHead, TokenHead
 from convbert.pretrain.finetune.reading import Example, read_examples
 from convbert.pretrain.finetune.recipe import FinetuneConfig
-from convbert.pretrain.finetune.sources import Source
+from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
 
 
 @dataclass(frozen=True)
 class Problem:
-    """How a kind of task is encoded, learned and read off.
+    """How a kind of task is encoded, trained on and predicted.
 
     ``decode`` turns a batch's scores into one value for each row, ``collect`` the rows of a split
     into one prediction for each example, comparable with ``gold``.
@@ -27,8 +27,8 @@ class Problem:
 
     encode: Callable[[TaskSpec, Tokenizer, list[Example]], Features]
     head: Callable[[int, int, FinetuneConfig], nn.Module]
-    loss: Callable[[TaskSpec, Any, LabelledBatch], Tensor]
-    decode: Callable[[TaskData, str, Any, LabelledBatch], list[Any]]
+    loss: Callable[[TaskSpec, Any, LabeledBatch], Tensor]
+    decode: Callable[[TaskData, str, Any, LabeledBatch], list[Any]]
     collect: Callable[[TaskData, str, list[Any]], list[Any]]
     gold: Callable[[TaskData, str], list[Any]]
 
@@ -68,7 +68,7 @@ PROBLEMS: dict[str, Problem] = {
 }
 
 
-def prepare(task: TaskSpec, tokenizer: Tokenizer, source: Source = "auto") -> TaskData:
+def prepare(task: TaskSpec, tokenizer: Tokenizer, source: DataSource = "auto") -> TaskData:
     """Read and encode the task's rows; raises ``UserError`` for unusable ones."""
     examples, names = read_examples(task, source)
     if task.swap_pairs:

@@ -8,34 +8,32 @@ from typing import Any
 import torch
 from pydantic import ConfigDict, Field
 
-from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.schema import StrictModel
 from convbert.pretrain.engine.optimizer import AdamW
 from convbert.pretrain.finetune.data import (
-    LabelledBatch,
+    LabeledBatch,
     TaskData,
     evaluation_batches,
     training_batches,
 )
 from convbert.pretrain.finetune.device import training_autocast
-from convbert.pretrain.finetune.kinds import PROBLEMS, build_head, prepare
+from convbert.pretrain.finetune.kinds import PROBLEMS, build_head
 from convbert.pretrain.finetune.layer_rates import parameter_groups
 from convbert.pretrain.finetune.metrics import METRICS
 from convbert.pretrain.finetune.model import TaskModel
 from convbert.pretrain.finetune.recipe import FinetuneConfig
-from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.run.schedule import learning_rate
 from convbert.pretrain.settings.optimizer import ScheduleConfig
 
 
 class FinetuneResult(StrictModel):
-    """What one fine-tuning measured: ``scores[split][metric]``, for each split with labels.
+    """What one seed measured: ``scores[split][metric]``, for each split with labels.
 
     ``predictions`` holds those of the splits that were asked for, in file order. ``train_loss`` is
-    NaN where the training diverged.
+    NaN where training diverged.
     """
 
     # NaN is not JSON: as a string it can be read back.
@@ -55,24 +53,12 @@ class FinetuneResult(StrictModel):
         return self.scores["dev"][self.metric]
 
 
-def finetune(
-    encoder: Encoder, tokenizer: Tokenizer, task: TaskSpec, *, seed: int
-) -> FinetuneResult:
-    """Fine-tune a copy of ``encoder`` on ``task`` and measure it on the held-out rows.
+def finetune(encoder: Encoder, data: TaskData, *, seed: int, keep: bool = False) -> FinetuneResult:
+    """Fine-tune a copy of ``encoder`` on a task and measure it on the held-out rows.
 
     It computes where the encoder is. On a CPU the same arguments give the same result on the same
-    machine and thread count. Raises ``UserError`` for unusable task files and for a tokenizer that
-    does not fit the encoder.
-    """
-    return finetune_prepared(encoder, prepare(task, tokenizer), seed=seed)
-
-
-def finetune_prepared(
-    encoder: Encoder, data: TaskData, *, seed: int, keep: bool = False
-) -> FinetuneResult:
-    """Do the same for a task already encoded, as when several seeds share it.
-
-    ``keep`` predicts every split but train, labelled or not, and keeps the predictions.
+    machine and thread count. ``keep`` predicts every split but train, labeled or not, and keeps
+    the predictions. Raises ``UserError`` for a tokenizer that does not fit the encoder.
     """
     check_fit(encoder.config, data)
     started = time.perf_counter()
@@ -82,13 +68,13 @@ def finetune_prepared(
         model = TaskModel(copy.deepcopy(encoder), build_head(data, encoder.config.hidden_size))
         loss = train(model.to(device), data, seed)
     held_out = [split for split in data.splits if split != "train"]
-    chosen = [split for split in held_out if keep or data.labelled(split)]
+    chosen = [split for split in held_out if keep or data.labeled(split)]
     predictions = {split: predict(model, data, split) for split in chosen}
     return FinetuneResult(
         task=data.task.name,
         metric=data.task.metric,
         seed=seed,
-        scores={s: score(data, s, predictions[s]) for s in chosen if data.labelled(s)},
+        scores={s: score(data, s, predictions[s]) for s in chosen if data.labeled(s)},
         train_loss=loss,
         seconds=time.perf_counter() - started,
         predictions=predictions if keep else {},
@@ -139,7 +125,7 @@ def predict(model: TaskModel, data: TaskData, split: str) -> list[Any]:
 
 
 def score(data: TaskData, split: str, predictions: list[Any]) -> dict[str, float]:
-    """Return each of the task's measures of the predictions for a labelled split."""
+    """Return each of the task's measures of the predictions for a labeled split."""
     gold = PROBLEMS[data.task.kind].gold(data, split)
     return {name: METRICS[data.task.kind][name](gold, predictions) for name in data.task.metrics}
 
@@ -159,7 +145,7 @@ def check_fit(config: EncoderConfig, data: TaskData) -> None:
         )
 
 
-def _update(model: TaskModel, optimizer: AdamW, data: TaskData, batch: LabelledBatch) -> float:
+def _update(model: TaskModel, optimizer: AdamW, data: TaskData, batch: LabeledBatch) -> float:
     task = data.task
     batch = batch.to(model.device)
     with training_autocast(model.device):

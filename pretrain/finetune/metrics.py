@@ -11,7 +11,7 @@ from convbert.pretrain.finetune.answer_metrics import ANSWER_METRICS
 Score = Callable[[Sequence[Any], Sequence[Any]], float]
 """A measure of (labels, predictions); higher is better."""
 
-Span = tuple[int, int, str]
+TagSpan = tuple[int, int, str]
 
 
 def _correlation(measure: Literal["pearsonr", "spearmanr"]) -> Score:
@@ -19,7 +19,7 @@ def _correlation(measure: Literal["pearsonr", "spearmanr"]) -> Score:
         import numpy as np
         from scipy import stats
 
-        # Undefined for a constant predictor, or one that diverged: neither has learned anything.
+        # Undefined for predictions that are constant or diverged: nothing has been learned.
         if not 0 < np.ptp(np.asarray(predictions)) < np.inf:
             return 0.0
         return float(getattr(stats, measure)(labels, predictions)[0])
@@ -36,13 +36,13 @@ def _scikit(measure: str, **options: Any) -> Score:
     return score
 
 
-def spans(tags: Sequence[str]) -> set[Span]:
+def spans(tags: Sequence[str]) -> set[TagSpan]:
     """Return the (first word, word behind the last, type) that IOB or IOBES tags mark.
 
     A span starts at B and S, and at any tag whose type differs from the word before or follows O,
     E or S: that is how the CoNLL script reads tags that break the scheme.
     """
-    found: set[Span] = set()
+    found: set[TagSpan] = set()
     start, kind, open_ = 0, "", False
     for index, tag in enumerate([*tags, "O"]):
         prefix, _, name = tag.partition("-")
@@ -60,36 +60,21 @@ def spans(tags: Sequence[str]) -> set[Span]:
     return found
 
 
-def _span_counts(labels: Sequence[Any], predictions: Sequence[Any]) -> tuple[int, int, int]:
-    right = known = named = 0
-    for gold, guess in zip(labels, predictions, strict=True):
-        expected, found = spans(gold), spans(guess)
-        right += len(expected & found)
-        known += len(expected)
-        named += len(found)
-    return right, known, named
+def _span_score(ratio: Callable[[int, int, int], tuple[int, int]]) -> Score:
+    """Return a measure that divides two numbers made of the spans right, expected and predicted."""
 
+    def score(labels: Sequence[Any], predictions: Sequence[Any]) -> float:
+        rows = [(spans(gold), spans(tags)) for gold, tags in zip(labels, predictions, strict=True)]
+        right = sum(len(gold & found) for gold, found in rows)
+        expected, predicted = sum(len(g) for g, _ in rows), sum(len(f) for _, f in rows)
+        numerator, denominator = ratio(right, expected, predicted)
+        return numerator / denominator if denominator else 0.0
 
-def span_precision(labels: Sequence[Any], predictions: Sequence[Any]) -> float:
-    """Share of the predicted spans that are right in both ends and type."""
-    right, _, named = _span_counts(labels, predictions)
-    return right / named if named else 0.0
-
-
-def span_recall(labels: Sequence[Any], predictions: Sequence[Any]) -> float:
-    """Share of the spans that were found."""
-    right, known, _ = _span_counts(labels, predictions)
-    return right / known if known else 0.0
-
-
-def span_f1(labels: Sequence[Any], predictions: Sequence[Any]) -> float:
-    """Harmonic mean of precision and recall over all spans."""
-    right, known, named = _span_counts(labels, predictions)
-    return 2 * right / (known + named) if known + named else 0.0
+    return score
 
 
 def tag_accuracy(labels: Sequence[Any], predictions: Sequence[Any]) -> float:
-    """Share of the words with the right tag."""
+    """Return the share of the words with the right tag."""
     pairs = [
         pair for row in zip(labels, predictions, strict=True) for pair in zip(*row, strict=True)
     ]
@@ -108,9 +93,9 @@ METRICS: dict[str, dict[str, Score]] = {
         "spearman": _correlation("spearmanr"),
     },
     "tagging": {
-        "span_f1": span_f1,
-        "span_precision": span_precision,
-        "span_recall": span_recall,
+        "span_f1": _span_score(lambda right, expected, found: (2 * right, expected + found)),
+        "span_precision": _span_score(lambda right, expected, found: (right, found)),
+        "span_recall": _span_score(lambda right, expected, found: (right, expected)),
         "accuracy": tag_accuracy,
     },
     "qa": dict(ANSWER_METRICS),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from convbert.models.encoder import Encoder
-from convbert.pretrain.finetune.data import LabelledBatch
+from convbert.pretrain.finetune.data import LabeledBatch
 from convbert.pretrain.finetune.recipe import FinetuneConfig
 
 
@@ -30,7 +30,7 @@ POOLS = {"cls": pool_first, "mean": pool_mean}
 
 
 def output_layer(inputs: int, outputs: int) -> nn.Linear:
-    """Return a linear layer as heads are initialised: truncated normal of 0.02, biases 0."""
+    """Return a linear layer as heads are initialized: truncated normal of 0.02, biases 0."""
     layer = nn.Linear(inputs, outputs)
     nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
     nn.init.zeros_(layer.bias)
@@ -51,7 +51,7 @@ class SentenceHead(nn.Module):
         self.dense = output_layer(hidden_size, hidden_size) if recipe.head == "mlp" else None
         self.output = output_layer(hidden_size, num_outputs)
 
-    def forward(self, hidden_BLD: Tensor, batch: LabelledBatch) -> Tensor:
+    def forward(self, hidden_BLD: Tensor, batch: LabeledBatch) -> Tensor:
         """Return the scores [B, C]."""
         vector_BD = self.dropout(self.pool(hidden_BLD, batch.attention_mask_BL))
         if self.dense is not None:
@@ -68,7 +68,7 @@ class TokenHead(nn.Module):
         self.dropout = nn.Dropout(recipe.dropout)
         self.output = output_layer(hidden_size, num_outputs)
 
-    def forward(self, hidden_BLD: Tensor, batch: LabelledBatch) -> Tensor:
+    def forward(self, hidden_BLD: Tensor, batch: LabeledBatch) -> Tensor:
         """Return the scores [B, L, C]."""
         scores_BLC: Tensor = self.output(self.dropout(hidden_BLD))
         return scores_BLC
@@ -84,11 +84,11 @@ class TaskModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """The device the parameters live on."""
+        """The device that holds the parameters."""
         return self.encoder.embeddings.word.weight.device
 
-    def forward(self, batch: LabelledBatch) -> Any:
-        """Return what the head makes of a batch."""
+    def forward(self, batch: LabeledBatch) -> Any:
+        """Return the head's outputs for a batch."""
         hidden_BLD = self.encoder(
             batch.input_ids_BL,
             token_type_ids=batch.token_type_ids_BL,

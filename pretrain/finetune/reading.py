@@ -7,8 +7,8 @@ from typing import Any
 
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune.recipe import SplitRule
-from convbert.pretrain.finetune.sources import Located, Source, read_splits
-from convbert.pretrain.finetune.tables import Row
+from convbert.pretrain.finetune.sources import DataSource, Located, read_splits
+from convbert.pretrain.finetune.tables import TableRow
 from convbert.pretrain.finetune.task import TaskSpec
 
 OUTSIDE = "O"
@@ -30,7 +30,7 @@ class Example:
 
 
 def read_examples(
-    task: TaskSpec, source: Source = "auto"
+    task: TaskSpec, source: DataSource = "auto"
 ) -> tuple[dict[str, list[Example]], list[str]]:
     """Return the examples of each split (train, dev and perhaps more), and the class names.
 
@@ -106,7 +106,7 @@ def _words(value: Any) -> list[str]:
     return [str(word) for word in value] if isinstance(value, list) else str(value).split()
 
 
-def _example(task: TaskSpec, split: str, names: list[str], place: str, row: Row) -> Example:
+def _example(task: TaskSpec, split: str, names: list[str], place: str, row: TableRow) -> Example:
     value = row.get(task.label)
     if value is None or str(value) in task.unlabelled:
         if split in ("train", "dev"):
@@ -119,12 +119,12 @@ def _example(task: TaskSpec, split: str, names: list[str], place: str, row: Row)
     return replace(example, id=number, group=group)
 
 
-def _sentence(task: TaskSpec, names: list[str], place: str, row: Row, value: Any) -> Example:
+def _sentence(task: TaskSpec, names: list[str], place: str, row: TableRow, value: Any) -> Example:
     texts = tuple(str(row[column]) for column in task.text)
     return Example(texts, None if value is None else _index(task, names, place, value))
 
 
-def _number(task: TaskSpec, names: list[str], place: str, row: Row, value: Any) -> Example:
+def _number(task: TaskSpec, names: list[str], place: str, row: TableRow, value: Any) -> Example:
     texts = tuple(str(row[column]) for column in task.text)
     if value is None:
         return Example(texts, None)
@@ -134,7 +134,7 @@ def _number(task: TaskSpec, names: list[str], place: str, row: Row, value: Any) 
         raise UserError(f"{place}: {task.label} {value!r} is not a number") from error
 
 
-def _tagged(task: TaskSpec, names: list[str], place: str, row: Row, value: Any) -> Example:
+def _tagged(task: TaskSpec, names: list[str], place: str, row: TableRow, value: Any) -> Example:
     words = tuple(_words(row[task.text[0]]))
     if not words:
         raise UserError(f"{place}: {task.text[0]} holds no words")
@@ -156,15 +156,21 @@ def _index(task: TaskSpec, names: list[str], place: str, value: Any) -> int:
     return names.index(name)
 
 
-def _question(task: TaskSpec, names: list[str], place: str, row: Row, value: Any) -> Example:
+def _question(task: TaskSpec, names: list[str], place: str, row: TableRow, value: Any) -> Example:
     question, context = (str(row[column]) for column in task.text)
     if value is None:
         return Example((question, context), None)
-    if isinstance(value, dict):  # columns, as in Hugging Face datasets
-        starts = value.get("answer_start") or [None] * len(value.get("text", []))
-        entries = list(zip(value.get("text", []), starts, strict=True))
-    else:
-        entries = [(entry["text"], entry.get("answer_start")) for entry in value]
+    try:
+        if isinstance(value, dict):  # columns, as in Hugging Face datasets
+            starts = value.get("answer_start") or [None] * len(value.get("text", []))
+            entries = list(zip(value.get("text", []), starts, strict=True))
+        else:
+            entries = [(entry["text"], entry.get("answer_start")) for entry in value]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{place}: {task.label} {value!r} is not a list of answers; write each as "
+            '{"text": ..., "answer_start": ...}'
+        ) from None
     answers = tuple((text, _start(place, context, text, start)) for text, start in entries)
     return Example((question, context), answers)
 
@@ -180,7 +186,7 @@ def _start(place: str, context: str, text: str, start: int | None) -> int:
     return context.index(text)
 
 
-_KINDS: dict[str, Callable[[TaskSpec, list[str], str, Row, Any], Example]] = {
+_KINDS: dict[str, Callable[[TaskSpec, list[str], str, TableRow, Any], Example]] = {
     "classification": _sentence,
     "regression": _number,
     "tagging": _tagged,

@@ -1,4 +1,4 @@
-"""The fine-tuning recipe, and how rows are divided; importable without PyTorch."""
+"""The fine-tuning recipe, and how rows are split; importable without PyTorch."""
 
 from typing import Literal, Self
 
@@ -8,10 +8,10 @@ from convbert.models.schema import StrictModel
 
 
 class SplitRule(StrictModel):
-    """How one file becomes several: each text falls into its part by a keyed hash of itself.
+    """How one file is split: a hash of each text, keyed by ``seed``, decides its part.
 
     The part of a row depends on nothing but the row and ``seed``, so that reordering or
-    extending the file moves nothing, and equal texts never end up on both sides.
+    extending the file moves no row, and equal texts are always in the same part.
     """
 
     dev: float = Field(0.1, gt=0, lt=1, description="share of the rows to measure on")

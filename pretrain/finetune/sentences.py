@@ -4,13 +4,14 @@ Shapes: B rows, C outputs.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.pretrain.finetune.data import Features, LabelledBatch, TaskData, framed
+from convbert.pretrain.finetune.data import Features, LabeledBatch, TaskData, framed
 from convbert.pretrain.finetune.reading import Example
 from convbert.pretrain.finetune.task import TaskSpec
 
@@ -22,14 +23,14 @@ def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Fea
         for i in range(len(task.text))
     ]
     room = task.recipe.max_length - 1 - len(columns)
-    rows = [framed(truncate(parts, room), tokenizer) for parts in zip(*columns, strict=True)]
-    labels = [math.nan if e.label is None else float(e.label) for e in examples]
-    return Features(
-        [ids for ids, _ in rows], [types for _, types in rows], labels, list(range(len(rows)))
-    )
+    found = Features()
+    for owner, (example, *parts) in enumerate(zip(examples, *columns, strict=True)):
+        label = math.nan if example.label is None else float(example.label)
+        found.add(framed(truncate(parts, room), tokenizer), label, owner)
+    return found
 
 
-def truncate(parts: tuple[list[int], ...], room: int) -> list[list[int]]:
+def truncate(parts: Sequence[list[int]], room: int) -> list[list[int]]:
     """Shorten the longer part, from its end, until all fit into ``room`` ids together."""
     if len(parts) == 1:
         return [parts[0][:room]]
@@ -47,22 +48,22 @@ def swapped(examples: list[Example]) -> list[Example]:
     return [Example(example.texts[::-1], example.label) for example in examples]
 
 
-def classification_loss(task: TaskSpec, scores_BC: Tensor, batch: LabelledBatch) -> Tensor:
-    """Mean cross-entropy against class indices."""
+def classification_loss(task: TaskSpec, scores_BC: Tensor, batch: LabeledBatch) -> Tensor:
+    """Return the mean cross-entropy against class indices."""
     return nn.functional.cross_entropy(scores_BC, batch.labels.long())
 
 
-def regression_loss(task: TaskSpec, scores_BC: Tensor, batch: LabelledBatch) -> Tensor:
-    """Mean squared error against scaled targets."""
+def regression_loss(task: TaskSpec, scores_BC: Tensor, batch: LabeledBatch) -> Tensor:
+    """Return the mean squared error against scaled targets."""
     return nn.functional.mse_loss(scores_BC.squeeze(1), batch.labels / task.label_scale)
 
 
-def classify(data: TaskData, split: str, scores_BC: Tensor, batch: LabelledBatch) -> list[Any]:
+def classify(data: TaskData, split: str, scores_BC: Tensor, batch: LabeledBatch) -> list[Any]:
     """Return the index of the best class of each row."""
     return torch.argmax(scores_BC, dim=1).tolist()
 
 
-def regress(data: TaskData, split: str, scores_BC: Tensor, batch: LabelledBatch) -> list[Any]:
+def regress(data: TaskData, split: str, scores_BC: Tensor, batch: LabeledBatch) -> list[Any]:
     """Return the prediction of each row in the units of its labels."""
     return (scores_BC.squeeze(1) * data.task.label_scale).tolist()
 

@@ -3,17 +3,23 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from convbert.models.errors import UserError
-from convbert.pretrain.finetune.tables import Line, Row, dataset_rows, import_datasets, read_table
-from convbert.pretrain.finetune.task import DatasetSource, TaskSpec
+from convbert.models.errors import AbsentError, UserError
+from convbert.pretrain.finetune.tables import (
+    Line,
+    TableRow,
+    dataset_rows,
+    import_datasets,
+    read_table,
+)
+from convbert.pretrain.finetune.task import DatasetLocation, TaskSpec
 
-Source = Literal["auto", "files", "datasets", "hub"]
+DataSource = Literal["auto", "files", "datasets", "hub"]
 
-Located = tuple[str, Row]
-"""A row and where it stands, for messages."""
+Located = tuple[str, TableRow]
+"""Where a row comes from (file and line, for messages), and the row."""
 
 
-def read_splits(task: TaskSpec, source: Source = "auto") -> dict[str, list[Located]]:
+def read_splits(task: TaskSpec, source: DataSource = "auto") -> dict[str, list[Located]]:
     """Return the rows of every split that has any, filtered and with the task's column names.
 
     ``auto`` takes the task's files where the training file exists, else a dataset on disk; the
@@ -23,7 +29,7 @@ def read_splits(task: TaskSpec, source: Source = "auto") -> dict[str, list[Locat
     return {split: _fitting(task, name, lines) for split, (name, lines) in found.items()}
 
 
-def _choose(task: TaskSpec, source: Source) -> Source:
+def _choose(task: TaskSpec, source: DataSource) -> DataSource:
     if source != "auto":
         return source
     if task.dataset is None or task.train.is_file():
@@ -39,25 +45,25 @@ def _from_files(task: TaskSpec) -> dict[str, tuple[str, list[Line]]]:
     }
 
 
-def _dataset(task: TaskSpec) -> DatasetSource:
+def _dataset(task: TaskSpec) -> DatasetLocation:
     if task.dataset is None:
         raise UserError(f"task {task.name}: names no dataset; add `dataset` or use its files")
     return task.dataset
 
 
-def _folders(dataset: DatasetSource) -> list[Path]:
+def _folders(dataset: DatasetLocation) -> list[Path]:
     root = dataset.directory
     named = [root / dataset.config] if dataset.config else []
     return [*named, root, *(folder / "data" for folder in [*named, root])]
 
 
-def _saved(dataset: DatasetSource) -> Path | None:
+def _saved(dataset: DatasetLocation) -> Path | None:
     """Return the folder that ``DatasetDict.save_to_disk`` wrote."""
     folders = (f for f in _folders(dataset) if (f / "dataset_dict.json").is_file())
     return next(folders, None)
 
 
-def _parquet(dataset: DatasetSource, split: str) -> list[Path]:
+def _parquet(dataset: DatasetLocation, split: str) -> list[Path]:
     theirs = dataset.splits.get(split, split)
     for folder in _folders(dataset):
         files = sorted([*folder.glob(f"{theirs}.parquet"), *folder.glob(f"{theirs}-*.parquet")])
@@ -78,7 +84,9 @@ def _from_datasets(task: TaskSpec) -> dict[str, tuple[str, list[Line]]]:
             found[split] = (str(files[0]), [row for f in files for row in read_table(task, f)])
         elif split not in task.may_lack:
             looked = ", ".join(str(f / f"{dataset.splits[split]}*") for f in _folders(dataset))
-            raise UserError(f"task {task.name}: no dataset_dict.json and no parquet file {looked}")
+            raise AbsentError(
+                f"task {task.name}: no dataset_dict.json and no parquet file {looked}"
+            )
     return found
 
 
@@ -100,7 +108,7 @@ def _splits(task: TaskSpec, name: str, loaded: Any) -> dict[str, tuple[str, list
         if theirs in loaded:
             found[split] = (f"{name}[{theirs}]", list(dataset_rows(loaded[theirs])))
         elif split not in task.may_lack:
-            raise UserError(f"{name}: no split {theirs!r}; there are {', '.join(loaded)}")
+            raise AbsentError(f"{name}: no split {theirs!r}; there are {', '.join(loaded)}")
     return found
 
 
@@ -108,7 +116,7 @@ _SOURCES = {"files": _from_files, "datasets": _from_datasets, "hub": _from_hub}
 
 
 def _fitting(task: TaskSpec, name: str, lines: list[Line]) -> list[Located]:
-    """Give columns our names, check them, and keep the rows the task wants."""
+    """Rename the columns, check them, and keep the rows that ``where`` asks for."""
     rows = [
         (f"{name}:{line}", {task.rename.get(key, key): value for key, value in row.items()})
         for line, row in lines

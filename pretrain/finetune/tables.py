@@ -8,20 +8,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.pretrain.finetune.task import TaskSpec
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 """Column to value: text, or what JSON and parquet hold. A missing value has no key."""
 
-Line = tuple[int, Row]
-Reader = Callable[[TaskSpec, Path], Iterator[Line]]
+Line = tuple[int, TableRow]
+TableReader = Callable[[TaskSpec, Path], Iterator[Line]]
 
 
 def read_table(task: TaskSpec, path: Path) -> list[Line]:
     """Return the rows of a file with their line numbers.
 
-    Raises ``UserError`` naming file and line for anything that cannot be read.
+    Raises ``AbsentError`` for a file that is not there, and ``DamagedError`` naming file and line
+    for what cannot be read.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -29,9 +30,9 @@ def read_table(task: TaskSpec, path: Path) -> list[Line]:
     try:
         return list(reader(task, path))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; task {task.name} needs it") from error
+        raise AbsentError(f"{path}: no such file; task {task.name} needs it") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason}); convert it") from error
+        raise DamagedError(f"{path}: not UTF-8 ({error.reason}); convert it") from error
 
 
 def _delimited(task: TaskSpec, path: Path) -> Iterator[Line]:
@@ -57,12 +58,12 @@ def _delimited(task: TaskSpec, path: Path) -> Iterator[Line]:
                 elif task.skip_damaged:
                     skipped += 1
                 else:
-                    raise UserError(
+                    raise DamagedError(
                         f"{path}:{reader.line_num}: {len(cells)} fields, not the {len(names)} of "
                         "the first line; check delimiter and quotes, or set skip_damaged"
                     )
         except csv.Error as error:
-            raise UserError(f"{path}:{reader.line_num}: {error}; check the quotes") from error
+            raise DamagedError(f"{path}:{reader.line_num}: {error}; check the quotes") from error
     if skipped:
         print(f"{path}: {skipped} damaged rows left out", file=sys.stderr)
 
@@ -70,8 +71,8 @@ def _delimited(task: TaskSpec, path: Path) -> Iterator[Line]:
 def _columns(task: TaskSpec, cells: list[str]) -> tuple[list[str], bool]:
     """Return the column names, and whether the first line holds them.
 
-    A task with ``header`` may meet both: CoLA's training file starts with data, its test file
-    with names.
+    Files of a task with ``header`` may have both forms: CoLA's training file starts with data,
+    its test file with names.
     """
     if task.header is None:
         return cells, True
@@ -87,9 +88,9 @@ def _json_lines(task: TaskSpec, path: Path) -> Iterator[Line]:
             try:
                 entry: Any = json.loads(line)
             except ValueError as error:
-                raise UserError(f"{path}:{number}: not JSON ({error})") from error
+                raise DamagedError(f"{path}:{number}: not JSON ({error})") from error
             if not isinstance(entry, dict):
-                raise UserError(f"{path}:{number}: not a JSON object")
+                raise DamagedError(f"{path}:{number}: not a JSON object")
             yield number, {key: value for key, value in entry.items() if value is not None}
 
 
@@ -106,10 +107,10 @@ def _squad(task: TaskSpec, path: Path) -> Iterator[Line]:
                     yield number, _question(article, paragraph["context"], question)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path}: not in SQuAD's format ({reason})") from error
+        raise DamagedError(f"{path}: not in SQuAD's format ({reason})") from error
 
 
-def _question(article: Row, context: str, question: Row) -> Row:
+def _question(article: TableRow, context: str, question: TableRow) -> TableRow:
     row = {"id": question["id"], "question": question["question"], "context": context}
     row["title"] = article.get("title", "")
     if question.get("is_impossible"):
@@ -120,7 +121,7 @@ def _question(article: Row, context: str, question: Row) -> Row:
 def _conll(task: TaskSpec, path: Path) -> Iterator[Line]:
     """Read one word a line, columns split at white space, sentences at blank lines.
 
-    ``header`` names the columns. Lines of -DOCSTART- are left out.
+    ``header`` names the columns. Lines that begin with -DOCSTART- are left out.
     """
     names = task.header or [*task.text, task.label]
     sentence: list[list[str]] = []
@@ -132,7 +133,7 @@ def _conll(task: TaskSpec, path: Path) -> Iterator[Line]:
                 continue
             if cells:
                 if len(cells) != len(names):
-                    raise UserError(
+                    raise DamagedError(
                         f"{path}:{number}: {len(cells)} columns, not {', '.join(names)}; name them "
                         "in `header`"
                     )
@@ -164,7 +165,7 @@ def import_datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise UserError("reading datasets needs the package: pip install datasets") from error
+        raise AbsentError("reading datasets needs the package: pip install datasets") from error
     datasets.disable_progress_bars()
     return datasets
 
@@ -189,7 +190,7 @@ def _class_names(value: Any, names: list[str]) -> Any:
     return names[value] if value is not None and value >= 0 else value
 
 
-READERS: dict[str, Reader] = {
+READERS: dict[str, TableReader] = {
     ".csv": _delimited,
     ".tsv": _delimited,
     ".jsonl": _json_lines,

@@ -1,4 +1,4 @@
-"""A tag for every word of a sentence.
+"""Tagging: a tag for every word of a sentence.
 
 The first token of a word carries its tag. A sentence longer than a row continues in further rows,
 so every word gets a prediction. Shapes: B rows, L positions, C tags.
@@ -11,24 +11,32 @@ import torch
 from torch import Tensor, nn
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.pretrain.finetune.data import IGNORED, Features, LabelledBatch, TaskData, framed
+from convbert.pretrain.finetune.data import IGNORED, Features, LabeledBatch, TaskData, framed
 from convbert.pretrain.finetune.reading import Example
 from convbert.pretrain.finetune.task import TaskSpec
 
 
 def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Features:
-    """Encode each word for itself; ``places`` are the positions of the words' first tokens."""
+    """Encode each word by itself; ``places`` are the positions of the words' first tokens."""
     words = tokenizer.encode_batch([word for example in examples for word in example.texts])
     remaining = iter(words)
     room = task.recipe.max_length - 2
-    found = Features([], [], [], [], [])
+    found = Features()
     for owner, example in enumerate(examples):
         pieces = [
             ids or [tokenizer.unk_id] for ids in itertools.islice(remaining, len(example.texts))
         ]
         first = 0
         for count in _row_sizes(pieces, room):
-            _add_row(found, tokenizer, owner, example, first, pieces[first : first + count], room)
+            body: list[int] = []
+            places = []
+            for ids in pieces[first : first + count]:
+                places.append(1 + len(body))  # behind [CLS]
+                body += ids[:room]
+            labels = [IGNORED] * (len(body) + 2)
+            for place, tag in zip(places, (example.label or ())[first:], strict=False):
+                labels[place] = tag
+            found.add(framed([body], tokenizer), labels, owner, places)
             first += count
     return found
 
@@ -46,40 +54,14 @@ def _row_sizes(pieces: list[list[int]], room: int) -> list[int]:
     return sizes
 
 
-def _add_row(
-    found: Features,
-    tokenizer: Tokenizer,
-    owner: int,
-    example: Example,
-    first: int,
-    pieces: list[list[int]],
-    room: int,
-) -> None:
-    body: list[int] = []
-    places = []
-    for ids in pieces:
-        places.append(1 + len(body))  # behind [CLS]
-        body += ids[:room]
-    ids, types = framed([body], tokenizer)
-    labels = [IGNORED] * len(ids)
-    if example.label is not None:
-        for place, tag in zip(places, example.label[first:], strict=False):
-            labels[place] = tag
-    found.input_ids.append(ids)
-    found.token_type_ids.append(types)
-    found.labels.append(labels)
-    found.owners.append(owner)
-    found.places.append(places)
-
-
-def loss(task: TaskSpec, scores_BLC: Tensor, batch: LabelledBatch) -> Tensor:
-    """Mean cross-entropy over the words of the batch."""
+def loss(task: TaskSpec, scores_BLC: Tensor, batch: LabeledBatch) -> Tensor:
+    """Return the mean cross-entropy over the words of the batch."""
     return nn.functional.cross_entropy(
         scores_BLC.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED
     )
 
 
-def decode(data: TaskData, split: str, scores_BLC: Tensor, batch: LabelledBatch) -> list[Any]:
+def decode(data: TaskData, split: str, scores_BLC: Tensor, batch: LabeledBatch) -> list[Any]:
     """Return the best tag's index for every word of each row."""
     best_BL = torch.argmax(scores_BLC, dim=2).tolist()
     places = data.splits[split].places

@@ -1,24 +1,24 @@
-"""The description of a labelled task: a few lines of YAML."""
+"""The description of a labeled task: a few lines of YAML."""
 
 import fnmatch
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from convbert.models.errors import UserError
-from convbert.models.schema import StrictModel
+from convbert.models.errors import AbsentError, UserError
+from convbert.models.schema import StrictModel, read_mapping, validate
 from convbert.pretrain.finetune.metrics import METRICS
 from convbert.pretrain.finetune.recipe import FinetuneConfig, SplitRule
 from convbert.pretrain.settings.recipes import merge, parse_override
 
-Kind = Literal["classification", "regression", "tagging", "qa"]
+TaskKind = Literal["classification", "regression", "tagging", "qa"]
 MAIN = ("train", "dev", "test")
+_PACKAGED = Path(str(resources.files(__package__) / "tasks"))
 # How many columns a kind reads; tagging has one, with the words of a sentence.
-_COLUMNS: dict[Kind, tuple[int, int]] = {
+_COLUMNS: dict[TaskKind, tuple[int, int]] = {
     "classification": (1, 2),
     "regression": (1, 2),
     "tagging": (1, 1),
@@ -26,7 +26,7 @@ _COLUMNS: dict[Kind, tuple[int, int]] = {
 }
 
 
-class DatasetSource(StrictModel):
+class DatasetLocation(StrictModel):
     """The same task as a Hugging Face dataset: saved on disk, as parquet files, or on the hub."""
 
     directory: Path = Field(Path(), description="where it is looked for, in data_dir")
@@ -42,13 +42,13 @@ class TaskSpec(StrictModel):
     """One task: its files, its columns, its measures and its recipe."""
 
     name: str = Field(min_length=1)
-    kind: Kind = "classification"
+    kind: TaskKind = "classification"
     train: Path = Field(description="CSV, TSV, JSON-lines, CoNLL, SQuAD JSON or parquet file")
     dev: Path | None = Field(None, description="default: a part of train, see split")
     test: Path | None = Field(None, description="may lack labels")
     extra: dict[str, Path] = Field(default_factory=dict, description="more splits to predict")
     may_lack: list[str] = Field(default_factory=list, description="splits whose file may be absent")
-    dataset: DatasetSource | None = None
+    dataset: DatasetLocation | None = None
     text: list[str] = Field(min_length=1, max_length=2, description="one column, or two for pairs")
     label: str = "label"
     labels: list[str] | None = Field(None, description="class names; default: those in train")
@@ -77,7 +77,7 @@ class TaskSpec(StrictModel):
 
     @property
     def metric(self) -> str:
-        """The measure that decides."""
+        """The deciding measure: the first."""
         return self.metrics[0]
 
     @property
@@ -109,9 +109,8 @@ class TaskSpec(StrictModel):
 
 def packaged_tasks() -> list[str]:
     """Name the tasks that come with the package, ``glue/cola`` for instance."""
-    folder = Path(str(resources.files(__package__) / "tasks"))
-    found = folder.rglob("*.yaml")
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
+    found = _PACKAGED.rglob("*.yaml")
+    return sorted(path.relative_to(_PACKAGED).with_suffix("").as_posix() for path in found)
 
 
 def match_tasks(names: Sequence[str]) -> list[str]:
@@ -121,7 +120,7 @@ def match_tasks(names: Sequence[str]) -> list[str]:
     for name in names:
         matched = fnmatch.filter(known, name) if any(c in name for c in "*?[") else [name]
         if not matched:
-            raise UserError(f"task {name!r}: matches none of {', '.join(known)}")
+            raise AbsentError(f"task {name!r}: matches none of {', '.join(known)}")
         chosen += [task for task in matched if task not in chosen]
     return chosen
 
@@ -133,16 +132,16 @@ def load_task(source: str, data_dir: Path | None = None, overrides: Sequence[str
     for the tasks of the package at the current one. ``overrides`` are ``key=value`` with dotted
     keys (``recipe.learning_rate=1e-4``). Raises ``UserError`` naming file and key.
     """
-    path = Path(source)
+    path, base = Path(source), data_dir or Path(source).parent
     if not path.is_file():
         names = packaged_tasks()
         if source not in names:
-            raise UserError(f"task {source!r}: no such file, and not one of {', '.join(names)}")
-        packaged = resources.files(__package__) / "tasks" / f"{source}.yaml"
-        text, base = packaged.read_text(encoding="utf-8"), data_dir or Path()
-    else:
-        text, base = path.read_text(encoding="utf-8"), data_dir or path.parent
-    task = _parse(source, text, overrides)
+            raise AbsentError(f"task {source!r}: no such file, and not one of {', '.join(names)}")
+        path, base = _PACKAGED / f"{source}.yaml", data_dir or Path()
+    entry = read_mapping(path)
+    for override in overrides:
+        entry = merge(entry, parse_override(override))
+    task = validate(TaskSpec, entry, source)
     files = {split: base / file for split, file in task.files.items()}
     main = {split: file for split, file in files.items() if split in MAIN}
     extra = {split: file for split, file in files.items() if split not in MAIN}
@@ -150,22 +149,6 @@ def load_task(source: str, data_dir: Path | None = None, overrides: Sequence[str
     if dataset is not None:
         dataset = dataset.model_copy(update={"directory": base / dataset.directory})
     return task.model_copy(update={**main, "extra": extra, "dataset": dataset})
-
-
-def _parse(source: str, text: str, overrides: Sequence[str]) -> TaskSpec:
-    try:
-        entry: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{source}: not YAML ({' '.join(str(error).split())})") from error
-    for override in overrides:
-        entry = merge(entry, parse_override(override))
-    try:
-        return TaskSpec.model_validate(entry)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        key = ".".join(map(str, detail["loc"])) or "task"
-        message = detail["msg"].removeprefix("Value error, ")
-        raise UserError(f"{source}: {key}: {message}") from error
 
 
 def load_tasks(

@@ -1,7 +1,7 @@
-"""Find a process whose copy of what all should hold alike has become another.
+"""Find a process whose copy of the replicated state differs from that of the others.
 
 ZeRO stages 0 to 2 keep all parameters of the forward pass on every process; stage 3 only those
-below its persistence threshold, so there the comparison covers those and the counters.
+below its persistence threshold, so the comparison covers those and the counters.
 """
 
 import platform
@@ -18,7 +18,7 @@ _INTEGERS = {2: torch.int16, 4: torch.int32}
 
 
 def fingerprints(module: nn.Module, counters: Mapping[str, int]) -> tuple[list[str], Tensor]:
-    """Return names and 64-bit sums [n] of the bits of everything held alike, on the device."""
+    """Return names and 64-bit sums [n] of the bits of all replicated state, on the device."""
     held = {
         name: parameter.data
         for name, parameter in module.named_parameters()
@@ -52,7 +52,7 @@ def deviations(table: Sequence[Sequence[int]]) -> dict[int, list[int]]:
 
 
 def check(module: nn.Module, counters: Mapping[str, int], step: int) -> None:
-    """Compare all processes, together; raises ``UserError`` that names the deviating ones."""
+    """Compare all processes, together; raises ``UserError`` naming the deviating ones."""
     names, own = fingerprints(module, counters)
     gathered = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(gathered, own)

@@ -1,27 +1,27 @@
 """Decide about every update before it is applied.
 
-The judge sees only numbers that are equal on all processes (sums over them), so all reach the
-same verdict without asking each other.
+The judge sees only sums over the processes, which are equal on all of them, so all reach the same
+verdict without communicating.
 """
 
 import math
 import statistics
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from convbert.pretrain.settings.guards import Action, GuardConfig
 
-Kind = Literal["nan", "spike", "overflow"]
+EventKind = Literal["nan", "spike", "overflow"]
 _SCALE = 1.4826  # makes the median absolute deviation an estimate of the standard deviation
 _FLOOR = 1e-3  # smallest spread, as a share of the median: a flat loss is not full of spikes
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something wrong with one update, and what is done about it."""
+    """What is wrong with one update, and what is done about it."""
 
-    kind: Kind
+    kind: EventKind
     action: Action
     loss: float
     norm: float
@@ -30,7 +30,7 @@ class Event:
 
     @property
     def applied(self) -> bool:
-        """Say whether the update goes ahead nevertheless."""
+        """Return whether the update is applied all the same."""
         return self.action == "record"
 
 
@@ -42,12 +42,12 @@ class Judge:
         self.losses: deque[float] = deque(maxlen=config.spike_window)
         self.counts: dict[str, int] = {"nan": 0, "spike": 0, "overflow": 0}
         self.left_out = 0
-        self.refused = 0  # of those left out, the ones that were no overflow
+        self.refused = 0  # those left out for another reason than an overflow
         self._phase: int | None = None
         self._consecutive = {"events": 0, "overflows": 0}
 
     def enter(self, phase: int) -> None:
-        """Say which phase the next updates are in: losses compare only within one."""
+        """Begin the phase that starts at update ``phase``: losses compare only within one."""
         if phase != self._phase:
             self.losses.clear()
             self._phase = phase
@@ -66,8 +66,8 @@ class Judge:
     def overflowed(self, loss: float, *, scaled: bool) -> Event:
         """Judge an update that DeepSpeed left out because its gradient was not finite.
 
-        ``scaled`` says that the loss was scaled (fp16): then a finite loss means that the scale
-        was too high, which is normal and mends itself.
+        If the loss was ``scaled`` (fp16), a finite loss means that the scale was too high, which
+        is normal: the scale is lowered.
         """
         if scaled and math.isfinite(loss):
             return self._count(Event("overflow", "skip", loss, math.inf))
@@ -99,7 +99,7 @@ class Judge:
         passed = [name for name, count in limits.items() if count > getattr(self.config, name)]
         reason = f"guards.{passed[0]}={getattr(self.config, passed[0])} is passed" if passed else ""
         action: Action = "stop" if passed else event.action
-        return Event(event.kind, action, event.loss, event.norm, event.score, reason)
+        return replace(event, action=action, reason=reason)
 
     def state(self) -> dict[str, Any]:
         """Return the memory as plain data."""
@@ -113,7 +113,7 @@ class Judge:
         }
 
     def load(self, state: dict[str, Any], *, keep_counts: bool = False) -> None:
-        """Take the memory of a checkpoint; after a rollback the counts of events go on."""
+        """Take the memory of a checkpoint; ``keep_counts``, after a rollback, goes on counting."""
         self.losses = deque(state["losses"], maxlen=self.config.spike_window)
         self._phase = state.get("phase")
         if not keep_counts:

@@ -64,7 +64,7 @@ class _AllocationCounter(TorchDispatchMode):
         self._known |= {t.untyped_storage()._cdata: 0 for t in tensors}
 
     def _in_fused_attention(self, tensor: Tensor) -> bool:
-        """Return whether it is shaped like scores, [B, N, L, L], which fused kernels keep out."""
+        """Return whether it has the shape of scores, [B, N, L, L], which fused kernels drop."""
         length = self._scores
         return tensor.dim() in (3, 4) and tensor.shape[-2:] == (length, length)
 

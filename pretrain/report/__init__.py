@@ -1,1 +1,1 @@
-"""Accuracy against training FLOPs: measured, drawn, published."""
+"""Pages and pictures of what runs cost and measured: accuracy against training FLOPs."""

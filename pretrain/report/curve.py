@@ -1,38 +1,16 @@
-"""The curve this project is about: accuracy after fine-tuning against pretraining FLOPs."""
+"""The picture of a curve: accuracy after fine-tuning against pretraining FLOPs."""
 
 from pathlib import Path
 from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.run.curve import Curve, Point
-from convbert.pretrain.tracking.tracker import Tracker
+from convbert.pretrain.run.curve import Curve
 
-# Okabe and Ito's palette, told apart with every kind of colour vision and in print.
+# Okabe and Ito's palette: distinct with every kind of color vision and in print.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
 
 
-def publish(curve: Curve, folder: Path, tracker: Tracker) -> Path:
-    """Write ``curve.json`` and ``curve.png`` into ``folder`` and hand all to the tracker.
-
-    The points become the metric ``TASK/METRIC`` with MLflow steps in GFLOPs, the baseline its
-    value at 0. Returns the picture's path.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{curve.task}/{curve.metric}"
-    origin = Point(step=0, flops=0.0, spread=curve.baseline)
-    for point in [origin, *curve.points]:
-        spread = point.spread.model_dump()
-        tracker.curve_point(point.flops, name, spread.pop("median"), step=point.step, **spread)
-    data, picture = folder / "curve.json", folder / "curve.png"
-    with atomic_write(data) as file:
-        file.write(curve.model_dump_json(indent=2).encode() + b"\n")
-    draw(curve, picture)
-    for path in (data, picture):
-        tracker.artifact(path)
-    return picture
-
-
-def draw(curve: Curve, path: Path) -> None:
+def draw_curve(curve: Curve, path: Path) -> None:
     """Draw the curve as a PNG: log axis, median and range of the seeds, baseline as a band."""
     # Not pyplot: it keeps figures and a backend in global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -93,8 +71,8 @@ def _draw_points(axes: Any, curve: Curve) -> None:
     )
 
 
-def _labelled_digits(curve: Curve) -> tuple[float, ...]:
-    """Return which multiples of a power of ten get a label: few powers need more of them."""
+def _labeled_digits(curve: Curve) -> tuple[float, ...]:
+    """Return which multiples of a power of ten get a label: more of them for a short axis."""
     flops = [point.flops for point in curve.points]
     return (1.0,) if max(flops) > 100 * min(flops) else (1.0, 2.0, 5.0)
 
@@ -109,7 +87,7 @@ def _label(axes: Any, curve: Curve) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=_labelled_digits(curve)))
+    axes.xaxis.set_major_locator(LogLocator(subs=_labeled_digits(curve)))
     axes.xaxis.set_major_formatter(FuncFormatter(_power_of_ten))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.07, y=0.12)

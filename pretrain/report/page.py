@@ -39,22 +39,27 @@ def write_report(paths: Sequence[Path], output: Path) -> Path:
     return output
 
 
-def render(runs: Sequence[ReportRun]) -> str:
-    """Return the page's HTML."""
-    folder = resources.files("convbert.pretrain.report")
-    environment = Environment(
-        loader=PackageLoader("convbert.pretrain.report", "."),
-        autoescape=True,
+def templates(package: str, *, html: bool) -> Environment:
+    """Return the Jinja environment for the templates in a package; an unknown name is an error."""
+    return Environment(
+        loader=PackageLoader(package, "."),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        autoescape=html,
+        keep_trailing_newline=not html,
     )
+
+
+def render(runs: Sequence[ReportRun]) -> str:
+    """Return the page's HTML."""
+    folder = resources.files("convbert.pretrain.report")
+    environment = templates("convbert.pretrain.report", html=True)
     environment.filters |= {"amount": _amount, "value": _value, "reach": _reach}
     names = _names(runs)
-    data = {
-        "runs": [{"name": name} for name in names],
-        "charts": [*_measure_charts(runs), *_training_charts(runs)],
-    }
+    charts = [_measure_chart(*measure, runs) for measure in enumerate(_measures(runs))]
+    charts += _training_charts(runs)
+    data = {"runs": [{"name": name} for name in names], "charts": charts}
     # In a script element only "<" could end the text early.
     embedded = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     return environment.get_template("page.html.j2").render(
@@ -62,7 +67,7 @@ def render(runs: Sequence[ReportRun]) -> str:
         runs=runs,
         uncurved=[n for n, run in zip(names, runs, strict=True) if not run.curves],
         tables=_tables(runs, names),
-        charts=data["charts"],
+        charts=charts,
         data=embedded,
         style=(folder / "page.css").read_text(),
         script=(folder / "page.js").read_text(),
@@ -80,13 +85,12 @@ def _names(runs: Sequence[ReportRun]) -> list[str]:
 
 def _measures(runs: Sequence[ReportRun]) -> list[str]:
     """List all measures, those that tasks are judged by first."""
-    decides = {c.name: c.decides for run in runs for c in run.curves.values()}
-    decides |= {c.name: True for run in runs for c in run.curves.values() if c.decides}
-    return sorted(decides, key=lambda name: (not decides[name], name))
+    names = {name for run in runs for name in run.curves}
+    return sorted(names, key=lambda name: (not _decides(name, runs), name))
 
 
-def _measure_charts(runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
-    return [_measure_chart(number, name, runs) for number, name in enumerate(_measures(runs))]
+def _decides(measure: str, runs: Sequence[ReportRun]) -> bool:
+    return any(run.curves[measure].decides for run in runs if measure in run.curves)
 
 
 def _measure_chart(number: int, name: str, runs: Sequence[ReportRun]) -> dict[str, Any]:
@@ -97,8 +101,8 @@ def _measure_chart(number: int, name: str, runs: Sequence[ReportRun]) -> dict[st
             points = [_point(point, run) for point in curve.points]
             base = _point(curve.baseline, run) if curve.baseline else None
             series.append({"run": index, "points": points, "base": base})
-    decides = any(run.curves[name].decides for run in runs if name in run.curves)
-    return {"id": f"measure-{number}", "title": name, "series": series, "large": decides}
+    large = _decides(name, runs)
+    return {"id": f"measure-{number}", "title": name, "series": series, "large": large}
 
 
 def _point(point: Measured, run: ReportRun) -> dict[str, Any]:
@@ -122,7 +126,6 @@ def _training_charts(runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
                 "points": [
                     {"x": flops, "y": value, "hours": run.track.hours_at(flops)}
                     for flops, value in run.track.metrics[metric]
-                    if abs(value) < float("inf")  # drops NaN too
                 ],
                 "base": None,
             }
@@ -137,14 +140,12 @@ def _training_charts(runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
 def _tables(runs: Sequence[ReportRun], names: Sequence[str]) -> list[dict[str, Any]]:
     """Build, for each deciding measure, the table of costs and that of the runs' best points."""
     tables = []
-    for measure in _measures(runs):
+    for measure in (name for name in _measures(runs) if _decides(name, runs)):
         curves = {
             n: (run.curves[measure], run.track)
             for n, run in zip(names, runs, strict=True)
             if measure in run.curves
         }
-        if not any(curve.decides for curve, _ in curves.values()):
-            continue
         targets = round_targets([curve for curve, _ in curves.values()])
         costs = [
             (target, [reach(curve, target, track) for curve, track in curves.values()])
@@ -206,7 +207,7 @@ def _glue_rows(runs: Sequence[ReportRun], names: Sequence[str]) -> list[dict[str
 
 
 def _amount(number: float | None) -> str:
-    """Show FLOPs or hours with three digits."""
+    """Format FLOPs or hours with three digits."""
     if number is None:
         return "not recorded"
     return f"{number:.3g}" if 0.001 <= number < 1e6 or number == 0 else f"{number:.2e}"

@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError
+from convbert.models.schema import parse, read_mapping
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve
 from convbert.pretrain.run.directory import RunDirectory
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, CurvePoint, StepRecord, read_records
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.records import CurvePoint, StepRecord
 from convbert.pretrain.tracking.tracked_run import flatten
 
 BINS = 400
@@ -73,7 +72,7 @@ class Track:
 
 @dataclass(frozen=True)
 class ReportRun:
-    """Everything about one run."""
+    """What a page shows of one run."""
 
     name: str
     path: Path
@@ -86,12 +85,12 @@ def read_run(path: Path) -> ReportRun:
     """Read a run directory; raises ``UserError`` where it is none or holds nothing to show."""
     run = RunDirectory(path)
     if not run.config_file.is_file():
-        raise UserError(f"{path}: not a run directory (no config.yaml in it)")
+        raise AbsentError(f"{path}: not a run directory (no config.yaml in it)")
     points, steps = _read_log(path / FILE_NAME)
     curves = _logged(points) | _published(run.report)
     track = _track(steps)
     if not curves and not track.flops:
-        raise UserError(
+        raise AbsentError(
             f"{path}: no curve in report/ and nothing in {FILE_NAME} yet; train the run, then "
             f"`convbert finetune {path} --task TASK`"
         )
@@ -111,16 +110,10 @@ def _read_log(path: Path) -> tuple[list[CurvePoint], list[StepRecord]]:
 
 
 def _settings(run: RunDirectory) -> dict[str, str]:
-    try:
-        config = yaml.safe_load(run.config_file.read_text())
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{run.config_file}: not valid YAML: {reason}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{run.config_file}: expected keys and values; restore the file")
+    config = read_mapping(run.config_file)
     environment = run.path / "environment.json"
     if environment.is_file():
-        found = yaml.safe_load(environment.read_text())
+        found = read_mapping(environment)
         config["environment"] = {k: found.get(k) for k in ("code", "packages", "host")}
     return flatten(config)
 
@@ -129,10 +122,8 @@ def _published(folder: Path) -> dict[str, ReportCurve]:
     """Read the curves that fine-tuning left, with the scores of all seeds."""
     curves = {}
     for path in sorted(folder.glob("*/curve.json")):
-        try:
-            curve = Curve.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise UserError(f"{path}: not a curve; move it away and fine-tune again") from error
+        remedy = "move it away and fine-tune again"
+        curve = parse(Curve, path.read_bytes(), path, what="a curve", remedy=remedy)
         measured = [
             Measured(p.flops, s.median, s.low, s.high, len(s.scores), p.step)
             for p in sorted(curve.points, key=lambda p: p.flops)

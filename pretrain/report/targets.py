@@ -1,4 +1,4 @@
-"""What an accuracy costs: FLOPs and hours until a curve reaches it, and who does it cheapest."""
+"""What an accuracy costs: FLOPs and hours until a curve reaches it, and the Pareto frontier."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ class Reach:
 
 
 def falls(name: str) -> bool:
-    """Tell whether a measure is better the lower it is."""
+    """Return whether a lower value of a measure is better."""
     return any(word in name for word in _FALLING)
 
 
@@ -63,9 +63,9 @@ def reach(curve: ReportCurve, target: float, track: Track) -> Reach:
 
 
 def frontier(points: Iterable[tuple[float, float]], *, falling: bool = False) -> list[bool]:
-    """Tell for each (cost, score) whether nothing else costs no more and scores as well.
+    """Return for each (cost, score) whether it is Pareto-optimal.
 
-    Equal points are all on the frontier.
+    It is where no other point costs no more and scores as well; equal points are all optimal.
     """
     known = [(cost, -score if falling else score) for cost, score in points]
     return [

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, and which checkpoints a run has; no tensor is looked at."""
+"""The manifest of a checkpoint, and which checkpoints a run has; no tensor is read."""
 
 import math
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def checkpoint_directory(root: Path, step: int) -> Path:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Tell a file that is gone, which is damage, from a file system that does not answer."""
+    """Raise an error of the right kind: a missing file is damage, other I/O errors may pass."""
     try:
         yield
     except FileNotFoundError:

@@ -1,9 +1,11 @@
-"""May a run go on with changed settings? Yes, if every update that it keeps would be the same.
+"""Decide whether a run may continue with changed settings.
+
+It may if every finished update would have been the same.
 
 ``steps``, the schedule and the phases decide the learning rate and the data of each update. They
-may change for updates to come: then the run directory holds what a run with the new settings from
-the start would hold. Where a finished update would have had another learning rate or other data,
-the change is refused with what can be done instead.
+may change for updates to come: the run then equals one that had the new settings from the start.
+Where a finished update would have had another learning rate or other data, the change is refused
+with what can be done instead.
 """
 
 from pathlib import Path
@@ -22,7 +24,7 @@ from convbert.pretrain.settings.run import RunConfig
 _DECIDE_UPDATES = ("steps:", "schedule.", "phases", "optimizer.learning_rate:")
 
 
-def require_same_past(file: Path, old: RunConfig, new: RunConfig, checkpoints: Path) -> None:
+def require_same_past(file: Path | str, old: RunConfig, new: RunConfig, checkpoints: Path) -> None:
     """Raise ``UserError`` unless ``new`` leaves all updates up to the newest checkpoint alike.
 
     ``file`` is where ``old`` was read.
@@ -52,7 +54,7 @@ def require_same_past(file: Path, old: RunConfig, new: RunConfig, checkpoints: P
 
 
 def _read(checkpoints: Path, step: int, config: RunConfig) -> int:
-    """Return how many global batches a checkpoint's run has read or left out for good."""
+    """Return how many global batches had been read or left out when a checkpoint was written."""
     try:
         manifest = read_manifest(checkpoint_directory(checkpoints, step))
     except DamagedError:
@@ -76,7 +78,7 @@ def _first_difference(
 
 
 class _Updates:
-    """What a configuration says of each update."""
+    """The learning rate and the data that a configuration gives each update."""
 
     def __init__(self, config: RunConfig) -> None:
         self._stretches: list[tuple[int, Rate, object]] = []
@@ -98,7 +100,7 @@ class _Updates:
 
 
 def _remedy(old: RunConfig, steps: list[int], update: int) -> str:
-    """Say how a run can go on whose past the wanted settings would change from ``update`` on."""
+    """Return the ways to go on where the new settings would change ``update`` and later ones."""
     total = old.schedule.total_steps or old.steps
     ways = [
         f"keep the schedule as it was and give what follows its own: schedule.total_steps={total} "

@@ -1,25 +1,11 @@
-"""Which global batch an update reads: all in order, but for the spans that were left out."""
-
-from collections.abc import Iterator
-from itertools import count
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:  # it needs torch
-    from convbert.data_pipeline.loading.batch import Batch
-
-
-class Loader(Protocol):
-    """What gives the global batches from a number on."""
-
-    def iterate(self, start: int) -> "Iterator[Batch]":
-        """Yield global batch ``start`` and all that follow."""
+"""Which global batch an update reads: all in order, except spans that were left out."""
 
 
 class DataOrder:
-    """The order of global batches without the left-out spans; with the step, all data state."""
+    """The order of global batches without the left-out spans; with the step, all state of data."""
 
     def __init__(self, global_batch: int, skipped: list[list[int]] | None = None) -> None:
-        """Take the left-out spans in global positions, ``[first, last)``, as ``state`` gives."""
+        """Leave out spans ``[first, last)`` of global positions, as ``state`` returns them."""
         self.global_batch = global_batch
         self._spans = sorted((a // global_batch, b // global_batch) for a, b in skipped or [])
 
@@ -46,13 +32,3 @@ class DataOrder:
         return [
             [first * self.global_batch, last * self.global_batch] for first, last in self._spans
         ]
-
-    def read(self, loader: Loader, step: int) -> "Iterator[tuple[int, Batch]]":
-        """Yield ``(number, batch)`` for update ``step`` and following."""
-        start = self.number(step)
-        numbers = (self.number(s) for s in count(step))
-        wanted = next(numbers)
-        for found, batch in zip(count(start), loader.iterate(start), strict=False):
-            if found == wanted:
-                yield found, batch
-                wanted = next(numbers)

@@ -1,20 +1,15 @@
 """A run is one directory: the resolved configuration, its environment, metrics and checkpoints."""
 
 import json
-import platform
-import subprocess
-import sys
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.continuation import require_same_past
+from convbert.pretrain.run.environment import environment
 from convbert.pretrain.settings.recipes import dump, load
 from convbert.pretrain.settings.run import RunConfig
-
-_PACKAGES = ("convbert-pretrain", "torch", "deepspeed", "numpy", "sentencepiece", "mlflow")
 
 
 class RunDirectory:
@@ -70,46 +65,16 @@ class RunDirectory:
             described = {"recipe": recipe, **environment()}
             file.write((json.dumps(described, indent=1) + "\n").encode())
 
+    def finished(self, config: RunConfig) -> bool:
+        """Return whether the last update of ``config`` is in a checkpoint."""
+        return checkpoint_directory(self.checkpoints, config.steps).is_dir()
+
+    def last_step(self) -> int:
+        """Return the newest checkpoint's step, 0 without one."""
+        return max(checkpoint_steps(self.checkpoints), default=0)
+
     def open(self) -> RunConfig:
-        """Read the configuration of an existing run; raises ``UserError`` if there is none."""
+        """Read the configuration of an existing run; raises ``AbsentError`` if there is none."""
         if not self.config_file.is_file():
-            raise UserError(f"{self.path}: not a run directory (no config.yaml in it)")
+            raise AbsentError(f"{self.path}: not a run directory (no config.yaml in it)")
         return load(self.config_file)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def code_version() -> str:
-    """Return the git commit of an editable checkout, else the installed version."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except FileNotFoundError:  # no git on this machine
-        commit = ""
-    return commit or _version("convbert-pretrain") or "unknown"
-
-
-def hardware() -> str:
-    """Name what one process computes on: the GPU, else the processor's architecture."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"CPU ({platform.machine()})"
-
-
-def environment() -> dict[str, Any]:
-    """Describe what a run executes on: versions, command and host."""
-    return {
-        "code": code_version(),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "command": sys.argv,
-        "host": platform.node(),
-        "platform": platform.platform(),
-    }

@@ -30,3 +30,7 @@ class BatchDivision:
                 "a divisor"
             )
         return cls(global_batch, micro, share // micro, world)
+
+    def rows(self, index: int) -> tuple[int, int]:
+        """Return ``[first, last)``: the process's rows that are in its micro-batch ``index``."""
+        return index * self.micro_batch, (index + 1) * self.micro_batch

@@ -11,6 +11,9 @@ FAILED = 1
 USER_ERROR = 2
 """A ``UserError``: starting again cannot help."""
 
+NOTHING_LEFT = 3
+"""A job found its run finished."""
+
 STOPPED = 75
 """Stopped as asked, with a checkpoint to go on from."""
 

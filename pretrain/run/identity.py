@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from convbert.models.errors import UserError
+from convbert.models.schema import first_fault
 from convbert.pretrain.run.checkpoint_manifest import CheckpointManifest
 from convbert.pretrain.run.continuation import require_same_past
 from convbert.pretrain.settings.differences import EXECUTION_KEYS
@@ -31,7 +32,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 
 def require_same_run(
-    place: Path, manifest: CheckpointManifest, config: RunConfig, root: Path
+    place: str, manifest: CheckpointManifest, config: RunConfig, root: Path
 ) -> None:
     """Raise ``UserError`` where a run with ``config`` would not have made this checkpoint.
 
@@ -44,9 +45,9 @@ def require_same_run(
     try:
         theirs = RunConfig.model_validate(settings)
     except ValidationError as error:
-        first = str(error).splitlines()[0]
+        reason = first_fault(error)
         raise UserError(
-            f"{place}: its settings cannot be read ({first}); use the version that wrote it"
+            f"{place}: its settings cannot be read ({reason}); use the version that wrote it"
         ) from None
     ours = RunConfig.model_validate(identity(config))
     require_same_past(place, theirs, ours, root)

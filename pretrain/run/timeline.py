@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from convbert.data_pipeline.shards.sources import Corpus
 from convbert.models.architecture import PretrainingConfig
+from convbert.models.errors import UserError
 from convbert.models.flops import Convention, training_flops_per_sequence
 from convbert.pretrain.run.schedule import learning_rate
 from convbert.pretrain.run.seeds import mix
@@ -58,7 +59,7 @@ class Phase:
 
 
 class Timeline:
-    """The phases of a run, in order, and what has added up after a number of updates."""
+    """The phases of a run, in order, and cumulative figures after a number of updates."""
 
     def __init__(self, phases: Sequence[Phase]) -> None:
         self.phases = tuple(phases)
@@ -66,7 +67,7 @@ class Timeline:
 
     @classmethod
     def load(cls, config: RunConfig) -> "Timeline":
-        """Derive the phases of a run whose shards are there; raises ``UserError`` otherwise."""
+        """Derive the phases of a run from its shards; raises ``UserError`` without them."""
         corpora = [Corpus(change.data(config.data).blend) for change, _ in stretches(config)]
         networks = config.model.build(corpora[0].vocab_size)
         timeline = cls(derive(config, networks, [corpus.seq_len for corpus in corpora]))
@@ -75,7 +76,7 @@ class Timeline:
 
     @property
     def name(self) -> str:
-        """What to call the data of all phases in messages."""
+        """The data of all phases, for messages."""
         return ", then ".join(corpus.name for corpus in self.corpora)
 
     @property
@@ -87,6 +88,20 @@ class Timeline:
         """Identify the data of the phases that begin before update ``step``: one digest each."""
         begun = zip(self.phases, self.corpora, strict=True)
         return "/".join(corpus.digest for phase, corpus in begun if phase.start < max(1, step))
+
+    def require_data(self, trained: str, step: int) -> None:
+        """Refuse other data than that of ``digest_until(step)``, as a checkpoint recorded it.
+
+        Raises ``UserError``: with other data, a step would stand for other sequences.
+        """
+        digests = zip(self.digest_until(step).split("/"), trained.split("/"), strict=False)
+        for corpus, (found, expected) in zip(self.corpora, digests, strict=False):
+            if found != expected:
+                raise UserError(
+                    f"{corpus.name}: is not the data this run was trained on (digest "
+                    f"{found[:12]} instead of {expected[:12]}); restore those shards or choose "
+                    "another --run-dir"
+                )
 
     def at(self, step: int) -> Phase:
         """Return the phase of update ``step``, counted from 0."""

@@ -60,9 +60,7 @@ def resolve(recipe: str, overrides: list[str] | None = None) -> RunConfig:
     content = read_recipe(recipe)
     for text in overrides or []:
         content = merge(content, parse_override(text))
-    return validate(
-        RunConfig, content, f"recipe '{recipe}'", remedy="docs/training.md has the keys"
-    )
+    return validate(RunConfig, content, f"recipe '{recipe}'", page="docs/training.md")
 
 
 def dump(config: RunConfig) -> str:

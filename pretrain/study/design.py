@@ -6,10 +6,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from convbert.models.errors import UserError
-from convbert.models.schema import StrictModel, first_fault, read_yaml
+from convbert.models.schema import StrictModel, read_mapping, validate
+from convbert.pretrain.run.timeline import derive
 from convbert.pretrain.settings.recipes import resolve
 from convbert.pretrain.settings.run import RunConfig
 
@@ -55,7 +56,7 @@ class Design(StrictModel):
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One run: a variant with a seed, its settings, and what its updates cost and read."""
+    """One run: a variant with a seed, its settings, and the FLOPs and tokens of its updates."""
 
     variant: str
     seed: int
@@ -67,7 +68,7 @@ class StudyRun:
 
     @property
     def name(self) -> str:
-        """Of the run's directory."""
+        """The name of the run's directory."""
         return f"{self.variant}-seed{self.seed}"
 
     @property
@@ -85,24 +86,19 @@ class StudyRun:
 def load_design(path: Path | None, *, flops: float | None, seeds: int | None) -> Design:
     """Read a design, the shipped one by default, with another budget or number of seeds.
 
-    Raises ``UserError`` for a file that cannot be read or a key that means nothing.
+    Raises ``UserError`` for a file that cannot be read or an unknown key.
     """
     shipped = Path(str(resources.files("convbert.pretrain.study") / "tiny.yaml"))
     place = path or shipped
-    content = read_yaml(place)
-    if not isinstance(content, dict):
-        raise UserError(f"{place}: expected keys and values")
+    content = read_mapping(place)
     given = {"flops": flops, "seeds": seeds}
     if flops or seeds:
-        content.pop("remark", None)  # said of the design as it stands
+        content.pop("remark", None)  # it describes the design as it stands
     content |= {key: value for key, value in given.items() if value is not None}
-    try:
-        return Design.model_validate(content)
-    except ValidationError as error:
-        raise UserError(f"{place}: {first_fault(error)}") from None
+    return validate(Design, content, place)
 
 
-def plan(design: Design) -> list[StudyRun]:
+def plan_runs(design: Design) -> list[StudyRun]:
     """Return all runs, seed by seed, so that an unfinished study compares all variants already.
 
     A run has as many updates as fit into the budget, so runs differ by less than one update's
@@ -118,8 +114,6 @@ def plan(design: Design) -> list[StudyRun]:
 
 def _cost(design: Design, variant: str) -> tuple[RunConfig, float, float]:
     """Return a variant's configuration, and the FLOPs of one update in both conventions."""
-    from convbert.pretrain.run.timeline import derive
-
     settings = [f"{key}={json.dumps(value)}" for key, value in design.variants[variant].items()]
     config = resolve(design.recipe, settings)
     if config.phases:

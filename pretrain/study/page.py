@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.report.curve import BLUE, GREY
-from convbert.pretrain.report.page import write_report
+from convbert.pretrain.report.page import templates, write_report
 from convbert.pretrain.report.targets import falls
 from convbert.pretrain.run import metric_names
-from convbert.pretrain.study.design import Design, plan
-from convbert.pretrain.study.driver import finished
+from convbert.pretrain.study.design import Design, plan_runs
 from convbert.pretrain.study.results import (
     Difference,
     Variant,
@@ -21,20 +18,21 @@ from convbert.pretrain.study.results import (
     measures,
     write_variants,
 )
+from convbert.pretrain.study.steps import finished
 
 PICTURE = "images/study.png"
 
 
-def publish(design: Design, root: Path) -> Path:
+def write_study_page(design: Design, root: Path) -> Path:
     """Write ``study.md``, its picture and ``report.html`` into ``root``; return the page's path.
 
     Only finished runs count.
     """
-    runs = [run for run in plan(design) if finished(design, root, run)]
+    runs = [run for run in plan_runs(design) if finished(design, root, run)]
     variants = collect(root, runs)
     if variants:
         wanted = measures(design, variants)
-        draw(variants, wanted, root / PICTURE)
+        draw_measures(variants, wanted, root / PICTURE)
         write_report(write_variants(root, variants, wanted), root / "report.html")
     page = root / "study.md"
     with atomic_write(page) as file:
@@ -44,13 +42,7 @@ def publish(design: Design, root: Path) -> Path:
 
 def render(design: Design, variants: Sequence[Variant]) -> str:
     """Return the page's Markdown; without variants, the method alone."""
-    environment = Environment(
-        loader=PackageLoader("convbert.pretrain.study", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates("convbert.pretrain.study", html=False)
     wanted = measures(design, variants) if variants else []
     reference = next((v for v in variants if v.name == design.reference), None)
     differences = [
@@ -69,7 +61,7 @@ def render(design: Design, variants: Sequence[Variant]) -> str:
 
 
 def _verdict(measure: str, differences: list[tuple[Variant, dict[str, Difference]]]) -> str:
-    """Say which variants' intervals lie wholly on one side of the reference."""
+    """Describe which variants' intervals lie wholly on one side of the reference."""
     sign = -1 if falls(measure) else 1
     better, worse = [], []
     for variant, gaps in differences:
@@ -80,13 +72,13 @@ def _verdict(measure: str, differences: list[tuple[Variant, dict[str, Difference
             better.append(variant.name)
         elif max(sign * gap.low, sign * gap.high) < 0:
             worse.append(variant.name)
-    told = [f"better than the reference: {', '.join(better)}"] if better else []
-    told += [f"worse: {', '.join(worse)}"] if worse else []
-    told += ["the others cannot be told from it" if told else "no variant can be told from it"]
-    return "; ".join(told) + "."
+    parts = [f"better than the reference: {', '.join(better)}"] if better else []
+    parts += [f"worse: {', '.join(worse)}"] if worse else []
+    parts += ["the others cannot be told from it" if parts else "no variant can be told from it"]
+    return "; ".join(parts) + "."
 
 
-def draw(variants: Sequence[Variant], wanted: Sequence[str], path: Path) -> None:
+def draw_measures(variants: Sequence[Variant], wanted: Sequence[str], path: Path) -> None:
     """Draw each measure as a row of dots: seeds, their range and median, variant by variant."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

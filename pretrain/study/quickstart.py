@@ -1,7 +1,7 @@
-"""The whole way at toy size: text, tokenizer, shards, pretraining, fine-tuning, export.
+"""All stages at toy size: text, tokenizer, shards, pretraining, fine-tuning, export.
 
 Every step is one command of the command line, printed before it runs. A step whose result exists
-is left out, so an interrupted quickstart continues where it was.
+is skipped, so an interrupted quickstart continues where it stopped.
 """
 
 import json
@@ -44,7 +44,7 @@ def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
             "Train a tokenizer",
             tokenizer,
             ["tokenizer", "train", *texts, "-o", str(tokenizer)]
-            # Rare signs as bytes: the tokenizer of the published results.
+            # Rare characters as bytes: the tokenizer of the published results.
             + ["--vocab-size", "8192", "--max-sentences", "30000", "--lowercase", "--no-ascii"],
         ),
         (
@@ -90,11 +90,11 @@ def run(root: Path) -> int:
         code = subprocess.run(command, check=False).returncode
         if code:
             return code
-    _summarise(console, root, time.monotonic() - began)
+    _summarize(console, root, time.monotonic() - began)
     return 0
 
 
-def _summarise(console: Console, root: Path, seconds: float) -> None:
+def _summarize(console: Console, root: Path, seconds: float) -> None:
     folder = root / "run" / "report" / "rotten_tomatoes"
     curve = Curve.model_validate(json.loads((folder / "curve.json").read_text()))
     before, after = curve.baseline, curve.points[-1].spread

@@ -1,4 +1,4 @@
-"""What a study found: medians and ranges over seeds, and differences to the reference.
+"""The results of a study: medians and ranges over seeds, and differences to the reference.
 
 Measures are named as in ``metrics.jsonl`` and on the report page. A difference is paired by seed:
 runs of one seed read the same sequences, masked alike, in the same order.
@@ -15,16 +15,17 @@ from scipy import stats
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.finetune.task import load_task
-from convbert.pretrain.report.runs import Measured, ReportCurve, read_run
+from convbert.pretrain.report.runs import ReportCurve, read_run
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.study.design import Design, StudyRun
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, StepRecord, read_records
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.records import StepRecord
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The finished runs of a variant, by seed, and their measures at equal places."""
+    """The finished runs of a variant, by seed, and their measures at equal shares of the budget."""
 
     name: str
     runs: list[StudyRun]
@@ -74,23 +75,16 @@ def _planned_curves(path: Path, run: StudyRun) -> dict[str, ReportCurve]:
 def _curve(variant: str, measure: str, curves: list[ReportCurve]) -> Curve:
     """Put the curves of several seeds together; all have the same steps and FLOPs."""
     task, metric = measure.rsplit("/", 1)
-    origins = [c.baseline for c in curves if c.baseline]
+    origins = [c.baseline.value for c in curves if c.baseline]
     return Curve(
         run=variant,
         task=task,
         metric=metric,
-        baseline=_spread(origins),
+        baseline=Spread.of(origins),
         points=[
-            Point(step=at[0].step or 0, flops=at[0].flops, spread=_spread(list(at)))
+            Point(step=at[0].step or 0, flops=at[0].flops, spread=Spread.of([p.value for p in at]))
             for at in zip(*(c.points for c in curves), strict=True)
         ],
-    )
-
-
-def _spread(points: Sequence[Measured]) -> Spread:
-    values = [p.value for p in points]
-    return Spread(
-        median=statistics.median(values), low=min(values), high=max(values), scores=values
     )
 
 

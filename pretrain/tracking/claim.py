@@ -1,9 +1,9 @@
-"""Who may write to a run directory: a training as long as it runs, else one delivery at a time.
+"""Who may write to a run directory: training as long as it runs, or one delivery at a time.
 
-Two files are locked; the system lets go of them when the process dies. Whoever writes to
-``metrics.jsonl`` or MLflow holds ``.tracking.lock``. A training holds ``.training.lock`` too, and
-takes it first: then it waits for the delivery that holds the other one, and the delivery, which
-looks for it between two batches, makes way. What the files contain is for people.
+Two files are locked; the system releases them when the process dies. Whoever writes to
+``metrics.jsonl`` or MLflow holds ``.tracking.lock``. Training also holds ``.training.lock``, which
+it takes first. It then waits for a delivery that holds the other lock; the delivery checks for
+training after every batch and stops early. The files' content names the holder, for people.
 """
 
 import contextlib
@@ -19,83 +19,83 @@ from convbert.models.errors import TransientError
 LOCK_FILE = ".tracking.lock"
 TRAINING_FILE = ".training.lock"
 PATIENCE = 300.0
-"""Seconds that a training waits for a delivery, which stops after the batch at hand."""
-GLANCE = 1.0
-"""Seconds that a training tries the lock of trainings, which who looks for one holds shortly."""
+"""Seconds that training waits for a delivery, which stops after the batch it is sending."""
+_CHECK_SECONDS = 1.0
+"""Seconds for which training retries its own lock: a check for training holds it for a moment."""
 _INTERVAL = 0.1
 
 logger = logging.getLogger(__name__)
 
 
 class HeldError(TransientError):
-    """Another process tracks the run; a shared file system may say so of one that just died."""
+    """Another process tracks the run; a shared file system may report one that has just died."""
 
 
 class Claim:
     """The right to write to a run directory, until it is released or the process dies."""
 
     def __init__(self, run_dir: Path, kind: str) -> None:
-        """Hold nothing yet; ``kind`` tells people what the holder does."""
+        """Hold nothing yet; ``kind`` is what the lock files say that the holder does."""
         self._run_dir = run_dir
         self._holder = f"{kind}, process {os.getpid()} on {platform.node()}"
         self._descriptors: list[int] = []
 
     def take(self, name: str, patience: float = 0.0) -> bool:
-        """Lock the file ``name``, for which it tries ``patience`` seconds; tell whether it did."""
+        """Lock the file ``name``, retrying for ``patience`` seconds; return whether it is held."""
         descriptor = _lock(self._run_dir / name, patience)
         if descriptor is None:
             return False
         self._descriptors.append(descriptor)
-        with contextlib.suppress(OSError):  # a full disk
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without the name
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, self._holder.encode(), 0)
         return True
 
     def release(self) -> None:
-        """Give the run directory free, also where forked processes still hold the descriptors."""
+        """Release the run directory, even if forked processes still hold the descriptors."""
         while self._descriptors:
             _unlock(self._descriptors.pop())
 
 
 def claim_for_training(run_dir: Path) -> Claim:
-    """Claim ``run_dir``, which is created if need be; wait for a delivery that holds it.
+    """Claim ``run_dir``, which is created if missing; wait for a delivery that holds it.
 
-    Raises ``HeldError`` at once where another training runs, and where a delivery still holds it
-    after ``PATIENCE`` seconds.
+    Raises ``HeldError`` at once if another process trains the run, and if a delivery still holds
+    it after ``PATIENCE`` seconds.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     claim = Claim(run_dir, "training")
-    if not claim.take(TRAINING_FILE, GLANCE):
-        raise HeldError(_held(run_dir, TRAINING_FILE))
+    if not claim.take(TRAINING_FILE, _CHECK_SECONDS):
+        raise _held(run_dir, TRAINING_FILE)
     if not claim.take(LOCK_FILE):
         logger.warning("%s: waiting for %s", run_dir, _holder(run_dir, LOCK_FILE))
         if not claim.take(LOCK_FILE, PATIENCE):
             claim.release()
-            raise HeldError(_held(run_dir, LOCK_FILE))
+            raise _held(run_dir, LOCK_FILE)
     return claim
 
 
 def claim_for_delivery(run_dir: Path) -> Claim:
-    """Claim ``run_dir`` for a short while; raises ``HeldError`` where it is taken."""
+    """Claim ``run_dir`` for a delivery; raises ``HeldError`` if another process holds it."""
     claim = Claim(run_dir, "delivery to MLflow")
     if claimed_by_training(run_dir):
-        raise HeldError(_held(run_dir, TRAINING_FILE))
+        raise _held(run_dir, TRAINING_FILE)
     if not claim.take(LOCK_FILE):
-        raise HeldError(_held(run_dir, LOCK_FILE))
+        raise _held(run_dir, LOCK_FILE)
     return claim
 
 
 def claimed_by_training(run_dir: Path) -> bool:
-    """Tell whether a training runs, or waits for whoever holds ``run_dir`` now."""
+    """Return whether a process trains the run, or waits to, until another process releases it."""
     descriptor = _lock(run_dir / TRAINING_FILE, 0.0)
     if descriptor is not None:
         _unlock(descriptor)
     return descriptor is None
 
 
-def _held(run_dir: Path, name: str) -> str:
+def _held(run_dir: Path, name: str) -> HeldError:
     holder = _holder(run_dir, name)
-    return f"{run_dir}: tracked by a running process ({holder}); wait until it ends"
+    return HeldError(f"{run_dir}: tracked by a running process ({holder}); wait until it ends")
 
 
 def _holder(run_dir: Path, name: str) -> str:
@@ -103,6 +103,7 @@ def _holder(run_dir: Path, name: str) -> str:
 
 
 def _lock(path: Path, patience: float) -> int | None:
+    """Return the descriptor of the locked file, or None if another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     until = time.monotonic() + patience
     while True:

@@ -1,122 +1,30 @@
-"""``metrics.jsonl``: what a run measured, one JSON object a line, written before anything else.
+"""``metrics.jsonl``, which is written before anything is sent, and its inbox.
 
-Six kinds of line share the file, so that one position in it says how much was delivered:
-
-``{"step": 50, "time": 1763900000.1, "flops": 3.1e15, "values": {"loss": 9.2}}``
-    training: optimizer step, Unix seconds, cumulative training FLOPs, scalars;
-``{"curve": "rotten_tomatoes/accuracy", "time": ..., "flops": 3.1e15, "value": 0.71, "extra": {}}``
-    one point of an accuracy-against-FLOPs curve, with ``"within"`` of a nested run's;
-``{"nested": "4f0c...", "name": "rotten_tomatoes, seed 0", "time": ..., "seconds": 31.0, ...}``
-    a run within this one, such as one seed of a fine-tuning: settings, tags and data;
-``{"system": "node-7", "time": ..., "measured": {"cpu_utilization_percentage": 97.0}}``
-    what a machine was doing;
-``{"event": "nan", "action": "skip", "at": 51, "time": ..., "facts": {"loss": "nan", ...}}``
-    something that befell optimizer step ``at`` and what was done about it; a rollback carries
-    the first step that is trained again;
-``{"artifact": "report/curve.png", "time": ...}``
-    a file of the run directory that belongs on the tracking server.
-
-NaN and infinities are not JSON; they are written as the strings ``"nan"``, ``"inf"``, ``"-inf"``.
+The file has one writer, the process that holds the claim on the run. An evaluation, which does not
+train the run, leaves its records as a file in ``inbox/`` when it is finished. The process that
+trains appends them to the log as if they were its own; if none does, whoever opens the run next.
 """
 
-import json
-import math
 import mmap
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+import uuid
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError
+from convbert.pretrain.tracking.records import (
+    CurvePoint,
+    EventRecord,
+    MetricsRecord,
+    StepRecord,
+    decode,
+    encode,
+)
 
 FILE_NAME = "metrics.jsonl"
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """Scalars of one optimizer step; ``time`` in Unix seconds, ``flops`` cumulative."""
-
-    step: int
-    time: float
-    flops: float
-    values: dict[str, float]
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """One measurement after ``flops`` training FLOPs; ``extra`` holds spread, seeds, ..."""
-
-    curve: str
-    time: float
-    flops: float
-    value: float
-    extra: dict[str, Any] = field(default_factory=dict)
-    within: str | None = None
-
-
-@dataclass(frozen=True)
-class NestedRun:
-    """A run within the run, already over, which took ``seconds``.
-
-    ``nested`` identifies it: curve points name it in ``within``. ``inputs`` are ``DataInput``s.
-    """
-
-    nested: str
-    name: str
-    time: float
-    seconds: float
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    inputs: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class SystemRecord:
-    """How busy the machine ``system`` was; names and units are MLflow's, without its prefix."""
-
-    system: str
-    time: float
-    measured: dict[str, float]
-
-
-@dataclass(frozen=True)
-class ArtifactRecord:
-    """A file to publish; ``artifact`` is its path, relative to the run directory if inside."""
-
-    artifact: str
-    time: float
-
-    @classmethod
-    def of(cls, run_dir: Path, path: Path) -> Self:
-        """Describe the file at ``path``."""
-        absolute, root = Path(path).resolve(), run_dir.resolve()
-        inside = absolute.is_relative_to(root)
-        return cls(str(absolute.relative_to(root) if inside else absolute), now())
-
-
-@dataclass(frozen=True)
-class EventRecord:
-    """What befell optimizer step ``at`` and the ``action`` taken; numbers in ``facts``."""
-
-    event: str
-    action: str
-    at: int
-    time: float
-    facts: dict[str, float]
-
-
-Record = StepRecord | CurvePoint | NestedRun | SystemRecord | ArtifactRecord | EventRecord
-KINDS: dict[str, type[Record]] = {
-    "event": EventRecord,
-    "nested": NestedRun,
-    "system": SystemRecord,
-    "step": StepRecord,
-    "curve": CurvePoint,
-    "artifact": ArtifactRecord,
-}
+INBOX = "inbox"
 
 
 class MetricsLog:
@@ -127,26 +35,37 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
-        """Open ``path`` for appending; with ``resume_step`` forget what came after that step."""
+        """Open ``path`` for appending; with ``resume_step`` drop what came after that step."""
         self.path = path
         repair(path)
         if resume_step is not None:
             rewind(path, resume_step)
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the run
 
-    def append(self, record: Record) -> None:
-        """Write one record; where the disk is too full for it, raise ``OSError`` and leave none."""
+    def append(self, record: MetricsRecord) -> None:
+        """Write one record; if the disk is too full for it, raise ``OSError`` and leave no part."""
         line = encode(record)
         start = self._file.seek(0, os.SEEK_END)
         try:
-            while line:  # a disk that fills up takes a part, and refuses the rest
+            while line:  # a disk that fills up takes a part and refuses the rest
                 line = line[self._file.write(line) :]
         except OSError:
             self._file.truncate(start)
             raise
 
+    def take_inbox(self) -> None:
+        """Append what lies in the inbox.
+
+        A crash in between repeats records; the delivery to MLflow sends each value once.
+        """
+        for path in inbox(self.path.parent):
+            for line in path.read_bytes().splitlines():
+                self.append(decode(line))
+            self.sync()
+            path.unlink()
+
     def rewind(self, step: int) -> None:
-        """Forget everything after optimizer step ``step``."""
+        """Drop everything after optimizer step ``step``."""
         self._file.close()
         rewind(self.path, step)
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
@@ -160,43 +79,23 @@ class MetricsLog:
         self._file.close()
 
 
-def now() -> float:
-    """Unix seconds, rounded to the millisecond that tracking servers keep."""
-    return round(time.time(), 3)
+def hand_in(run_dir: Path, records: Iterable[MetricsRecord]) -> None:
+    """Put records into the inbox of a run, all in one file that appears whole."""
+    folder = run_dir / INBOX
+    folder.mkdir(exist_ok=True)
+    with atomic_write(folder / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.jsonl") as file:
+        file.writelines(map(encode, records))
 
 
-def encode(record: Record) -> bytes:
-    """Return the record's line, newline included."""
-    entry = _strict(asdict(record))
-    if entry.get("within", "") is None:  # most points: they are the run's own
-        del entry["within"]
-    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+def inbox(run_dir: Path) -> list[Path]:
+    """Return the files in the inbox of a run, oldest first."""
+    return sorted((run_dir / INBOX).glob("[!.]*.jsonl"))
 
 
-def decode(line: bytes) -> Record:
-    """Return the record of one line; raises ``ValueError`` where the line is not one."""
-    entry = json.loads(line)
-    if not isinstance(entry, dict):
-        raise ValueError("not a JSON object")
-    kind = next((KINDS[key] for key in KINDS if key in entry), None)
-    if kind is None:
-        raise ValueError(f"none of the keys {', '.join(KINDS)}")
-    if kind is StepRecord:
-        entry["values"] = {name: float(value) for name, value in entry["values"].items()}
-    if kind is EventRecord:
-        entry["facts"] = {name: float(value) for name, value in entry["facts"].items()}
-    if kind is CurvePoint:
-        entry["value"] = float(entry["value"])
-    try:
-        return kind(**entry)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-
-
-def read_records(path: Path) -> Iterator[Record]:
+def read_records(path: Path) -> Iterator[MetricsRecord]:
     """Yield the records of ``path`` in order, without a torn last line.
 
-    Raises ``UserError`` naming file and line where a line in the middle is damaged.
+    Raises ``DamagedError`` naming file and line if a line before the last is damaged.
     """
     for _, record in _lines(path):
         yield record
@@ -224,10 +123,10 @@ def repair(path: Path) -> int:
 
 
 def rewind(path: Path, step: int) -> int:
-    """Forget everything after optimizer step ``step``; return the number of records dropped.
+    """Drop everything after optimizer step ``step``; return the number of records dropped.
 
-    Curve points have no step: those beyond the FLOPs of the last kept step go, because the
-    training that produced their weights will be repeated.
+    Curve points have no step: those with more FLOPs than the last kept step are dropped, because
+    the updates that led to their weights will be repeated.
     """
     if not path.exists():
         return 0
@@ -240,7 +139,7 @@ def rewind(path: Path, step: int) -> int:
     return dropped
 
 
-def _is_before(record: Record, step: int, flops: float) -> bool:
+def _is_before(record: MetricsRecord, step: int, flops: float) -> bool:
     if isinstance(record, StepRecord):
         return record.step <= step
     if isinstance(record, EventRecord):
@@ -248,7 +147,7 @@ def _is_before(record: Record, step: int, flops: float) -> bool:
     return not isinstance(record, CurvePoint) or record.flops <= flops
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, Record]]:
+def _lines(path: Path) -> Iterator[tuple[bytes, MetricsRecord]]:
     """Yield the complete lines of ``path``, each with its record; raises as ``read_records``."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
@@ -257,7 +156,7 @@ def _lines(path: Path) -> Iterator[tuple[bytes, Record]]:
             try:
                 record = decode(line)
             except ValueError as error:
-                raise UserError(
+                raise DamagedError(
                     f"{path}:{number}: not a metrics record ({error}); remove that line"
                 ) from error
             yield line, record
@@ -269,13 +168,3 @@ def _readable(line: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _strict(entry: Any) -> Any:
-    if isinstance(entry, dict):
-        return {key: _strict(value) for key, value in entry.items()}
-    if isinstance(entry, list | tuple):
-        return [_strict(value) for value in entry]
-    if isinstance(entry, float) and not math.isfinite(entry):
-        return str(entry)
-    return entry

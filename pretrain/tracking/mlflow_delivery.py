@@ -3,7 +3,7 @@
 What makes it exact: the run is found by a tag that this side chose before the server knew of it;
 the position in the file is stored after each batch; and after anything unclear (a start, a
 failed request) each metric is first looked up in what the server already has. A file that cannot
-be delivered is set aside beside that position and tried again later; metrics do not wait for it.
+be delivered is noted beside that position and tried again later; metrics do not wait for it.
 MLflow is imported on the delivering thread only, because that takes seconds.
 """
 
@@ -16,27 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.tracking.metrics_log import (
-    FILE_NAME,
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.mlflow_metrics import SentMetrics, as_metrics
+from convbert.pretrain.tracking.mlflow_runs import (
+    PARENT_TAG,
+    describe,
+    find_or_create_experiment,
+    find_or_create_run,
+)
+from convbert.pretrain.tracking.records import (
     ArtifactRecord,
     CurvePoint,
     EventRecord,
+    MetricsRecord,
     NestedRun,
-    Record,
     decode,
-    read_records,
 )
-from convbert.pretrain.tracking.mlflow_calls import (
-    PARENT_TAG,
-    TRAINING,
-    Seen,
-    artifact_location,
-    as_metrics,
-    create_run,
-    describe,
-    find_run,
-)
-from convbert.pretrain.tracking.tracked_run import DataInput, RunState, TrackedRun
+from convbert.pretrain.tracking.tracked_run import DataInput, TrackedRun
 
 CURSOR_FILE = "mlflow_cursor.json"
 BATCH_METRICS = 1000  # the most that MLflow takes in one request
@@ -56,17 +52,13 @@ logger = logging.getLogger(__name__)
 
 
 class Delivery:
-    """Ships the undelivered part of one run's file; raises whatever MLflow raises."""
+    """Sends the undelivered part of one run's file; raises whatever MLflow raises."""
 
     def __init__(self, run_dir: Path, run: TrackedRun, *, rewound: bool = False) -> None:
-        """Continue at the stored position, or from the start of a file that was ``rewound``."""
+        """Continue at the stored position, or at the start if the file has been ``rewound``."""
         self.run = run
         self._run_dir = run_dir
         self._cursor = run_dir / CURSOR_FILE
-        self._client: Any = None
-        self._seen = Seen(None)
-        self._nested: dict[str, str] = {}
-        self._rollbacks: list[EventRecord] = []
         self._offset = 0
         self.set_aside: dict[str, str] = {}
         """Files that could not be delivered yet, and why."""
@@ -74,11 +66,15 @@ class Delivery:
         if self._cursor.exists():
             stored = json.loads(self._cursor.read_bytes())
             self._offset, self.set_aside = int(stored["offset"]), stored.get("set_aside", {})
+        self._client: Any = None  # None: connect first
+        self._experiment = ""
+        self._sent = SentMetrics(None)
+        self._nested: dict[str, str] = {}  # ids on the server by our keys
         if rewound:
             self.rewind()
 
     def rewind(self) -> None:
-        """Start again from the beginning of the file, which lost lines."""
+        """Start again at the beginning of the file, from which lines were dropped."""
         self._save(offset=0)
         self._client = None
 
@@ -90,9 +86,7 @@ class Delivery:
         """Deliver, and yield after each batch of lines the number of metrics that were new."""
         try:
             if self._client is None:
-                self._client = self._connect()
-                self._seen, self._nested = Seen(self._client), {}
-                self._rollbacks = self._find_rollbacks()
+                self._connect()
             for records, end in self._pending():
                 sent = self._send(records)
                 self._save(offset=end)
@@ -105,39 +99,33 @@ class Delivery:
             raise
 
     def finish(self) -> None:
-        """Tell MLflow how the run ended, and try again what was set aside; after ``deliver``."""
+        """Send how the run ended, and what was set aside; to be called after ``deliver``."""
         state = self.run.state
         self._client.set_terminated(state.run_id, state.status, state.ended_ms)
         self._retry()
 
-    def _connect(self) -> Any:
+    def _connect(self) -> None:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
         state = self.run.state
         client = MlflowClient(state.tracking_uri)
-        run = self._find_or_create(client, state)
+        self._experiment = find_or_create_experiment(client, state.experiment, state.tracking_uri)
+        run = find_or_create_run(client, self._experiment, state.key, state.run_name, state.tags)
         if run.info.run_id != state.run_id:
             self.run.update(run_id=run.info.run_id)
             self._save(offset=0)
         if state.status == "RUNNING" and run.info.status != "RUNNING":
             client.update_run(run.info.run_id, status="RUNNING")
         describe(client, run, state.params, state.tags, state.inputs)
-        return client
+        events = (r for r in read_records(self._run_dir / FILE_NAME) if isinstance(r, EventRecord))
+        self._sent = SentMetrics(client, [e for e in events if e.action == "rollback"])
+        self._nested = {}
+        self._client = client
 
-    def _find_or_create(self, client: Any, state: RunState) -> Any:
-        experiment = client.get_experiment_by_name(state.experiment)
-        if experiment is None:
-            location = artifact_location(state.tracking_uri)
-            experiment_id = client.create_experiment(state.experiment, location, TRAINING)
-        else:
-            experiment_id = experiment.experiment_id
-        found = find_run(client, experiment_id, state.key)
-        return found or create_run(client, experiment_id, state.key, state.run_name, state.tags)
-
-    def _pending(self) -> Iterator[tuple[list[Record], int]]:
-        """Yield runs of undelivered records, each with the file position behind it."""
+    def _pending(self) -> Iterator[tuple[list[MetricsRecord], int]]:
+        """Yield batches of undelivered records, each with the file position behind it."""
         path = self._run_dir / FILE_NAME
         offset = self._offset
         if offset > path.stat().st_size:  # a power failure took lines that had been delivered
@@ -152,14 +140,14 @@ class Delivery:
                 offset += sum(map(len, lines))
                 yield [decode(line) for line in lines], offset
 
-    def _send(self, records: list[Record]) -> int:
+    def _send(self, records: list[MetricsRecord]) -> int:
         fresh: dict[str, list[Any]] = {}
         for record in records:
             if isinstance(record, NestedRun):
                 self._send_nested(record)
                 continue
             run_id = self._run_of(record)
-            metrics = [m for m in as_metrics(record) if self._is_new(run_id, m, record)]
+            metrics = [m for m in as_metrics(record) if self._sent.add(run_id, m, record)]
             fresh.setdefault(run_id, []).extend(metrics)
         for run_id, metrics in fresh.items():
             for start in range(0, len(metrics), BATCH_METRICS):
@@ -170,7 +158,7 @@ class Delivery:
                 self._try_artifact(record.artifact)
         return sum(map(len, fresh.values()))
 
-    def _run_of(self, record: Record) -> str:
+    def _run_of(self, record: MetricsRecord) -> str:
         """Return the id of the MLflow run that a record belongs to."""
         if isinstance(record, CurvePoint) and record.within is not None:
             return self._nested_id(record.within, record.within, record.time)
@@ -182,17 +170,11 @@ class Delivery:
         """Return the id of a nested run, which is created unless the server has it."""
         if key not in self._nested:
             state = self.run.state
-            mine = f"{state.key}/{key}"
-            parent = self._client.get_run(state.run_id).info
-            found = find_run(self._client, parent.experiment_id, mine) or create_run(
-                self._client,
-                parent.experiment_id,
-                mine,
-                name,
-                {PARENT_TAG: parent.run_id},
-                int(1000 * began),
+            ours, parent = f"{state.key}/{key}", {PARENT_TAG: str(state.run_id)}
+            run = find_or_create_run(
+                self._client, self._experiment, ours, name, parent, int(1000 * began)
             )
-            self._nested[key] = found.info.run_id
+            self._nested[key] = run.info.run_id
         return self._nested[key]
 
     def _send_nested(self, record: NestedRun) -> None:
@@ -202,22 +184,6 @@ class Delivery:
         describe(self._client, run, record.params, record.tags, inputs)
         self._client.set_terminated(run_id, "FINISHED", int(1000 * record.time))
 
-    def _find_rollbacks(self) -> list[EventRecord]:
-        path = self._run_dir / FILE_NAME
-        events = (r for r in read_records(path) if isinstance(r, EventRecord))
-        return [event for event in events if event.action == "rollback"]
-
-    def _is_new(self, run_id: str, metric: Any, record: Record) -> bool:
-        """Compare with what the server has.
-
-        Steps trained again after a rollback are new although the server has the abandoned ones.
-        """
-        valued = isinstance(record, CurvePoint)
-        since = [
-            e.time for e in self._rollbacks if not valued and e.at <= metric.step <= e.facts["step"]
-        ]
-        return self._seen.adds(run_id, metric, record, 1000 * max(since, default=0.0))
-
     def _retry(self) -> None:
         """Try again what was set aside."""
         self._tried = time.monotonic()
@@ -226,11 +192,11 @@ class Delivery:
         self._save(self._offset)
 
     def _try_artifact(self, name: str) -> None:
-        """Send a file, or set it aside where the server answers and only the file is refused."""
+        """Send a file, or set it aside if the server answers and only the file is refused."""
         try:
             self._send_artifact(name)
         except Exception as error:
-            self._client.get_run(self.run.state.run_id)  # raises where the server is away
+            self._client.get_run(self.run.state.run_id)  # raises if the server is away
             if name not in self.set_aside:
                 logger.warning("%s could not be sent to MLflow (%s), will try again", name, error)
             self.set_aside[name] = str(error)

@@ -1,35 +1,64 @@
 """Delivery for a run that no process tracks, by an evaluation of it or ``convbert track sync``."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from convbert.models.errors import UserError
-from convbert.pretrain.tracking import inbox
+from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.tracking.claim import HeldError, claim_for_delivery, claimed_by_training
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, MetricsLog
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, MetricsLog, inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.tracked_run import TrackedRun
 
+logger = logging.getLogger(__name__)
+
+
+def sync(run_dir: Path, tracking_uri: str | None = None) -> int:
+    """Deliver to MLflow what it does not have yet of a stopped run; return the metrics sent.
+
+    Repeating it sends nothing twice. A run whose process died without a word is marked KILLED.
+    Raises ``HeldError`` while a process tracks the run, ``AbsentError`` if it was never tracked
+    and ``TransientError`` if the server cannot be reached.
+    """
+
+    def opened() -> TrackedRun:
+        run = TrackedRun.load(run_dir, tracking_uri)
+        if run.state.status == "RUNNING":
+            run.end("KILLED")
+        return run
+
+    return deliver(run_dir, opened)
+
 
 def deliver(run_dir: Path, opened: Callable[[], TrackedRun | None]) -> int:
-    """Take over what was handed in, and deliver all to the run ``opened``; return metrics sent.
+    """Append the inbox to the log and deliver all to the run ``opened``; return the metrics sent.
 
-    Without an MLflow run (None) there is nothing to deliver. Raises ``HeldError`` where a process
-    tracks the run or a training starts meanwhile, ``UserError`` where the server cannot be reached
-    or refuses something.
+    Without an MLflow run (None) nothing is delivered. Raises ``HeldError`` if a process tracks the
+    run or starts to train it meanwhile, ``TransientError`` if the server cannot be reached or
+    refuses something.
     """
-    sent = _once(run_dir, opened)
-    while inbox.waiting(run_dir):  # handed in meanwhile, by a process that found the run held
-        sent += _once(run_dir, opened)
+    sent = _deliver_once(run_dir, opened)
+    while inbox(run_dir):  # filled meanwhile, by a process that found the run held
+        sent += _deliver_once(run_dir, opened)
     return sent
 
 
-def _once(run_dir: Path, opened: Callable[[], TrackedRun | None]) -> int:
+def deliver_if_free(run_dir: Path, opened: Callable[[], TrackedRun | None]) -> None:
+    """Do what ``deliver`` does, unless a process tracks the run; log a failure as a warning."""
+    try:
+        deliver(run_dir, opened)
+    except HeldError:  # that process appends the inbox and delivers all
+        pass
+    except UserError as error:
+        logger.warning("%s", error)
+
+
+def _deliver_once(run_dir: Path, opened: Callable[[], TrackedRun | None]) -> int:
     claim = claim_for_delivery(run_dir)
     try:
-        if inbox.waiting(run_dir):
+        if inbox(run_dir):
             log = MetricsLog(run_dir / FILE_NAME)
-            inbox.take_over(run_dir, log)
+            log.take_inbox()
             log.close()
         run = opened()
         return 0 if run is None else _send(run_dir, run)
@@ -38,26 +67,26 @@ def _once(run_dir: Path, opened: Callable[[], TrackedRun | None]) -> int:
 
 
 def _send(run_dir: Path, run: TrackedRun) -> int:
-    """Deliver all there is, unless a training starts, which waits for no more than one batch."""
+    """Deliver everything, unless training starts, which waits for the batch at hand only."""
     delivery = Delivery(run_dir, run)
     sent = 0
     try:
         for new in delivery.batches():
             sent += new
             if claimed_by_training(run_dir):
-                raise HeldError(f"{run_dir}: a training starts, which delivers the rest")
+                raise HeldError(f"{run_dir}: training starts, which delivers the rest")
         delivery.finish()
     except HeldError:
         raise
-    except Exception as error:
-        raise UserError(_undelivered(run_dir, run, error)) from error
+    except Exception as error:  # whatever MLflow raises
+        raise _undelivered(run_dir, run, error) from error
     if delivery.set_aside:
-        raise UserError(_undelivered(run_dir, run, delivery.set_aside))
+        raise _undelivered(run_dir, run, delivery.set_aside)
     return sent
 
 
-def _undelivered(run_dir: Path, run: TrackedRun, reason: object) -> str:
+def _undelivered(run_dir: Path, run: TrackedRun, reason: object) -> TransientError:
     uri = run.state.tracking_uri
-    return (
+    return TransientError(
         f"{uri}: could not deliver all of {run_dir} ({reason}); `convbert track sync` tries again"
     )

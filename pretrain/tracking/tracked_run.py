@@ -1,23 +1,27 @@
-"""A run directory's side of MLflow: its identity in ``mlflow.json``."""
+"""A run directory's MLflow run: its identity in ``mlflow.json``, and where it is tracked."""
 
+import os
 import threading
 import time
 import uuid
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.models.schema import StrictModel
 
 RUN_FILE = "mlflow.json"
+SQLITE = "sqlite:///"
+OFF = "off"
+"""Tracking URI of a run that keeps its ``metrics.jsonl`` and sends nothing to MLflow."""
 PARAM_CHARACTERS = 6000  # the longest parameter value that MLflow takes
 
 
 class DataInput(StrictModel):
-    """Data that a run read, as MLflow's UI lists it; ``profile`` says what is known of them."""
+    """Data that a run read, as MLflow's UI lists it; ``profile`` holds what is known of them."""
 
     name: str
     digest: str
@@ -26,25 +30,23 @@ class DataInput(StrictModel):
     profile: dict[str, str | int | float] = Field(default_factory=dict)
 
 
-class RunState(BaseModel):
+class RunState(StrictModel):
     """Contents of ``mlflow.json``: what the run is called and where it is tracked."""
-
-    model_config = ConfigDict(extra="forbid")
 
     tracking_uri: str
     experiment: str
     run_name: str
     key: str = Field(default_factory=lambda: uuid.uuid4().hex)
     run_id: str | None = None
-    params: dict[str, str] = {}
-    tags: dict[str, str] = {}
-    inputs: list[DataInput] = []
+    params: dict[str, str] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict)
+    inputs: list[DataInput] = Field(default_factory=list)
     status: str = "RUNNING"
     ended_ms: int | None = None
 
 
 class TrackedRun:
-    """The MLflow side of a run directory, stored in ``mlflow.json`` at every change.
+    """The state of a run directory's MLflow run, stored in ``mlflow.json`` at every change.
 
     The training thread ends the run while the delivering thread learns its id, hence the lock.
     """
@@ -56,7 +58,7 @@ class TrackedRun:
 
     @classmethod
     def open(cls, run_dir: Path, described: RunState) -> Self:
-        """Start or resume the run that is ``described``; a resumed one keeps key and params."""
+        """Start or resume the run that is ``described``; a resumed one keeps its key and params."""
         path = run_dir / RUN_FILE
         before = _read_state(path) if path.exists() else described
         more = [entry for entry in described.inputs if entry not in before.inputs]
@@ -75,10 +77,10 @@ class TrackedRun:
 
     @classmethod
     def add(cls, run_dir: Path, described: RunState) -> Self:
-        """Open the run of a training that is over, whose outcome stays what it was.
+        """Open a run that no process trains, whose outcome stays what it was.
 
-        One that ended without a word was killed; of one that was never tracked nothing else is
-        known than that it is over.
+        If its process died without a word, it was killed; one that was never tracked counts as
+        finished.
         """
         if (run_dir / RUN_FILE).exists():
             before = cls.load(run_dir).state
@@ -91,10 +93,10 @@ class TrackedRun:
 
     @classmethod
     def load(cls, run_dir: Path, tracking_uri: str | None = None) -> Self:
-        """Read the run of ``run_dir``; raises ``UserError`` where it was never tracked."""
+        """Read the run of ``run_dir``; raises ``AbsentError`` if it was never tracked."""
         path = run_dir / RUN_FILE
         if not path.exists():
-            raise UserError(f"{path}: no such file; was this run started with MLflow tracking?")
+            raise AbsentError(f"{path}: no such file; was this run started with MLflow tracking?")
         run = cls(path, _read_state(path))
         if tracking_uri is not None:
             run.update(tracking_uri=tracking_uri)
@@ -116,8 +118,31 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
+def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
+    """Return the MLflow URI to use: ``tracking_uri``, which may be ``OFF``, or the default.
+
+    That is ``MLFLOW_TRACKING_URI`` or else a SQLite file beside the run directory. Raises
+    ``UserError`` for one that MLflow cannot use.
+    """
+    default = f"{SQLITE}{run_dir.resolve().parent / 'mlflow.db'}"
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    if uri == OFF:
+        return uri
+    if uri.startswith("file:") or "://" not in uri:
+        raise UserError(
+            f"tracking URI {uri!r}: MLflow 3 no longer keeps runs in plain folders; "
+            "use sqlite:///FILE.db, http://HOST:PORT or off"
+        )
+    if uri.startswith(SQLITE):
+        database = Path(uri.removeprefix(SQLITE)).resolve()
+        if not database.parent.is_dir():
+            raise UserError(f"tracking URI {uri!r}: no folder {database.parent}; create it first")
+        return f"{SQLITE}{database}"
+    return uri
+
+
 def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Turn nested parameters into MLflow's flat strings, with dotted names."""
+    """Return nested parameters as MLflow's flat strings, with dotted names."""
     flat: dict[str, str] = {}
     for key, value in params.items():
         if isinstance(value, dict):
@@ -131,6 +156,6 @@ def _read_state(path: Path) -> RunState:
     try:
         return RunState.model_validate_json(path.read_bytes())
     except ValueError as error:
-        raise UserError(
+        raise DamagedError(
             f"{path}: not the description of a tracked run; remove it to start a new MLflow run"
         ) from error

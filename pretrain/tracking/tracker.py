@@ -1,56 +1,57 @@
 """Tracking a run: everything goes to ``metrics.jsonl`` first, and from there to MLflow.
 
-The training loop only ever appends a line to a local file. A background thread of rank 0 ships
+The training loop only ever appends a line to a local file. A background thread of process 0 sends
 complete lines to MLflow, remembers in the run directory how far it came, and tries again while
-the server is away; ``sync`` delivers later what a run could not.
+the server is away; ``convbert track sync`` delivers later what a run could not.
 """
 
-import contextlib
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from convbert.models.errors import UserError
-from convbert.pretrain.tracking import inbox
-from convbert.pretrain.tracking.claim import (
-    Claim,
-    claim_for_training,
-)
-from convbert.pretrain.tracking.metrics_log import (
-    FILE_NAME,
+from convbert.pretrain.tracking.claim import Claim, claim_for_training
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, MetricsLog, hand_in, inbox
+from convbert.pretrain.tracking.mlflow_delivery import Delivery
+from convbert.pretrain.tracking.mlflow_spool import Spool
+from convbert.pretrain.tracking.records import (
     ArtifactRecord,
     CurvePoint,
     EventRecord,
-    MetricsLog,
+    MetricsRecord,
     NestedRun,
     StepRecord,
     now,
 )
-from convbert.pretrain.tracking.mlflow_calls import SQLITE
-from convbert.pretrain.tracking.mlflow_delivery import Delivery
-from convbert.pretrain.tracking.mlflow_spool import Spool
-from convbert.pretrain.tracking.stopped_run import deliver
+from convbert.pretrain.tracking.stopped_run import deliver_if_free
 from convbert.pretrain.tracking.system import SystemSampler
 from convbert.pretrain.tracking.tracked_run import (
+    OFF,
     DataInput,
     RunState,
     TrackedRun,
     flatten,
+    resolve_uri,
 )
+
+INBOX_SECONDS = 5.0
+"""Seconds between two looks into the inbox while a run trains."""
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-OFF = "off"
-"""Tracking URI of a run that keeps its ``metrics.jsonl`` and talks to no MLflow."""
 
+class Tracker:
+    """Takes what a run measures; this one, of processes other than 0, keeps nothing."""
 
-class Tracker(Protocol):
-    """What the training loop may say about a run."""
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+
+    def append(self, record: MetricsRecord) -> None:
+        """Keep a record; every method below that makes one calls this."""
 
     def log(self, step: int, flops: float, values: dict[str, float]) -> None:
         """Record scalars of optimizer step ``step`` after ``flops`` cumulative training FLOPs."""
+        self.append(StepRecord(int(step), now(), float(flops), _floats(values)))
 
     def curve_point(
         self, flops: float, name: str, value: float, *, within: str | None = None, **extra: Any
@@ -60,18 +61,22 @@ class Tracker(Protocol):
         ``extra`` (spread, seeds, step) is kept in the file; its numbers reach MLflow as
         ``NAME_KEY``. ``within`` names the nested run that it belongs to.
         """
+        self.append(CurvePoint(name, now(), float(flops), float(value), extra, within))
 
     def nested(self, run: NestedRun) -> None:
         """Record a run within this one, before its curve points."""
+        self.append(run)
 
     def event(self, kind: str, action: str, at: int, facts: dict[str, float]) -> None:
-        """Record what befell optimizer step ``at`` and what was done about it."""
-
-    def rewind(self, step: int) -> None:
-        """Forget what came after optimizer step ``step``, which is trained again otherwise."""
+        """Record what happened to optimizer step ``at`` and what was done about it."""
+        self.append(EventRecord(kind, action, int(at), now(), _floats(facts)))
 
     def artifact(self, path: Path) -> None:
-        """Publish a file; it must stay in place until it was delivered."""
+        """Publish a file, which has to stay in place until it is delivered."""
+        self.append(ArtifactRecord.of(self._run_dir, path))
+
+    def rewind(self, step: int) -> None:
+        """Drop what came after optimizer step ``step``: the updates after it are repeated."""
 
     def flush(self) -> None:
         """Force all records to the disk, before a checkpoint that counts on them is committed."""
@@ -80,83 +85,43 @@ class Tracker(Protocol):
         """End the run as ``status``; waits a bounded time for the delivery."""
 
 
-class SilentTracker:
-    """The tracker of ranks other than 0: takes everything, keeps nothing."""
-
-    def log(self, step: int, flops: float, values: dict[str, float]) -> None:
-        """Do nothing."""
-
-    def curve_point(
-        self, flops: float, name: str, value: float, *, within: str | None = None, **extra: Any
-    ) -> None:
-        """Do nothing."""
-
-    def nested(self, run: NestedRun) -> None:
-        """Do nothing."""
-
-    def event(self, kind: str, action: str, at: int, facts: dict[str, float]) -> None:
-        """Do nothing."""
-
-    def rewind(self, step: int) -> None:
-        """Do nothing."""
-
-    def artifact(self, path: Path) -> None:
-        """Do nothing."""
-
-    def flush(self) -> None:
-        """Do nothing."""
-
-    def close(self, status: Status) -> None:
-        """Do nothing."""
+def _floats(values: dict[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
 
 
-class RunTracker:
-    """The tracker of rank 0: a log file and, unless switched off, the thread that ships it."""
+class RunTracker(Tracker):
+    """The tracker of process 0: the log and, unless switched off, the thread that sends it."""
 
     def __init__(
         self,
         run_dir: Path,
         log: MetricsLog,
         claim: Claim,
-        run: TrackedRun | None,
         spool: Spool | None,
         sampler: SystemSampler | None,
     ) -> None:
-        self._run_dir = run_dir
+        super().__init__(run_dir)
         self._log = log
         self._claim = claim
-        self._run = run
         self._spool = spool
         self._sampler = sampler
         self._looked = time.monotonic()
 
+    def append(self, record: MetricsRecord) -> None:
+        """Write one record."""
+        self._log.append(record)
+
     def log(self, step: int, flops: float, values: dict[str, float]) -> None:
-        """Append one training record, and now and then what others measured or handed in."""
-        scalars = {name: float(value) for name, value in values.items()}
-        self._log.append(StepRecord(int(step), now(), float(flops), scalars))
-        self._append_samples()
-        if time.monotonic() - self._looked > inbox.INTERVAL:
-            inbox.take_over(self._run_dir, self._log)
+        """Write the record, the samples of the machine and now and then the inbox."""
+        super().log(step, flops, values)
+        self._write_samples()
+        if time.monotonic() - self._looked > INBOX_SECONDS:
+            self._log.take_inbox()
             self._looked = time.monotonic()
 
-    def _append_samples(self) -> None:
+    def _write_samples(self) -> None:
         for sample in self._sampler.take() if self._sampler else ():
             self._log.append(sample)
-
-    def curve_point(
-        self, flops: float, name: str, value: float, *, within: str | None = None, **extra: Any
-    ) -> None:
-        """Append one curve record."""
-        self._log.append(CurvePoint(name, now(), float(flops), float(value), extra, within))
-
-    def nested(self, run: NestedRun) -> None:
-        """Append the description of a nested run."""
-        self._log.append(run)
-
-    def event(self, kind: str, action: str, at: int, facts: dict[str, float]) -> None:
-        """Append one event."""
-        numbers = {name: float(value) for name, value in facts.items()}
-        self._log.append(EventRecord(kind, action, int(at), now(), numbers))
 
     def rewind(self, step: int) -> None:
         """Drop the records after ``step`` and deliver what follows as new."""
@@ -167,31 +132,49 @@ class RunTracker:
             self._log.rewind(step)
             delivery.rewind()
 
-    def artifact(self, path: Path) -> None:
-        """Append the file's path, relative to the run directory where it lies inside."""
-        self._log.append(ArtifactRecord.of(self._run_dir, path))
-
     def flush(self) -> None:
         """Force the log to the disk."""
         self._log.sync()
 
     def close(self, status: Status) -> None:
-        """Write the final status, give the thread a last bounded chance, release the run."""
+        """Write what is left, wait a bounded time for the delivery, release the run."""
         if self._sampler is not None:
             self._sampler.stop()
-        self._append_samples()
-        inbox.take_over(self._run_dir, self._log)
+        self._write_samples()
+        self._log.take_inbox()
         self._log.sync()
         self._log.close()
-        if self._run is not None:
-            self._run.end(status)
+        run = None
         if self._spool is not None:
-            self._spool.close()
+            run = self._spool.close(status)
         self._claim.release()
-        # Who handed in since the inbox was emptied found the run still held.
-        if inbox.waiting(self._run_dir):
-            with contextlib.suppress(UserError):
-                sync(self._run_dir)
+        # A process that filled the inbox since it was emptied found the run still held.
+        if inbox(self._run_dir):
+            deliver_if_free(self._run_dir, lambda: run)
+
+
+class EvaluationTracker(Tracker):
+    """The tracker of a process that does not train the run: hands in its records at the end."""
+
+    def __init__(self, run_dir: Path, described: RunState) -> None:
+        super().__init__(run_dir)
+        self._described = described
+        self._records: list[MetricsRecord] = []
+
+    def append(self, record: MetricsRecord) -> None:
+        """Keep one record for the end."""
+        self._records.append(record)
+
+    def close(self, status: Status) -> None:
+        """Hand in the records: all of them or, after a failure, none."""
+        if status == "FINISHED" and self._records:
+            hand_in(self._run_dir, self._records)
+            deliver_if_free(self._run_dir, self._opened)
+
+    def _opened(self) -> TrackedRun | None:
+        if self._described.tracking_uri == OFF:
+            return None
+        return TrackedRun.add(self._run_dir, self._described)
 
 
 def open_tracker(
@@ -208,21 +191,20 @@ def open_tracker(
     sample_seconds: float | None = None,
     claim: Claim | None = None,
 ) -> Tracker:
-    """Open the tracker of the training of ``run_dir``; only rank 0 passes ``enabled``.
+    """Open the tracker of a process that trains ``run_dir``; only process 0 passes ``enabled``.
 
-    ``tracking_uri`` None means ``MLFLOW_TRACKING_URI`` or a SQLite file beside the run;
-    ``"off"`` means no MLflow. ``resume_step`` s forgets what the file holds after step s, None
-    appends to it. ``params`` may be nested; they reach MLflow with dotted names. A run directory
-    keeps its MLflow run for life: resuming continues the same one. ``sample_seconds`` is how often
-    the machine is looked at. ``claim`` is what ``claim_for_training`` gave, which is called here
-    otherwise; the tracker releases it. Raises ``UserError`` for an unusable URI, and as
-    ``claim_for_training`` where another process tracks the run.
+    ``tracking_uri`` is what ``resolve_uri`` takes. ``params`` may be nested; they reach MLflow
+    with dotted names. A run directory keeps its MLflow run for life. ``resume_step`` N drops what
+    the file holds after step N, None appends to it. ``sample_seconds`` is how often the machine is
+    sampled. ``claim`` is what ``claim_for_training`` returned, which is called here if it is
+    missing; the tracker releases it. Raises ``UserError`` for an unusable URI and ``HeldError`` if
+    another process tracks the run.
     """
     if not enabled:
-        return SilentTracker()
+        return Tracker(run_dir)
     claim = claim or claim_for_training(run_dir)
     try:
-        run, spool = None, None
+        delivery = None
         uri = resolve_uri(run_dir, tracking_uri)
         if uri != OFF:
             described = RunState(
@@ -234,69 +216,25 @@ def open_tracker(
                 inputs=list(inputs),
             )
             run = TrackedRun.open(run_dir, described)
-            spool = Spool(Delivery(run_dir, run, rewound=resume_step is not None))
+            delivery = Delivery(run_dir, run, rewound=resume_step is not None)
         log = MetricsLog(run_dir / FILE_NAME, resume_step=resume_step)
     except Exception:
         claim.release()
         raise
-    sampler = None
-    if sample_seconds is not None:
-        sampler = SystemSampler(sample_seconds, run_dir)
-        sampler.start()
-    if spool is not None:
-        spool.start()
-    return RunTracker(run_dir, log, claim, run, spool, sampler)
+    spool = None if delivery is None else Spool(delivery)
+    sampler = None if sample_seconds is None else SystemSampler(sample_seconds, run_dir)
+    return RunTracker(run_dir, log, claim, spool, sampler)
 
 
 def add_to_run(
     run_dir: Path, *, experiment: str, run_name: str, tracking_uri: str | None
 ) -> Tracker:
-    """Open a tracker that adds curves and artifacts to a run, and leaves its outcome as it is.
+    """Open a tracker that adds curves and artifacts to a run and leaves its outcome as it is.
 
-    It keeps nobody from the run before it is closed. Then it hands in what was added, to the
-    process that tracks the run, its training usually, and delivers it where there is none. Raises
+    It does not hold the run before it is closed. What was added then goes to the process that
+    tracks the run, usually its training, or is delivered at once if there is none. Raises
     ``UserError`` for an unusable URI.
     """
     uri = resolve_uri(run_dir, tracking_uri)
     described = RunState(tracking_uri=uri, experiment=experiment, run_name=run_name)
-
-    def opened() -> TrackedRun | None:
-        return None if uri == OFF else TrackedRun.add(run_dir, described)
-
-    return inbox.InboxTracker(run_dir, lambda: deliver(run_dir, opened))
-
-
-def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
-    """Return the MLflow URI to use; see ``open_tracker``."""
-    default = f"{SQLITE}{run_dir.resolve().parent / 'mlflow.db'}"
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
-    if uri == OFF:
-        return uri
-    if uri.startswith("file:") or "://" not in uri:
-        raise UserError(
-            f"tracking URI {uri!r}: MLflow 3 no longer keeps runs in plain folders; "
-            "use sqlite:///FILE.db, http://HOST:PORT or off"
-        )
-    if uri.startswith(SQLITE):
-        database = Path(uri.removeprefix(SQLITE)).resolve()
-        if not database.parent.is_dir():
-            raise UserError(f"tracking URI {uri!r}: no folder {database.parent}; create it first")
-        return f"{SQLITE}{database}"
-    return uri
-
-
-def sync(run_dir: Path, tracking_uri: str | None = None) -> int:
-    """Deliver to MLflow what it does not have yet of a stopped run; return the metrics sent.
-
-    Doing it twice sends nothing twice. A run whose process died without a word is marked
-    KILLED. Raises ``UserError`` where the run is alive, was never tracked, or the server cannot
-    be reached.
-    """
-
-    def opened() -> TrackedRun:
-        run = TrackedRun.load(run_dir, tracking_uri)
-        if run.state.status == "RUNNING":
-            run.end("KILLED")
-        return run
-
-    return deliver(run_dir, opened)
+    return EvaluationTracker(run_dir, described)

@@ -1,4 +1,4 @@
-"""What a run looks like on a terminal: bars, numbers and their recent history."""
+"""The live panel of a run: a bar, numbers and their recent history."""
 
 from collections import defaultdict, deque
 

@@ -21,6 +21,13 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 Worker = subprocess.Popen[bytes]
 
 
+def default_processes() -> int:
+    """Return one process per GPU of this machine, or one where there is none."""
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
 def launch(run_dir: Path, processes: int, threads: int | None) -> int:
     """Run ``processes`` workers and return the first non-zero exit code, or 0.
 

@@ -1,16 +1,16 @@
 """The batches of a run, phase after phase."""
 
 from collections.abc import Iterator
-from itertools import islice
 
 from convbert.data_pipeline.loading.batch import Batch
 from convbert.data_pipeline.loading.loader import ShardLoader
 from convbert.data_pipeline.shards.damage import DamageLog
+from convbert.pretrain.run.data_order import DataOrder
 from convbert.pretrain.run.timeline import Timeline
 
 
 class PhasedLoader:
-    """Batches of a run in order, each phase's from its own shards; like a ``ShardLoader``."""
+    """Batches of a run in order, each phase's from its own shards."""
 
     def __init__(
         self,
@@ -37,17 +37,25 @@ class PhasedLoader:
             for phase in timeline.phases
         }
 
-    def iterate(self, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of update ``start`` and all that follow, read ahead by a thread."""
+    def batches(self, order: DataOrder, step: int) -> Iterator[tuple[int, Batch]]:
+        """Yield the global batches of update ``step`` and all that follow, with their numbers.
+
+        A thread reads ahead. ``order`` leaves batches out, which changes no other batch.
+        """
         self.close()
-        *bounded, last = self._timeline.phases
-        for phase in bounded:
-            if start < phase.end:
-                loader = self._loaders[phase.start]
-                first = max(start, phase.start)
-                yield from islice(loader.iterate(first - phase.start), phase.end - first)
-                loader.close()
-        yield from self._loaders[last.start].iterate(max(start, last.start) - last.start)
+        *_, last = self._timeline.phases
+        for phase in self._timeline.phases:
+            if phase is not last and order.number(step) >= phase.end:
+                continue
+            loader = self._loaders[phase.start]
+            first = max(order.number(step), phase.start)
+            for number, batch in enumerate(loader.iterate(first - phase.start), start=first):
+                if phase is not last and number >= phase.end:
+                    break
+                if number == order.number(step):
+                    yield number, batch
+                    step += 1
+            loader.close()
 
     def close(self) -> None:
         """Stop reading ahead and close the files."""

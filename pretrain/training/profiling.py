@@ -10,7 +10,7 @@ from convbert.pretrain.settings.profile import ProfileConfig
 class ProfileWindow:
     """Traces the updates of a window and writes ``trace-STEP.json.gz``, a Chrome trace.
 
-    ``at`` is told the number of finished updates; a process without ``config`` does nothing.
+    Call ``at`` with the number of finished updates; without ``config`` it does nothing.
     """
 
     def __init__(self, config: ProfileConfig | None, folder: Path) -> None:
@@ -19,7 +19,7 @@ class ProfileWindow:
         self._running: torch.profiler.profile | None = None
 
     def at(self, step: int) -> Path | None:
-        """Begin or end the trace where its time has come; return the file that was written."""
+        """Begin or end the trace at the configured updates; return the file once it is written."""
         if self._config is None:
             return None
         if self._running is None and step == self._config.start:

@@ -1,5 +1,6 @@
-"""How a run shows itself: a live panel on a terminal, plain lines in a log file."""
+"""The progress of a run: a live panel on a terminal, log lines elsewhere."""
 
+import logging
 import sys
 import time
 from types import TracebackType
@@ -9,6 +10,8 @@ from rich.live import Live
 
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.training.dashboard import Dashboard
+
+log = logging.getLogger(__name__)
 
 
 class Progress:
@@ -32,7 +35,7 @@ class Progress:
         if self._live is not None:
             self._live.start()
         elif self.enabled:
-            print(f"{self._title}: updates {self._begun[1] + 1:,} to {self.total:,}", flush=True)
+            log.info(f"{self._title}: updates {self._begun[1] + 1:,} to {self.total:,}")
         return self
 
     def __exit__(
@@ -51,7 +54,7 @@ class Progress:
         left = f"{self._remaining(step)} left"
         self._dashboard.update(step, values, left)
         if self._live is None:
-            print(f"step {step}/{self.total}  {_line(values)}  {left}", flush=True)
+            log.info(f"step {step}/{self.total}  {_line(values)}  {left}")
 
     def _remaining(self, step: int) -> str:
         begun, start = self._begun

@@ -1,4 +1,4 @@
-"""What the updates since the last report did, as metrics."""
+"""Turn finished updates into metrics."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -11,32 +11,26 @@ from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.tracking.tracker import Tracker
 from convbert.pretrain.training.throughput import Meter
+from convbert.pretrain.training.totals import Totals
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one update did, as all processes agree: sums are over the global batch.
-
-    ``stop`` and ``failed`` say that any process was asked to stop or failed to write a checkpoint.
-    """
+    """What one update did; ``step`` counts it, ``batch`` is the number of its global batch."""
 
     step: int
     batch: int
-    sums: dict[str, float]
-    loss: float
-    norm: float
+    totals: Totals
     applied: bool
-    stop: bool
-    failed: bool
 
 
 class Reporter:
-    """Keeps the updates since the last report, and means since the last checkpoint."""
+    """Collects the updates since the last report, and means since the last checkpoint."""
 
     def __init__(
         self, timeline: Timeline, engine: Engine, norms: PartNorms, judge: Judge, peak: float
     ) -> None:
-        """Take what the metrics are read from, and the peak FLOP/s of one process."""
+        """Read metrics from these; ``peak`` is the FLOP/s that one process can reach."""
         self._timeline = timeline
         self._engine = engine
         self._norms = norms
@@ -51,11 +45,11 @@ class Reporter:
         self._meter.start()
 
     def expect(self, *, reported: bool) -> None:
-        """Say whether the coming update is the last one of a report, whose norms are measured."""
+        """Measure the norms of the coming update if it is the last one of a report."""
         self._norms.wanted = reported
 
     def add(self, row: Row) -> None:
-        """Take a finished update."""
+        """Add a finished update to the coming report."""
         self._rows.append(row)
 
     def forget(self) -> None:
@@ -64,7 +58,7 @@ class Reporter:
         self._sums, self._count = Counter(), 0
 
     def take_means(self) -> dict[str, float]:
-        """Return the means of the applied updates since they were last taken."""
+        """Return the means over the applied updates since the last call."""
         means = {name: total / self._count for name, total in self._sums.items()}
         self._sums, self._count = Counter(), 0
         return means
@@ -77,14 +71,14 @@ class Reporter:
         rows, self._rows = self._rows, []
         if not rows:
             return {}
-        tokens = sum(row.sums["rtd_tokens"] for row in rows)
+        tokens = sum(row.totals.sums["rtd_tokens"] for row in rows)
         flops = [self._timeline.flops(s, "hardware") for s in (rows[0].step - 1, rows[-1].step)]
         speed = self._meter.read(len(rows), tokens, flops[1] - flops[0])
         values: dict[str, float] = {}
         for row in rows:
             values = self._values(row) | speed
             if row is rows[-1]:
-                values |= self._norms.read(row.norm)
+                values |= self._norms.read(row.totals.norm)
             tracker.log(row.step, self._timeline.flops(row.step), values)
             if row.applied:
                 self._sums.update(values)
@@ -92,9 +86,9 @@ class Reporter:
         return values
 
     def _values(self, row: Row) -> dict[str, float]:
-        return summarize(row.sums) | {
-            metric_names.LOSS_TOTAL: row.loss,
-            metric_names.GRADIENT_NORM: row.norm,
+        return summarize(row.totals.sums) | {
+            metric_names.LOSS_TOTAL: row.totals.loss,
+            metric_names.GRADIENT_NORM: row.totals.norm,
             metric_names.LEARNING_RATE: self._timeline.learning_rate(row.step - 1),
             metric_names.LOSS_SCALE: self._engine.loss_scale.value,
             metric_names.LEFT_OUT: float(self._judge.left_out),

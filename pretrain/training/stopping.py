@@ -1,4 +1,4 @@
-"""A polite request to stop: SIGTERM, SIGINT or SIGUSR1 set a flag that the loop looks at."""
+"""SIGTERM, SIGINT and SIGUSR1 as a request to stop after the current update."""
 
 import signal
 from types import FrameType, TracebackType

@@ -1,4 +1,4 @@
-"""How fast a run is and what it occupies: rates, share of the peak, time split, memory."""
+"""Speed, share of the peak rate, where the time goes, and memory."""
 
 import resource
 import sys
@@ -15,7 +15,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def peak_flops(device: torch.device, precision: str, configured: float | None) -> float:
-    """Return the most FLOP/s one process can expect, to divide by for the utilisation.
+    """Return the FLOP/s that one process can reach at most, for the model FLOPs utilization.
 
     That is the configured figure, the data sheet's for a known GPU in a 16-bit precision, or else
     the best of a few matrix products in the run's precision on this device, timed now.
@@ -42,7 +42,7 @@ def _measure(device: torch.device, dtype: torch.dtype) -> float:
 
 
 class Meter:
-    """Speed, utilisation and memory since the last reading, of the slowest or fullest process."""
+    """Speed, utilization and memory since the last reading, of the slowest or fullest process."""
 
     def __init__(self, stopwatch: Stopwatch, device: torch.device, peak: float) -> None:
         """Take the peak in FLOP/s of one process."""

@@ -1,12 +1,11 @@
 """One training process: ``python -m convbert.pretrain.training.worker RUN_DIR``.
 
 Rank and world size come from the environment variables every launcher sets (RANK, WORLD_SIZE,
-LOCAL_RANK, MASTER_ADDR, MASTER_PORT). Exit codes: 0 finished, 2 a user error, 75 stopped by a
-signal with a checkpoint, so that starting again continues, 77 found hanging by the watchdog, 79 an
-error that may pass by itself.
+LOCAL_RANK, MASTER_ADDR, MASTER_PORT). Exit statuses are those of ``run/exit_codes.py``.
 """
 
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -15,18 +14,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convbert.models.errors import TransientError, UserError
-from convbert.pretrain.run.directory import RunDirectory, code_version, hardware
+from convbert.pretrain.run import log as run_log
+from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.environment import code_version, hardware
 from convbert.pretrain.run.exit_codes import FINISHED, STOPPED, TRANSIENT, USER_ERROR
 from convbert.pretrain.training.stopping import StopRequest
 
 if TYPE_CHECKING:
+    from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
     from convbert.pretrain.run.timeline import Timeline
+    from convbert.pretrain.tracking.claim import Claim
     from convbert.pretrain.tracking.tracked_run import DataInput
+    from convbert.pretrain.tracking.tracker import Tracker
+    from convbert.pretrain.training.hooks import Hooks
+    from convbert.pretrain.training.trainer import Trainer
 
 _SET_PARENT_DEATH_SIGNAL = 1
 
+log = logging.getLogger("convbert.pretrain.training.worker")  # it is run as __main__, too
 
-def train(path: Path, stop: StopRequest) -> bool:
+
+def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     """Run this process's part of the run at ``path``; return False if it was asked to stop."""
     import torch
 
@@ -36,7 +44,6 @@ def train(path: Path, stop: StopRequest) -> bool:
     from convbert.pretrain.engine.process_group import init_distributed
     from convbert.pretrain.run.timeline import Timeline
     from convbert.pretrain.tracking.claim import claim_for_training
-    from convbert.pretrain.tracking.tracker import open_tracker
     from convbert.pretrain.training.loader import PhasedLoader
     from convbert.pretrain.training.progress import Progress
     from convbert.pretrain.training.trainer import Trainer
@@ -45,7 +52,7 @@ def train(path: Path, stop: StopRequest) -> bool:
     config = run.open()
     if config.threads:
         torch.set_num_threads(config.threads)
-    # Before anything in the directory is touched: another training may be writing a checkpoint.
+    # Before anything in the directory is touched: another process may be writing a checkpoint.
     claim = claim_for_training(path) if os.environ.get("RANK", "0") == "0" else None
     config = settle(config, init_distributed(config.guards.hang_seconds))
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -58,29 +65,9 @@ def train(path: Path, stop: StopRequest) -> bool:
         tokenizer_digest=tokenizer.digest,
         damage=DamageLog(run.damage),
     )
-    trainer = Trainer(run, config, tokenizer, timeline)
+    trainer = Trainer(run, config, tokenizer, timeline, hooks)
     start = trainer.resume()
-    tracker = open_tracker(
-        run.path,
-        enabled=rank == 0,
-        experiment=config.tracking.experiment,
-        run_name=run.name,
-        tracking_uri=config.tracking.uri,
-        params={"run": config.model_dump(mode="json"), "networks": trainer.networks.model_dump()},
-        tags={
-            "code": code_version(),
-            "manifest": timeline.digest,
-            "tokenizer": tokenizer.digest,
-            "recipe": run.recipe or "unknown",
-            "model": config.model.preset,
-            "world_size": str(world),
-            "hardware": f"{world} x {hardware()}",
-        },
-        resume_step=start,
-        inputs=data_inputs(timeline),
-        sample_seconds=config.tracking.system_seconds,
-        claim=claim,
-    )
+    tracker = _tracker(trainer, tokenizer, start, claim)
     status: str = "FAILED"
     title = f"{run.name}, {config.precision} on {world} x {hardware()}, {config.deepspeed}"
     try:
@@ -92,6 +79,38 @@ def train(path: Path, stop: StopRequest) -> bool:
         tracker.close(status)  # type: ignore[arg-type]
     torch.distributed.destroy_process_group()
     return finished
+
+
+def _tracker(
+    trainer: "Trainer", tokenizer: "Tokenizer", start: int, claim: "Claim | None"
+) -> "Tracker":
+    """Open the tracker of a run that goes on from update ``start``; only process 0 has one."""
+    from torch import distributed as dist
+
+    from convbert.pretrain.tracking.tracker import open_tracker
+
+    run, config, world = trainer.run, trainer.config, dist.get_world_size()
+    return open_tracker(
+        run.path,
+        enabled=dist.get_rank() == 0,
+        experiment=config.tracking.experiment,
+        run_name=run.name,
+        tracking_uri=config.tracking.uri,
+        params={"run": config.model_dump(mode="json"), "networks": trainer.networks.model_dump()},
+        tags={
+            "code": code_version(),
+            "manifest": trainer.timeline.digest,
+            "tokenizer": tokenizer.digest,
+            "recipe": run.recipe or "unknown",
+            "model": config.model.preset,
+            "world_size": str(world),
+            "hardware": f"{world} x {hardware()}",
+        },
+        resume_step=start,
+        inputs=data_inputs(trainer.timeline),
+        sample_seconds=config.tracking.system_seconds,
+        claim=claim,
+    )
 
 
 def data_inputs(timeline: "Timeline") -> "list[DataInput]":
@@ -116,20 +135,19 @@ def data_inputs(timeline: "Timeline") -> "list[DataInput]":
     ]
 
 
-def main() -> int:
-    """Train and translate the outcome into an exit code."""
+def main(hooks: "Hooks | None" = None) -> int:
+    """Train and translate the outcome into an exit status."""
     if sys.platform == "linux":  # no orphan may keep a GPU when the launcher is killed
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     # DeepSpeed still calls it by its old name, once per step.
     warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*")
+    run_log.for_training(int(os.environ.get("RANK", "0")))
     try:
         # From the start: a signal during the imports must not end the process either.
         with StopRequest() as stop:
-            return FINISHED if train(Path(sys.argv[1]), stop) else STOPPED
+            return FINISHED if train(Path(sys.argv[1]), stop, hooks) else STOPPED
     except UserError as error:
-        rank = os.environ.get("RANK", "0")
-        prefix = "" if rank == "0" else f"[rank {rank}] "
-        print(f"error: {prefix}{error}", file=sys.stderr, flush=True)
+        log.error("%s", " ".join(str(error).split()))
         # The other processes may wait in a collective: leave without tearing the group down.
         os._exit(TRANSIENT if isinstance(error, TransientError) else USER_ERROR)
 

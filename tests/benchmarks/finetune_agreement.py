@@ -22,7 +22,7 @@ from convbert.models.encoder import Encoder
 from convbert.models.interop.hf import load_pretrained
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.kinds import prepare
-from convbert.pretrain.finetune.loop import finetune_prepared
+from convbert.pretrain.finetune.loop import finetune
 from convbert.pretrain.finetune.task import load_task
 
 SEEDS = 5
@@ -119,7 +119,7 @@ def main() -> None:
     encoder = like_transformers(load_pretrained(arguments.model))
     scores: dict[str, list[float]] = {"ours": [], "transformers": []}
     for seed in arguments.seeds:
-        scores["ours"].append(finetune_prepared(encoder, data, seed=seed).score)
+        scores["ours"].append(finetune(encoder, data, seed=seed).score)
         scores["transformers"].append(train_with_transformers(arguments.model, data, seed))
         latest = {name: round(values[-1], 4) for name, values in scores.items()}
         print(f"seed {seed}: {latest}", flush=True)

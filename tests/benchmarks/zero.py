@@ -149,8 +149,9 @@ def _engine(setting: Setting, stage: str) -> Step:
     inputs = _inputs(setting)
 
     def step() -> None:
-        engine.forward_backward(*inputs)
-        engine.step(RATE, lambda norm: True)
+        engine.backward(engine.forward(*inputs)[0])
+        engine.gradient_norm(RATE)
+        engine.finish(apply=True)
 
     return step
 

@@ -1,4 +1,4 @@
-"""Headless Chromium that notes every request and every message of the console."""
+"""Headless Chromium that records every request and every message of the console."""
 
 import json
 import os
@@ -18,14 +18,14 @@ FLAGS = (
 
 
 class Browser:
-    """A driver with what its pages asked for and complained about."""
+    """A driver that records what its pages requested and the errors they logged."""
 
     def __init__(self, driver):
         self.driver = driver
         self.requested = []
 
     def requests(self):
-        """Return the addresses that pages (not the browser itself) asked for so far."""
+        """Return the addresses that pages (not the browser itself) requested so far."""
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
@@ -33,7 +33,7 @@ class Browser:
         return self.requested
 
     def requests_elsewhere(self):
-        """Return those that leave this machine."""
+        """Return the requested addresses that are not on this machine."""
         inside = ("data", "file", "blob", "about", "chrome", "chrome-untrusted")
         urls = [urlsplit(url) for url in self.requests()]
         return [u.geturl() for u in urls if u.scheme not in inside and u.hostname != "127.0.0.1"]
@@ -43,7 +43,7 @@ class Browser:
         return [e for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
 
     def picture(self, name):
-        """Keep a screenshot in the folder that CONVBERT_SCREENSHOTS names, if any."""
+        """Save a screenshot in the folder that CONVBERT_SCREENSHOTS names, if any."""
         if folder := os.environ.get("CONVBERT_SCREENSHOTS"):
             self.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
 

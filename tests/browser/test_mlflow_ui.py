@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 CARD = "[data-testid='experiment-view-compare-runs-card']"
 SCALES = {"wide": 1e12, "deep": 2e12}
 """Training FLOPs of one update, by run."""
-# Plotly keeps what it draws: name, x and y of each line, and the kind of x axis.
+# What Plotly draws: name, x and y of each line, title and scale of the x axis.
 LINES = """const plots = [...document.querySelectorAll('.js-plotly-plot')].filter(p => p.data);
     return plots.length != 1 ? null : {
         scale: plots[0].layout.xaxis.type || 'linear',
@@ -73,7 +73,7 @@ class Pages:
         self.until(lambda: not self.found(confirm))
 
     def drawn(self, condition=lambda drawn: True):
-        """Return what the only chart draws once ``condition`` holds: x by run, and the axis."""
+        """Return the lines and the x axis of the only chart as soon as ``condition`` holds."""
 
         def look():
             drawn = self.driver.execute_script(LINES)

@@ -20,7 +20,7 @@ def found(browser, selector):
     return browser.driver.find_elements(By.CSS_SELECTOR, selector)
 
 
-def colours(browser):
+def colors(browser):
     """The background, and the first run's line."""
     script = """const of = (s, k) => getComputedStyle(document.querySelector(s))[k];
         return [of('body', 'backgroundColor'), of('#measure-0 .curve', 'stroke')]"""
@@ -70,10 +70,10 @@ def test_the_page_shows_what_a_reader_points_at(tmp_path, browser):
     button.click()
     assert len(found(browser, f"{FIGURE} .point")) == 8
 
-    assert colours(browser) == ("rgb(255, 255, 255)", "rgb(0, 114, 178)")
+    assert colors(browser) == ("rgb(255, 255, 255)", "rgb(0, 114, 178)")
     dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
-    assert colours(browser) == ("rgb(23, 24, 27)", "rgb(63, 160, 220)")
+    assert colors(browser) == ("rgb(23, 24, 27)", "rgb(63, 160, 220)")
     wide = browser.driver.execute_script(WIDTH)
     browser.driver.execute_script(NOTE_PRINTED % WIDTH)
     browser.driver.execute_cdp_cmd("Page.printToPDF", {})

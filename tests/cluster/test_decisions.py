@@ -7,6 +7,7 @@ import pytest
 from convbert.cluster import decisions
 from convbert.cluster.decisions import classify, decide, failures_in_a_row, to_blame
 from convbert.cluster.records import Attempt, JobRecords, Outcome
+from convbert.models.errors import DamagedError
 
 SRUN_LOG = """\
 step 40/100  loss 25.5
@@ -171,6 +172,14 @@ def test_suspicion_never_leaves_too_few_nodes_but_known_faults_end_the_job(
     known = decided(tmp_path / "known", attempt(0, "bad node", 0, 0))
     assert not known.requeue
     assert "without node1 fewer than 2 nodes are left" in known.reason
+
+
+def test_damaged_list_of_excluded_nodes_is_refused(tmp_path: Path) -> None:
+    records = JobRecords(tmp_path)
+    records.exclude({"node1": "preflight: 3 GPUs answer of 4"})
+    (tmp_path / "slurm" / "excluded.json").write_text('{"node1": ')
+    with pytest.raises(DamagedError, match=r"excluded\.json: not a JSON object of strings"):
+        records.excluded()
 
 
 def test_torn_line_of_a_dead_node_is_skipped(tmp_path: Path) -> None:

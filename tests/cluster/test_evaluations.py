@@ -1,4 +1,4 @@
-"""Evaluations that follow a training: what is queued, from where, and how often."""
+"""Evaluations that follow a training run: the jobs that are queued, from where, and how often."""
 
 import os
 import subprocess
@@ -14,9 +14,7 @@ from convbert.cluster.follow import Evaluation, follow
 from convbert.cluster.site import load_site
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import app
-from convbert.pretrain.finetune.synthetic import write_synthetic
 from convbert.pretrain.finetune.task import load_task
-from convbert.pretrain.jobs import keep_site
 
 TASK = {"name": "mine", "train": "rows.csv", "text": ["text"], "metrics": ["accuracy"]}
 
@@ -28,7 +26,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder.mkdir(exist_ok=True)
         (folder / "rows.csv").write_text("text,label\nwords,0\nmore words,1\n")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(TASK))
-    write_synthetic(tmp_path, seed=0)
+    # What the packaged task of this name reads.
+    (tmp_path / "trec.csv").write_text("text,label-coarse\nWho ?,HUM\nWhere ?,LOC\n")
     monkeypatch.chdir(tmp_path)
     commands = {
         "srun": 'printf "%s\\n" "$@"',
@@ -60,7 +59,7 @@ def submitted(settings: list[str], *options: str) -> Result:
     [
         (["--evaluate", "mine.yaml"], ""),
         (["--evaluate", "mine.yaml", "--data-dir", "data"], "data"),
-        (["--evaluate", "synthetic/cola"], ""),
+        (["--evaluate", "trec"], ""),
     ],
 )
 def test_job_reads_what_the_paths_meant_at_submission(
@@ -111,8 +110,8 @@ def test_limit_and_partition_of_an_evaluation_are_given_with_the_run(
 def test_two_looks_at_once_queue_an_evaluation_once(home: Path) -> None:
     run = home / "run"
     (run / "checkpoints" / "step-00000010").mkdir(parents=True)
-    (run / "config.yaml").write_text("steps: 10\n")
-    keep_site(run, load_site("local"))
+    (run / "config.yaml").write_text("{steps: 10, schedule: {warmup_steps: 1}}\n")
+    load_site("local").keep(run)
     Evaluation(tasks={"mine.yaml": home}).save(run)
     command = [sys.executable, "-m", "convbert.cluster.follow", str(run)]
     looks = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from convbert.cluster.preflight.faults import judge
 from convbert.cluster.preflight.node import check_here, parse_gpus
-from convbert.cluster.preflight.report import Gpu, NodeReport, judge, read_reports
-from convbert.cluster.preflight.verdict import Policy, Verdict, conclude, report_folder
+from convbert.cluster.preflight.node_report import Gpu, NodeReport, read_reports, report_folder
+from convbert.cluster.preflight.verdict import Policy, Verdict, conclude
 from convbert.cluster.site import PreflightLimits
 
 LIMITS = PreflightLimits(min_allreduce_gbps=10)

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from convbert.cluster.preflight.report import read_reports
+from convbert.cluster.preflight.node_report import read_reports
 from convbert.cluster.site import PreflightLimits
 
 LIMITS = PreflightLimits(seconds=8, min_disk_gib=0, min_shm_gib=0)

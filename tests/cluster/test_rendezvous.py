@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from convbert.cluster import rendezvous
+from convbert.models.errors import AbsentError
 
 PROGRAM = """
 import torch.distributed as dist, torch
-from convbert.cluster.rendezvous import host_store
+from convbert.pretrain.run.store import host_store
 store = host_store()
 dist.init_process_group("gloo")
 total = torch.tensor([dist.get_rank() + int(__import__("os").environ["SLURM_JOB_ID"])])
@@ -31,7 +32,7 @@ def start(folder: Path, job: int, rank: int) -> "subprocess.Popen[str]":
         "SLURM_NTASKS": "2",
         "SLURM_LOCALID": "0",
         "SLURM_JOB_NODELIST": "no-such-node[1-2]",
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}",
         "OMP_NUM_THREADS": "1",
     }
     return subprocess.Popen(
@@ -52,6 +53,9 @@ def test_two_jobs_at_once_do_not_meet(tmp_path: Path) -> None:
 def test_address_is_that_of_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     assert rendezvous.own_address() == "127.0.0.1"
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nonesuch0")
+    with pytest.raises(AbsentError, match=r"GLOO_SOCKET_IFNAME=nonesuch0: .* network\.interface"):
+        rendezvous.own_address()
     monkeypatch.delenv("GLOO_SOCKET_IFNAME")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "localhost")
     assert rendezvous.own_address().startswith("127.")

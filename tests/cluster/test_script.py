@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from convbert.cluster.preflight.report import NodeReport
+from convbert.cluster.preflight.node_report import NodeReport
 from convbert.cluster.records import JobRecords
 from convbert.cluster.render import JobOptions, render_pretraining
 from convbert.cluster.site import load_site
@@ -156,6 +156,16 @@ def test_of_fewer_nodes_as_many_train_as_can_share_the_batch(
     (training,) = [line for line in log.splitlines() if "training.worker" in line]
     assert "--nodelist=node0 --nodes=1 --ntasks=1 " in training
     assert "convbert: of 2 nodes 1 can train" in log
+
+
+def test_damaged_configuration_ends_the_job_with_one_line(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("steps: [")
+    log = run_script(run, "exit 1")
+    assert log.count("\n") == 1
+    assert log.startswith(f"convbert: {run}/config.yaml: not valid YAML")
+    assert not (run / "scontrol").exists()
 
 
 def test_preemption_during_preflight_counts_as_one(tmp_path: Path) -> None:

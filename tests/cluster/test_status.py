@@ -11,14 +11,15 @@ from convbert.cluster import scheduler
 from convbert.cluster.records import Attempt, JobRecords
 from convbert.cluster.scheduler import Job, parse_duration
 from convbert.cluster.status import overview, run_status
-from convbert.pretrain.tracking.metrics_log import CurvePoint, StepRecord, encode
+from convbert.pretrain.tracking.records import CurvePoint, StepRecord, encode
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     (folder / "checkpoints" / "step-00000040").mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"steps": 100}))
+    settings = {"steps": 100, "schedule": {"warmup_steps": 1}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     values = {"loss/total": 9.5, "tokens": 2e6, "speed/step_seconds": 2.0}
     lines = encode(StepRecord(50, 1.0, 1.0, values)) + encode(CurvePoint("x", 1.0, 1.0, 0.5))
     (folder / "metrics.jsonl").write_bytes(lines + b'{"step": 51, "val')
@@ -70,6 +71,16 @@ def test_forgotten_job_is_known_from_its_records(run: Path) -> None:
 def test_without_slurm_the_table_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(run))
     assert "squeue: not found" in str(overview([run]).caption)
+
+
+def test_unreadable_run_does_not_hide_the_others(run: Path) -> None:
+    broken = run.parent / "broken"
+    broken.mkdir()
+    (broken / "config.yaml").write_text("stepps: 100")
+    states = list(overview([broken, run]).columns[1].cells)
+    assert states[0].startswith("unreadable: ")
+    assert "stepps: unknown key" in states[0]
+    assert states[1] == "crashed (n1)"
 
 
 def program(folder: Path, name: str, output: str, code: int = 0) -> None:

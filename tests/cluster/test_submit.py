@@ -12,8 +12,8 @@ from convbert.cluster.follow import Evaluation, evaluation_script
 from convbert.cluster.render import JobOptions, job_name, render_corpus, render_pretraining
 from convbert.cluster.site import Site, load_site, site_names
 from convbert.cluster.submit import submit_pretraining
+from convbert.cluster.sweep import read_sweep
 from convbert.models.errors import UserError
-from convbert.pretrain.jobs import read_sweep
 
 HOSTILE = ["plain", "with space", "quote'\"", "$(touch injected)", "`id`", "a;b&c", "new\nline"]
 LOCAL = load_site("local")
@@ -22,12 +22,12 @@ LOCAL = load_site("local")
 def scripts(run: Path, site: Site) -> list[str]:
     """Render everything there is for a run directory and a site."""
     plain = JobOptions(nodes=2)
-    bare = JobOptions(nodes=4, min_nodes=2, preflight=False, requeue=False, on_bad_node="continue")
+    bare = JobOptions(nodes=4, min_nodes=2, preflight=False, chain=2, on_bad_node="continue")
     plan = Evaluation(tasks={"sst2": run / "data", "it's/$(x).yaml": run}, seeds=2)
     return [
         render_pretraining([run], site, plain, follow_seconds=60),
         render_pretraining([run], site, bare),
-        render_pretraining([run, run / "b"], site, plain, limit=1),
+        render_pretraining([run, run / "b"], site, JobOptions(nodes=2, limit=1)),
         evaluation_script(run, site, plan, 500),
         render_corpus(run / "corpus.yaml", run, site, plain),
     ]
@@ -101,7 +101,7 @@ def test_directives_follow_site_and_options(tmp_path: Path) -> None:
     assert found["signal"] == "B:USR1@300"
     assert "requeue" in found
     assert "exclusive" in found
-    plain = directives(render_pretraining([tmp_path], LOCAL, JobOptions(requeue=False, time="10")))
+    plain = directives(render_pretraining([tmp_path], LOCAL, JobOptions(chain=2, time="10")))
     assert {"gres", "partition", "mem"}.isdisjoint(plain)
     assert plain["signal"] == "B:USR1@60"
     assert "no-requeue" in plain
@@ -129,6 +129,12 @@ def test_network_decides_the_settings() -> None:
 def test_options_refuse_what_cannot_work(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         JobOptions.model_validate(bad)
+
+
+def test_bad_option_is_named_with_its_command() -> None:
+    expected = r"^convbert submit: time: .*\(got 'soon'\); see `convbert submit --help`$"
+    with pytest.raises(UserError, match=expected):
+        JobOptions.of("convbert submit", {"recipe": "tiny", "time": "soon"})
 
 
 @pytest.mark.parametrize(
@@ -166,7 +172,7 @@ def test_without_slurm_the_error_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    script, jobs = submit_pretraining(tmp_path, LOCAL, JobOptions(), dry_run=True)
+    script, jobs = submit_pretraining(tmp_path, LOCAL, JobOptions(dry_run=True))
     assert script.is_file()
     assert jobs == []
     with pytest.raises(UserError, match=r"sbatch: not found.*--dry-run"):

@@ -1,6 +1,8 @@
 """Faults that a forked training process applies to itself; see ``zygote.py``.
 
-Each is a function of the rank and its own arguments that wraps a part of the product.
+``Faults`` are hooks of the trainer (``pretrain/training/hooks.py``), made from JSON: a key names
+a fault below, each value its arguments. ``slow_writes`` and ``slow_uploads`` slow down what lies
+outside an update.
 """
 
 import json
@@ -10,115 +12,127 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from convbert.data_pipeline.loading.batch import Batch
 from convbert.pretrain.checkpoints import tensor_file, upload
-from convbert.pretrain.objective.losses import STATISTICS, ReplacedTokenDetection
-from convbert.pretrain.training.trainer import Trainer
+from convbert.pretrain.objective.losses import STATISTICS
+from convbert.pretrain.training.hooks import Hooks
 
 
-def record_positions(rank: int, folder: str) -> None:
+class Faults(Hooks):
+    """Several hooks, called one after the other, on the process ``rank``."""
+
+    def __init__(self, rank: int, wanted: dict[str, dict[str, Any]]) -> None:
+        made = [_KINDS[name](rank=rank, **arguments) for name, arguments in wanted.items()]
+        self._hooks: list[Hooks] = [hooks for hooks in made if isinstance(hooks, Hooks)]
+
+    def before_update(self, step: int, number: int, batch: Batch) -> None:
+        for hooks in self._hooks:
+            hooks.before_update(step, number, batch)
+
+    def loss(self, number: int, loss: Tensor, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        for hooks in self._hooks:
+            loss, statistics = hooks.loss(number, loss, statistics)
+        return loss, statistics
+
+    def after_update(self, step: int, objective: nn.Module) -> None:
+        for hooks in self._hooks:
+            hooks.after_update(step, objective)
+
+
+class RecordPositions(Hooks):
     """Append the global positions of every batch that this process trains on, by update."""
-    inner = Trainer._mask
-    file = open(Path(folder) / f"positions-{rank}-{os.getpid()}.jsonl", "a", buffering=1)  # noqa: SIM115
 
-    def mask(self: Trainer, batch: Any) -> Any:
-        file.write(json.dumps([self.step + 1, batch.positions.tolist()]) + "\n")
-        return inner(self, batch)
+    def __init__(self, rank: int, folder: str) -> None:
+        path = Path(folder) / f"positions-{rank}-{os.getpid()}.jsonl"
+        self._file = open(path, "a", buffering=1)  # noqa: SIM115
 
-    Trainer._mask = mask  # type: ignore[method-assign]
+    def before_update(self, step: int, number: int, batch: Batch) -> None:
+        self._file.write(json.dumps([step + 1, batch.positions.tolist()]) + "\n")
 
 
-def time_steps(rank: int, folder: str) -> None:
+class TimeSteps(Hooks):
     """Write the seconds of every update, measured by this process, one a line."""
-    inner = Trainer._update
-    file = open(Path(folder) / f"seconds-{rank}.txt", "a", buffering=1)  # noqa: SIM115
 
-    def update(self: Trainer, *arguments: Any) -> Any:
-        begun = time.perf_counter()
-        result = inner(self, *arguments)
-        file.write(f"{time.perf_counter() - begun}\n")
-        return result
+    def __init__(self, rank: int, folder: str) -> None:
+        self._file = open(Path(folder) / f"seconds-{rank}.txt", "a", buffering=1)  # noqa: SIM115
+        self._begun = 0.0
 
-    Trainer._update = update  # type: ignore[method-assign]
+    def before_update(self, step: int, number: int, batch: Batch) -> None:
+        self._begun = time.perf_counter()
+
+    def after_update(self, step: int, objective: nn.Module) -> None:
+        self._file.write(f"{time.perf_counter() - self._begun}\n")
 
 
-def pace(rank: int, seconds: float) -> None:
+class Pace(Hooks):
     """Take at least this long for every update."""
-    inner = Trainer._mask
 
-    def mask(self: Trainer, batch: Any) -> Any:
-        time.sleep(seconds)
-        return inner(self, batch)
+    def __init__(self, rank: int, seconds: float) -> None:
+        self._seconds = seconds
 
-    Trainer._mask = mask  # type: ignore[method-assign]
+    def before_update(self, step: int, number: int, batch: Batch) -> None:
+        time.sleep(self._seconds)
 
 
 class _PoisonGradient(torch.autograd.Function):
     """The identity whose gradient is NaN."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient * torch.nan
 
 
-def poison(rank: int, batches: list[int], where: str, on: int, factor: float = 1.0) -> None:
+class Poison(Hooks):
     """Spoil global batches on process ``on``: their loss, their gradient, or scale the loss.
 
     The fault is tied to the data, so training on other batches does not meet it.
     """
-    if rank != on:
-        return
-    inner_mask, inner_forward = Trainer._mask, ReplacedTokenDetection.forward
-    current = [0]
 
-    def mask(self: Trainer, batch: Any) -> Any:
-        current[0] = int(batch.positions[0]) // self.config.global_batch
-        return inner_mask(self, batch)
+    def __init__(
+        self, rank: int, batches: list[int], where: str, on: int, factor: float = 1.0
+    ) -> None:
+        self._batches = batches if rank == on else []
+        self._where = where
+        self._factor = factor
 
-    def forward(self: ReplacedTokenDetection, *inputs: Any) -> Any:
-        loss, statistics = inner_forward(self, *inputs)
-        if current[0] in batches:
-            if where == "loss":
-                return loss * torch.nan, statistics * torch.nan
-            if where == "gradient":
-                return _PoisonGradient.apply(loss), statistics
-            scale = [factor if name.endswith("loss") else 1.0 for name in STATISTICS]
-            return loss * factor, statistics * torch.tensor(scale)
-        return loss, statistics
-
-    Trainer._mask = mask  # type: ignore[method-assign]
-    ReplacedTokenDetection.forward = forward  # type: ignore[method-assign]
+    def loss(self, number: int, loss: Tensor, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        if number not in self._batches:
+            return loss, statistics
+        if self._where == "loss":
+            return loss * torch.nan, statistics * torch.nan
+        if self._where == "gradient":
+            return _PoisonGradient.apply(loss), statistics
+        scale = [self._factor if name.endswith("loss") else 1.0 for name in STATISTICS]
+        return loss * self._factor, statistics * torch.tensor(scale)
 
 
-def flip_parameter(rank: int, on: int, step: int) -> None:
+class FlipParameter(Hooks):
     """Change one parameter of the forward pass on process ``on`` after update ``step``."""
-    inner = Trainer._compare
 
-    def compare(self: Trainer) -> None:
-        if rank == on and self.step == step:
-            parameter = dict(self.engine.module.named_parameters())[
-                "model.discriminator.embeddings.word.weight"
-            ]
-            parameter.data[5, 3] += 0.5
-        inner(self)
+    def __init__(self, rank: int, on: int, step: int) -> None:
+        self._step = step if rank == on else None
 
-    Trainer._compare = compare  # type: ignore[method-assign]
+    def after_update(self, step: int, objective: nn.Module) -> None:
+        if step == self._step:
+            parameters = dict(objective.named_parameters())
+            parameters["model.discriminator.embeddings.word.weight"].data[5, 3] += 0.5
 
 
-def hang(rank: int, on: int, step: int) -> None:
-    """Never come back from reading the batch of update ``step`` on process ``on``."""
-    inner = Trainer._mask
+class Hang(Hooks):
+    """Never come back from the beginning of update ``step`` on process ``on``."""
 
-    def mask(self: Trainer, batch: Any) -> Any:
-        if rank == on and self.step + 1 == step:
+    def __init__(self, rank: int, on: int, step: int) -> None:
+        self._step = step if rank == on else None
+
+    def before_update(self, step: int, number: int, batch: Batch) -> None:
+        if step + 1 == self._step:
             time.sleep(3600)
-        return inner(self, batch)
-
-    Trainer._mask = mask  # type: ignore[method-assign]
 
 
 def slow_writes(rank: int, seconds: float) -> None:
@@ -143,3 +157,15 @@ def slow_uploads(rank: int, seconds: float) -> None:
         inner(*arguments)
 
     upload.upload = slow
+
+
+_KINDS: dict[str, Any] = {
+    "record_positions": RecordPositions,
+    "time_steps": TimeSteps,
+    "pace": Pace,
+    "poison": Poison,
+    "flip_parameter": FlipParameter,
+    "hang": Hang,
+    "slow_writes": slow_writes,
+    "slow_uploads": slow_uploads,
+}

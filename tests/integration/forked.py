@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from convbert.pretrain import commands
+from torch.distributed import TCPStore
+
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
+from convbert.pretrain.run.preparation import prepare
 
 SETTINGS = [
     "steps=12",
@@ -29,10 +32,11 @@ SETTINGS = [
 class Forked:
     """Processes of one start of a run."""
 
-    def __init__(self, zygote: "Zygote", pids: list[int], log: Path) -> None:
+    def __init__(self, zygote: "Zygote", pids: list[int], log: Path, store: TCPStore) -> None:
         self.pids = pids
         self.log = log
         self._zygote = zygote
+        self._store = store  # serves the processes for as long as this object lives
 
     def wait(self) -> list[int]:
         """Return the exit codes by rank; negative for a death by signal."""
@@ -44,7 +48,7 @@ class Forked:
 
 
 class Zygote:
-    """The process that forks training processes, and the runs it is asked for."""
+    """The process that forks training processes, and the runs that it starts."""
 
     def __init__(self, shards: Path, tokenizer: Path) -> None:
         manifest = f"data.manifest={shards / 'manifest.json'}"
@@ -74,17 +78,20 @@ class Zygote:
     ) -> Forked:
         """Start or continue a run; later settings override earlier ones."""
         overrides = [*self.settings, *settings]
-        commands.prepare("tiny", overrides, run, processes)
+        prepare("tiny", overrides, run, processes)
         log = run / "output.log"
         log.touch()
+        # It picks its own port and keeps it, so runs side by side cannot collide.
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         command = {
             "do": "start",
             "run": str(run),
             "world": processes,
+            "port": store.port,
             "log": str(log),
             "faults": faults or {},
         }
-        return Forked(self, self.ask(command), log)
+        return Forked(self, self.ask(command), log, store)
 
     def finish(self, run: Path, *settings: str, **options: Any) -> None:
         """Run to the end; fails the test if it does not succeed."""
@@ -93,7 +100,7 @@ class Zygote:
         assert not any(codes), (codes, started.log.read_text()[-3000:])
 
     def close(self) -> None:
-        """End the process, and with it all it started."""
+        """End the process, and with it everything it started."""
         self._process.kill()
         self._process.wait()
 
@@ -104,6 +111,16 @@ def wait_for(done: Callable[[], bool], seconds: float = 120) -> None:
     while not done():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+def kill_after(zygote: Zygote, run: Path, step: int, *settings: str) -> None:
+    """Start a run and kill all its processes, as a node failure does, after a checkpoint."""
+    hang = {"hang": {"on": 0, "step": step + 2}}  # so that it cannot finish before it is killed
+    started = zygote.start(run, *settings, faults=hang)
+    wait_for(checkpoint_directory(run / "checkpoints", step).exists)
+    for rank in range(2):
+        started.kill(rank)
+    assert started.wait() == [-signal.SIGKILL] * 2
 
 
 def positions(folder: Path) -> dict[int, list[list[int]]]:

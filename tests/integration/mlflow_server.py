@@ -1,6 +1,7 @@
 """A real ``mlflow server``, for tests that kill, stop or look at it."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -10,9 +11,12 @@ import urllib.request
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port that nothing uses, below those that the system gives to others meanwhile."""
+    while True:
+        port = random.randrange(10_000, 32_768)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
 
 
 class Server:

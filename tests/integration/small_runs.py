@@ -1,11 +1,11 @@
 """Run directories with real records, written by the tracker and the report, without training."""
 
-from convbert.pretrain.report.curve import publish
+from convbert.pretrain.evaluation.publishing import publish_curve
 from convbert.pretrain.report.page import write_report
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.settings.recipes import resolve
-from convbert.pretrain.tracking.metrics_log import NestedRun, now
+from convbert.pretrain.tracking.records import NestedRun, now
 from convbert.pretrain.tracking.tracked_run import DataInput
 from convbert.pretrain.tracking.tracker import open_tracker
 
@@ -67,7 +67,7 @@ def small_run(path, uri, medians, flops_per_step=1e12, overrides=(), processes=2
         tracker.log(step, step * flops_per_step, values)
     if medians is not None:
         folder = path / "report" / "mood"
-        publish(small_curve(path.name, medians, flops_per_step), folder, tracker)
+        publish_curve(small_curve(path.name, medians, flops_per_step), folder, tracker)
         tracker.artifact(write_report([path], folder / "curve.html"))
         for seed in range(3):
             log_seed(tracker, seed, small_curve(path.name, medians, flops_per_step))

@@ -4,14 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from synthetic_tasks import synthetic_task, write_synthetic
 
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.models.errors import UserError
-from convbert.pretrain.evaluation import commands as finetuning
-from convbert.pretrain.evaluation import finetuning as evaluation
-from convbert.pretrain.evaluation import measuring as probing
-from convbert.pretrain.evaluation.finetuning import Effort
-from convbert.pretrain.finetune.synthetic import write_synthetic
+from convbert.pretrain.cli.evaluation import evaluate, finetune, probe
+from convbert.pretrain.evaluation import finetuning
 
 pytestmark = pytest.mark.integration
 
@@ -28,12 +26,12 @@ def held_out(tmp_path_factory, documents, tokenizer_dir) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(runner, tmp_path_factory, held_out) -> Path:
+def run(zygote, tmp_path_factory, held_out) -> Path:
     """Two processes with ZeRO-3 and three batches of held-out text, so one of them has a spare."""
     path = tmp_path_factory.mktemp("runs") / "measured"
-    settings = ["steps=4", "checkpoint.every=2", "checkpoint.keep_every=2", "precision=fp32"]
+    settings = ["steps=4", "checkpoint.every=2", "checkpoint.keep_every=2"]
     settings += ["deepspeed=zero3", "evaluation.sequences=24", "evaluation.batch=8"]
-    runner.finish(path, *settings, f"evaluation.held_out={held_out}", processes=2)
+    zygote.finish(path, *settings, f"evaluation.held_out={held_out}")
     return path
 
 
@@ -60,7 +58,7 @@ def test_every_checkpoint_is_measured_in_training_as_it_is_afterwards(run, capsy
     assert {p["extra"]["step"] for p in during} == set(STEPS)
     names = {p["curve"] for p in during}
     assert {"held_out/loss/mlm", "held_out/loss/rtd", "held_out/generator/accuracy"} <= names
-    probing.evaluate(run, None, None, [])
+    evaluate(run)
     after = points(run, "held_out/")[len(during) :]
     assert {p["extra"]["step"] for p in after} == {0, *STEPS}
 
@@ -70,7 +68,7 @@ def test_every_checkpoint_is_measured_in_training_as_it_is_afterwards(run, capsy
     trained = {k: v for k, v in values(after).items() if k[1]}
     assert values(during) == pytest.approx(trained, rel=1e-4, abs=1e-6)
     again = len(points(run, "held_out/"))
-    probing.evaluate(run, None, None, [4])
+    evaluate(run, step=[4])
     assert (
         values(points(run, "held_out/")[again:])[
             ("held_out/loss/mlm", 4, max(k[2] for k in trained))
@@ -80,7 +78,7 @@ def test_every_checkpoint_is_measured_in_training_as_it_is_afterwards(run, capsy
     assert "24 held-out sequences" in capsys.readouterr().out
 
 
-def test_without_held_out_text_evaluate_asks_for_it(runner, run, tmp_path):
+def test_without_held_out_text_evaluate_asks_for_it(run, tmp_path):
     config = (run / "config.yaml").read_text()
     other = tmp_path / "other"
     other.mkdir()
@@ -88,12 +86,11 @@ def test_without_held_out_text_evaluate_asks_for_it(runner, run, tmp_path):
     (other / "config.yaml").write_text("\n".join(lines) + "\n")
     (other / "checkpoints").symlink_to(run / "checkpoints")
     with pytest.raises(UserError, match="give --held-out MANIFEST"):
-        probing.evaluate(other, None, None, [])
+        evaluate(other)
 
 
 def test_a_probe_gives_a_point_for_each_checkpoint(run, labelled):
-    tasks = finetuning.load_tasks(["synthetic/nli"], labelled, ["train_rows=300"])
-    probing.probe_run(run, tasks, "mean", "auto", [])
+    probe(run, [synthetic_task("nli", labelled)], settings=["train_rows=300"])
     found = points(run, "probe/synthetic_nli/accuracy")
     assert [p["extra"]["step"] for p in found] == [0, *STEPS]
     assert [p["flops"] for p in found] == sorted({p["flops"] for p in found})
@@ -102,15 +99,14 @@ def test_a_probe_gives_a_point_for_each_checkpoint(run, labelled):
     assert len(points(run, "probe/synthetic_nli_dev_mismatched/accuracy")) == 3
     kept = json.loads((run / "report" / "synthetic_nli" / "probe.json").read_text())
     assert [p["step"] for p in kept["points"]] == [0, *STEPS]
-    tags = finetuning.load_tasks(["synthetic/tags"], labelled, [])
     with pytest.raises(UserError, match="synthetic_tags: a probe reads one vector"):
-        probing.probe_run(run, tags, "mean", "auto", [])
+        probe(run, [synthetic_task("tags", labelled)])
 
 
 def test_several_tasks_are_finetuned_with_results_curves_and_predictions(run, labelled, capsys):
     settings = ["train_rows=64", "recipe.epochs=1", "recipe.max_length=64"]
-    tasks = finetuning.load_tasks(["synthetic/cola", "synthetic/qa"], labelled, settings)
-    finetuning.finetune(run, tasks, Effort(seeds=2, predict=True), steps=[4])
+    tasks = [synthetic_task(name, labelled) for name in ("cola", "qa")]
+    finetune(run, tasks, settings=settings, seeds=2, predict=True, step=[4])
     for name, metric in (("synthetic_cola", "matthews"), ("synthetic_qa", "best_f1")):
         folder = run / "report" / name
         results = json.loads((folder / "results.json").read_text())
@@ -132,24 +128,24 @@ def test_several_tasks_are_finetuned_with_results_curves_and_predictions(run, la
 
 def test_checkpoints_measured_one_after_another_share_a_curve(run, labelled):
     settings = ["name=shared", "train_rows=32", "recipe.epochs=1", "recipe.max_length=64"]
-    tasks = finetuning.load_tasks(["synthetic/cola"], labelled, settings)
+    task = [synthetic_task("cola", labelled)]
     folder = run / "report" / "shared"
 
     def steps(name):
         return [start["step"] for start in json.loads((folder / name).read_text())["starts"]]
 
     for step in STEPS:
-        finetuning.finetune(run, tasks, Effort(seeds=1), steps=[step])
+        finetune(run, task, settings=settings, seeds=1, step=[step])
     assert steps("results.json") == [0, *STEPS]
     assert steps(f"checkpoints/step-{STEPS[0]}.json") == [STEPS[0]]
     points = json.loads((folder / "curve.json").read_text())["points"]
     assert [point["step"] for point in points] == list(STEPS)
     # With another recipe they are not comparable: the curve holds what was measured alike.
-    other = finetuning.load_tasks(["synthetic/cola"], labelled, [*settings, "recipe.dropout=0.2"])
-    finetuning.finetune(run, other, Effort(seeds=1), steps=[STEPS[1]])
+    other = [*settings, "recipe.dropout=0.2"]
+    finetune(run, task, settings=other, seeds=1, step=[STEPS[1]])
     assert steps("results.json") == [0, STEPS[1]]
     assert steps(f"checkpoints/step-{STEPS[0]}.json") == [STEPS[0]]
-    finetuning.finetune(run, tasks, Effort(seeds=1), average="last:2")  # the first has none before
+    finetune(run, task, settings=settings, seeds=1, average="last:2")  # none before the first
     averaged = json.loads((run / "report" / "shared_average_2" / "curve.json").read_text())
     assert [point["step"] for point in averaged["points"]] == [STEPS[1]]
     assert steps("results.json") == [0, STEPS[1]]
@@ -157,16 +153,16 @@ def test_checkpoints_measured_one_after_another_share_a_curve(run, labelled):
 
 def test_checkpoints_measured_at_the_same_time_share_a_curve(run, labelled, monkeypatch):
     settings = ["name=together", "train_rows=32", "recipe.epochs=1", "recipe.max_length=64"]
-    tasks = finetuning.load_tasks(["synthetic/cola"], labelled, settings)
-    write = evaluation.write_results
+    task = [synthetic_task("cola", labelled)]
+    write = finetuning.write_results
 
     def overtaken(*arguments):  # another process measures and publishes before this one publishes
-        monkeypatch.setattr(evaluation, "write_results", write)
+        monkeypatch.setattr(finetuning, "write_results", write)
         own = write(*arguments)
-        finetuning.finetune(run, tasks, Effort(seeds=1), steps=[STEPS[1]])
+        finetune(run, task, settings=settings, seeds=1, step=[STEPS[1]])
         return own
 
-    monkeypatch.setattr(evaluation, "write_results", overtaken)
-    finetuning.finetune(run, tasks, Effort(seeds=1), steps=[STEPS[0]])
+    monkeypatch.setattr(finetuning, "write_results", overtaken)
+    finetune(run, task, settings=settings, seeds=1, step=[STEPS[0]])
     curve = json.loads((run / "report" / "together" / "curve.json").read_text())
     assert [point["step"] for point in curve["points"]] == list(STEPS)

@@ -9,8 +9,8 @@ from forked import Zygote, wait_for
 
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.models.errors import UserError
-from convbert.pretrain import commands
-from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.checkpoints.reader import verify
+from convbert.pretrain.cli.training import pretrain
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 
 pytestmark = pytest.mark.integration
@@ -29,8 +29,8 @@ def test_a_finished_run_goes_on_as_the_longer_run(
     zygote.finish(run, "schedule.name=constant", "steps=8")
     upload = f"checkpoint.upload=file://{tmp_path / 'store'}"
     settings = [*zygote.settings, "schedule.name=constant", "steps=8", upload]
-    assert commands.pretrain("tiny", settings, run, processes=2) == 0
-    assert checkpoint.verify(tmp_path / "store" / "run" / "step-00000008").step == 8
+    pretrain("tiny", settings, run, processes=2)  # raises typer.Exit where it fails
+    assert verify(tmp_path / "store" / "run" / "step-00000008").step == 8
     assert "has finished its 8 updates; raise steps to go on" in capsys.readouterr().out
     zygote.finish(run, "schedule.name=constant")
     assert read_losses(run) == read_losses(whole)
@@ -115,7 +115,7 @@ def test_no_process_leaves_before_the_last_upload(zygote: Zygote, tmp_path: Path
     started = zygote.start(run, *settings, faults={"slow_uploads": {"seconds": 2}})
     state = Path(f"/proc/{started.pids[1]}/stat")
     wait_for(lambda: state.read_text().split(") ")[1].startswith("Z"))
-    assert checkpoint.verify(store / "run" / "step-00000004").step == 4
+    assert verify(store / "run" / "step-00000004").step == 4
     assert started.wait() == [0, 0]
 
 

@@ -8,6 +8,7 @@ import mlflow
 import pytest
 import torch
 from mlflow import MlflowClient
+from synthetic_tasks import synthetic_task, write_synthetic
 from transformers import AutoModel, AutoTokenizer
 
 from convbert.data_pipeline.shards.manifest import Manifest
@@ -15,13 +16,11 @@ from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.models.pretraining import kept_encoder
 from convbert.pretrain.cli import exchange
-from convbert.pretrain.evaluation import commands as finetuning
-from convbert.pretrain.evaluation.finetuning import Effort
+from convbert.pretrain.cli.evaluation import finetune
+from convbert.pretrain.evaluation.results import read_results
 from convbert.pretrain.exchange.export import export_checkpoint
 from convbert.pretrain.exchange.registering import register_export
 from convbert.pretrain.exchange.trained_model import load_model
-from convbert.pretrain.finetune.results import read_results
-from convbert.pretrain.finetune.synthetic import write_synthetic
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.tracked_run import TrackedRun
 
@@ -31,11 +30,11 @@ SETTINGS = ("steps=3", "checkpoint.every=1", "checkpoint.keep_last=3")
 
 
 @pytest.fixture(scope="module")
-def run(runner, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+def run(zygote, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     folder = tmp_path_factory.mktemp("runs")
     uri = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
     settings = [*SETTINGS, uri, "tracking.system_seconds=30"]
-    runner.finish(folder / "trained", *settings, processes=1)
+    zygote.finish(folder / "trained", *settings, processes=1)
     return RunDirectory(folder / "trained")
 
 
@@ -136,15 +135,13 @@ def test_fine_tuning_an_export_is_fine_tuning_its_checkpoint(
     """Weights, tokenizer and padding come through the directory without any change."""
     write_synthetic(tmp_path)
     settings = ["train_rows=64", "recipe.epochs=1", "recipe.max_length=48"]
-    tasks = finetuning.load_tasks(["synthetic/cola"], tmp_path, settings)
+    task, output = [synthetic_task("cola", tmp_path)], tmp_path / "results"
+    options = {"settings": settings, "seeds": 1, "predict": True}
     with pytest.raises(UserError, match="tokenizer"):
-        finetuning.finetune(exported, tasks, Effort(seeds=1), output=tmp_path / "results")
-    effort = Effort(seeds=1, predict=True)
-    finetuning.finetune(
-        exported, tasks, effort, tokenizer=tokenizer_dir, output=tmp_path / "results"
-    )
-    finetuning.finetune(run.path, tasks, effort, steps=[3])
-    folder = tmp_path / "results" / "synthetic_cola"
+        finetune(exported, task, output=output, **options)
+    finetune(exported, task, tokenizer=tokenizer_dir, output=output, **options)
+    finetune(run.path, task, step=[3], **options)
+    folder = output / "synthetic_cola"
     (start,) = read_results(folder / "results.json").starts
     expected = read_results(run.report / "synthetic_cola" / "results.json").starts[1]
     assert start.start == exported.name
@@ -169,10 +166,10 @@ def test_a_mean_of_checkpoints_is_exported_and_finetuned(run: RunDirectory, tmp_
 
     write_synthetic(tmp_path)
     settings = ["train_rows=32", "recipe.epochs=1", "recipe.max_length=32"]
-    tasks = finetuning.load_tasks(["synthetic/cola"], tmp_path, settings)
+    task = [synthetic_task("cola", tmp_path)]
     losses = {}
     for average, name in ((None, "synthetic_cola"), ("last:3", "synthetic_cola_average_3")):
-        finetuning.finetune(run.path, tasks, Effort(seeds=1), steps=[3], average=average)
+        finetune(run.path, task, settings=settings, seeds=1, step=[3], average=average)
         starts = read_results(run.report / name / "results.json").starts
         losses[name] = [start.results[0].train_loss for start in starts]
     random_weights, averaged = zip(*losses.values(), strict=True)

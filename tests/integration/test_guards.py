@@ -10,11 +10,12 @@ from forked import Zygote
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from convbert.pretrain.checkpoints import checkpoint
+from convbert.data_pipeline.digests import file_sha256
+from convbert.pretrain.checkpoints.reader import verify
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.exit_codes import HUNG, TRANSIENT
 from convbert.pretrain.tracking.claim import claim_for_training
-from convbert.pretrain.tracking.tracker import sync
+from convbert.pretrain.tracking.stopped_run import sync
 
 pytestmark = pytest.mark.integration
 
@@ -61,7 +62,7 @@ def test_nan_in_a_batch_a_gradient_and_a_checkpoint_is_in_the_file_and_in_mlflow
     fault = {"poison": {"batches": [9], "where": "gradient", "on": 1}}
     zygote.finish(run, uri, "checkpoint.keep_last=3", faults=fault)
     assert "holds values that are not finite" in (run / "output.log").read_text()
-    checkpoint.verify(folder)  # written anew
+    verify(folder)  # written anew
     sync(run)
 
     expected = {
@@ -85,7 +86,7 @@ def spoil(folder: Path) -> None:
     next(t for key, t in named.items() if key.startswith("exp_avg|"))[3] = math.nan
     save_file(named, file)
     record = json.loads(manifest.read_text())
-    record["sha256"][file.name] = checkpoint.sha256(file)
+    record["sha256"][file.name] = file_sha256(file)
     manifest.write_text(json.dumps(record))
 
 
@@ -146,7 +147,7 @@ def test_a_hang_names_the_late_process_and_dumps_all_stacks(zygote: Zygote, tmp_
     fault = {"hang": {"on": 1, "step": 6}}
     started = zygote.start(tmp_path, "guards.hang_seconds=8", faults=fault)
     assert HUNG in started.wait()
-    assert "is late, in phase 'update' of step 5" in started.log.read_text()
+    assert "is late, at 'update' of step 5" in started.log.read_text()
     stacks = [(tmp_path / "hang" / f"rank-0000{rank}.txt").read_text() for rank in (0, 1)]
     assert "time.sleep" in stacks[1] or "faults.py" in stacks[1]
     assert "all_reduce" in stacks[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from forked import Zygote, positions, wait_for
 
-from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.checkpoints.reader import latest_good
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -112,7 +112,7 @@ def test_a_full_disk_and_a_read_only_one_cost_no_checkpoint(
         fill(ballast)
         assert started.wait() == [2, 2]
         assert "No space left on device" in started.log.read_text()
-        kept = checkpoint.latest_good(folder)
+        kept = latest_good(folder)
         assert kept is not None
         assert not list(folder.glob(".tmp-*"))
 
@@ -122,7 +122,7 @@ def test_a_full_disk_and_a_read_only_one_cost_no_checkpoint(
             started = zygote.start(run, *settings)
             assert started.wait() == [2, 2]
             assert "Read-only file system" in started.log.read_text()
-        again = checkpoint.latest_good(folder)
+        again = latest_good(folder)
         assert again is not None
         assert again.manifest == kept.manifest
         zygote.finish(run, *settings)

@@ -9,7 +9,7 @@ from forked import Zygote, wait_for
 from mlflow import MlflowClient
 from mlflow_server import Server
 
-from convbert.pretrain.tracking.tracker import sync
+from convbert.pretrain.tracking.stopped_run import sync
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -2,14 +2,12 @@
 
 import gzip
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
+from forked import Zygote, kill_after
 
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
-from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 
 pytestmark = pytest.mark.integration
 
@@ -20,21 +18,17 @@ def records(run: Path) -> dict[int, dict[str, float]]:
 
 
 def test_killed_before_the_boundary_and_continued_on_one_process(
-    runner, tmp_path: Path, corpus: Path, tokenizer_dir: Path
+    zygote: Zygote, tmp_path: Path, corpus: Path, tokenizer_dir: Path
 ) -> None:
     build_shards([corpus], tokenizer_dir, tmp_path / "long", rows=RowSettings(128))
     change = f"start: 6, manifest: {tmp_path / 'long/manifest.json'}, global_batch: 4"
-    settings = ("precision=fp32", "micro_batch=2", f"phases=[{{{change}, micro_batch: 1}}]")
-    output = runner.finish(tmp_path / "whole", *settings, "profile={start: 9, steps: 3}")
-    assert "step 12/12  loss" in output
+    settings = ("tracking.log_every=2", "micro_batch=2", f"phases=[{{{change}, micro_batch: 1}}]")
+    zygote.finish(tmp_path / "whole", *settings, "profile={start: 9, steps: 3}")
+    assert "step 12/12  loss" in (tmp_path / "whole/output.log").read_text()
 
     run = tmp_path / "killed"
-    process = runner.start(run, *settings)
-    while not checkpoint_directory(run / "checkpoints", 4).exists():
-        assert process.poll() is None, process.communicate()[0]
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    runner.finish(run, *settings, "deepspeed=zero3", processes=1)
+    kill_after(zygote, run, 4, *settings)
+    zygote.finish(run, *settings, "deepspeed=zero3", processes=1)
 
     whole, killed = records(tmp_path / "whole"), records(run)
     assert sorted(whole) == sorted(killed) == list(range(1, 13))

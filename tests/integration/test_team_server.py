@@ -22,8 +22,9 @@ from mlflow import MlflowClient
 from mlflow_server import Server, free_port
 from moto.server import ThreadedMotoServer
 
-from convbert.pretrain.tracking.metrics_log import NestedRun, now
-from convbert.pretrain.tracking.tracker import open_tracker, sync
+from convbert.pretrain.tracking.records import NestedRun, now
+from convbert.pretrain.tracking.stopped_run import sync
+from convbert.pretrain.tracking.tracker import open_tracker
 
 pytestmark = pytest.mark.integration
 

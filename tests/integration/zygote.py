@@ -1,15 +1,13 @@
-"""Training processes by fork: started in a moment, because the parent has imported everything.
+"""Start training processes by fork: fast, because the parent has imported everything.
 
 ``python zygote.py`` reads one JSON command a line: ``start`` forks the processes of a run, which
 then do exactly what ``python -m convbert.pretrain.training.worker`` does; ``wait`` answers with
-their exit statuses. A start may name faults (functions of ``faults.py``) that each child applies to
-itself first, so the product needs no switches for tests.
+their exit statuses. A start may name faults (of ``faults.py``), which the trainer gets as hooks.
 """
 
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from typing import Any
@@ -18,8 +16,8 @@ sys.path.insert(0, os.path.dirname(__file__))
 os.environ["DS_ACCELERATOR"] = "cpu"
 
 import deepspeed  # noqa: F401
-import faults
 import torch
+from faults import Faults
 
 from convbert.pretrain.tracking import tracker  # noqa: F401
 from convbert.pretrain.training import trainer, worker  # noqa: F401
@@ -27,13 +25,7 @@ from convbert.pretrain.training import trainer, worker  # noqa: F401
 GRACE_SECONDS = 5.0
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _child(command: dict[str, Any], rank: int, port: int) -> None:
+def _child(command: dict[str, Any], rank: int) -> None:
     log = os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -42,14 +34,14 @@ def _child(command: dict[str, Any], rank: int, port: int) -> None:
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(command["world"]),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(command["port"]),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the test serves the store, no process of the run
     }
     code = 1
     try:
-        for name, arguments in command["faults"].items():
-            getattr(faults, name)(rank=rank, **arguments)
+        hooks = Faults(rank, command["faults"])
         sys.argv = ["worker", command["run"]]
-        code = worker.main()
+        code = worker.main(hooks)
     except BaseException:
         import traceback
 
@@ -62,12 +54,11 @@ def _child(command: dict[str, Any], rank: int, port: int) -> None:
 
 def start(command: dict[str, Any]) -> list[int]:
     """Fork the processes of a run; return their ids."""
-    port = _free_port()
     pids = []
     for rank in range(command["world"]):
         pid = os.fork()
         if pid == 0:
-            _child(command, rank, port)
+            _child(command, rank)
         pids.append(pid)
     return pids
 

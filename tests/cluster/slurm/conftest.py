@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from convbert.cluster import scheduler
-from convbert.cluster.local import daemons
-from convbert.cluster.local.configuration import LocalCluster
 from convbert.cluster.records import Attempt, JobRecords
+from tests.slurm_local import daemons
+from tests.slurm_local.configuration import LocalCluster
 
 SETTINGS = [
     "precision=fp32",
@@ -105,11 +105,12 @@ def tail(run: Path) -> str:
     return "\n".join([*lines, f"excluded: {JobRecords(run).excluded()}"])
 
 
-def last_step(run: Path) -> int:
-    """Return the last step in metrics.jsonl, 0 without one."""
+def last_step(run: Path, since: float = 0.0) -> int:
+    """Return the last step in metrics.jsonl that was made after ``since``, 0 without one."""
     path = run / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
-    return max((json.loads(line).get("step", 0) for line in lines if line.endswith("}")), default=0)
+    records = [json.loads(line) for line in lines if line.endswith("}")]
+    return max((r["step"] for r in records if "step" in r and r["time"] > since), default=0)
 
 
 def attempts(run: Path) -> list[Attempt]:

@@ -1,4 +1,4 @@
-"""What the scheduler itself says to every script, and jobs that are not a training."""
+"""What the scheduler itself says to every script, and jobs other than pretraining."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_sbatch_accepts_every_script_whatever_the_names(slurm: Slurm, tmp_path: 
         plan = Evaluation(tasks={"sst2": run, name: run})
         texts = [
             render_pretraining([run], site, JobOptions(nodes=2), follow_seconds=60),
-            render_pretraining([run, run / "b"], site, JobOptions(nodes=3, min_nodes=1), limit=1),
+            render_pretraining([run, run / "b"], site, JobOptions(nodes=3, min_nodes=1, limit=1)),
             evaluation_script(run, site, plan, 500),
             render_corpus(run / "corpus.yaml", run, site, JobOptions(nodes=2)),
         ]

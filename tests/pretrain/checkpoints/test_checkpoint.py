@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import DamagedError, TransientError, UserError
-from convbert.pretrain.checkpoints import checkpoint, retention
-from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
+from convbert.pretrain.checkpoints import retention, writer
+from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good, verify
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.engine.fragments import KINDS, Fragment
@@ -44,11 +45,12 @@ def write(root: Path, step: int, **metrics: float) -> Path:
     folder = root / f".tmp-{step}"
     for rank, held in enumerate(HELD):
         snapshot = Snapshot()
-        checkpoint.write_part(folder, rank, snapshot, snapshot.take(held))
-    parts = checkpoint.read_parts(folder, 2)
+        snapshot.take(held)
+        writer.write_part(folder, rank, snapshot)
+    parts = writer.read_parts(folder, 2)
     assert parts is not None
     trainer = {"n": step, "metrics": metrics}
-    checkpoint.commit(folder, checkpoint_directory(root, step), step, SHAPES, parts, trainer)
+    writer.commit(folder, step, SHAPES, parts, trainer)
     return checkpoint_directory(root, step)
 
 
@@ -89,7 +91,7 @@ def damage(folder: Path, how: str) -> None:
         named = load_file(file)
         named["exp_avg|a.weight|0"][3] = torch.nan
         save_file(named, file)
-        record["sha256"][file.name] = checkpoint.sha256(file)
+        record["sha256"][file.name] = file_sha256(file)
         manifest.write_text(json.dumps(record))
     elif how == "files elsewhere":
         record["sha256"]["../step-00000001/manifest.json"] = "0" * 64
@@ -112,16 +114,15 @@ def damage(folder: Path, how: str) -> None:
         "files elsewhere",
     ],
 )
-def test_damage_is_named_and_the_previous_one_is_used(tmp_path: Path, how: str) -> None:
+def test_damage_is_named_and_the_previous_one_is_used(tmp_path: Path, how: str, caplog) -> None:
     write(tmp_path, 1)
     damage(write(tmp_path, 2), how)
     with pytest.raises(DamagedError, match="step-00000002"):
         CheckpointReader(checkpoint_directory(tmp_path, 2))
-    heard: list[str] = []
-    good = checkpoint.latest_good(tmp_path, heard.append)
+    good = latest_good(tmp_path)
     assert good is not None
     assert good.manifest.step == 1
-    assert len(heard) == 1
+    assert len(caplog.messages) == 1
 
 
 def test_a_pickle_in_place_of_the_tensors_is_never_run(tmp_path: Path) -> None:
@@ -133,10 +134,10 @@ def test_a_pickle_in_place_of_the_tensors_is_never_run(tmp_path: Path) -> None:
     file, manifest = folder / "state-00000.safetensors", folder / "manifest.json"
     file.write_bytes(pickle.dumps(Malicious()))
     with pytest.raises(UserError, match="no checkpoint can be used"):
-        checkpoint.latest_good(tmp_path)
+        latest_good(tmp_path)
     # Also for someone who makes the digest match.
     record = json.loads(manifest.read_text())
-    record["sha256"][file.name] = checkpoint.sha256(file)
+    record["sha256"][file.name] = file_sha256(file)
     manifest.write_text(json.dumps(record))
     with pytest.raises(DamagedError, match="not a safetensors file"):
         CheckpointReader(folder)
@@ -200,7 +201,7 @@ def test_a_damaged_one_is_set_aside_under_a_free_name(tmp_path: Path) -> None:
     for name in ("damaged-step-00000007", "damaged-step-00000007-2"):
         aside = retention.set_aside(write(tmp_path, 7))
         assert aside == tmp_path / name
-        assert checkpoint.verify(aside).step == 7
+        assert verify(aside).step == 7
     write(tmp_path, 8)
     assert Retention(tmp_path, CheckpointConfig(keep_last=1)).prune() == []
     retention.sweep(tmp_path)
@@ -213,7 +214,7 @@ def test_where_none_verifies_each_is_named_with_what_is_wrong(tmp_path: Path) ->
     damage(write(tmp_path, 2), "torn manifest")
     expected = r"step-00000002.*not a checkpoint manifest.*step-00000001.*SHA-256 .*restore a copy"
     with pytest.raises(UserError, match=expected):
-        checkpoint.latest_good(tmp_path)
+        latest_good(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "state-00000.safetensors"])
@@ -223,7 +224,7 @@ def test_a_file_system_that_does_not_answer_is_no_damage(tmp_path: Path, name: s
     file.unlink()
     file.symlink_to(name)  # a link to itself: opening it is an OSError, also for root
     with pytest.raises(TransientError, match=rf"{name}: cannot be read \(.*start again"):
-        checkpoint.latest_good(tmp_path)
+        latest_good(tmp_path)
 
 
 def test_a_directory_that_cannot_be_listed_is_not_empty(tmp_path: Path, caplog) -> None:
@@ -241,15 +242,16 @@ def test_a_format_of_another_version_is_refused_and_not_skipped(tmp_path: Path) 
     record = json.loads(manifest.read_text()) | {"format": 3, "layout": "of tomorrow"}
     manifest.write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"step-00000002.*format 3, this version reads 2"):
-        checkpoint.latest_good(tmp_path)
+        latest_good(tmp_path)
 
 
 def test_values_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     fragment = cut("a.bias", 0, 5)
     fragment.views["param"][2] = torch.inf
     snapshot = Snapshot()
+    snapshot.take([fragment])
     with pytest.raises(ValueError, match=r"param\|a.bias\|0"):
-        checkpoint.write_part(tmp_path / "new", 0, snapshot, snapshot.take([fragment]))
+        writer.write_part(tmp_path / "new", 0, snapshot)
 
 
 def test_sweep_removes_what_interruptions_left(tmp_path: Path) -> None:
@@ -262,5 +264,5 @@ def test_sweep_removes_what_interruptions_left(tmp_path: Path) -> None:
 
 
 def test_an_empty_directory_has_no_checkpoint(tmp_path: Path) -> None:
-    assert checkpoint.latest_good(tmp_path) is None
+    assert latest_good(tmp_path) is None
     assert checkpoint_steps(tmp_path) == []

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from convbert.data_pipeline import atomic
-from convbert.pretrain.checkpoints import checkpoint, retention, snapshot, tensor_file
-from convbert.pretrain.checkpoints.checkpoint import CheckpointReader
+from convbert.pretrain.checkpoints import retention, snapshot, tensor_file, writer
+from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.engine.fragments import KINDS, Fragment
@@ -23,7 +23,7 @@ from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, chec
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
 
 SHAPES = {"weight": (7, 5)}
-CODE = {m.__file__ for m in (atomic, checkpoint, retention, snapshot, tensor_file)}
+CODE = {m.__file__ for m in (atomic, writer, retention, snapshot, tensor_file)}
 CONFIG = CheckpointConfig(keep_last=2)
 
 
@@ -44,16 +44,17 @@ def save(root: Path, step: int) -> None:
     value = torch.full((35,), float(step))
     fragment = Fragment("weight", 0, 35, dict.fromkeys(KINDS, value), owned=True)
     taken = Snapshot()
-    checkpoint.write_part(folder, 0, taken, taken.take([fragment]))
-    parts = checkpoint.read_parts(folder, 1)
+    taken.take([fragment])
+    writer.write_part(folder, 0, taken)
+    parts = writer.read_parts(folder, 1)
     assert parts is not None
     trainer = {"n": step, "metrics": {}}
-    checkpoint.commit(folder, checkpoint_directory(root, step), step, SHAPES, parts, trainer)
+    writer.commit(folder, step, SHAPES, parts, trainer)
     Retention(root, CONFIG).prune()
 
 
 def dies_at(line: int, work: Callable[[], None]) -> bool:
-    """Do the work in a child that kills itself before the given line; say whether it got there."""
+    """Do the work in a child that kills itself before ``line``; return whether it got there."""
     pid = os.fork()
     if pid == 0:
         left = [line]
@@ -75,19 +76,20 @@ def dies_at(line: int, work: Callable[[], None]) -> bool:
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
-def usable(root: Path, steps: list[int]) -> None:
-    reader = checkpoint.latest_good(root, report=lambda text: pytest.fail(text))
+def usable(root: Path, steps: list[int], caplog: pytest.LogCaptureFixture) -> None:
+    reader = latest_good(root)
+    assert not caplog.messages  # nothing is damaged
     assert reader is not None
     assert reader.manifest.step in steps
     assert torch.equal(reader.parameters()["weight"], torch.full((7, 5), reader.manifest.step))
 
 
-def test_a_kill_before_any_line_leaves_a_usable_checkpoint(root: Path) -> None:
+def test_a_kill_before_any_line_leaves_a_usable_checkpoint(root: Path, caplog) -> None:
     line = 1
     for step in (1, 2):
         save(root, step)
     while dies_at(line, partial(save, root, step + 1)):
-        usable(root, [step, step + 1])
+        usable(root, [step, step + 1], caplog)
         # The next start cleans up and goes on from there.
         retention.sweep(root)
         assert all(not p.name.startswith(".") for p in root.iterdir())
@@ -99,7 +101,7 @@ def test_a_kill_before_any_line_leaves_a_usable_checkpoint(root: Path) -> None:
     assert checkpoint_steps(root) == [step, step + 1]
 
 
-def test_a_kill_while_a_damaged_one_is_replaced(root: Path) -> None:
+def test_a_kill_while_a_damaged_one_is_replaced(root: Path, caplog) -> None:
     save(root, 1)
     line = 1
     while True:
@@ -108,10 +110,10 @@ def test_a_kill_while_a_damaged_one_is_replaced(root: Path) -> None:
         damaged.write_bytes(damaged.read_bytes()[:-1])
         if not dies_at(line, lambda: save(root, 2)):
             break
-        heard: list[str] = []
-        reader = checkpoint.latest_good(root, report=heard.append)
+        caplog.clear()
+        reader = latest_good(root)
         assert reader is not None
-        assert reader.manifest.step == 1 or not heard
+        assert reader.manifest.step == 1 or not caplog.messages
         retention.sweep(root)
         line += 3
     assert CheckpointReader(checkpoint_directory(root, 2)).manifest.step == 2

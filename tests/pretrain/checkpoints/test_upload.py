@@ -1,5 +1,6 @@
 """Copies of checkpoints elsewhere: complete or not there, compared, continued, fetched again."""
 
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from convbert.models.errors import TransientError, UserError
-from convbert.pretrain.checkpoints import checkpoint
+from convbert.pretrain.checkpoints import writer
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.checkpoints.upload import Uploader, complete, download_newest
 from convbert.pretrain.engine.fragments import KINDS, Fragment
@@ -25,14 +26,13 @@ def save(root: Path, step: int, config: RunConfig = CONFIG) -> Path:
     folder = root / f".tmp-{step}"
     value = torch.full((35,), float(step))
     taken = Snapshot()
-    listed = taken.take([Fragment("w", 0, 35, dict.fromkeys(KINDS, value), owned=True)])
-    checkpoint.write_part(folder, 0, taken, listed)
-    parts = checkpoint.read_parts(folder, 1)
+    taken.take([Fragment("w", 0, 35, dict.fromkeys(KINDS, value), owned=True)])
+    writer.write_part(folder, 0, taken)
+    parts = writer.read_parts(folder, 1)
     assert parts is not None
-    final = checkpoint_directory(root, step)
     trainer = {"metrics": {}, "skipped": [], "settings": identity(config)}
-    checkpoint.commit(folder, final, step, {"w": (35,)}, parts, trainer)
-    return final
+    writer.commit(folder, step, {"w": (35,)}, parts, trainer)
+    return checkpoint_directory(root, step)
 
 
 def flip(file: Path) -> None:
@@ -55,7 +55,8 @@ def same(left: Path, right: Path) -> bool:
     )
 
 
-def test_checkpoints_arrive_whole_and_come_back(tmp_path: Path) -> None:
+def test_checkpoints_arrive_whole_and_come_back(tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO, "convbert")
     root, store = tmp_path / "base" / "checkpoints", tmp_path / "store"
     before = save(root, 1)  # left by an earlier start
     uploader = Uploader(root, f"file://{store}")
@@ -67,20 +68,21 @@ def test_checkpoints_arrive_whole_and_come_back(tmp_path: Path) -> None:
     assert same(folder, store / "base" / folder.name)
 
     (store / "base" / "step-00000003").mkdir()  # an upload that never got to its manifest
-    heard: list[str] = []
     elsewhere = tmp_path / "elsewhere" / "base" / "checkpoints"
-    download_newest(f"file://{store}", elsewhere, CONFIG, heard.append)
+    download_newest(f"file://{store}", elsewhere, CONFIG)
     assert same(folder, elsewhere / folder.name)
     assert [p.name for p in elsewhere.iterdir()] == [folder.name]
-    assert "step-00000002" in heard[0]
+    assert "step-00000002" in caplog.messages[0]
 
 
-def test_a_run_of_another_name_has_a_place_of_its_own(tmp_path: Path) -> None:
+def test_a_run_of_another_name_has_a_place_of_its_own(tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO, "convbert")
     url = f"file://{tmp_path / 'store'}"
     root, other = tmp_path / "base" / "checkpoints", tmp_path / "other" / "checkpoints"
     save(root, 1)
     Uploader(root, url).finish(patience=30)
-    download_newest(url, other, CONFIG, pytest.fail)
+    download_newest(url, other, CONFIG)
+    assert not caplog.messages
     assert checkpoint_steps(other) == []
 
 
@@ -99,7 +101,7 @@ def test_a_copy_of_a_run_with_other_settings_is_refused(
     stored(tmp_path / "store", 3)
     root = tmp_path / "base" / "checkpoints"
     with pytest.raises(UserError, match=rf"checkpoint.upload=.*base/step-00000003.*{named}"):
-        download_newest(f"file://{tmp_path / 'store'}", root, resolve("tiny", [change]), print)
+        download_newest(f"file://{tmp_path / 'store'}", root, resolve("tiny", [change]))
     assert checkpoint_steps(root) == []
 
 
@@ -110,28 +112,28 @@ def test_a_copy_is_taken_where_paths_and_what_is_to_come_differ(tmp_path: Path) 
     stored(tmp_path / "store", 3, config=resolve("tiny", theirs))
     root = tmp_path / "base" / "checkpoints"
     config = resolve("tiny", [*ours, "micro_batch=2", "guards.max_events=3"])
-    download_newest(f"file://{tmp_path / 'store'}", root, config, print)
+    download_newest(f"file://{tmp_path / 'store'}", root, config)
     assert checkpoint_steps(root) == [3]
 
 
-def test_a_damaged_copy_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
+def test_a_damaged_copy_is_passed_over_for_the_one_before(tmp_path: Path, caplog) -> None:
     first, second = stored(tmp_path / "store", 1, 2)
     flip(second / "state-00000.safetensors")
-    root, heard = tmp_path / "base" / "checkpoints", list[str]()
-    download_newest(f"file://{tmp_path / 'store'}", root, CONFIG, heard.append)
+    root = tmp_path / "base" / "checkpoints"
+    download_newest(f"file://{tmp_path / 'store'}", root, CONFIG)
     assert checkpoint_steps(root) == [1]
-    assert any(f"skipping a damaged copy: {second}" in text for text in heard)
+    assert any(f"skipping a damaged copy: {second}" in text for text in caplog.messages)
 
     flip(first / "state-00000.safetensors")
     again = tmp_path / "again" / "base" / "checkpoints"
     with pytest.raises(UserError, match=r"no copy can be used .*step-00000002.*step-00000001"):
-        download_newest(f"file://{tmp_path / 'store'}", again, CONFIG, print)
+        download_newest(f"file://{tmp_path / 'store'}", again, CONFIG)
 
 
 def test_a_target_that_cannot_be_listed_is_not_empty(tmp_path: Path) -> None:
     (tmp_path / "base").symlink_to("base")  # a link to itself: no listing, and no "not found"
     with pytest.raises(TransientError, match=r"cannot be fetched from \(.*check the address"):
-        download_newest(f"file://{tmp_path}", tmp_path / "new" / "base" / "c", CONFIG, print)
+        download_newest(f"file://{tmp_path}", tmp_path / "new" / "base" / "c", CONFIG)
 
 
 def test_an_interrupted_upload_is_continued_and_a_damaged_copy_replaced(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ CPU = torch.device("cpu")
 # One of two processes has instructions for bf16.
 TWO = """
 import os, torch, torch.distributed as dist
-from convbert.pretrain.settings.run import resolve
-from convbert.pretrain.training import precision
+from convbert.pretrain.settings.recipes import resolve
+from convbert.pretrain.engine import precision
 dist.init_process_group("gloo")
 precision.computes_in_bfloat16 = lambda device: dist.get_rank() == 0
 print(precision.settle(resolve("tiny"), torch.device("cpu")).precision)

@@ -1,6 +1,7 @@
 """Task files: what is read right, and what is refused with a message that helps."""
 
 import hashlib
+import json
 import math
 import textwrap
 from collections import Counter
@@ -8,7 +9,7 @@ from collections import Counter
 import pytest
 import torch
 
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.pretrain.finetune.data import (
     Features,
     TaskData,
@@ -137,10 +138,10 @@ def test_unusable_files_are_named_with_line_and_remedy(tmp_path, name, content, 
 
 
 def test_missing_undecodable_and_unexpected_values(tmp_path):
-    with pytest.raises(UserError, match=r"none\.csv: no such file; task t needs it"):
+    with pytest.raises(AbsentError, match=r"none\.csv: no such file; task t needs it"):
         read_examples(spec(tmp_path, "none.csv"))
     (tmp_path / "latin.csv").write_bytes("text,label\ncafé,0\n".encode("latin-1"))
-    with pytest.raises(UserError, match="not UTF-8"):
+    with pytest.raises(DamagedError, match="not UTF-8"):
         read_examples(spec(tmp_path, "latin.csv"))
     write(tmp_path, "t.csv", "text,label\na,0\nb,1\n")
     write(tmp_path, "d.csv", "text,label\na,2\n")
@@ -150,6 +151,15 @@ def test_missing_undecodable_and_unexpected_values(tmp_path):
     regression = {"kind": "regression", "metrics": ["pearson"]}
     with pytest.raises(UserError, match=r"r\.csv:2: label 'high' is not a number"):
         read_examples(spec(tmp_path, "r.csv", **regression))
+
+
+@pytest.mark.parametrize("answers", [1, ["Paris"], [{"answer_start": 0}], {"text": 3}])
+def test_answers_of_another_form_are_named(tmp_path, answers):
+    row = {"question": "Where?", "context": "In Paris.", "answers": answers}
+    write(tmp_path, "q.jsonl", json.dumps(row) + "\n")
+    fields = {"kind": "qa", "text": ["question", "context"], "label": "answers"}
+    with pytest.raises(UserError, match=r"q\.jsonl:1: answers .* is not a list of answers; write"):
+        read_examples(spec(tmp_path, "q.jsonl", **fields, metrics=["f1"]))
 
 
 def test_task_files(tmp_path):
@@ -172,12 +182,12 @@ def test_task_files(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("recipe: {epoch: 2}", "recipe.epoch: Extra inputs"),
+        ("recipe: {epoch: 2}", "recipe.epoch: unknown key; check the spelling"),
         ("metrics: [spearman]", "no 'spearman' for classification; use accuracy"),
         ("swap_pairs: true", "two text columns"),
         ("split: {dev: 0.6, test: 0.4}", "leave no rows"),
         ("split: {test: 0.4}\ndev: d.csv", "leave out the files"),
-        ("metrics: [", "not YAML"),
+        ("metrics: [", "not valid YAML"),
     ],
 )
 def test_wrong_task_files_are_named_with_their_key(tmp_path, line, message):

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from synthetic_tasks import synthetic_task, write_synthetic
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.architecture import EncoderConfig
@@ -14,11 +15,10 @@ from convbert.pretrain.evaluation.linear_probe import pooled_states
 from convbert.pretrain.finetune.data import collate
 from convbert.pretrain.finetune.device import compute_device, default_workers, visible_gpus
 from convbert.pretrain.finetune.kinds import PROBLEMS, build_head, prepare
-from convbert.pretrain.finetune.loop import finetune_prepared
+from convbert.pretrain.finetune.loop import finetune
 from convbert.pretrain.finetune.model import TaskModel
-from convbert.pretrain.finetune.runs import finetune_all
-from convbert.pretrain.finetune.synthetic import write_synthetic
 from convbert.pretrain.finetune.task import load_task
+from convbert.pretrain.finetune.workers import finetune_all
 
 KINDS = [
     ("cola", []),
@@ -38,7 +38,8 @@ def files(tmp_path_factory):
 
 def prepared(name, files, tokenizer_dir, *settings):
     settings = ["recipe.max_length=64", "train_rows=64", "recipe.epochs=1", *settings]
-    return prepare(load_task(f"synthetic/{name}", files, settings), Tokenizer.load(tokenizer_dir))
+    task = load_task(synthetic_task(name, files), None, settings)
+    return prepare(task, Tokenizer.load(tokenizer_dir))
 
 
 def config_for(data, **fields):
@@ -111,10 +112,10 @@ def test_a_gpu_learns_what_a_cpu_learns(files, tokenizer_dir, name, settings):
     data = prepared(name, files, tokenizer_dir, *settings, "recipe.dropout=0")
     torch.manual_seed(0)
     encoder = Encoder(config_for(data, hidden_dropout=0.0, attention_dropout=0.0))
-    on_cpu = finetune_prepared(encoder, data, seed=0, keep=True)
+    on_cpu = finetune(encoder, data, seed=0, keep=True)
     encoder.to(compute_device())
     torch.cuda.reset_peak_memory_stats()
-    on_gpu = finetune_prepared(encoder, data, seed=0, keep=True)
+    on_gpu = finetune(encoder, data, seed=0, keep=True)
     assert torch.cuda.max_memory_allocated() > torch.cuda.memory_allocated()
     assert on_gpu.train_loss == pytest.approx(on_cpu.train_loss, rel=0.05)
     assert on_gpu.predictions.keys() == on_cpu.predictions.keys()

@@ -13,11 +13,11 @@ from convbert.pretrain.engine.optimizer import AdamW
 from convbert.pretrain.finetune.data import evaluation_batches
 from convbert.pretrain.finetune.kinds import build_head, prepare
 from convbert.pretrain.finetune.layer_rates import parameter_groups, rate_factor
-from convbert.pretrain.finetune.loop import finetune, finetune_prepared, set_rates
+from convbert.pretrain.finetune.loop import finetune, set_rates
 from convbert.pretrain.finetune.model import SentenceHead, TaskModel
 from convbert.pretrain.finetune.recipe import FinetuneConfig
-from convbert.pretrain.finetune.runs import finetune_all
 from convbert.pretrain.finetune.task import TaskSpec
+from convbert.pretrain.finetune.workers import finetune_all
 from convbert.pretrain.run.curve import Spread
 
 WORDS = [a + b for a in ("ba", "do", "ki", "lu", "me", "po") for b in ("ran", "sit", "tol", "vex")]
@@ -68,7 +68,7 @@ def config_for(tokenizer, **fields):
 def test_it_learns_a_simple_task_and_leaves_the_encoder_alone(encoder, tokenizer, task):
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     random_state = torch.get_rng_state()
-    result = finetune(encoder, tokenizer, task, seed=0)
+    result = finetune(encoder, prepare(task, tokenizer), seed=0)
     assert result.score == result.scores["dev"]["accuracy"] > 0.95
     assert set(result.scores) == {"dev"}
     assert all(torch.equal(before[name], t) for name, t in encoder.state_dict().items())
@@ -77,7 +77,7 @@ def test_it_learns_a_simple_task_and_leaves_the_encoder_alone(encoder, tokenizer
 
 def test_a_seed_decides_everything(encoder, tokenizer, task):
     data = prepare(task.model_copy(update={"train_rows": 64}), tokenizer)
-    first, again, other = (finetune_prepared(encoder, data, seed=s) for s in (1, 1, 2))
+    first, again, other = (finetune(encoder, data, seed=s) for s in (1, 1, 2))
     assert (first.train_loss, first.scores) == (again.train_loss, again.scores)
     assert first.train_loss != other.train_loss
 
@@ -94,11 +94,11 @@ def test_parallel_runs_give_the_same_results_as_one_process(encoder, tokenizer, 
     )
     assert sorted(heard) == [(label, s) for label in ("random", "trained") for s in (0, 1)]
     assert [r.seed for r in results["trained"]] == [0, 1]
-    here = finetune_prepared(encoder, data, seed=1)
+    here = finetune(encoder, data, seed=1)
     assert results["trained"][1].train_loss == here.train_loss
     assert results["trained"][1].scores == here.scores
     torch.manual_seed(1)
-    fresh = finetune_prepared(Encoder(encoder.config), data, seed=1)
+    fresh = finetune(Encoder(encoder.config), data, seed=1)
     assert results["random"][1].train_loss == fresh.train_loss
     spread = Spread.of([r.scores["dev"]["accuracy"] for r in results["trained"]])
     assert spread.low <= spread.median <= spread.high
@@ -117,8 +117,7 @@ def test_rows_longer_than_the_positions_are_refused(tokenizer, task):
     with pytest.raises(UserError, match="max_length=65 exceeds the encoder's 64 positions"):
         finetune(
             Encoder(config_for(tokenizer)),
-            tokenizer,
-            task.model_copy(update={"recipe": recipe}),
+            prepare(task.model_copy(update={"recipe": recipe}), tokenizer),
             seed=0,
         )
 
@@ -148,7 +147,7 @@ def test_regression_on_pairs(tokenizer, tmp_path):
     data = prepare(task, tokenizer)
     assert len(data.splits["train"]) + 2 * len(data.splits["dev"]) > 1000  # doubled by swapping
     torch.manual_seed(0)
-    result = finetune_prepared(Encoder(config_for(tokenizer)), data, seed=0)
+    result = finetune(Encoder(config_for(tokenizer)), data, seed=0)
     assert result.scores["dev"]["pearson"] > 0.9
     assert result.metric == "pearson"
 

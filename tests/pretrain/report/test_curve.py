@@ -4,9 +4,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from convbert.pretrain.report.curve import BLUE, VERMILION, draw, publish
+from convbert.pretrain.evaluation.publishing import publish_curve
+from convbert.pretrain.report.curve import BLUE, VERMILION, draw_curve
 from convbert.pretrain.run.curve import Curve, Point, Spread
-from convbert.pretrain.tracking.metrics_log import ArtifactRecord, CurvePoint, read_records
+from convbert.pretrain.tracking.metrics_log import read_records
+from convbert.pretrain.tracking.records import ArtifactRecord, CurvePoint
 from convbert.pretrain.tracking.tracker import open_tracker
 
 
@@ -34,7 +36,7 @@ def rows_of(pixels, colour):
 
 
 def test_the_picture_shows_a_rising_line_above_its_baseline(tmp_path):
-    draw(curve(), tmp_path / "curve.png")
+    draw_curve(curve(), tmp_path / "curve.png")
     pixels = matplotlib.image.imread(tmp_path / "curve.png")
     assert pixels.shape[:2] == (672, 1152)
     body = pixels[:, 150:]
@@ -47,7 +49,7 @@ def test_the_picture_shows_a_rising_line_above_its_baseline(tmp_path):
 
 @pytest.mark.parametrize("flops", [(3e18,), (1e9, 1e21)])
 def test_one_point_and_a_wide_range_can_be_drawn(tmp_path, flops):
-    draw(curve(flops), tmp_path / "curve.png")
+    draw_curve(curve(flops), tmp_path / "curve.png")
     assert matplotlib.image.imread(tmp_path / "curve.png").std() > 0
 
 
@@ -64,7 +66,7 @@ def test_publishing_keeps_the_data_beside_the_picture_and_logs_all(tmp_path):
         resume_step=None,
     )
     drawn = curve()
-    picture = publish(drawn, run_dir / "report", tracker)
+    picture = publish_curve(drawn, run_dir / "report", tracker)
     tracker.close("FINISHED")
     assert picture == run_dir / "report" / "curve.png"
     stored = Curve.model_validate_json((run_dir / "report" / "curve.json").read_bytes())

@@ -19,18 +19,20 @@ from typer.testing import CliRunner
 
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import app
+from convbert.pretrain.cli.study import study
 from convbert.pretrain.run.curve import Curve, Point, Spread
-from convbert.pretrain.study.commands import study
-from convbert.pretrain.study.design import load_design, plan
-from convbert.pretrain.study.driver import Commands, data_steps, run_steps, write_sweep
+from convbert.pretrain.study.design import load_design, plan_runs
 from convbert.pretrain.study.page import render
+from convbert.pretrain.study.processes import Commands
 from convbert.pretrain.study.results import Variant, collect, difference
-from convbert.pretrain.tracking.metrics_log import CurvePoint, MetricsLog, StepRecord
+from convbert.pretrain.study.steps import data_steps, run_steps, write_sweep
+from convbert.pretrain.tracking.metrics_log import MetricsLog
+from convbert.pretrain.tracking.records import CurvePoint, StepRecord
 
 
 def test_runs_of_the_shipped_study_use_the_same_flops():
     design = load_design(None, flops=None, seeds=None)
-    runs, budget = plan(design), design.flops
+    runs, budget = plan_runs(design), design.flops
     assert len(runs) == 30
     assert [r.seed for r in runs[:10]] == [0] * 10  # all variants before the second seed
     for run in runs:
@@ -51,13 +53,13 @@ def test_runs_of_the_shipped_study_use_the_same_flops():
 def test_half_the_budget_is_half_the_updates_and_a_sweep_names_every_run(tmp_path):
     shipped = load_design(None, flops=None, seeds=None)
     design = load_design(None, flops=shipped.flops / 2, seeds=2)
-    whole = {r.name: r for r in plan(shipped)}
-    for run in plan(design):
+    whole = {r.name: r for r in plan_runs(shipped)}
+    for run in plan_runs(design):
         assert run.steps == pytest.approx(whole[run.name].steps / 2, abs=1)
-    from convbert.pretrain.jobs import read_sweep
+    from convbert.cluster.sweep import read_sweep
 
     sweep = read_sweep(write_sweep(design, tmp_path))
-    assert list(sweep) == [r.name for r in plan(design)]
+    assert list(sweep) == [r.name for r in plan_runs(design)]
     assert "seed=1" in sweep["conv-seed1"][1]
     manifest = (tmp_path / "shards" / "manifest.json").resolve()
     assert f'data.manifest="{manifest}"' in sweep["conv-seed1"][1]
@@ -77,7 +79,7 @@ def test_a_design_that_makes_no_sense_is_refused(tmp_path, change, message):
     path = tmp_path / "design.yaml"
     path.write_text(yaml.safe_dump(shipped | change))
     with pytest.raises(UserError, match=message):
-        plan(load_design(path, flops=None, seeds=None))
+        plan_runs(load_design(path, flops=None, seeds=None))
 
 
 def variant(name, scores, runs):
@@ -97,7 +99,7 @@ def variant(name, scores, runs):
 
 def test_differences_are_paired_by_seed_and_the_page_says_what_they_support():
     design = load_design(None, flops=None, seeds=None)
-    runs = plan(design)
+    runs = plan_runs(design)
     reference = variant("electra", [4.0, 4.2, 4.1], runs)
     better = variant("sdconv", [3.9, 4.09, 4.0], runs)  # 0.10, 0.11 and 0.10 below
     unclear = variant("conv", [4.3, 3.9, 4.2], runs)
@@ -129,7 +131,7 @@ def write_run(path, run, steps):
 
 def test_a_checkpoint_that_an_interruption_left_is_no_point_of_the_curves(tmp_path):
     design = load_design(None, flops=None, seeds=2)
-    runs = [run for run in plan(design) if run.variant == "electra"]
+    runs = [run for run in plan_runs(design) if run.variant == "electra"]
     wanted = runs[0].checkpoints
     assert (len(wanted), wanted[-1]) == (design.checkpoints, runs[0].steps)
     write_run(tmp_path / "runs" / runs[0].name, runs[0], wanted)
@@ -185,7 +187,7 @@ def test_an_interrupted_study_goes_on_and_ends_with_a_page(tmp_path, tokenizer_d
     page = (out / "study.md").read_text()
     assert "2 of 2 runs." in page
     assert "held_out/loss/mlm" in page
-    for run in plan(load_design(tmp_path / "design.yaml", flops=None, seeds=None)):
+    for run in plan_runs(load_design(tmp_path / "design.yaml", flops=None, seeds=None)):
         folder = out / "runs" / run.name
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         last = [r for r in records if "step" in r][-1]
@@ -209,7 +211,7 @@ def test_commands_share_the_cores(tmp_path, monkeypatch, own, expected):
 
 def test_commands_see_the_gpu_of_their_run_and_choose_deepspeeds_accelerator(tmp_path, monkeypatch):
     monkeypatch.delenv("DS_ACCELERATOR", raising=False)
-    study(None, tmp_path, flops=None, seeds=None, workers=None, only_plan=True)
+    study(output=tmp_path, plan=True)
     log = tmp_path / "log"
     show = "import os; print([os.getenv(k) for k in ('CUDA_VISIBLE_DEVICES', 'DS_ACCELERATOR')])"
     assert Commands(Console(), threads=1)._finish([sys.executable, "-c", show], log, "7") == 0
@@ -219,7 +221,7 @@ def test_commands_see_the_gpu_of_their_run_and_choose_deepspeeds_accelerator(tmp
 def test_every_command_of_a_study_is_one_that_exists(tmp_path):
     design = load_design(None, flops=None, seeds=None)
     root = typer.main.get_command(app)
-    steps = [*data_steps(design, tmp_path), *run_steps(design, tmp_path, plan(design)[0])]
+    steps = [*data_steps(design, tmp_path), *run_steps(design, tmp_path, plan_runs(design)[0])]
     assert len(steps) == 8
     for step in steps:
         assert not step.done(), step.title

@@ -1,4 +1,4 @@
-"""Who may write to a run directory: trainings exclude each other, deliveries make way for them."""
+"""Who may write to a run directory: one training process, for which deliveries make way."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ from convbert.pretrain.tracking.claim import (
     claimed_by_training,
 )
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
-from convbert.pretrain.tracking.tracker import sync
+from convbert.pretrain.tracking.stopped_run import sync
 
 DEAD = "http://127.0.0.1:9"  # the discard port: connections are refused
 
@@ -93,7 +93,7 @@ def test_a_delivery_makes_way_for_a_training_which_delivers_the_rest(
 
     with monkeypatch.context() as patch:
         patch.setattr(Delivery, "batches", meet_a_training)
-        with pytest.raises(HeldError, match="a training starts"):
+        with pytest.raises(HeldError, match="training starts"):
             sync(run_dir, store)
     training.join()
     assert 0 < len(history(store, "loss")) < 200

@@ -10,12 +10,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from convbert.models.errors import UserError
-from convbert.pretrain.tracking.inbox import waiting
-from convbert.pretrain.tracking.metrics_log import StepRecord
-from convbert.pretrain.tracking.mlflow_calls import Seen
+from convbert.pretrain.tracking.metrics_log import inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
+from convbert.pretrain.tracking.mlflow_metrics import SentMetrics
+from convbert.pretrain.tracking.records import StepRecord
+from convbert.pretrain.tracking.stopped_run import sync
 from convbert.pretrain.tracking.tracked_run import TrackedRun
-from convbert.pretrain.tracking.tracker import sync
 
 DEAD = "http://127.0.0.1:9"  # the discard port: connections are refused
 
@@ -134,18 +134,18 @@ def test_an_evaluation_that_cannot_deliver_says_so(tmp_path, start, add, caplog)
     evaluation.curve_point(4e9, "sst2/accuracy", 0.7)
     evaluation.close("FINISHED")
     assert "`convbert track sync` tries again" in caplog.text
-    assert not waiting(run_dir)  # it is in the log
+    assert not inbox(run_dir)  # it is in the log
 
 
 def test_what_is_kept_of_steps_that_were_sent_does_not_grow(store):
     client = MlflowClient(store)
     run_id = client.create_run(client.create_experiment("pretraining")).info.run_id
-    seen = Seen(client)
+    sent = SentMetrics(client)
 
     def send(steps):
         for step in steps:
             record = StepRecord(step, float(step), 0.0, {})
-            assert seen.adds(run_id, Metric("loss", 1.0, 1000 * step, step), record, 0.0)
+            assert sent.add(run_id, Metric("loss", 1.0, 1000 * step, step), record)
 
     send(range(1, 1001))
     tracemalloc.start()

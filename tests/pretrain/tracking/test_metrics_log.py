@@ -7,16 +7,9 @@ import tracemalloc
 
 import pytest
 
-from convbert.models.errors import UserError
-from convbert.pretrain.tracking.metrics_log import (
-    ArtifactRecord,
-    CurvePoint,
-    MetricsLog,
-    StepRecord,
-    encode,
-    read_records,
-    rewind,
-)
+from convbert.models.errors import DamagedError
+from convbert.pretrain.tracking.metrics_log import MetricsLog, read_records, rewind
+from convbert.pretrain.tracking.records import ArtifactRecord, CurvePoint, StepRecord, encode
 
 
 def write_steps(path, steps, *, loss=1.0, resume_step=None):
@@ -82,7 +75,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     write_steps(path, [1, 2, 3])
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], b"garbage\n", lines[2]]))
-    with pytest.raises(UserError, match=r"metrics\.jsonl:2: not a metrics record"):
+    with pytest.raises(DamagedError, match=r"metrics\.jsonl:2: not a metrics record"):
         list(read_records(path))
 
 

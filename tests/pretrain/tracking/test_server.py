@@ -9,7 +9,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_server import Server
 
-from convbert.pretrain.tracking.tracker import open_tracker, sync
+from convbert.pretrain.tracking.stopped_run import sync
+from convbert.pretrain.tracking.tracker import open_tracker
 
 pytestmark = pytest.mark.integration
 

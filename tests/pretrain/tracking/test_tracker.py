@@ -9,13 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.system_metrics.metrics import gpu_monitor
 
-from convbert.models.errors import UserError
-from convbert.pretrain.tracking.inbox import waiting
-from convbert.pretrain.tracking.metrics_log import NestedRun, StepRecord, SystemRecord, read_records
+from convbert.models.errors import AbsentError, TransientError, UserError
+from convbert.pretrain.tracking.metrics_log import inbox, read_records
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
-from convbert.pretrain.tracking.tracked_run import DataInput, RunState, TrackedRun
-from convbert.pretrain.tracking.tracker import open_tracker, resolve_uri, sync
+from convbert.pretrain.tracking.records import NestedRun, StepRecord, SystemRecord
+from convbert.pretrain.tracking.stopped_run import sync
+from convbert.pretrain.tracking.tracked_run import DataInput, RunState, TrackedRun, resolve_uri
+from convbert.pretrain.tracking.tracker import open_tracker
 
 DEAD = "http://127.0.0.1:9"  # the discard port: connections are refused
 
@@ -145,8 +147,11 @@ def test_gpus_are_looked_at_where_there_are_some(tmp_path, monkeypatch, start):
         nvmlDeviceGetMemoryInfo=lambda number: SimpleNamespace(used=20e9, total=80e9),
         nvmlDeviceGetUtilizationRates=lambda number: SimpleNamespace(gpu=90 + number),
         nvmlDeviceGetPowerUsage=lambda number: 350_000,
+        nvmlDeviceGetEnforcedPowerLimit=lambda number: 700_000,
+        NVMLError=RuntimeError,
     )
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(gpu_monitor, "pynvml", nvml, raising=False)
     tracker = start(tmp_path / "run", "off", sample_seconds=60.0)
     tracker.close("FINISHED")
     (record,) = read_records(tmp_path / "run" / "metrics.jsonl")
@@ -156,6 +161,7 @@ def test_gpus_are_looked_at_where_there_are_some(tmp_path, monkeypatch, start):
         "gpu_1_memory_usage_megabytes": 20_000.0,
         "gpu_1_memory_usage_percentage": 25.0,
         "gpu_1_power_usage_watts": 350.0,
+        "gpu_1_power_usage_percentage": 50.0,
     }
 
 
@@ -216,7 +222,7 @@ def test_a_dead_server_costs_nothing_and_sync_delivers_later(
     tracker.close("FINISHED")
     assert slowest < 0.5
     assert time.monotonic() - began < 20
-    with pytest.raises(UserError, match="could not deliver"):
+    with pytest.raises(TransientError, match="could not deliver"):
         sync(run_dir)
 
     assert sync(run_dir, store) == 600  # loss, rate and flops of 200 steps
@@ -303,7 +309,7 @@ def test_off_keeps_the_file_and_touches_no_mlflow(tmp_path, start, log_steps):
     tracker.close("FINISHED")
     assert [r.step for r in read_records(run_dir / "metrics.jsonl")] == [1]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
-    with pytest.raises(UserError, match="with MLflow tracking"):
+    with pytest.raises(AbsentError, match="with MLflow tracking"):
         sync(run_dir)
 
 
@@ -354,7 +360,7 @@ def test_evaluation_reaches_the_run_of_a_training_that_goes_on(
         evaluation.curve_point(4e9, "sst2/accuracy", value)
         evaluation.artifact(picture)
         evaluation.close("FINISHED" if value == 0.7 else "FAILED")
-    monkeypatch.setattr("convbert.pretrain.tracking.inbox.INTERVAL", 0.0)
+    monkeypatch.setattr("convbert.pretrain.tracking.tracker.INBOX_SECONDS", 0.0)
     log_steps(training, [3])
     assert [r.value for r in read_records(run_dir / "metrics.jsonl") if hasattr(r, "curve")] == [
         0.7
@@ -395,10 +401,10 @@ def test_what_is_handed_in_while_the_other_process_ends_is_not_left_behind(
     def hand_in_late(delivery) -> None:  # the inbox was emptied, the run is not released yet
         monkeypatch.setattr(Delivery, "finish", finish)
         second.close("FINISHED")
-        assert waiting(run_dir)
+        assert inbox(run_dir)
         finish(delivery)
 
     monkeypatch.setattr(Delivery, "finish", hand_in_late)
     first.close("FINISHED")
     assert history(store, "sst2/accuracy") == [(4, 0.7), (8, 0.8)]
-    assert not waiting(run_dir)
+    assert not inbox(run_dir)

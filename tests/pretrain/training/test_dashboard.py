@@ -1,10 +1,12 @@
 """The panel of a run."""
 
 import io
+import re
 
 from rich.console import Console
 
 from convbert.pretrain.engine.stopwatch import SECTIONS, Stopwatch
+from convbert.pretrain.run import log
 from convbert.pretrain.training.dashboard import Dashboard, sparkline
 from convbert.pretrain.training.progress import Progress
 
@@ -28,10 +30,14 @@ def test_panel_shows_the_latest_report_and_its_history() -> None:
 
 
 def test_a_log_begins_with_what_the_run_computes_on_and_where(capsys):
+    log.for_training(0)
     for enabled in (True, False):
         with Progress("my-run, bf16 on 2 x GPU, zero1", 2000, 150, enabled=enabled):
             pass
-    assert capsys.readouterr().out == "my-run, bf16 on 2 x GPU, zero1: updates 151 to 2,000\n"
+    said = capsys.readouterr().out
+    time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    expected = rf"{time} rank 0 INFO my-run, bf16 on 2 x GPU, zero1: updates 151 to 2,000\n"
+    assert re.fullmatch(expected, said), said
 
 
 def test_stopwatch_starts_again_after_each_reading() -> None:

@@ -1,0 +1,77 @@
+"""Commands that run others: ``quickstart`` and ``study``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convbert.pretrain.cli.tables import print_table
+
+app = typer.Typer()
+
+
+@app.command()
+def quickstart(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory for everything it makes.")
+    ] = Path("quickstart"),
+) -> None:
+    """Text to fine-tuned model on this machine in about ten minutes, each command shown."""
+    from convbert.pretrain.study.quickstart import run
+
+    raise typer.Exit(run(output))
+
+
+@app.command()
+def study(
+    design: Annotated[
+        Path | None, typer.Argument(help="YAML file; default the shipped study of tiny models.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory for everything it makes.")
+    ] = Path("study"),
+    flops: Annotated[
+        float | None, typer.Option(help="Training FLOPs of each run, hardware convention.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Runs of each variant.", min=1)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Runs at once; default one per GPU, else per core.", min=1)
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show and write the plan.")] = False,
+) -> None:
+    """Compare variants of the model on equal training FLOPs; start it again to go on."""
+    from rich.console import Console
+
+    from convbert.pretrain.finetune.device import default_workers
+    from convbert.pretrain.run.exit_codes import STOPPED
+    from convbert.pretrain.study.design import load_design, plan_runs
+    from convbert.pretrain.study.driver import carry_out
+    from convbert.pretrain.study.page import write_study_page
+    from convbert.pretrain.study.processes import Stopped
+    from convbert.pretrain.study.steps import write_sweep
+
+    console = Console(highlight=False)
+    chosen = load_design(design, flops=flops, seeds=seeds)
+    runs = plan_runs(chosen)
+    print_table(
+        ("variant", "updates", "tokens", "hardware FLOPs", "papers' FLOPs"),
+        [
+            (r.variant, f"{r.steps:,}", f"{r.tokens:,}")
+            + (f"{r.hardware_flops:.3e}", f"{r.papers_flops:.3e}")
+            for r in runs
+            if r.seed == 0
+        ],
+        title=f"{len(runs)} runs, {chosen.seeds} of each variant",
+    )
+    sweep = write_sweep(chosen, output)
+    if plan:
+        console.print(f"{sweep}: the runs, for `convbert submit {chosen.recipe} --array`")
+        return
+    try:
+        carry_out(chosen, output, workers or default_workers(), console)
+    except Stopped:
+        console.print(f"stopped; the same command continues {output}")
+        raise typer.Exit(STOPPED) from None
+    console.print(
+        f"{write_study_page(chosen, output)}: the results; {output / 'report.html'}: the curves"
+    )

@@ -1,0 +1,19 @@
+"""Tables on the terminal."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", text: bool = False
+) -> None:
+    """Print rows of cells below their headings; all columns but the first are numbers, or text."""
+    table = Table(title=title or None)
+    for number, heading in enumerate(headings):
+        left = text or not number
+        table.add_column(heading, justify="left" if left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

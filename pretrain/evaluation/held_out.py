@@ -1,0 +1,35 @@
+"""The pretraining objective of every checkpoint on held-out text: ``convbert evaluate``."""
+
+from convbert.models.errors import UserError
+from convbert.models.schema import validate
+from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, PointValues
+from convbert.pretrain.objective.held_out import HeldOut
+from convbert.pretrain.objective.losses import build_objective
+from convbert.pretrain.settings.evaluation import EvaluationConfig
+
+
+def measure_held_out(
+    evaluated: EvaluatedRun, manifest: str | None, sequences: int | None
+) -> tuple[int, list[PointValues]]:
+    """Measure the losses and accuracies of every starting point, and log them with the run.
+
+    ``manifest`` and ``sequences`` replace the run's own settings. Returns how many sequences were
+    read, and the measures. Raises ``UserError`` for a run without held-out text.
+    """
+    config, path = evaluated.config, evaluated.run.path
+    given = {"held_out": manifest, "sequences": sequences}
+    changes = {key: value for key, value in given.items() if value is not None}
+    settings = validate(EvaluationConfig, config.evaluation.model_dump() | changes, path)
+    if settings.held_out is None:
+        raise UserError(f"{path}: has no evaluation.held_out; give --held-out MANIFEST")
+    text = HeldOut(settings, config.objective.masking, evaluated.tokenizer)
+    found: list[PointValues] = []
+    with evaluated.tracker() as tracker:
+        for point, model in evaluated.models():
+            values = text.measure(build_objective(model, config.objective))
+            found.append((point, values))
+            for name, value in values.items():
+                tracker.curve_point(
+                    point.flops, name, value, step=point.step, sequences=text.sequences
+                )
+    return text.sequences, found

@@ -1,0 +1,119 @@
+"""What is kept of fine-tuning: files of results, and the predictions of the best seed."""
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.models.schema import StrictModel, parse
+from convbert.pretrain.finetune.data import TaskData
+from convbert.pretrain.finetune.loop import FinetuneResult
+from convbert.pretrain.finetune.recipe import FinetuneConfig
+from convbert.pretrain.finetune.submission import write_predictions
+from convbert.pretrain.run.curve import Spread
+
+RESULTS = "results.json"
+
+
+class StartResults(StrictModel):
+    """One starting point: its cost, and every measure's median and spread over the seeds."""
+
+    start: str
+    step: int
+    flops: float
+    spreads: dict[str, dict[str, Spread]]
+    results: list[FinetuneResult]
+
+    @classmethod
+    def of(
+        cls, start: str, step: int, flops: float, results: Sequence[FinetuneResult]
+    ) -> "StartResults":
+        """Summarize the results of the seeds."""
+        ordered = sorted(results, key=lambda r: r.seed)
+        spreads = {
+            split: {
+                metric: Spread.of([r.scores[split][metric] for r in ordered]) for metric in scores
+            }
+            for split, scores in results[0].scores.items()
+        }
+        return cls(start=start, step=step, flops=flops, spreads=spreads, results=list(results))
+
+    def main(self, metric: str) -> Spread:
+        """Return the deciding measure on the dev split."""
+        return self.spreads["dev"][metric]
+
+    @property
+    def file_name(self) -> str:
+        """The starting point's name in file names."""
+        return self.start.replace(" ", "-")
+
+
+class TaskResults(StrictModel):
+    """Contents of ``results.json``: one task, all starting points, all seeds.
+
+    ``rows`` are the sizes of the splits.
+    """
+
+    run: str
+    task: str
+    metric: str
+    recipe: FinetuneConfig
+    rows: dict[str, int]
+    starts: list[StartResults]
+
+    def comparable(self, other: "TaskResults") -> bool:
+        """Return whether both were measured in the same way, on the same rows."""
+        same = ("run", "task", "metric", "recipe", "rows")
+        return all(getattr(self, key) == getattr(other, key) for key in same)
+
+
+def write_results(results: TaskResults, data: TaskData, folder: Path) -> TaskResults:
+    """Write what was measured into ``folder``; return it with all that was measured before.
+
+    ``checkpoints/START.json`` holds one starting point, ``results.json`` all of them that were
+    measured with the same recipe on the same rows, by whichever command. ``predictions/START/``
+    holds, where they were kept, those of the seed that is best on the dev split. Several processes
+    may evaluate checkpoints of one run at the same time.
+    """
+    for start in results.starts:
+        best = max(start.results, key=lambda result: result.score)
+        for split, predictions in best.predictions.items():
+            write_predictions(data, split, predictions, folder / "predictions" / start.file_name)
+    single = folder / "checkpoints"
+    single.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        for start in results.starts:
+            alone = results.model_copy(update={"starts": [start]})
+            _write(alone, single / f"{start.file_name}.json")
+        together = joined(results, folder)
+        _write(together, folder / RESULTS)
+    return together
+
+
+def joined(results: TaskResults, folder: Path) -> TaskResults:
+    """Add what else was measured in ``folder`` in the same way; the caller holds ``locked``."""
+    found = [read_results(path) for path in sorted((folder / "checkpoints").glob("[!.]*.json"))]
+    alike = [results, *(one for one in found if one.comparable(results))]
+    starts = {start.start: start for one in alike for start in one.starts}
+    ordered = sorted(starts.values(), key=lambda start: start.step)
+    return results.model_copy(update={"starts": ordered})
+
+
+def read_results(path: Path) -> TaskResults:
+    """Read a file of results; raises ``DamagedError`` for anything else."""
+    content = path.read_bytes()
+    return parse(TaskResults, content, path, what="a file of results", remedy="move it away")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder of results while files are joined."""
+    with open(folder / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write(results: TaskResults, path: Path) -> None:
+    with atomic_write(path) as file:
+        file.write(results.model_dump_json(indent=1).encode() + b"\n")

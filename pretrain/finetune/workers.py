@@ -1,0 +1,97 @@
+"""Many fine-tuning jobs at once: several starting points and seeds in parallel processes."""
+
+import functools
+import multiprocessing
+import pickle
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convbert.models.architecture import EncoderConfig
+from convbert.models.encoder import Encoder
+from convbert.pretrain.finetune.data import TaskData
+from convbert.pretrain.finetune.device import compute_device, default_workers
+from convbert.pretrain.finetune.loop import FinetuneResult, check_fit, finetune
+
+InitialEncoder = Encoder | EncoderConfig
+"""What fine-tuning starts from: trained weights, or a shape initialized anew for each seed."""
+
+
+def finetune_all(
+    starts: Mapping[str, InitialEncoder],
+    data: TaskData,
+    *,
+    seeds: Sequence[int],
+    workers: int | None = None,
+    keep: bool = False,
+    on_result: Callable[[str, FinetuneResult], None] = lambda label, result: None,
+) -> dict[str, list[FinetuneResult]]:
+    """Fine-tune every start with every seed; return the results by label, ordered by seed.
+
+    Each runs in one of ``workers`` processes (default: one per visible GPU, or per available core
+    where there is none) on one thread, so that the results do not depend on how many there are.
+    The processes take the GPUs in turn. ``keep`` asks for predictions too. ``on_result`` is called
+    in this process as each one ends.
+    """
+    for start in starts.values():
+        check_fit(start.config if isinstance(start, Encoder) else start, data)
+    count = min(workers or default_workers(), len(starts) * len(seeds))
+    results: dict[str, list[FinetuneResult]] = {label: [] for label in starts}
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    numbers = context.SimpleQueue()
+    for number in range(count):
+        numbers.put(number)
+    with (
+        tempfile.TemporaryDirectory(prefix="finetune-") as folder,
+        ProcessPoolExecutor(
+            count, mp_context=context, initializer=_start_worker, initargs=(numbers,)
+        ) as pool,
+    ):
+        task = _write(data, Path(folder, "task.pickle"))
+        futures: dict[Future[FinetuneResult], str] = {}
+        for number, (label, start) in enumerate(starts.items()):
+            initial = _write(start, Path(folder, f"{number}.pickle"))
+            futures |= {pool.submit(_work, initial, task, s, keep): label for s in seeds}
+        try:
+            for future in as_completed(futures):
+                label, result = futures[future], future.result()
+                results[label].append(result)
+                on_result(label, result)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {label: sorted(found, key=lambda r: r.seed) for label, found in results.items()}
+
+
+def _write(content: Any, path: Path) -> Path:
+    """Write once what the workers share: jobs that carried it would each send it through a pipe."""
+    path.write_bytes(pickle.dumps(content))
+    return path
+
+
+def _start_worker(numbers: "SimpleQueue[int]") -> None:
+    """Use one thread and, where there are GPUs, the one that this worker's number falls to."""
+    torch.set_num_threads(1)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(numbers.get() % torch.cuda.device_count())
+
+
+@functools.cache
+def _read_task(path: Path) -> TaskData:
+    """Read the task once per worker process."""
+    data: TaskData = pickle.loads(path.read_bytes())
+    return data
+
+
+def _work(initial: Path, task: Path, seed: int, keep: bool) -> FinetuneResult:
+    encoder: InitialEncoder = pickle.loads(initial.read_bytes())
+    if isinstance(encoder, EncoderConfig):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            encoder = Encoder(encoder)
+    return finetune(encoder.to(compute_device()), _read_task(task), seed=seed, keep=keep)

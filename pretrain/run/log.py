@@ -1,0 +1,52 @@
+"""One logger for everything a run says: each line with its time, process and level.
+
+Modules log through ``logging.getLogger(__name__)``. A training process calls ``for_training`` when
+it starts; the command line calls ``for_commands``, whose lines are a user's, not a log's.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+_ROOT = "convbert"
+
+
+class _Stream(logging.StreamHandler[TextIO]):
+    """Writes to the standard stream of the moment, which a live panel or a test may replace."""
+
+    def __init__(self, name: str) -> None:
+        logging.Handler.__init__(self)
+        self._name_of_stream = name
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """The stream as it is now."""
+        found: TextIO = getattr(sys, self._name_of_stream)
+        return found
+
+
+def for_training(rank: int) -> None:
+    """Log as process ``rank`` of a run; processes other than 0 log warnings and errors only.
+
+    What goes on is written to standard output, warnings and errors to standard error.
+    """
+    form = f"%(asctime)s rank {rank} %(levelname)s %(message)s"
+    progress, trouble = _Stream("stdout"), _Stream("stderr")
+    progress.addFilter(lambda record: record.levelno < logging.WARNING)
+    trouble.setLevel(logging.WARNING)
+    _configure([progress, trouble], form, logging.INFO if rank == 0 else logging.WARNING)
+
+
+def for_commands() -> None:
+    """Log warnings of a command to standard error, without time or process."""
+    _configure([_Stream("stderr")], "%(levelname)s: %(message)s", logging.WARNING)
+
+
+def _configure(handlers: Sequence[logging.Handler], form: str, level: int) -> None:
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(form, datefmt="%Y-%m-%d %H:%M:%S"))
+    logger = logging.getLogger(_ROOT)
+    logger.handlers = [*handlers]
+    logger.setLevel(level)
+    logger.propagate = False

@@ -1,0 +1,136 @@
+"""The steps of a study: commands of the command line, each skipped when its result exists."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from convbert.data_pipeline.atomic import atomic_write
+from convbert.pretrain.finetune.task import load_task
+from convbert.pretrain.run import metric_names
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
+from convbert.pretrain.study.design import Design, StudyRun, plan_runs
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.records import CurvePoint
+
+
+@dataclass(frozen=True)
+class StudyStep:
+    """A command (``arguments`` of ``convbert``), and ``done``: whether its result exists."""
+
+    title: str
+    done: Callable[[], bool]
+    arguments: list[str]
+
+
+def data_steps(design: Design, root: Path) -> list[StudyStep]:
+    """List what comes before training: text, labeled data, tokenizer, two sets of shards."""
+    corpus, tokenizer, tasks = root / "corpus", root / "tokenizer", _task_data(design, root)
+    texts = [corpus / name for name in design.texts]
+    held_out = [corpus / name for name in design.held_out]
+
+    def shards(name: str, inputs: list[Path]) -> StudyStep:
+        arguments = ["shards", "build", *map(str, inputs), "-o", str(root / name)]
+        arguments += ["-t", str(tokenizer), "--packing", "full"]
+        arguments += ["--seq-len", str(design.sequence_length)]
+        return StudyStep(f"Build {name}", (root / name).is_dir, arguments)
+
+    return [
+        StudyStep(
+            "Fetch text",
+            lambda: not design.corpora or all(p.is_file() for p in (*texts, *held_out)),
+            ["corpus", "fetch", *design.corpora, "-o", str(corpus)],
+        ),
+        StudyStep(
+            "Fetch labeled data",
+            lambda: all(load_task(name, tasks).train.is_file() for name in design.fetch_tasks),
+            ["tasks", "fetch", *design.fetch_tasks, "-o", str(tasks)],
+        ),
+        StudyStep(
+            "Train a tokenizer",
+            tokenizer.is_dir,
+            ["tokenizer", "train", *map(str, texts), "-o", str(tokenizer), "--lowercase"]
+            + ["--vocab-size", str(design.vocab_size), "--max-sentences", "60000"],
+        ),
+        shards("shards", texts),
+        shards("held-out", held_out),
+    ]
+
+
+def run_steps(design: Design, root: Path, run: StudyRun) -> list[StudyStep]:
+    """List the commands of one run: train, held-out text, probes, fine-tuning."""
+    path = root / "runs" / run.name
+    tasks = ["--data-dir", str(_task_data(design, root))]
+    settings = [part for text in design.finetune_settings for part in ("--set", text)]
+
+    def report(task: str, file: str) -> Path:
+        return path / "report" / load_task(task).name / file
+
+    return [
+        StudyStep(
+            f"{run.name}: pretrain",
+            checkpoint_directory(path / "checkpoints", run.steps).is_dir,
+            ["pretrain", design.recipe, *_common_settings(root), *run.overrides]
+            + ["--run-dir", str(path), "--processes", "1"],
+        ),
+        StudyStep(
+            f"{run.name}: held-out text",
+            lambda: _measured(path, metric_names.held_out(metric_names.LOSS_MLM), run.steps),
+            ["evaluate", str(path), "--held-out", str(root / "held-out")],
+        ),
+        *(
+            StudyStep(
+                f"{run.name}: probe on {task}",
+                report(task, "probe.json").is_file,
+                ["probe", str(path), "--task", task, *tasks],
+            )
+            for task in design.probe
+        ),
+        *(
+            StudyStep(
+                f"{run.name}: fine-tune on {task}",
+                report(task, "curve.html").is_file,
+                ["finetune", str(path), "--task", task, *tasks, *settings]
+                + ["--step", str(run.steps), "--seeds", "1", "--workers", "1"],
+            )
+            for task in design.finetune
+        ),
+    ]
+
+
+def finished(design: Design, root: Path, run: StudyRun) -> bool:
+    """Return whether a run is trained and measured."""
+    return all(step.done() for step in run_steps(design, root, run))
+
+
+def write_sweep(design: Design, root: Path) -> Path:
+    """Write all runs as a sweep, which ``convbert submit --array`` trains on a cluster."""
+    shared = dict(setting.split("=", 1) for setting in _common_settings(root.resolve()))
+    runs = {run.name: shared | run.settings for run in plan_runs(design)}
+    root.mkdir(parents=True, exist_ok=True)
+    with atomic_write(root / "sweep.yaml") as file:
+        file.write(yaml.safe_dump(runs, sort_keys=False).encode())
+    return root / "sweep.yaml"
+
+
+def _common_settings(root: Path) -> list[str]:
+    """Return the settings that all runs of a study share: where its data and MLflow runs are."""
+    return [
+        f"data.manifest={root / 'shards' / 'manifest.json'}",
+        f"data.tokenizer={root / 'tokenizer'}",
+        f"tracking.uri=sqlite:///{root.resolve() / 'mlflow.db'}",
+    ]
+
+
+def _measured(path: Path, curve: str, step: int) -> bool:
+    """Return whether the log of the run in ``path`` has a point of ``curve`` at ``step``."""
+    log = path / FILE_NAME
+    return log.is_file() and any(
+        isinstance(r, CurvePoint) and r.curve == curve and r.extra.get("step") == step
+        for r in read_records(log)
+    )
+
+
+def _task_data(design: Design, root: Path) -> Path:
+    return design.task_data or root / "tasks"

@@ -1,0 +1,85 @@
+"""Runs on an MLflow server: found by a name of our own, or created, and described."""
+
+import getpass
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convbert.pretrain.tracking.tracked_run import SQLITE, DataInput
+
+RUN_TAG = "convbert.run"
+PARENT_TAG = "mlflow.parentRunId"
+_CONTEXT_TAG = "mlflow.data.context"
+_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of an experiment for which the UI offers training runs, not language-model traces."""
+_BATCH_PARAMS = 100  # the most that MLflow takes in one request
+_DIGEST_CHARACTERS = 36  # the longest dataset digest that MLflow takes; the profile has it whole
+
+
+def find_or_create_experiment(client: Any, name: str, tracking_uri: str) -> str:
+    """Return the id of an experiment; a new one keeps its files beside a SQLite database."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    location = None  # where the server says
+    if tracking_uri.startswith(SQLITE):
+        location = (Path(tracking_uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri()
+    return str(client.create_experiment(name, location, _TRAINING))
+
+
+def find_or_create_run(
+    client: Any,
+    experiment_id: str,
+    key: str,
+    name: str,
+    tags: Mapping[str, str],
+    start_ms: int | None = None,
+) -> Any:
+    """Return the run with our tag ``key``, which was chosen before the server knew of the run."""
+    if found := client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{key}'"):
+        return found[0]
+    ours = {RUN_TAG: key, "mlflow.user": _user(), "mlflow.source.name": "convbert"}
+    return client.create_run(
+        experiment_id, start_time=start_ms, run_name=name, tags=ours | dict(tags)
+    )
+
+
+def describe(
+    client: Any,
+    run: Any,
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+    inputs: Sequence[DataInput],
+) -> None:
+    """Send what the server does not have of the run yet; MLflow keeps each input only once."""
+    from mlflow.entities import Param, RunTag
+
+    run_id = run.info.run_id
+    new_params = [Param(k, v) for k, v in params.items() if k not in run.data.params]
+    new_tags = [RunTag(k, v) for k, v in tags.items() if run.data.tags.get(k) != v]
+    for start in range(0, max(len(new_params), len(new_tags)), _BATCH_PARAMS):
+        part = slice(start, start + _BATCH_PARAMS)
+        client.log_batch(run_id, params=new_params[part], tags=new_tags[part])
+    if inputs:
+        client.log_inputs(run_id, list(map(_dataset_input, inputs)))
+
+
+def _dataset_input(data: DataInput) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(
+        name=data.name,
+        digest=data.digest[:_DIGEST_CHARACTERS],
+        source_type="http" if "://" in data.source else "local",
+        source=json.dumps({"uri": data.source}),
+        profile=json.dumps({**data.profile, "digest": data.digest}),
+    )
+    return DatasetInput(dataset, [InputTag(_CONTEXT_TAG, data.context)])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"

@@ -1,0 +1,54 @@
+"""From a configuration to what trains: networks, objective, optimizer and engine."""
+
+import torch
+
+from convbert.models.architecture import PretrainingConfig
+from convbert.models.encoder import Encoder
+from convbert.models.ops.compilation import compile_for_training
+from convbert.models.pretraining import build_model
+from convbert.pretrain.engine.assembly import build_engine
+from convbert.pretrain.engine.deepspeed_config import (
+    load_deepspeed_config,
+    require_graphs,
+    resolve_deepspeed_config,
+)
+from convbert.pretrain.engine.engine import Engine
+from convbert.pretrain.engine.norms import PartNorms
+from convbert.pretrain.exchange.importing import initialize_from
+from convbert.pretrain.objective.losses import Objective, build_objective
+from convbert.pretrain.run.division import BatchDivision
+from convbert.pretrain.run.seeds import mix
+from convbert.pretrain.settings.run import RunConfig
+
+
+def build_training(
+    config: RunConfig, networks: PretrainingConfig, division: BatchDivision
+) -> tuple[Engine, PartNorms]:
+    """Build the engine of a run, with fresh or imported weights, and its norms by part."""
+    objective = _objective(config, networks)
+    deepspeed = resolve_deepspeed_config(
+        load_deepspeed_config(config.deepspeed),
+        precision=config.settled_precision,
+        micro_batch=division.micro_batch,
+        accumulation=division.accumulation,
+        clip=config.optimizer.clip,
+    )
+    if config.cuda_graphs:
+        require_graphs(deepspeed)
+    if config.compile:
+        compile_for_training(objective, cuda_graphs=config.cuda_graphs)
+    engine, norms = build_engine(objective, deepspeed, config.optimizer)
+    engine.replays_graphs = config.cuda_graphs
+    return engine, norms
+
+
+def _objective(config: RunConfig, networks: PretrainingConfig) -> Objective:
+    """Build the networks, the same on every process, and the losses on them."""
+    torch.manual_seed(mix(config.seed, 0))
+    model = build_model(networks)
+    for module in model.modules():
+        if isinstance(module, Encoder):
+            module.gradient_checkpointing = config.activation_checkpointing
+    if config.model.init_from:
+        initialize_from(model, config.model.init_from)
+    return build_objective(model, config.objective)
