@@ -10,7 +10,7 @@ import torch
 
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.data_pipeline.readers import iter_documents
-from convbert.data_pipeline.tokenizer.tokenizer import train_tokenizer
+from convbert.data_pipeline.tokenizer.training import train_tokenizer
 
 # Without a GPU the Triton kernels are interpreted, which Triton decides when it is imported.
 if not torch.cuda.is_available():

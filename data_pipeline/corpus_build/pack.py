@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from convbert.data_pipeline.corpus_build.build_settings import ShardsConfig
-from convbert.data_pipeline.corpus_build.pieces import Piece, read_piece
+from convbert.data_pipeline.corpus_build.pieces import TextPiece, read_piece
 from convbert.data_pipeline.corpus_build.tasks import once
 from convbert.data_pipeline.dedup.clusters import dropped_of_piece
 from convbert.data_pipeline.documents import Document, StageReport
@@ -44,7 +44,7 @@ class PackReport(BaseModel):
 class PackTask:
     """A piece, its number, the dropped documents of all, and the number of its first survivor."""
 
-    piece: Piece
+    piece: TextPiece
     number: int
     dropped: Path
     first: int
@@ -70,7 +70,9 @@ def _tokenizer(path: Path, digest: str) -> Tokenizer:
     return Tokenizer.load(path)
 
 
-def survivors(piece: Piece, number: int, dropped: Path, report: StageReport) -> Iterator[Document]:
+def survivors(
+    piece: TextPiece, number: int, dropped: Path, report: StageReport
+) -> Iterator[Document]:
     """Yield the documents of a piece that stay; a sample's detail is the survivor's number."""
     gone = {
         int(row): (int(survivor), bool(exact))

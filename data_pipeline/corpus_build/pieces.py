@@ -29,7 +29,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPiece:
     """A folder of documents, and how much it holds; bytes of text, entries of band hashes."""
 
     folder: Path
@@ -45,7 +45,7 @@ class PieceWriter:
         self._folder = folder
         self._config = config
         self._piece_bytes = piece_bytes
-        self.pieces: list[Piece] = []
+        self.pieces: list[TextPiece] = []
         self._open: _OpenPiece | None = None
 
     def add(self, documents: Sequence[Document], hashed: HashedWords) -> None:
@@ -89,10 +89,10 @@ class _OpenPiece:
         self.bytes += sum(buffer.size for buffer in columns[1].buffers()[2:])
         self._documents += len(documents)
 
-    def close(self) -> Piece:
+    def close(self) -> TextPiece:
         self._writer.close()
         entries = self._records.save(self._folder)
-        return Piece(self._folder, self._documents, self.bytes, entries)
+        return TextPiece(self._folder, self._documents, self.bytes, entries)
 
 
 def _json(meta: Mapping[str, Any]) -> str:

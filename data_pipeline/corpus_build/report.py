@@ -14,7 +14,7 @@ from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.clean import Cleaned
 from convbert.data_pipeline.corpus_build.pack import Packed
-from convbert.data_pipeline.corpus_build.pieces import Piece, read_piece
+from convbert.data_pipeline.corpus_build.pieces import TextPiece, read_piece
 from convbert.data_pipeline.corpus_build.progress import Timing
 from convbert.data_pipeline.documents import EXCERPT_CHARACTERS, Document, Sample, StageReport
 from convbert.data_pipeline.shards.manifest import Manifest
@@ -92,7 +92,7 @@ def write_report(
     config: BuildConfig,
     cleaned: Sequence[Cleaned],
     packed: Sequence[Packed],
-    pieces: Sequence[Piece],
+    pieces: Sequence[TextPiece],
     manifests: Sequence[Manifest],
     timings: Sequence[Timing],
 ) -> CorpusReport:
@@ -116,7 +116,7 @@ def write_report(
     return report
 
 
-def _with_survivors(stage: StageReport, pieces: Sequence[Piece]) -> StageReport:
+def _with_survivors(stage: StageReport, pieces: Sequence[TextPiece]) -> StageReport:
     """Show beside each duplicate the document that stayed, instead of its number."""
     if stage.stage != "deduplicate":
         return stage

@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from convbert.data_pipeline.corpus_build.build_settings import TokenizerConfig
-from convbert.data_pipeline.corpus_build.pieces import Piece, read_piece
+from convbert.data_pipeline.corpus_build.pieces import TextPiece, read_piece
 from convbert.data_pipeline.dedup.clusters import dropped_of_piece
 from convbert.data_pipeline.dedup.records import KEYS
-from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer, train_tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.training import train_tokenizer
 
 
 @dataclass(frozen=True)
 class TrainTask:
     """Pieces, the dropped documents, and where the tokenizer goes."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TextPiece, ...]
     dropped: Path
     config: TokenizerConfig
     folder: Path
@@ -40,7 +41,7 @@ def run_training(task: TrainTask) -> Path:
     return Tokenizer.load(task.folder).folder
 
 
-def sampled_texts(pieces: Sequence[Piece], dropped: Path, size: int) -> Iterator[str]:
+def sampled_texts(pieces: Sequence[TextPiece], dropped: Path, size: int) -> Iterator[str]:
     """Yield surviving texts of about ``size`` bytes: those with the smallest digests."""
     total = sum(piece.bytes for piece in pieces)
     bound = np.uint64(min((1 << 64) - 1, (1 << 64) * size // max(total, 1)))

@@ -58,7 +58,7 @@ def permute(values: Indices, size: int, key: int) -> Indices:
 
 
 @dataclass(frozen=True)
-class Piece:
+class BlockSlice:
     """Consecutive positions inside one window: its rows ``first`` to ``last``, excluded."""
 
     epoch: int
@@ -114,13 +114,13 @@ class GlobalOrder:
             window += 1
         return epoch, window, inside - self._start(epoch, window)
 
-    def pieces(self, first: int, last: int) -> list[Piece]:
+    def pieces(self, first: int, last: int) -> list[BlockSlice]:
         """Split the global positions ``first`` to ``last``, excluded, by window."""
         found = []
         while first < last:
             epoch, window, row = self.locate(first)
             count = min(last - first, self.extent(epoch, window) - row)
-            found.append(Piece(epoch, window, row, row + count))
+            found.append(BlockSlice(epoch, window, row, row + count))
             first += count
         return found
 

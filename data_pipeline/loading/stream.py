@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from convbert.data_pipeline.loading.order import GlobalOrder, permute, seed_of
-from convbert.data_pipeline.shards.damage import DamageError, DamageLog, OnDamage, SkippedBlock
+from convbert.data_pipeline.shards.damage import DamageLog, OnDamage, SkippedBlock
 from convbert.data_pipeline.shards.store import Rows, SequenceStore, Span
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError, UserError
 
 # A batch may begin in one window and end in the next.
 _WINDOWS = 2
@@ -93,7 +93,7 @@ class _Blocks:
         self._substitutes = {b.first: b.substitute for b in recorded if b.manifest == self._digest}
 
     def read(self, spans: Sequence[Span]) -> Rows:
-        """Return the rows of blocks; raises ``DamageError`` unless damaged ones are skipped."""
+        """Return the rows of blocks; raises ``DamagedError`` unless damaged ones are skipped."""
         wanted = [self._resolve(span) for span in spans]
         return self._store.read(wanted, self._replace if self._skip else None)
 
@@ -103,7 +103,7 @@ class _Blocks:
             first, last = self._substitutes[first], self._substitutes[first] + last - first
         return first, last
 
-    def _replace(self, rows: Rows, span: Span, damage: DamageError) -> None:
+    def _replace(self, rows: Rows, span: Span, damage: DamagedError) -> None:
         """Fill ``rows`` from the first readable one of the block's candidates, and record it."""
         first, block = span[0], self._order.block
         full = self._order.size // block
@@ -114,12 +114,12 @@ class _Blocks:
                 continue
             try:
                 rows[:] = self._store.read([(substitute, substitute + len(rows))])
-            except DamageError:
+            except DamagedError:
                 continue
             return self._record(first, substitute, damage)
         raise UserError(f"{damage} (no other block could be read in its place either)")
 
-    def _record(self, first: int, substitute: int, damage: DamageError) -> None:
+    def _record(self, first: int, substitute: int, damage: DamagedError) -> None:
         self._substitutes[first] = substitute
         last = min(first + self._order.block, self._order.size)
         log.warning("sequences %d to %d are skipped: %s", first, last - 1, damage)

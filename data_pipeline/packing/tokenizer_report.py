@@ -9,7 +9,8 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from convbert.data_pipeline.packing.rows import split_segments
-from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer, sample_texts
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.training import sample_texts
 from convbert.models.errors import UserError
 
 SAMPLE_CHARACTERS = 64 << 20

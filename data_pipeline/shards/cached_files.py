@@ -10,11 +10,10 @@ import tarfile
 from collections.abc import Sequence
 
 from convbert.data_pipeline.shards.cache import BlockCache, Fetch
-from convbert.data_pipeline.shards.damage import DamageError
 from convbert.data_pipeline.shards.files import COPY_AGAIN, OpenShard, member_fault
 from convbert.data_pipeline.shards.manifest import Member, Shard, check_index, index_name
 from convbert.data_pipeline.shards.remote import MissingError, fetch_ranges, size_of
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError, UserError
 
 
 class CachedFiles:
@@ -29,13 +28,13 @@ class CachedFiles:
         self.ready: dict[str, bytes | UserError] = {}
 
     def open(self, shard: Shard) -> OpenShard:
-        """Read a shard's index; raises ``DamageError`` if it is missing or of another build."""
+        """Read a shard's index; raises ``DamagedError`` if it is missing or of another build."""
         url = f"{self.base}/{index_name(shard.name)}"
 
         def fault(_: int, content: bytes) -> UserError | None:
             try:
                 check_index(url, content, shard)
-            except DamageError as damage:
+            except DamagedError as damage:
                 return damage
             return None
 
@@ -51,7 +50,7 @@ class CachedFiles:
     def _index(self, url: str, shard: Shard, fetch: Fetch) -> bytes:
         content = self.cache.get(self.group, [shard.index_sha256], fetch)[shard.index_sha256]
         if isinstance(content, MissingError):
-            raise DamageError(f"{url}: missing; copy it again or rebuild the shards")
+            raise DamagedError(f"{url}: missing; copy it again or rebuild the shards")
         if isinstance(content, UserError):
             raise content
         return content
@@ -86,11 +85,11 @@ class CachedFiles:
         return self.cache.get(self.group, list(places), fetch)
 
 
-def _fault(url: str, member: Member, content: bytes) -> DamageError | None:
+def _fault(url: str, member: Member, content: bytes) -> DamagedError | None:
     if len(content) < tarfile.BLOCKSIZE + member.size:
-        return DamageError(f"{url}: ends inside member {member.name}; {COPY_AGAIN}")
+        return DamagedError(f"{url}: ends inside member {member.name}; {COPY_AGAIN}")
     reason = member_fault(memoryview(content), member)
-    return DamageError(f"{url}: {reason}; {COPY_AGAIN}") if reason else None
+    return DamagedError(f"{url}: {reason}; {COPY_AGAIN}") if reason else None
 
 
 class _CachedShard:
@@ -110,13 +109,13 @@ class _CachedShard:
         """Return header and payload, fetched now unless ``prepare`` did."""
         content = self._files.fetch_one(self, member)
         if isinstance(content, MissingError):
-            raise DamageError(f"{self.place}: is missing; {COPY_AGAIN}")
-        if isinstance(content, DamageError):
+            raise DamagedError(f"{self.place}: is missing; {COPY_AGAIN}")
+        if isinstance(content, DamagedError):
             raise content
         if isinstance(content, UserError):
             size = size_of(self.place)  # some servers refuse a range behind the end
             if size is not None and size < member.offset + member.size:
-                raise DamageError(f"{self.place}: ends inside member {member.name}; {COPY_AGAIN}")
+                raise DamagedError(f"{self.place}: ends inside member {member.name}; {COPY_AGAIN}")
             raise content
         return memoryview(content)
 

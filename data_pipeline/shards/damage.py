@@ -1,4 +1,7 @@
-"""Stored content that is not what its manifest says, and what a run skips because of it.
+"""The damaged blocks that a run skips.
+
+Damage is a ``DamagedError``: a shard, index or member that is missing, cut or altered. An I/O error
+or an unreachable server is a ``TransientError``: it may pass, so it stops a run whatever the policy.
 
 A run with ``on_damage: skip`` replaces a block of sequences that cannot be read by another block of
 the same corpus and goes on: batches keep their size and every other position its sequence. The
@@ -19,14 +22,6 @@ from convbert.models.errors import UserError
 from convbert.models.schema import StrictModel
 
 OnDamage = Literal["stop", "skip"]
-
-
-class DamageError(UserError):
-    """A shard, index or member that is missing, cut or altered.
-
-    What the system says (an I/O error, an unreachable server) is a ``TransientError``: it may pass,
-    so it stops a run whatever the policy.
-    """
 
 
 class SkippedBlock(StrictModel):

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from convbert.data_pipeline.shards.damage import DamageError
 from convbert.data_pipeline.shards.manifest import Member, Shard, load_index
-from convbert.models.errors import TransientError, UserError
+from convbert.models.errors import DamagedError, TransientError, UserError
 
 COPY_AGAIN = "copy the shard again or rebuild the shards"
 
@@ -27,7 +26,7 @@ class OpenShard(Protocol):
     def content(self, member: Member) -> memoryview:
         """Return tar header and payload, valid until the next call.
 
-        Raises ``DamageError`` if they are missing or cut.
+        Raises ``DamagedError`` if they are missing or cut.
         """
 
     def renew(self, member: Member) -> bool:
@@ -43,7 +42,7 @@ class ShardFiles(Protocol):
     fetches: bool
 
     def open(self, shard: Shard) -> OpenShard:
-        """Open a shard; raises ``DamageError`` if it or its index is missing or another's."""
+        """Open a shard; raises ``DamagedError`` if it or its index is missing or another's."""
 
     def prepare(self, wanted: Sequence[tuple[OpenShard, Member]]) -> None:
         """Fetch members together that are about to be asked for."""
@@ -110,7 +109,7 @@ class _LocalShard:
         try:
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            raise DamageError(
+            raise DamagedError(
                 f"{path}: cannot be opened ({error.strerror}); {COPY_AGAIN}"
             ) from None
         except PermissionError as error:
@@ -133,7 +132,7 @@ class _LocalShard:
                 f"{self.place}: cannot be read ({error.strerror}); start again, or {COPY_AGAIN}"
             ) from None
         if count != size:
-            raise DamageError(f"{self.place}: ends inside member {member.name}; {COPY_AGAIN}")
+            raise DamagedError(f"{self.place}: ends inside member {member.name}; {COPY_AGAIN}")
         return content
 
     def renew(self, member: Member) -> bool:

@@ -8,9 +8,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.data_pipeline.shards.damage import DamageError
 from convbert.data_pipeline.shards.remote import is_url, read_bytes
-from convbert.models.errors import AbsentError
+from convbert.models.errors import AbsentError, DamagedError
 from convbert.models.schema import StrictModel, parse
 
 Packing = Literal["electra", "full"]
@@ -89,6 +88,15 @@ class Manifest(StrictModel):
             ) from None
         return parse(cls, content, path, what="a shard manifest", remedy="build the shards again")
 
+    def describe(self, folder: Path) -> str:
+        """Return one line on what the shards in ``folder`` hold."""
+        counted = "" if self.num_documents is None else f"{self.num_documents:,} documents, "
+        return (
+            f"{folder}: {counted}{self.num_tokens:,} tokens in {self.num_sequences:,} sequences of "
+            f"{self.seq_len} ({self.fill:.1%} filled), {len(self.shards)} shard(s), digest "
+            f"{self.digest[:12]}"
+        )
+
     def save(self, path: Path) -> None:
         """Write the manifest atomically."""
         with atomic_write(path) as file:
@@ -106,20 +114,20 @@ def manifest_path(place: Path | str) -> Path | str:
 def load_index(folder: Path, shard: Shard) -> ShardIndex:
     """Read the index beside a shard and check that it is the manifest's.
 
-    Raises ``DamageError`` if it is missing or another.
+    Raises ``DamagedError`` if it is missing or another.
     """
     path = folder / index_name(shard.name)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DamageError(f"{path}: missing; copy it again or rebuild the shards") from None
+        raise DamagedError(f"{path}: missing; copy it again or rebuild the shards") from None
     return check_index(str(path), content, shard)
 
 
 def check_index(place: str, content: bytes, shard: Shard) -> ShardIndex:
-    """Return the index that the bytes at ``place`` are; raises ``DamageError`` for another one."""
+    """Return the index that the bytes at ``place`` are; raises ``DamagedError`` for another one."""
     if hashlib.sha256(content).hexdigest() != shard.index_sha256:
-        raise DamageError(
+        raise DamagedError(
             f"{place}: is not the index this manifest was built with; copy shard, index and "
             "manifest of one build"
         )

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convbert.data_pipeline.shards.damage import DamageError
 from convbert.data_pipeline.shards.files import (
     COPY_AGAIN,
     LocalFiles,
@@ -17,11 +16,12 @@ from convbert.data_pipeline.shards.files import (
 )
 from convbert.data_pipeline.shards.manifest import Manifest, Member
 from convbert.data_pipeline.shards.writer import token_dtype
+from convbert.models.errors import DamagedError
 
 Rows = NDArray[np.unsignedinteger]
 Span = tuple[int, int]
 # Puts rows in the place of a damaged span: the rows to fill, the span, what was wrong with it.
-Replace = Callable[[Rows, Span, DamageError], None]
+Replace = Callable[[Rows, Span, DamagedError], None]
 
 # Each holds its index, about 1.5 MB for a shard of 256 MB.
 _OPEN_SHARDS = 64
@@ -47,7 +47,7 @@ class SequenceStore:
     def read(self, spans: Iterable[Span], replace: Replace | None = None) -> Rows:
         """Return the sequences of the runs ``[first, last)`` as one matrix [n, L].
 
-        Raises ``DamageError`` that names the shard for missing, cut or damaged files, unless
+        Raises ``DamagedError`` that names the shard for missing, cut or damaged files, unless
         ``replace`` fills the rows of such a run; ``UserError`` for files that cannot be read.
         """
         runs = list(spans)
@@ -60,7 +60,7 @@ class SequenceStore:
             part = rows[filled : filled + last - first]
             try:
                 self._fill(part, first)
-            except DamageError as damage:
+            except DamagedError as damage:
                 if replace is None:
                     raise
                 replace(part, (first, last), damage)
@@ -80,7 +80,7 @@ class SequenceStore:
         for first, last in spans:
             try:
                 wanted += self._members(first, last)
-            except DamageError:
+            except DamagedError:
                 continue
         self._files.prepare(wanted)
 
@@ -156,7 +156,7 @@ class _Reader:
             content = self.shard.content(member)
             fault = member_fault(content, member)
         if fault:
-            raise DamageError(f"{self.shard.place}: {fault}; {COPY_AGAIN}")
+            raise DamagedError(f"{self.shard.place}: {fault}; {COPY_AGAIN}")
         # The array is all that follows the tar's and the .npy header, whose length the sizes give.
         array = member.sequences * self.seq_len * self.dtype.itemsize
         return np.frombuffer(content, self.dtype, offset=len(content) - array).reshape(

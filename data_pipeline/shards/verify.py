@@ -23,7 +23,7 @@ from convbert.data_pipeline.shards.manifest import (
     manifest_path,
 )
 from convbert.data_pipeline.shards.writer import token_dtype
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError, UserError
 
 Kind = Literal[
     "missing", "unreadable", "size", "digest", "index", "tar", "crc", "count", "unlisted"
@@ -67,8 +67,8 @@ def verify_shards(
     """Return every fault of a shard set, in the order of the shards; none means it is whole.
 
     Compares size and SHA-256 of every shard and index, the tar's own list of members with the
-    index, and each member's CRC-32 and number of sequences. ``report`` hears of bytes as shards
-    are done. Threads suffice for ``workers``: digests are computed outside the interpreter's lock.
+    index, and each member's CRC-32 and number of sequences. ``report`` is called with the bytes of
+    each finished shard. Threads suffice as ``workers``: digests do not hold the interpreter's lock.
     Raises ``UserError`` if the manifest itself cannot be read.
     """
     path = manifest_path(manifest)
@@ -105,8 +105,9 @@ def _shard_faults(manifest: Manifest, folder: Path, shard: Shard) -> Iterator[Fa
     index: ShardIndex | None = None
     try:
         index = load_index(folder, shard)
-    except UserError as error:
-        reason = "is missing" if "missing" in str(error) else "is of another build or damaged"
+    except DamagedError:
+        there = (folder / index_name(shard.name)).exists()
+        reason = "is of another build or damaged" if there else "is missing"
         yield Fault(shard.name, "index", f"{index_name(shard.name)} {reason}")
     try:
         with (folder / shard.name).open("rb") as file:
@@ -123,7 +124,7 @@ def _content_faults(
     size = os.fstat(file.fileno()).st_size
     if size != shard.bytes:
         yield Fault(shard.name, "size", f"has {size:,} bytes instead of {shard.bytes:,}")
-    elif _sha256(file) != shard.sha256:
+    elif hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
         yield Fault(shard.name, "digest", "its SHA-256 is not the manifest's")
     if index is None:
         return
@@ -138,14 +139,6 @@ def _content_faults(
     for member in index.members:
         shape = (member.sequences, manifest.seq_len)
         yield from _member_faults(shard.name, member, _read(file, member), shape, dtype)
-
-
-def _sha256(file: io.BufferedReader) -> str:
-    file.seek(0)
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _read(file: io.BufferedReader, member: Member) -> bytes:

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from convbert.models.errors import UserError
-from convbert.pretrain.cli import data, evaluation, exchange, plan, slurm, study, training
+from convbert.pretrain.cli import (
+    corpus,
+    evaluation,
+    exchange,
+    plan,
+    shards,
+    slurm,
+    study,
+    tokenizer,
+    training,
+)
 from convbert.pretrain.run import log
 
 app = typer.Typer(
@@ -17,9 +27,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(data.corpus_app, name="corpus")
-app.add_typer(data.tokenizer_app, name="tokenizer")
-app.add_typer(data.shards_app, name="shards")
+app.add_typer(corpus.corpus_app, name="corpus")
+app.add_typer(tokenizer.tokenizer_app, name="tokenizer")
+app.add_typer(shards.shards_app, name="shards")
 for commands in (
     training.app,
     plan.app,

@@ -10,7 +10,7 @@ import typer
 
 from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
-from convbert.pretrain.cli.data import corpus_app
+from convbert.pretrain.cli.corpus import corpus_app
 
 if TYPE_CHECKING:
     from convbert.cluster.submit import Queued

@@ -17,3 +17,10 @@ def print_table(
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def print_figures(figures: list[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
+    width = max(len(name) for name, _ in figures)
+    for name, value in figures:
+        print(f"{name:<{width}}  {value}")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Piece:
+class ParameterSlice:
     """Elements ``start`` to ``start + count`` of an optimizer's tensor: part of one parameter."""
 
     index: int
@@ -26,7 +26,7 @@ class Layout:
     def __init__(self, views: Sequence[tuple[int, Tensor]], size: int, *, partitioned: bool):
         """Take the number of each parameter with the flat view of what is held of it."""
         self._views = [(index, v, v.data_ptr()) for index, v in views]
-        self._known: dict[int, list[Piece]] = {}
+        self._known: dict[int, list[ParameterSlice]] = {}
         self.size = size
         self.partitioned = partitioned
 
@@ -36,19 +36,19 @@ class Layout:
         views = [(i, t.detach().view(-1)) for i, t in enumerate(tensors)]
         return cls(views, len(tensors), partitioned=False)
 
-    def pieces(self, tensor: Tensor) -> list[Piece]:
+    def pieces(self, tensor: Tensor) -> list[ParameterSlice]:
         """List the pieces of one of the optimizer's tensors."""
         begin = tensor.data_ptr()
         if begin not in self._known:
             end, width = begin + tensor.numel() * tensor.element_size(), tensor.element_size()
             self._known[begin] = [
-                Piece(index, (address - begin) // width, view.numel())
+                ParameterSlice(index, (address - begin) // width, view.numel())
                 for index, view, address in self._views
                 if begin <= address < end
             ]
         return self._known[begin]
 
-    def squares(self, pieces: Sequence[list[Piece]], tensors: Sequence[Tensor]) -> Tensor:
+    def squares(self, pieces: Sequence[list[ParameterSlice]], tensors: Sequence[Tensor]) -> Tensor:
         """Return this process's sum of squares for each parameter, fp32 [size]."""
         total = torch.zeros(self.size, device=tensors[0].device)
         parts = [

@@ -23,7 +23,8 @@ from convbert.data_pipeline.packing.tokens import TokenChunk
 from convbert.data_pipeline.shards.manifest import Manifest, Packing
 from convbert.data_pipeline.shards.writer import ShardWriter
 from convbert.data_pipeline.tokenizer.hugging_face import fast_tokenizer
-from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer, train_tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.training import train_tokenizer
 from tests.benchmarks.measuring import Comparison, Contender
 
 SEQUENCES, LENGTH, BATCH = 200_000, 128, 256

@@ -15,10 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from convbert.data_pipeline.corpora import CORPORA, Corpus, fetch, packages, unpack
-from convbert.data_pipeline.corpora.packages import Deb, Wheel
+from convbert.data_pipeline.corpora import CORPORA, Corpus, Files, fetch, packages, unpack
+from convbert.data_pipeline.corpora.packages import Wheel
 from convbert.data_pipeline.readers import iter_documents
 from convbert.models.errors import UserError
+from tests.corpora import unpack as more
+from tests.corpora.catalog import MORE_CORPORA
+from tests.corpora.debian import Deb
 
 REVIEWS = [
     ("Good.<br /><br />Really good.", "1", "imdb"),
@@ -122,14 +125,14 @@ def test_an_unknown_corpus_is_named(tmp_path: Path) -> None:
         fetch("wiki", tmp_path)
 
 
-def test_every_corpus_states_its_licence_and_version() -> None:
-    for name, corpus in CORPORA.items():
-        assert corpus.licence, name
+def test_every_corpus_states_its_license_and_version() -> None:
+    for name, corpus in (CORPORA | MORE_CORPORA).items():
+        assert corpus.license, name
         assert "=" in corpus.package.requirement
         assert len(corpus.package.sha256) == 64
 
 
-def documents(unpacker: Callable[[packages.Archive], unpack.Files], **files: bytes) -> list[str]:
+def documents(unpacker: Callable[[packages.Archive], Files], **files: bytes) -> list[str]:
     """Unpack an archive of files, whose names have __ for / and no dots to spell here."""
     archive = zipfile.ZipFile(io.BytesIO(wheel({NAMES[k]: v for k, v in files.items()})))
     return [
@@ -165,14 +168,14 @@ def test_articles_lose_the_spaces_of_tokenisation() -> None:
 def test_entries_of_dictionaries_become_prose() -> None:
     entry = "Man \\Man\\ (m[a^]n), n.\n   1. A human being; -- opposed to\n      {beast}.\n"
     entry += "      [1913 Webster]\n\n            The king is\n            but a man.\n\nMane, n."
-    assert documents(unpack.dictionary, gcide=gzip.compress(entry.encode())) == [
+    assert documents(more.dictionary, gcide=gzip.compress(entry.encode())) == [
         "Man (m[a^]n), n. 1. A human being; -- opposed to beast.\nThe king is but a man.",
         "Mane, n.",
     ]
     line = "0001 05 n 02 big_cat 0 lion 0 000 | a large feline  \n"
     other = line.replace(" 05 n", " 03 n").replace("big_cat", "thing")
     parts = {"noun": f"  1 licence\n{line}{other}".encode(), "adj": b"", "adv": b"", "verb": b""}
-    assert documents(unpack.glosses, **parts) == [
+    assert documents(more.glosses, **parts) == [
         "thing, lion: a large feline.",
         "big cat, lion: a large feline.",
     ]
@@ -184,11 +187,11 @@ def test_references_are_the_texts_of_their_descriptions() -> None:
         "x": [{"documentation": "C"}],
     }
     content = gzip.compress(json.dumps(service).encode())
-    assert documents(unpack.aws_reference, aws=content) == ["A & B.\nUse it.\nC"]
+    assert documents(more.aws_reference, aws=content) == ["A & B.\nUse it.\nC"]
     api = json.dumps({"description": "One.", "methods": {"get": {"description": "Two."}}})
-    assert documents(unpack.google_reference, google=api.encode()) == ["One.\nTwo."]
+    assert documents(more.google_reference, google=api.encode()) == ["One.\nTwo."]
     page = b"<html><body><nav>Menu</nav><main><p>The text of the page.</p></main></body></html>"
-    found = documents(unpack.kernel_documentation, kernel=page, translated=page)
+    found = documents(more.kernel_documentation, kernel=page, translated=page)
     assert [text.strip() for text in found] == ["The text of the page."]
 
 
@@ -200,7 +203,7 @@ def test_novels_are_strings_of_an_r_database() -> None:
         (len(z) + 4).to_bytes(4, "big") + (99).to_bytes(4, "big") + z
         for z in (index, zlib.compress(strings))
     )
-    (novel,) = documents(unpack.novels, novels=blocks)
+    (novel,) = documents(more.novels, novels=blocks)
     assert novel.startswith("PERSUASION\nSir Walter of Kellynch\nmore more")
 
 

@@ -3,13 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
-from convbert.data_pipeline import commands
 from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
 from convbert.data_pipeline.packing.inspect import head, info
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
+from convbert.pretrain.cli.shards import shards_head, shards_info, shards_verify
 
 MakeShards = Callable[..., Manifest]
 
@@ -90,12 +91,14 @@ def test_info_lists_the_figures(shards_dir: Path) -> None:
 def test_commands_print_faults_figures_and_rows(
     spoilable: Path, shards_dir: Path, tokenizer_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert commands.verify(spoilable) == 0
-    (spoilable / "shard-000000.tar").unlink()
-    assert commands.verify(spoilable) == 1
+    for status in (0, 1):
+        with pytest.raises(typer.Exit) as ended:
+            shards_verify(str(spoilable))
+        assert ended.value.exit_code == status
+        (spoilable / "shard-000000.tar").unlink(missing_ok=True)
     assert "shard-000000.tar: is missing; copy the shard again" in capsys.readouterr().out
-    commands.show_info(shards_dir)
-    commands.show_head(shards_dir, tokenizer_dir, 1, first=2, ids=True)
+    shards_info(str(shards_dir))
+    shards_head(str(shards_dir), tokenizer_dir, 1, first=2, ids=True)
     shown = capsys.readouterr().out
     assert "packing" in shown
     assert "sequence 2: " in shown

@@ -17,12 +17,11 @@ import pytest
 from convbert.data_pipeline.loading.loader import ShardLoader
 from convbert.data_pipeline.shards import remote
 from convbert.data_pipeline.shards.cache import BlockCache
-from convbert.data_pipeline.shards.damage import DamageError
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.shards.sources import CacheSettings, open_store
 from convbert.data_pipeline.shards.store import SequenceStore
 from convbert.data_pipeline.shards.verify import verify_shards
-from convbert.models.errors import TransientError, UserError
+from convbert.models.errors import DamagedError, TransientError, UserError
 
 Electra = tuple[Path, np.ndarray]
 
@@ -206,7 +205,7 @@ def test_damage_at_the_address_is_named_and_never_kept(
 ) -> None:
     damage(spoilable / "shard-000000.tar")
     store = store_of(serve(spoilable).url, tmp_path / "cache")
-    with pytest.raises(DamageError, match=message):
+    with pytest.raises(DamagedError, match=message):
         store.read([(0, 512)])
     assert not [path for path in entries(tmp_path / "cache") if path.name.endswith(".npy")]
     assert store.read([(3900, 4000)]).shape == (100, 16)

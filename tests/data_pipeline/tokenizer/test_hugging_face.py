@@ -13,7 +13,8 @@ from convbert.data_pipeline.tokenizer.hugging_face import (
     fast_tokenizer,
     save_hf_tokenizer,
 )
-from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer, train_tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.training import train_tokenizer
 from convbert.models.errors import UserError
 
 SENTENCE = "The quick brown fox isn't lazy; café ﬁnance £5 ."

@@ -11,12 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convbert.data_pipeline.tokenizer.hugging_face import save_hf_tokenizer
-from convbert.data_pipeline.tokenizer.tokenizer import (
-    ModelType,
-    Tokenizer,
-    sample_texts,
-    train_tokenizer,
-)
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.training import ModelType, sample_texts, train_tokenizer
 from convbert.models.errors import UserError
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from convbert.data_pipeline.tokenizer.tokenizer import train_tokenizer
+from convbert.data_pipeline.tokenizer.training import train_tokenizer
 from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError

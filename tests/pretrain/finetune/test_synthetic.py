@@ -7,7 +7,7 @@ import synthetic_tasks
 import torch
 from synthetic_tasks import synthetic_task, write_synthetic
 
-from convbert.data_pipeline.tokenizer.tokenizer import train_tokenizer
+from convbert.data_pipeline.tokenizer.training import train_tokenizer
 from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.pretrain.finetune.kinds import prepare

@@ -1,0 +1,91 @@
+"""Commands of corpora: fetch text, and clean it to shards."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convbert.pretrain.cli.data_arguments import Workers
+
+corpus_app = typer.Typer(
+    help="Fetch real text that ships in packages, and build corpora.", no_args_is_help=True
+)
+
+
+@corpus_app.command("fetch")
+def corpus_fetch(
+    names: Annotated[list[str], typer.Argument(help="See `convbert corpus list`; or `all`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the text.")],
+) -> None:
+    """Fetch freely usable English text from packages, checked by digest."""
+    from convbert.data_pipeline.corpora import CORPORA, fetch
+    from convbert.pretrain.cli.progress import spinner
+
+    for name in CORPORA if names == ["all"] else names:
+        with spinner(f"fetching {name}"):
+            paths = fetch(name, output)
+        for path in paths:
+            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+@corpus_app.command("build")
+def corpus_build(
+    config: Annotated[
+        Path, typer.Argument(help="YAML file; its keys are in docs/corpus-build.md.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for everything.")],
+    workers: Workers = None,
+    scheduler_file: Annotated[
+        Path | None,
+        typer.Option(help="Use the cluster of the `dask scheduler` that wrote this file."),
+    ] = None,
+    keep_work: Annotated[
+        bool, typer.Option("--keep-work", help="Keep the results of finished tasks at the end.")
+    ] = False,
+) -> None:
+    """Clean, deduplicate, tokenize and pack raw files to shards; start again to go on."""
+    from convbert.data_pipeline.corpus_build.build import build_corpus
+    from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
+    from convbert.data_pipeline.corpus_build.progress import BuildProgress
+    from convbert.data_pipeline.filters.corpus_settings import load_config
+    from convbert.data_pipeline.shards.manifest import Manifest
+
+    with BuildProgress() as progress:
+        report = build_corpus(
+            load_config(config, BuildConfig),
+            output,
+            progress,
+            workers=workers,
+            scheduler_file=scheduler_file,
+            keep_work=keep_work,
+        )
+    for shards in report.shards:
+        print(Manifest.load(output / shards.folder).describe(output / shards.folder))
+    print(f"{output / 'report.html'}: what was kept, what was dropped and why")
+
+
+@corpus_app.command("list")
+def corpus_list() -> None:
+    """List the texts that `fetch` knows, with package and license."""
+    from convbert.data_pipeline.corpora import CORPORA
+
+    for name, corpus in CORPORA.items():
+        print(f"{name:<14}  {corpus.package.requirement:<34}  {corpus.license}")
+
+
+@corpus_app.command("plan")
+def corpus_plan(
+    terabytes: Annotated[float, typer.Option(help="Text as it is read, uncompressed.")] = 1.0,
+    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    cores: Annotated[int, typer.Option(help="Of a node.", min=1)] = 64,
+    clean: Annotated[float, typer.Option(help="MB/s of a core, from bench_corpus.py.")] = 4.5,
+    pack: Annotated[float, typer.Option(help="MB/s of a core, from bench_corpus.py.")] = 8.0,
+) -> None:
+    """Show hours, scratch space, files and memory for a corpus, from rates per core."""
+    from convbert.data_pipeline.corpus_build.plan import Rates, plan
+
+    rates = Rates(clean=clean * 1e6, pack=pack * 1e6)
+    needs = plan(terabytes * 1e12, nodes, cores, rates=rates)
+    width = max(len(need.name) for need in needs)
+    for need in needs:
+        print(f"{need.name:<{width}}  {need.value:>16}")

@@ -1,0 +1,195 @@
+"""Commands of shards: build, combine, verify and look into them."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convbert.pretrain.cli.data_arguments import (
+    Field,
+    Inputs,
+    Output,
+    Packing,
+    PackingSeed,
+    SequenceLength,
+    Shards,
+    ShardSize,
+    TokenizerOption,
+    Unit,
+    Workers,
+)
+from convbert.pretrain.cli.tables import print_figures
+
+shards_app = typer.Typer(help="Build, verify and look into shards.", no_args_is_help=True)
+
+
+@shards_app.command("build")
+def shards_build(
+    inputs: Inputs,
+    output: Output,
+    tokenizer: TokenizerOption,
+    seq_len: SequenceLength = 128,
+    packing: Packing = "electra",
+    shard_megabytes: ShardSize = 256,
+    workers: Workers = None,
+    seed: PackingSeed = 0,
+    unit: Unit = "file",
+    field: Field = "text",
+) -> None:
+    """Tokenize and pack text into verified WebDataset shards."""
+    from convbert.data_pipeline.packing.build import RowSettings, build_shards
+    from convbert.data_pipeline.readers import ReaderOptions
+    from convbert.pretrain.cli.progress import bar
+
+    with bar("packing", _input_size(inputs)) as report:
+        manifest = build_shards(
+            inputs,
+            tokenizer,
+            output,
+            rows=RowSettings(seq_len, packing, shard_megabytes << 20, seed),
+            workers=workers or _cores(),
+            options=ReaderOptions(unit=unit, field=field),
+            report=report,
+        )
+    print(manifest.describe(output))
+
+
+@shards_app.command("tokenize")
+def shards_tokenize(
+    inputs: Inputs,
+    output: Output,
+    tokenizer: TokenizerOption,
+    workers: Workers = None,
+    unit: Unit = "file",
+    field: Field = "text",
+) -> None:
+    """Tokenize text once, to pack it to several lengths with `convbert shards pack`."""
+    from convbert.data_pipeline.packing.build import tokenize_corpus
+    from convbert.data_pipeline.readers import ReaderOptions
+    from convbert.pretrain.cli.progress import bar
+
+    with bar("tokenizing", _input_size(inputs)) as report:
+        manifest = tokenize_corpus(
+            inputs,
+            tokenizer,
+            output,
+            workers=workers or _cores(),
+            options=ReaderOptions(unit=unit, field=field),
+            report=report,
+        )
+    print(
+        f"{output}: {manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens in "
+        f"{len(manifest.parts)} file(s)"
+    )
+
+
+@shards_app.command("pack")
+def shards_pack(
+    tokens: Annotated[Path, typer.Argument(help="Directory that `shards tokenize` made.")],
+    output: Output,
+    seq_len: SequenceLength = 128,
+    packing: Packing = "electra",
+    shard_megabytes: ShardSize = 256,
+    workers: Workers = None,
+    seed: PackingSeed = 0,
+) -> None:
+    """Pack tokenized text into shards: the bytes of `shards build` with the same settings."""
+    from convbert.data_pipeline.packing.build import RowSettings, pack_tokens
+    from convbert.data_pipeline.packing.tokens import TokenManifest
+    from convbert.pretrain.cli.progress import bar
+
+    with bar("packing", TokenManifest.load(tokens).num_tokens) as report:
+        manifest = pack_tokens(
+            tokens,
+            output,
+            rows=RowSettings(seq_len, packing, shard_megabytes << 20, seed),
+            workers=workers or _cores(),
+            report=report,
+        )
+    print(manifest.describe(output))
+
+
+@shards_app.command("merge")
+def shards_merge(
+    sets: Annotated[list[Path], typer.Argument(help="Directories of shards, in order.")],
+    output: Output,
+) -> None:
+    """Make one set of several, verified; shards are linked, not written again."""
+    from convbert.data_pipeline.shards.combine import merge_shards
+    from convbert.pretrain.cli.progress import spinner
+
+    with spinner("merging and verifying"):
+        manifest = merge_shards(sets, output)
+    print(manifest.describe(output))
+
+
+@shards_app.command("split")
+def shards_split(
+    shards: Annotated[Path, typer.Argument(help="Directory of the shards.")],
+    output: Output,
+    shares: Annotated[
+        list[float], typer.Option("--share", help="Of each part, e.g. --share 99 --share 1.")
+    ],
+) -> None:
+    """Make consecutive parts of a set, verified; only a shard that is cut is written again."""
+    from convbert.data_pipeline.shards.combine import split_shards
+    from convbert.pretrain.cli.progress import spinner
+
+    with spinner("splitting and verifying"):
+        parts = split_shards(shards, output, shares)
+    for number, manifest in enumerate(parts):
+        print(manifest.describe(output / f"part-{number}"))
+
+
+@shards_app.command("verify")
+def shards_verify(
+    shards: Shards,
+    workers: Annotated[int | None, typer.Option(help="Threads; default one per core.")] = None,
+) -> None:
+    """Check every digest and count; name each fault. Exit status 1 if there is one."""
+    from convbert.data_pipeline.shards.manifest import Manifest
+    from convbert.data_pipeline.shards.verify import verify_shards
+    from convbert.pretrain.cli.progress import bar
+
+    total = sum(shard.bytes for shard in Manifest.load(shards).shards)
+    with bar("verifying", total, documents=False) as report:
+        faults = verify_shards(shards, workers, lambda done: report(0, done))
+    for fault in faults:
+        print(fault)
+    print(f"{shards}: {len(faults)} fault(s) in {total / 1e6:,.1f} MB of shards")
+    raise typer.Exit(1 if faults else 0)
+
+
+@shards_app.command("info")
+def shards_info(shards: Shards) -> None:
+    """Show what a set of shards holds and how it was built."""
+    from convbert.data_pipeline.packing.inspect import info
+
+    print_figures(info(shards))
+
+
+@shards_app.command("head")
+def shards_head(
+    shards: Shards,
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", "-t", help="Tokenizer directory.")],
+    count: Annotated[int, typer.Option("--count", "-n", help="Sequences.", min=1)] = 5,
+    first: Annotated[int, typer.Option(help="Number of the first sequence.", min=0)] = 0,
+    ids: Annotated[bool, typer.Option("--ids", help="Show the ids too.")] = False,
+) -> None:
+    """Show stored sequences as text, segments marked."""
+    from convbert.data_pipeline.packing.inspect import head
+    from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+
+    for line in head(shards, Tokenizer.load(tokenizer), count, first=first, ids=ids):
+        print(line)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _input_size(inputs: list[str]) -> int:
+    from convbert.data_pipeline.readers import input_files
+
+    return sum(f.size() for f in input_files(inputs) if f.is_plain)
