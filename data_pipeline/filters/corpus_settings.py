@@ -6,7 +6,7 @@ A section set to ``null`` is left out. Unknown keys are refused.
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from convbert.data_pipeline.documents import Stage
 from convbert.data_pipeline.filters import (
@@ -21,8 +21,7 @@ from convbert.data_pipeline.filters import (
 )
 from convbert.data_pipeline.filters.cleaning import Cleaner, CleaningConfig
 from convbert.data_pipeline.readers import ReaderOptions
-from convbert.models.errors import UserError
-from convbert.models.schema import StrictModel, first_fault, read_yaml
+from convbert.models.schema import StrictModel, read_yaml, validate
 
 
 class FiltersConfig(StrictModel):
@@ -67,10 +66,4 @@ Config = TypeVar("Config", bound=BaseModel)
 
 def load_config(path: Path, kind: type[Config]) -> Config:
     """Read a YAML file of any of the corpus's settings; the errors are the same."""
-    content = read_yaml(path)
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        given = error.errors()[0]["input"]
-        value = "" if isinstance(given, dict) else f" (got {given!r:.60})"
-        raise UserError(f"{path}: {first_fault(error)}{value}; see docs/corpus-build.md") from None
+    return validate(kind, read_yaml(path), path, remedy="see docs/corpus-build.md")

@@ -1,7 +1,7 @@
 """The damaged blocks that a run skips.
 
 Damage is a ``DamagedError``: a shard, index or member that is missing, cut or altered. An I/O error
-or an unreachable server is a ``TransientError``: it may pass, so it stops a run whatever the policy.
+or an unreachable server is a ``TransientError``: it stops a run whatever the policy.
 
 A run with ``on_damage: skip`` replaces a block of sequences that cannot be read by another block of
 the same corpus and goes on: batches keep their size and every other position its sequence. The

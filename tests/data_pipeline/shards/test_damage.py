@@ -237,7 +237,7 @@ def test_a_wrong_sequence_length_is_reported(spoilable: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"not a shard manifest \(file: .*build the shards again"),
+        ("{", r"not a shard manifest \(Invalid JSON.*build the shards again"),
         ('{"format": 1}', r"not a shard manifest \(tool: .*build the shards again"),
         ('{"format": 2}', r"not a shard manifest"),
     ],
@@ -247,3 +247,17 @@ def test_an_unusable_manifest_is_named(spoilable: Path, content: str, message: s
     with pytest.raises(UserError, match=message) as refused:
         verify_shards(spoilable)
     assert "\n" not in str(refused.value)
+
+
+def test_a_damaged_index_is_not_called_missing_for_the_name_of_its_directory(
+    spoilable: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "missing shards"
+    shutil.copytree(spoilable, folder)
+    index = sorted(folder.glob("*.index.json"))[0]
+    index.write_bytes(index.read_bytes()[:-3])
+    (damaged,) = (f for f in verify_shards(folder) if f.kind == "index")
+    assert damaged.detail == f"{index.name} is of another build or damaged"
+    index.unlink()
+    (missing,) = (f for f in verify_shards(folder) if f.kind == "index")
+    assert missing.detail == f"{index.name} is missing"
