@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
-from convbert.pretrain.tracking.tracked_run import TrackedRun
+from convbert.pretrain.tracking.tracked_run import SQLITE, TrackedRun
 
 _INTERVAL_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 60.0
 _PATIENCE_SECONDS = 15.0
+_SQLITE_PATIENCE_SECONDS = 60.0
+"""Longer, because MLflow cannot repair a local database if its creation is cut off."""
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +38,17 @@ class Spool:
             yield self._delivery
 
     def close(self, status: str) -> TrackedRun:
-        """End the run, wait up to 15 seconds for the last delivery and return the run."""
-        self._delivery.run.end(status)
+        """End the run, wait a bounded time for the last delivery and return the run."""
+        run = self._delivery.run
+        run.end(status)
         self._closing.set()
-        self._thread.join(_PATIENCE_SECONDS)
+        local = run.state.tracking_uri.startswith(SQLITE)
+        self._thread.join(_SQLITE_PATIENCE_SECONDS if local else _PATIENCE_SECONDS)
         if self._thread.is_alive() or not self._reached or self._delivery.set_aside:
             logger.warning(
                 "MLflow has not received all of this run; `convbert track sync` delivers the rest"
             )
-        return self._delivery.run
+        return run
 
     def _work(self) -> None:
         pause = 0.0
