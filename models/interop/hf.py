@@ -5,10 +5,9 @@ lies beside it in ``generator/``, as a masked language model of its own.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +46,12 @@ from convbert.models.interop.naming import (
     encoder_links,
     masked_lm_head_links,
 )
-from convbert.models.pretraining import MaskedLanguageModel, PretrainingModel, ReplacedTokenModel
+from convbert.models.pretraining import (
+    MaskedLanguageModel,
+    PretrainingModel,
+    ReplacedTokenModel,
+    kept_encoder,
+)
 from convbert.models.schema import validate
 
 GENERATOR_DIRECTORY = "generator"
@@ -109,7 +113,7 @@ def save_pretrained(
     is left out and reported.
     """
     directory = Path(directory)
-    part, generator = _PARTS[type(model)](model)
+    part, generator = _parts(model)
     export = Export(directory, part.architecture)
     if isinstance(generator, str):
         export = replace(export, generator_refusal=generator)
@@ -239,11 +243,23 @@ def _scope(source: LoadedTensors, family: Family) -> str:
     )
 
 
-def _encoder_part(encoder: Encoder) -> tuple[_Part, None]:
-    _require_expressible(encoder.config)
+def _parts(model: Encoder | PretrainingModel) -> tuple[_Part, _Part | str | None]:
+    """Return the main directory, and the generator's or why there is none."""
+    encoder = model if isinstance(model, Encoder) else kept_encoder(model)
+    reason = refusal(encoder.config)
+    if reason is not None:
+        raise UserError(f"cannot be exported to Hugging Face: {reason}")
+    if isinstance(model, ReplacedTokenModel):
+        return _replaced_token_parts(model)
+    if isinstance(model, MaskedLanguageModel):
+        return _masked_language_part(model), None
+    return _encoder_part(model), None
+
+
+def _encoder_part(encoder: Encoder) -> _Part:
     family = CONVBERT if encoder.config.local_op == "sdconv" else ELECTRA
     tensors = export_tensors(encoder_links(TRANSFORMERS, encoder.config), encoder)
-    return _Part(encoder.config, family, family.encoder_class, tensors), None
+    return _Part(encoder.config, family, family.encoder_class, tensors)
 
 
 def _masked_lm_part(encoder: Encoder, head: nn.Module, family: Family) -> _Part:
@@ -253,21 +269,18 @@ def _masked_lm_part(encoder: Encoder, head: nn.Module, family: Family) -> _Part:
     return _Part(encoder.config, family, family.masked_lm_class, tensors)
 
 
-def _masked_language_parts(model: MaskedLanguageModel) -> tuple[_Part, None]:
+def _masked_language_part(model: MaskedLanguageModel) -> _Part:
     config = model.encoder.config
-    _require_expressible(config)
     plain = BERT if config.embedding_size == config.hidden_size else ELECTRA
     family = CONVBERT if config.local_op == "sdconv" else plain
-    return _masked_lm_part(model.encoder, model.head, family), None
+    return _masked_lm_part(model.encoder, model.head, family)
 
 
 def _replaced_token_parts(model: ReplacedTokenModel) -> tuple[_Part, _Part | str]:
-    """Return the discriminator's directory, and the generator's or why there is none."""
     config = model.discriminator.config
-    _require_expressible(config)
     head = export_tensors(_DISCRIMINATOR_HEAD_LINKS, model.discriminator_head)
     if config.local_op == "sdconv":
-        part = replace(_encoder_part(model.discriminator)[0], head=head)
+        part = replace(_encoder_part(model.discriminator), head=head)
     else:
         links = encoder_links(TRANSFORMERS, config, ELECTRA.model_type)
         tensors = export_tensors(links, model.discriminator) | head
@@ -276,16 +289,3 @@ def _replaced_token_parts(model: ReplacedTokenModel) -> tuple[_Part, _Part | str
     if reason is not None:
         return part, reason
     return part, _masked_lm_part(model.generator, model.generator_head, part.family)
-
-
-def _require_expressible(config: EncoderConfig) -> None:
-    reason = refusal(config)
-    if reason is not None:
-        raise UserError(f"cannot be exported to Hugging Face: {reason}")
-
-
-_PARTS: dict[type[nn.Module], Callable[[Any], tuple[_Part, _Part | str | None]]] = {
-    Encoder: _encoder_part,
-    ReplacedTokenModel: _replaced_token_parts,
-    MaskedLanguageModel: _masked_language_parts,
-}

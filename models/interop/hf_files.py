@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,8 +18,7 @@ from convbert.models.interop.links import LoadedTensors
 SAFETENSORS_FILE = "model.safetensors"
 _PICKLE_FILE = "pytorch_model.bin"
 # BERT's first PyTorch files name layer norms as TensorFlow does.
-_OLD_NORM = re.compile(r"LayerNorm\.(gamma|beta)$")
-_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
 def read_weights(directory: Path) -> LoadedTensors:
@@ -78,7 +76,8 @@ def _check_archive(path: Path) -> None:
 
 
 def _modern(name: str) -> str:
-    return _OLD_NORM.sub(lambda found: f"LayerNorm.{_NORM_NAMES[found[1]]}", name)
+    old = next((old for old in _OLD_NAMES if name.endswith(old)), None)
+    return name if old is None else name.removesuffix(old) + _OLD_NAMES[old]
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -5,9 +5,7 @@ The originals let padding leak into the convolution, so what is imported does to
 """
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -25,17 +23,11 @@ from convbert.models.interop.naming import (
     masked_lm_head_links,
 )
 from convbert.models.interop.tf_bundle import TensorBundle
-from convbert.models.pretraining import (
-    MaskedLanguageModel,
-    PretrainingModel,
-    ReplacedTokenModel,
-    build_model,
-)
+from convbert.models.pretraining import MaskedLanguageModel, PretrainingModel, build_model
 
 _ELECTRA, _BERT, _GENERATOR = "electra", "bert", "generator"
 _ELECTRA_HEAD = MaskedLMNames("generator_predictions", "generator_predictions/output_bias")
 _BERT_HEAD = MaskedLMNames("cls/predictions/transform", "cls/predictions/output_bias")
-_Parts = list[tuple[nn.Module, list[Link]]]
 _OPTIMIZER = re.compile(r"/adam_[mv]$")
 
 
@@ -62,7 +54,7 @@ def load_checkpoint(prefix: str | Path, config: PretrainingConfig) -> Pretrainin
     bundle = TensorBundle(_without_suffix(prefix))
     _require_scope(bundle, _BERT if config.generator is None else _ELECTRA)
     model = unfilled(lambda: build_model(_leaking(config)))
-    parts = _PARTS[type(model)](model)
+    parts = _parts(model)
     refuse_unused([link for _, links in parts for link in links], bundle, _is_model_weight)
     for module, links in parts:
         import_tensors(links, module, bundle)
@@ -101,43 +93,33 @@ def _require_scope(bundle: TensorBundle, scope: str) -> None:
 
 
 def _leaking(config: PretrainingConfig) -> PretrainingConfig:
-    networks = {"discriminator": config.discriminator, "generator": config.generator}
-    leaking = {
-        name: network.model_copy(update={"mask_conv_padding": False})
-        for name, network in networks.items()
-        if network is not None
-    }
-    return config.model_copy(update=leaking)
+    off = {"mask_conv_padding": False}
+    discriminator = config.discriminator.model_copy(update=off)
+    generator = config.generator and config.generator.model_copy(update=off)
+    return config.model_copy(update={"discriminator": discriminator, "generator": generator})
 
 
-def _replaced_token_parts(model: ReplacedTokenModel) -> _Parts:
-    """Tied embeddings are one module in two encoders, filled twice from the same tensors."""
+def _parts(model: PretrainingModel) -> list[tuple[nn.Module, list[Link]]]:
+    """Return the networks and heads with their links.
+
+    Tied embeddings are one module in two encoders, filled twice from the same tensors.
+    """
+    if isinstance(model, MaskedLanguageModel):
+        return [
+            (model.encoder, encoder_links(TENSORFLOW, model.encoder.config, _BERT)),
+            (model.head, masked_lm_head_links(TENSORFLOW, _BERT_HEAD)),
+        ]
     embeddings = _ELECTRA if model.config.tie_embeddings else _GENERATOR
+    generator = [
+        *embedding_links(TENSORFLOW, embeddings),
+        *body_links(TENSORFLOW, model.generator.config, _GENERATOR),
+    ]
     return [
         (model.discriminator, encoder_links(TENSORFLOW, model.discriminator.config, _ELECTRA)),
         (model.discriminator_head, discriminator_head_links(TENSORFLOW, last="dense_1")),
-        (
-            model.generator,
-            [
-                *embedding_links(TENSORFLOW, embeddings),
-                *body_links(TENSORFLOW, model.generator.config, _GENERATOR),
-            ],
-        ),
+        (model.generator, generator),
         (model.generator_head, masked_lm_head_links(TENSORFLOW, _ELECTRA_HEAD)),
     ]
-
-
-def _masked_language_parts(model: MaskedLanguageModel) -> _Parts:
-    return [
-        (model.encoder, encoder_links(TENSORFLOW, model.encoder.config, _BERT)),
-        (model.head, masked_lm_head_links(TENSORFLOW, _BERT_HEAD)),
-    ]
-
-
-_PARTS: dict[type[nn.Module], Callable[[Any], _Parts]] = {
-    ReplacedTokenModel: _replaced_token_parts,
-    MaskedLanguageModel: _masked_language_parts,
-}
 
 
 def _is_model_weight(name: str) -> bool:

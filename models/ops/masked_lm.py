@@ -45,7 +45,8 @@ def masked_lm(
 
     Raises ValueError when the temperature is not positive.
     """
-    _check_temperature(temperature)
+    if temperature <= 0:
+        raise ValueError(f"temperature={temperature}: it divides the logits and must be positive")
     hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
     weight_VD, bias_V = _aligned(weight_VD, bias_V)
     return _apply(
@@ -192,8 +193,3 @@ def _aligned(weight_VD: Tensor, bias_V: Tensor) -> tuple[Tensor, Tensor]:
 def _with_impossible_ids(weight_VD: Tensor, bias_V: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Append ids of probability 0, which are never the argmax and never sampled."""
     return F.pad(weight_VD, (0, 0, 0, count)), F.pad(bias_V, (0, count), value=-math.inf)
-
-
-def _check_temperature(temperature: float) -> None:
-    if temperature <= 0:
-        raise ValueError(f"temperature={temperature}: it divides the logits and must be positive")

@@ -14,24 +14,16 @@ from torch.library import custom_op
 
 
 class _Tile(NamedTuple):
-    """What one program works on, and with how many warps."""
-
-    positions: int
-    channels: int
-    warps: int
-
-
-class _SpanTile(NamedTuple):
-    """Positions that one program of the span convolution works on, and its warps."""
+    """Positions and, of a filter, channels that one program works on, and its number of warps."""
 
     positions: int
     warps: int
+    channels: int = 0
 
 
 # The fastest of those tried on an H200 in bfloat16 (docs/benchmarks/gpu.md).
-_SPAN, _SPAN_GRADIENT = _SpanTile(32, 4), _SpanTile(16, 4)
-_FILTER = _Tile(8, 256, 1)
-_FILTER_GRADIENT = _Tile(4, 256, 1)
+_SPAN, _SPAN_GRADIENT = _Tile(32, warps=4), _Tile(16, warps=4)
+_FILTER, _FILTER_GRADIENT = _Tile(8, 1, channels=256), _Tile(4, 1, channels=256)
 _CHUNK = 128  # positions of one program of the filter's gradient
 
 
@@ -210,13 +202,13 @@ def _kernels() -> ModuleType:
     return triton_kernels
 
 
-def _span_grid(value: Tensor, tile: _SpanTile) -> tuple[int, int]:
+def _span_grid(value: Tensor, tile: _Tile) -> tuple[int, int]:
     batch, length, heads, _ = value.shape
     return batch * _blocks(length, tile.positions), heads
 
 
 def _span_constants(
-    value: Tensor, logits: Tensor, document_ids: Tensor | None, tile: _SpanTile
+    value: Tensor, logits: Tensor, document_ids: Tensor | None, tile: _Tile
 ) -> dict[str, Any]:
     width, taps = value.shape[-1], logits.shape[-1]
     return {

@@ -21,7 +21,7 @@ def plan(
     ] = 0.4,
     price: Annotated[float, typer.Option(help="Of one GPU hour.", min=0)] = 0.0,
 ) -> None:
-    """Show memory, time and cost of a recipe before it is queued, or its shards are built."""
+    """Show memory, time and cost of a recipe before it is queued or its shards are built."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from convbert.pretrain.planning.show import show
 

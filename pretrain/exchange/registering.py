@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import UserError
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.timeline import Timeline
@@ -71,7 +72,5 @@ def _digest(folder: Path) -> str:
     """Return the SHA-256 of the files' names and contents."""
     state = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        state.update(f"{path.relative_to(folder)}:{digest};".encode())
+        state.update(f"{path.relative_to(folder)}:{file_sha256(path)};".encode())
     return state.hexdigest()
