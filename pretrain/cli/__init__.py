@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from convbert.models.errors import UserError
-from convbert.pretrain.cli import data, evaluation, exchange, slurm, training
+from convbert.pretrain.cli import data, evaluation, exchange, pairs, slurm, training
 from convbert.pretrain.run import log
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
 app.add_typer(data.corpus_app, name="corpus")
 app.add_typer(data.tokenizer_app, name="tokenizer")
 app.add_typer(data.shards_app, name="shards")
-for commands in (training.app, slurm.app, evaluation.app, exchange.app):
+for commands in (training.app, slurm.app, evaluation.app, pairs.app, exchange.app):
     app.add_typer(commands)
 app.add_typer(evaluation.tasks_app, name="tasks")
 app.add_typer(evaluation.track_app, name="track")
