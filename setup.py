@@ -54,6 +54,7 @@ setup(
         "psutil>=5.9",
         "pydantic>=2.7",
         "pyyaml>=6.0",
+        "regex>=2024.4",
         "rich>=13.7",
         "safetensors>=0.5",
         "scikit-learn>=1.4",

@@ -35,7 +35,7 @@ def _start_worker() -> None:
 def uncollected() -> Iterator[None]:
     """Put off the search for reference cycles while the block runs, for it makes none.
 
-    The search is proportional to the objects there are, and tokenised text is a million lists.
+    The search is proportional to the objects there are, and tokenized text is a million lists.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Build a corpus: raw files to deduplicated, tokenised, packed and verified shards.
+"""Build a corpus: raw files to deduplicated, tokenized, packed and verified shards.
 
 Every step is a set of tasks whose results lie below ``work`` under names made of what decides
 them. Started again after any interruption, a build finds them and goes on; the shards have the

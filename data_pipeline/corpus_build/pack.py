@@ -1,4 +1,4 @@
-"""Third task, one per piece: leave out duplicates, tokenise once, pack to rows of every length."""
+"""Third task, one per piece: leave out duplicates, tokenize once, pack to rows of every length."""
 
 import time
 from collections import Counter

@@ -16,7 +16,7 @@ class Rates:
 
     clean: float = 4.5e6  # bytes: read, clean, filter, hash, write pieces
     match: float = 1.5e6  # entries of band hashes
-    pack: float = 8.0e6  # bytes: tokenise and pack one length
+    pack: float = 8.0e6  # bytes: tokenize and pack one length
     write: float = 200e6  # bytes of shards
     document_bytes: float = 3_000  # assumed: web pages after extraction
     kept_by_filters: float = 0.5  # assumed, of the bytes

@@ -35,7 +35,7 @@ def _separators() -> re.Pattern[str]:
     return re.compile("[" + "".join(map(re.escape, found)) + "]+")
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """Lower-case and compose a text; what is left beyond ASCII belongs to words."""
     if text.isascii():
         return text.lower()
@@ -45,7 +45,7 @@ def normalised(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Return the words of a text, those whose hashes ``hash_words`` gives."""
-    return _WORD.findall(normalised(text))
+    return _WORD.findall(normalized(text))
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class HashedWords:
 
 def hash_words(texts: Sequence[str]) -> HashedWords:
     """Hash the words of a batch of documents (some megabytes at most: memory is 40 B a byte)."""
-    encoded = [normalised(text).encode("utf-8", "surrogatepass") for text in texts]
+    encoded = [normalized(text).encode("utf-8", "surrogatepass") for text in texts]
     content = np.frombuffer(b" " + b" ".join(encoded) + b" ", np.uint8)
     starts, _, hashes = hash_runs(content, _word_bytes()[content])
     borders = np.cumsum([0, *(len(part) + 1 for part in encoded)])
@@ -100,7 +100,7 @@ def hash_runs(
 
 
 def _mixed(hashes: Hashes) -> Hashes:
-    """Spread the bits (the finaliser of MurmurHash3, shortened)."""
+    """Spread the bits (the finalizer of MurmurHash3, shortened)."""
     hashes = hashes ^ (hashes >> np.uint64(33))
     hashes *= _MULTIPLIER
     hashes ^= hashes >> np.uint64(33)

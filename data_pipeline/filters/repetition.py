@@ -1,4 +1,4 @@
-"""The repetition rules of Gopher (Rae et al. 2021, table A1), vectorised over many documents.
+"""The repetition rules of Gopher (Rae et al. 2021, table A1), vectorized over many documents.
 
 Words are what white space separates. The shares are of all characters but white space:
 - lines and paragraphs: the second and later copies count;

@@ -5,7 +5,7 @@ The sequence at global position p is a pure function of (manifest digest, seed, 
 number of processes from the one number p. In every epoch the stored blocks are permuted, and the
 sequences of each window of consecutive permuted blocks are permuted among themselves: one window
 is all a reader must hold, and whole blocks are all it must read. Permutations are keyed bijections
-(a Feistel network with cycle walking), so nothing proportional to the corpus is materialised.
+(a Feistel network with cycle walking), so nothing proportional to the corpus is materialized.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def seed_of(*parts: object) -> int:
 
 
 def _mix(x: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele, Lea and Flood 2014) of ``x + key``."""
+    """SplitMix64's finalizer (Steele, Lea and Flood 2014) of ``x + key``."""
     x = x + np.uint64(key)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,6 +1,6 @@
 """Build training shards from documents, in parallel, with the same bytes on any machine.
 
-Tokenising and packing are two steps: ``tokenize_corpus`` writes token ids once, ``pack_tokens``
+Tokenizing and packing are two steps: ``tokenize_corpus`` writes token ids once, ``pack_tokens``
 packs them to rows of any length, and ``build_shards`` does both without the files in between.
 """
 
@@ -103,7 +103,7 @@ class _Builder:
     pack: _Packer
 
     def __call__(self, chunk: Chunk) -> _Packed:
-        """Tokenise and pack the documents of one chunk."""
+        """Tokenize and pack the documents of one chunk."""
         first, texts = chunk
         with uncollected():
             documents = self.encode.documents(texts)
@@ -173,7 +173,7 @@ def tokenize_corpus(
     options: ReaderOptions | None = None,
     report: Report = lambda documents, characters: None,
 ) -> TokenManifest:
-    """Tokenise a corpus to ``folder``, which appears when it is complete; return its manifest.
+    """Tokenize a corpus to ``folder``, which appears when it is complete; return its manifest.
 
     ``report``, the bytes and the errors are as in ``build_shards``.
     """
@@ -206,7 +206,7 @@ def pack_tokens(
     workers: int = 1,
     report: Report = lambda documents, tokens: None,
 ) -> Manifest:
-    """Pack tokenised documents to shards: the bytes of ``build_shards`` with the same settings.
+    """Pack tokenized documents to shards: the bytes of ``build_shards`` with the same settings.
 
     ``report`` hears of documents and tokens. Raises ``UserError`` also for missing or damaged
     files of ``tokens``.
@@ -228,7 +228,7 @@ def build_shards(
     options: ReaderOptions | None = None,
     report: Report = lambda documents, characters: None,
 ) -> Manifest:
-    """Tokenise, pack and write a corpus; return its manifest.
+    """Tokenize, pack and write a corpus; return its manifest.
 
     ``report`` hears of documents and characters as they are done. The directory appears when it
     is complete; equal inputs and settings give equal bytes whatever the number of workers.

@@ -1,4 +1,4 @@
-"""Tokenised documents on disk, from which shards of any length are packed without the text.
+"""Tokenized documents on disk, from which shards of any length are packed without the text.
 
 A directory with ``tokens.json`` and numbered tars, plain WebDataset as the shards are. Every chunk
 of documents is a sample of three arrays: ``tokens.npy`` (the ids of all documents, uint16 or
@@ -39,7 +39,7 @@ def encode_documents(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[li
 
 @dataclass(frozen=True)
 class TokenChunk:
-    """Tokenised documents: the one numbered ``first`` and those that follow.
+    """Tokenized documents: the one numbered ``first`` and those that follow.
 
     ``tokens`` [T] are the ids of all of them, ``segments`` [S] counts the tokens of each segment,
     ``documents`` [D] the segments of each document.
@@ -52,7 +52,7 @@ class TokenChunk:
 
     @classmethod
     def encode(cls, first: int, texts: Sequence[str], tokenizer: Tokenizer) -> "TokenChunk":
-        """Split documents into segments and tokenise them."""
+        """Split documents into segments and tokenize them."""
         documents = encode_documents(texts, tokenizer)
         segments = [segment for document in documents for segment in document]
         lengths = np.fromiter(map(len, segments), np.uint32, len(segments))
@@ -93,7 +93,7 @@ class TokenSource(StrictModel):
 
 
 class TokenManifest(TokenSource):
-    """What a directory of tokenised documents holds and how it was made."""
+    """What a directory of tokenized documents holds and how it was made."""
 
     format: Literal[1] = 1
     num_documents: int
@@ -108,9 +108,9 @@ class TokenManifest(TokenSource):
             content = path.read_bytes()
         except OSError:
             raise UserError(
-                f"{path}: no tokenised corpus; make one with `convbert shards tokenize`"
+                f"{path}: no tokenized corpus; make one with `convbert shards tokenize`"
             ) from None
-        return parse(cls, content, path, what="of a tokenised corpus", remedy="tokenise again")
+        return parse(cls, content, path, what="of a tokenized corpus", remedy="tokenize again")
 
     def save(self, folder: Path) -> None:
         """Write ``tokens.json`` atomically."""
@@ -187,13 +187,13 @@ def _open_checked(path: Path, part: TokenPart) -> io.BufferedReader:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); copy it again or tokenise again"
+            f"{path}: cannot be read ({error.strerror}); copy it again or tokenize again"
         ) from None
     if digest != part.sha256:
         file.close()
         raise UserError(
             f"{path}: is damaged or of another build (its SHA-256 is not that of tokens.json); "
-            "copy it again or tokenise again"
+            "copy it again or tokenize again"
         )
     file.seek(0)
     return file

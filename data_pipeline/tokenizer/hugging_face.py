@@ -1,6 +1,6 @@
 """Export a tokenizer as a fast Hugging Face tokenizer with the same ids.
 
-A sentencepiece model is rebuilt from the parts of the ``tokenizers`` library: its normalisation
+A sentencepiece model is rebuilt from the parts of the ``tokenizers`` library: its normalization
 table, its treatment of spaces, its pieces with their scores (unigram) or merges (BPE), and its
 bytes for everything unknown. The result is compared with the original before it is written.
 
@@ -148,7 +148,7 @@ def _from_sentencepiece(path: Path) -> FastTokenizer:
 
 
 def _normalizer(spec: Any) -> normalizers.Normalizer:
-    """Do what sentencepiece's normaliser does, after the NFKC that ``Tokenizer`` applies."""
+    """Do what sentencepiece's normalizer does, after the NFKC that ``Tokenizer`` applies."""
     steps: list[normalizers.Normalizer] = [normalizers.NFKC()]
     if spec.precompiled_charsmap:
         table = normalizers.Precompiled(spec.precompiled_charsmap)

@@ -11,6 +11,7 @@ from convbert.pretrain.cli import (
     corpus,
     evaluation,
     exchange,
+    pairs,
     plan,
     shards,
     slurm,
@@ -36,6 +37,7 @@ for commands in (
     study.app,
     slurm.app,
     evaluation.app,
+    pairs.app,
     exchange.app,
 ):
     app.add_typer(commands)

@@ -58,3 +58,8 @@ def task_measure(task: str, split: str, measure: str) -> str:
 def probe_measure(task: str, split: str, measure: str) -> str:
     """Return the name for a measure of a linear probe."""
     return f"probe/{task_measure(task, split, measure)}"
+
+
+def pairs_measure(kind: str, score: str) -> str:
+    """Return the name for the share of minimal pairs of a kind in which the good one wins."""
+    return f"pairs/{kind}" if score == "discriminator" else f"pairs/{kind}_{score}"

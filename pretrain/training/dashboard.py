@@ -102,7 +102,7 @@ class Dashboard:
         return table
 
     def _split(self) -> Text:
-        """Draw where the time of an update goes, as one bar of coloured parts over their names."""
+        """Draw where the time of an update goes, as one bar of colored parts over their names."""
         seconds = {
             name: self._values.get(metric_names.section_seconds(name), 0.0) for name in SECTIONS
         }

@@ -56,7 +56,7 @@ class Training:
     def __init__(self, setting: Setting, stage: int, folder: Path) -> None:
         self._batch = mask(random_batch(setting))
         tokens = self._batch.document_ids_BL > 0
-        self._normalisers = Normalizers(self._batch.valid_BM.sum().float(), tokens.sum())
+        self._normalizers = Normalizers(self._batch.valid_BM.sum().float(), tokens.sum())
         objective = ObjectiveConfig()
         config = resolve_deepspeed_config(
             load_deepspeed_config(f"zero{stage}"),
@@ -73,8 +73,10 @@ class Training:
     def update(self) -> float:
         """Run an update; return its seconds."""
         begun = time.perf_counter()
-        self._engine.forward_backward(self._batch, self._normalisers)
-        self._engine.step(RATE, lambda norm: True)
+        loss, _ = self._engine.forward(self._batch, self._normalizers)
+        self._engine.backward(loss)
+        self._engine.gradient_norm(RATE)
+        self._engine.finish(apply=True)
         return time.perf_counter() - begun
 
     def round(self, number: int, updates: int, times: Times) -> None:

@@ -78,7 +78,7 @@ def steps(corpus: Path, tokenizer: Path) -> dict[str, Step]:
     return {
         "clean and filter": clean,
         "near-duplicate signatures": signatures,
-        "tokenise, pack, write": shards,
+        "tokenize, pack, write": shards,
         "end to end": everything,
     }
 

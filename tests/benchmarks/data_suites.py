@@ -91,7 +91,7 @@ def tokenizer() -> Comparison:
     size = sum(len(text.encode()) for text in texts) / 1e6
     notes = ["Padding: " + ", ".join(f"{share:.2%} ({p})" for p, share in waste.items()) + "."]
     return Comparison(
-        f"tokenise and pack {size:.2f} MB of English (unigram, 4,000 pieces)",
+        f"tokenize and pack {size:.2f} MB of English (unigram, 4,000 pieces)",
         int((full != ours.pad_id).sum()),
         contenders,
         tensors=False,

@@ -55,12 +55,12 @@ def main() -> None:
         eos_token="[SEP]",
         shuffle_documents=False,
     )
-    tokenise = timed([read(source), tokens])
+    tokenize = timed([read(source), tokens])
     seconds = {
         "clean and filter": clean,
         "near-duplicate signatures": signatures,
-        "tokenise, pack, write": tokenise,
-        "end to end": clean + signatures + cluster + tokenise,
+        "tokenize, pack, write": tokenize,
+        "end to end": clean + signatures + cluster + tokenize,
     }
     print(json.dumps(seconds))
 

@@ -193,7 +193,7 @@ def _measure(contender: Contender) -> dict[str, float]:
     seconds = (time.perf_counter() - start) / CALLS
     return {
         "seconds": seconds,
-        "utilisation": contender.flops / seconds / rate,
+        "utilization": contender.flops / seconds / rate,
         "gemm": rate,
     }
 
@@ -218,7 +218,7 @@ def _table(workers: list[Worker]) -> str:
             f"{worker.median('seconds') * 1e3:,.2f}",
             f"{job.rows * job.length / worker.median('seconds'):,.0f}",
             f"{ratio:.2f}x" if len(same) > 1 else "",
-            f"{worker.median('utilisation'):.1%}",
+            f"{worker.median('utilization'):.1%}",
             f"{worker.gigabytes:.1f}",
             f"{worker.first_call:.0f}",
         ]

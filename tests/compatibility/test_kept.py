@@ -110,7 +110,7 @@ def test_kept_tokens_are_packed_to_the_kept_shards(kept: Path) -> None:
     assert_same_shards(kept.parent / "new-64", kept / "shards-64")
 
 
-def test_kept_text_is_tokenised_to_the_kept_tokens(kept: Path) -> None:
+def test_kept_text_is_tokenized_to_the_kept_tokens(kept: Path) -> None:
     tokenize = ("shards", "tokenize", "kept/corpus.jsonl", "-t", "kept/tokenizer")
     convbert(kept, *tokenize, "-o", "tokens", "--workers", "1")
     for name in ("tokens.json", "tokens-000000.tar"):

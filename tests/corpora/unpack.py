@@ -121,7 +121,7 @@ def novels(archive: Archive) -> Files:
 
 
 def _strings(content: bytes) -> Iterator[str]:
-    """Yield the strings of a serialised R vector: flags of a CHARSXP, length, bytes."""
+    """Yield the strings of a serialized R vector: flags of a CHARSXP, length, bytes."""
     flags = re.compile(rb"\x00[\x00-\x0f]\x00\x09")
     place = 0
     while found := flags.search(content, place):

@@ -154,7 +154,7 @@ NAMES = {
 }
 
 
-def test_articles_lose_the_spaces_of_tokenisation() -> None:
+def test_articles_lose_the_spaces_of_tokenization() -> None:
     text = ' \n = First = \n \n A well @-@ known " thing " , it \'s 1 @,@ 000 ( or so ) . \n'
     text += " = = Part = = \n"
     train = gzip.compress((text + " More . \n = Second = \n Text . \n").encode())

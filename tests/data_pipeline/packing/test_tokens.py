@@ -1,4 +1,4 @@
-"""A tokenised corpus gives the shards of a direct build, at any length, and nothing is lost."""
+"""A tokenized corpus gives the shards of a direct build, at any length, and nothing is lost."""
 
 import json
 import tempfile
@@ -62,7 +62,7 @@ def manifest_of(parts: list[TokenPart], documents: int, tokens: int) -> TokenMan
     return TokenManifest(tool="test", tokenizer_digest="7", build={}, parts=parts, **ids, **counts)
 
 
-def test_both_lengths_are_packed_from_one_tokenised_corpus_to_the_bytes_of_a_build(
+def test_both_lengths_are_packed_from_one_tokenized_corpus_to_the_bytes_of_a_build(
     tmp_path: Path, long_corpus: Path, tokenizer_dir: Path
 ) -> None:
     made = tokenize_corpus([long_corpus], tokenizer_dir, tmp_path / "tokens", part_bytes=300_000)
@@ -76,7 +76,7 @@ def test_both_lengths_are_packed_from_one_tokenised_corpus_to_the_bytes_of_a_bui
         assert contents(direct) == contents(packed)
 
 
-def test_tokenising_does_not_depend_on_the_workers(
+def test_tokenizing_does_not_depend_on_the_workers(
     tmp_path: Path, long_corpus: Path, tokenizer_dir: Path
 ) -> None:
     for workers in (1, 2):
@@ -121,11 +121,11 @@ def test_a_damaged_or_missing_file_is_named_before_a_shard_is_written(
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"tokens-000000\.tar: is damaged .*tokenise again"):
+    with pytest.raises(UserError, match=r"tokens-000000\.tar: is damaged .*tokenize again"):
         pack_tokens(tokens, tmp_path / "out")
     path.unlink()
     with pytest.raises(UserError, match=r"tokens-000000\.tar: cannot be read \(No such file"):
         pack_tokens(tokens, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match="no tokenised corpus; make one with"):
+    with pytest.raises(UserError, match="no tokenized corpus; make one with"):
         pack_tokens(tmp_path, tmp_path / "out")

@@ -61,7 +61,7 @@ def test_decay_spares_norms_and_biases_only() -> None:
     assert not decays("model.generator_head.bias")
 
 
-def test_tied_embeddings_are_optimised_once() -> None:
+def test_tied_embeddings_are_optimized_once() -> None:
     model = build_model(preset("tiny", vocab_size=100))
     groups = parameter_groups(model, 0.01)
     listed = [id(p) for g in groups for p in g["params"]]

@@ -28,9 +28,9 @@ def curve(flops=(4e12, 1.6e13, 6.4e13)):
     return Curve(run="tiny", task="mood", metric="accuracy", baseline=baseline, points=points)
 
 
-def rows_of(pixels, colour):
-    """Return the picture rows that contain exactly this colour."""
-    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+def rows_of(pixels, color):
+    """Return the picture rows that contain exactly this color."""
+    rgb = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     hits = np.abs(pixels[..., :3] - rgb).max(axis=-1) < 0.01
     return np.flatnonzero(hits.any(axis=1)), np.flatnonzero(hits.any(axis=0))
 

@@ -1,0 +1,85 @@
+"""The command ``pairs``: zero-shot measures."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convbert.pretrain.cli.data_arguments import Field, Unit
+from convbert.pretrain.cli.tables import print_table
+
+app = typer.Typer()
+# Typer takes lists of enumerations, not of literals.
+CorruptionName = StrEnum("CorruptionName", ["swap", "delete", "replace", "shuffle"])
+ScoreName = StrEnum("ScoreName", ["discriminator", "pll"])
+
+
+@app.command()
+def pairs(
+    source: Annotated[Path, typer.Argument(help="Run directory, or a Hugging Face model's.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Held-out text, or one file of good and bad sentences (JSONL, CSV)."),
+    ],
+    corruption: Annotated[
+        list[CorruptionName] | None,
+        typer.Option(
+            help="How a sentence of a text is spoilt; default swap, two neighbouring words.",
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(help="Pairs of each corruption.", min=1)] = 10_000,
+    score: Annotated[
+        list[ScoreName] | None,
+        typer.Option(
+            help="Default: the discriminator's, or PLL where there is none.",
+        ),
+    ] = None,
+    per_token: Annotated[
+        bool, typer.Option("--per-token", help="Divide scores by the sentence's tokens.")
+    ] = False,
+    step: Annotated[
+        list[int] | None, typer.Option("--step", help="Checkpoints; default all of the run.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the sentences and their faults.", min=0)] = 0,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Of a Hugging Face model without vocab.txt.")
+    ] = None,
+    unit: Unit = "file",
+    field: Field = "text",
+) -> None:
+    """Count how often a model prefers a real sentence to a spoilt one; needs no labels."""
+    from convbert.data_pipeline.readers import ReaderOptions
+    from convbert.pretrain.evaluation import pairs as evaluation
+    from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
+    from convbert.pretrain.run.directory import RunDirectory
+
+    options = ReaderOptions(unit=unit, field=field)
+    kinds: Any = [kind.value for kind in corruption or [CorruptionName.swap]]
+    scores: Any = tuple(name.value for name in score or [])
+    scoring = evaluation.Scoring(scores, per_token)
+    is_run = not (source / "config.json").is_file()
+    evaluated = EvaluatedRun(RunDirectory(source), step or []) if is_run else None
+    made, notes = evaluation.gather(inputs, kinds, count, options, seed=seed)
+    for note in notes:
+        print(note)
+    if evaluated is not None:
+        found = evaluation.evaluate_run(evaluated, made, scoring)
+    else:
+        found = evaluation.evaluate_directory(source, tokenizer, made, scoring)
+    rows = [
+        (
+            point.label,
+            f"{point.flops:.2e}",
+            f"{p.kind}, {p.score}",
+            f"{p.accuracy:.4f}",
+            f"{p.standard_error:.4f}",
+            f"{p.pairs:,}",
+        )
+        for point, preferences in found
+        for p in preferences
+    ]
+    headings = ("start", "training FLOPs", "pairs", "share", "± error", "number")
+    print_table(headings, rows, title=f"{source}: the good sentence preferred")
+    if evaluated is not None:
+        print(f"{evaluated.run.report / 'pairs' / evaluation.FILE_NAME}: the same as numbers")

@@ -1,0 +1,105 @@
+"""How well a model takes a sentence: scores without labels and without fine-tuning.
+
+``discriminator``: the sum over the tokens of log P(original), by a replaced-token discriminator.
+``pll``: pseudo-log-likelihood, the sum over the tokens of log P(token | all others), each masked in
+a copy of the sentence (Salazar et al. 2020), by a masked language model or a generator.
+
+Sums are over the sentence's own tokens, without [CLS] and [SEP], in float64.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel
+
+Score = Literal["discriminator", "pll"]
+BATCH_TOKENS = 16_384  # of a forward pass, padding included
+Model = ReplacedTokenModel | MaskedLanguageModel
+
+
+def scores_of(model: Model) -> tuple[Score, ...]:
+    """Return the scores that a model can give, the cheapest first."""
+    return ("discriminator", "pll") if isinstance(model, ReplacedTokenModel) else ("pll",)
+
+
+@torch.no_grad()
+def score_rows(
+    model: Model, score: Score, rows: Sequence[Sequence[int]], tokenizer: Tokenizer
+) -> list[float]:
+    """Return the score of each row of ids, special tokens included, in the order given."""
+    training = model.training
+    model.eval()
+    try:
+        return _SCORES[score](model, rows, tokenizer)
+    finally:
+        model.train(training)
+
+
+def batches(lengths: Sequence[int], budget: int = BATCH_TOKENS) -> Iterator[list[int]]:
+    """Yield the numbers of rows to read at once: of similar length, at most ``budget`` tokens."""
+    batch: list[int] = []
+    for number in sorted(range(len(lengths)), key=lambda n: (lengths[n], n)):
+        if batch and (len(batch) + 1) * lengths[number] > budget:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def _padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids [B, L] and the mask of real tokens."""
+    length = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows], device=device)
+    real = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=device)
+    return ids, real
+
+
+def _discriminator(
+    model: ReplacedTokenModel, rows: Sequence[Sequence[int]], tokenizer: Tokenizer
+) -> list[float]:
+    device = next(model.parameters()).device
+    found = [0.0] * len(rows)
+    for batch in batches([len(row) for row in rows]):
+        ids, real = _padded([rows[n] for n in batch], tokenizer.pad_id, device)
+        logits = model.discriminator_head(model.discriminator(ids, attention_mask=real))
+        own = (real == 1) & (ids != tokenizer.cls_id) & (ids != tokenizer.sep_id)
+        original = F.logsigmoid(-logits.double()).masked_fill(~own, 0.0).sum(1)
+        for number, value in zip(batch, original.tolist(), strict=True):
+            found[number] = value
+    return found
+
+
+def _pll(model: Model, rows: Sequence[Sequence[int]], tokenizer: Tokenizer) -> list[float]:
+    """Mask every token of every row in a copy of its own; copies of many rows share a batch."""
+    encoder, head = _masked_lm(model)
+    device = next(model.parameters()).device
+    special = {tokenizer.cls_id, tokenizer.sep_id}
+    copies = [(n, i) for n, row in enumerate(rows) for i, t in enumerate(row) if t not in special]
+    found = [0.0] * len(rows)
+    for batch in batches([len(rows[n]) for n, _ in copies]):
+        chosen = [copies[index] for index in batch]
+        ids, real = _padded([rows[n] for n, _ in chosen], tokenizer.pad_id, device)
+        places = torch.tensor([i for _, i in chosen], device=device)
+        every = torch.arange(len(chosen), device=device)
+        targets = ids[every, places]
+        ids[every, places] = tokenizer.mask_id
+        hidden = encoder(ids, attention_mask=real)[every, places]
+        likely = F.log_softmax(head(hidden).double(), dim=-1)[every, targets]
+        for (number, _), value in zip(chosen, likely.tolist(), strict=True):
+            found[number] += value
+    return found
+
+
+def _masked_lm(model: Model) -> tuple[nn.Module, nn.Module]:
+    if isinstance(model, ReplacedTokenModel):
+        return model.generator, model.generator_head
+    return model.encoder, model.head
+
+
+_SCORES: dict[Score, Callable[..., list[float]]] = {"discriminator": _discriminator, "pll": _pll}
