@@ -55,7 +55,7 @@ class ResolveTask:
 def find_duplicates(
     engine: Engine, pieces: Sequence[TextPiece], work: Path, done: Callable[[int], None]
 ) -> Path:
-    """Return the folder of the dropped documents; ``done`` hears of entries as they are matched."""
+    """Return the folder of the dropped documents; ``done`` is called with the entries matched."""
     entries = sum(piece.entries for piece in pieces)
     folder = (
         work / "match" / key_of(pieces=[str(piece.folder.relative_to(work)) for piece in pieces])

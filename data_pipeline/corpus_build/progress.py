@@ -54,7 +54,7 @@ class BuildProgress:
 
     @contextmanager
     def step(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Give the function that hears of bytes done in a step of ``total`` bytes."""
+        """Return the function to call with the bytes done in a step of ``total`` bytes."""
         task = self._progress.add_task(name, total=total)
         start = time.perf_counter()
         yield lambda done: self._progress.advance(task, done)

@@ -51,7 +51,7 @@ def write_shards(
     out: Path,
     done: Callable[[int], None],
 ) -> Manifest:
-    """Write the shards of one length to ``out``; ``done`` hears of bytes as they are written."""
+    """Write the shards of one length to ``out``; ``done`` is called with the bytes written."""
     work.mkdir(parents=True, exist_ok=True)
     listed = work / "rows.json"
     ends = list(accumulate(part.report.rows[seq_len] for part in packed))

@@ -208,7 +208,7 @@ def pack_tokens(
 ) -> Manifest:
     """Pack tokenized documents to shards: the bytes of ``build_shards`` with the same settings.
 
-    ``report`` hears of documents and tokens. Raises ``UserError`` also for missing or damaged
+    ``report`` is called with documents and tokens. Raises ``UserError`` also for missing or damaged
     files of ``tokens``.
     """
     source = TokenManifest.load(tokens)
@@ -230,7 +230,7 @@ def build_shards(
 ) -> Manifest:
     """Tokenize, pack and write a corpus; return its manifest.
 
-    ``report`` hears of documents and characters as they are done. The directory appears when it
+    ``report`` is called with the documents and characters done. The directory appears when it
     is complete; equal inputs and settings give equal bytes whatever the number of workers.
     Raises ``UserError`` for unusable input, if ``folder`` holds anything, and if it cannot be
     written; nothing is left behind then.

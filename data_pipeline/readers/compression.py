@@ -71,7 +71,7 @@ def decompressed(file: BinaryIO, compression: Compression | None) -> io.Buffered
 
 
 def is_damage(error: Exception) -> bool:
-    """Tell whether an error means that compressed content is truncated or altered.
+    """Return whether an error means that compressed content is truncated or altered.
 
     bzip2 has no error of its own: it raises ``OSError`` without a number.
     """

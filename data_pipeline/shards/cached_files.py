@@ -1,7 +1,7 @@
 """Shards at an address, read block by block through the node's cache.
 
 Only what is asked for travels: the index of a shard, and the blocks of a window by range requests,
-all of them at once. So a training that reads a part of a large corpus fetches that part, and a
+all of them at once. So a run that reads a part of a large corpus fetches that part, and a
 cache of any size serves a corpus of any size. What arrives is checked before it is kept: an index
 by its SHA-256, which the manifest holds, a block by its CRC-32, which the index holds.
 """

@@ -65,7 +65,7 @@ class Manifest(StrictModel):
         """SHA-256 of the canonical JSON: names the corpus, its order and everything in it.
 
         Only what the file states counts. A field that a later version adds, with a default for
-        older files, must not give their corpora a new name and running trainings a new order.
+        older files, must not give their corpora a new name and unfinished runs a new order.
         """
         stated = {**self.model_dump(mode="json", exclude_unset=True), "format": self.format}
         text = json.dumps(stated, sort_keys=True, separators=(",", ":"))

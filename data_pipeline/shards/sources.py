@@ -57,7 +57,7 @@ class CacheSettings:
 
 
 class Corpus:
-    """What a training reads: one manifest, or several that agree, with weights.
+    """What a run reads: one manifest, or several that agree, with weights.
 
     Raises ``UserError`` for manifests that cannot be read or mixed.
     """
