@@ -26,7 +26,7 @@ class Engine(Protocol):
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], done: Callable[[R], None]
     ) -> list[R]:
-        """Return the results in the order of ``tasks``; ``done`` is called with each as it comes."""
+        """Return the results in the order of ``tasks``; each is passed to ``done`` as it comes."""
         ...
 
 
