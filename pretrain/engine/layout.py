@@ -24,7 +24,7 @@ class Layout:
     """Pieces of ``size`` parameters; ``partitioned`` says that other processes hold the rest."""
 
     def __init__(self, views: Sequence[tuple[int, Tensor]], size: int, *, partitioned: bool):
-        """Take the number of each parameter with the flat view of what is held of it."""
+        """``views`` pair the number of a parameter with the flat part of it in this process."""
         self._views = [(index, v, v.data_ptr()) for index, v in views]
         self._known: dict[int, list[ParameterSlice]] = {}
         self.size = size

@@ -2,7 +2,7 @@
 
 import csv
 import json
-import sys
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.pretrain.finetune.task import TaskSpec
+
+log = logging.getLogger(__name__)
 
 TableRow = dict[str, Any]
 """Column to value: text, or what JSON and parquet hold. A missing value has no key."""
@@ -65,7 +67,7 @@ def _delimited(task: TaskSpec, path: Path) -> Iterator[Line]:
         except csv.Error as error:
             raise DamagedError(f"{path}:{reader.line_num}: {error}; check the quotes") from error
     if skipped:
-        print(f"{path}: {skipped} damaged rows left out", file=sys.stderr)
+        log.warning(f"{path}: {skipped} damaged rows left out")
 
 
 def _columns(task: TaskSpec, cells: list[str]) -> tuple[list[str], bool]:
