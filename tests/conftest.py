@@ -1,7 +1,9 @@
 """Settings and real text that every test shares."""
 
 import json
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -18,6 +20,16 @@ if not torch.cuda.is_available():
 
 # Tests run side by side, one worker for each core: more threads would slow each other down.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what a test that starts a run or a command in this process configures."""
+    yield
+    logger = logging.getLogger("convbert")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 @pytest.fixture(scope="session")
