@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
