@@ -4,7 +4,7 @@ from pathlib import Path
 
 from convbert.data_pipeline.tokenizer.hugging_face import save_hf_tokenizer
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.models.interop.hf import save_pretrained
+from convbert.models.interop.hf import GENERATOR_DIRECTORY, save_pretrained
 from convbert.models.pretraining import kept_encoder
 from convbert.pretrain.exchange.trained_model import load_model
 from convbert.pretrain.run.directory import RunDirectory
@@ -35,5 +35,15 @@ def export_checkpoint(
     model, found = load_model(run, step, average)
     save_pretrained(model, output, model_card=_card(config, found, average))
     length = kept_encoder(model).config.max_positions
-    save_hf_tokenizer(Tokenizer.load(config.data.tokenizer), output, length)
+    save_tokenizer(Tokenizer.load(config.data.tokenizer), output, length)
     return found
+
+
+def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) -> None:
+    """Write the fast tokenizer beside an exported encoder, and beside its generator if it has one.
+
+    Without it ``pipeline("fill-mask", model=".../generator")`` answers with empty strings.
+    """
+    save_hf_tokenizer(tokenizer, directory, max_length)
+    if (directory / GENERATOR_DIRECTORY).is_dir():
+        save_hf_tokenizer(tokenizer, directory / GENERATOR_DIRECTORY, max_length)

@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_directory
-from convbert.data_pipeline.tokenizer.hugging_face import save_hf_tokenizer
 from convbert.data_pipeline.tokenizer.tokenizer import VOCABULARY, Tokenizer
 from convbert.models.encoder import Encoder
 from convbert.models.errors import AbsentError, UserError
@@ -12,6 +11,7 @@ from convbert.models.interop import hf, tf
 from convbert.models.interop.vocab import inspect_vocab, require_sound_vocab
 from convbert.models.presets import preset
 from convbert.models.pretraining import PretrainingModel, kept_encoder
+from convbert.pretrain.exchange.export import save_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def _take_vocabulary(source: Path, vocab: Path | None, folder: Path, max_length:
     require_sound_vocab(path)
     (folder / VOCABULARY).write_bytes(path.read_bytes())
     tokenizer = Tokenizer.load(folder)
-    save_hf_tokenizer(tokenizer, folder, max_length)
+    save_tokenizer(tokenizer, folder, max_length)
     return f"{path}: sound, {tokenizer.vocab_size:,} ids"
 
 

@@ -59,7 +59,7 @@ class RunConfig(StrictModel):
 
     @property
     def settled_precision(self) -> Literal["fp32", "bf16", "fp16"]:
-        """The precision, once ``auto`` has been decided (``training/precision.py``)."""
+        """The precision, once ``auto`` has been decided (``engine/precision.py``)."""
         if self.precision == "auto":
             raise ValueError("precision=auto has not been decided yet")
         return self.precision
