@@ -1,20 +1,19 @@
-"""What the filters share."""
+"""The base of cleaning and of all filters."""
 
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from convbert.data_pipeline.documents import Document, StageReport
 from convbert.models.schema import StrictModel
 
-
-class FilterConfig(StrictModel):
-    """Base of the filters' sections: frozen, unknown keys refused."""
+Config = TypeVar("Config", bound=StrictModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a filter says of one document: a reason to drop it, or the text to keep."""
+    """What becomes of one document: a reason to drop it, or its new text if that changed."""
 
     reason: str = ""
     detail: str = ""
@@ -25,16 +24,26 @@ class Verdict:
 KEEP = Verdict()
 
 
-class Filter:
-    """A stage that judges documents in groups; subclasses define ``name`` and ``judge``."""
+class Filter(Generic[Config]):
+    """A stage that judges every document by itself.
+
+    Subclasses name the stage and the class of its settings, and define ``judge_text``, or ``judge``
+    if many texts together are faster.
+    """
 
     name: str
+    settings: type[Config]
 
-    def __init__(self, sample_limit: int = 20) -> None:
+    def __init__(self, config: Config | None = None, sample_limit: int = 20) -> None:
+        self.config = config or self.settings()
         self.sample_limit = sample_limit
 
     def judge(self, texts: Sequence[str]) -> list[Verdict]:
         """Return a verdict per text; none depends on the other texts."""
+        return [self.judge_text(text) for text in texts]
+
+    def judge_text(self, text: str) -> Verdict:
+        """Return the verdict on a text."""
         raise NotImplementedError
 
     def __call__(self, documents: Iterable[Document]) -> tuple[list[Document], StageReport]:
@@ -57,3 +66,7 @@ class Filter:
         report.keep(kept)
         report.seconds = time.process_time() - started
         return kept, report
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was computed from the settings, which other processes compute again."""
+        return {"config": self.config, "sample_limit": self.sample_limit}

@@ -6,21 +6,21 @@ The list of bad words is the user's own.
 """
 
 import re
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field
 
-from convbert.data_pipeline.filters.base import Filter, FilterConfig, Verdict
+from convbert.data_pipeline.filters.base import Filter, Verdict
 from convbert.models.errors import UserError
+from convbert.models.schema import StrictModel
 
 _CODE = "C4's code"
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)")
 
 
-class C4Config(FilterConfig):
+class C4Config(StrictModel):
     """Which lines and documents stay."""
 
     end_marks: tuple[str, ...] = Field(
@@ -51,20 +51,14 @@ class C4Config(FilterConfig):
     )
 
 
-class C4Filter(Filter):
+class C4Filter(Filter[C4Config]):
     """Takes lines out and drops what is left of pages without prose."""
 
     name = "c4"
+    settings = C4Config
 
-    def __init__(self, config: C4Config | None = None, sample_limit: int = 20) -> None:
-        super().__init__(sample_limit)
-        self.config = config or C4Config()
-
-    def judge(self, texts: Sequence[str]) -> list[Verdict]:
-        """Judge each text, with the lines that stay as its new text."""
-        return [self._judge(text) for text in texts]
-
-    def _judge(self, text: str) -> Verdict:
+    def judge_text(self, text: str) -> Verdict:
+        """Judge a text; the lines that stay are its new text."""
         config = self.config
         kept: list[str] = []
         sentences = 0
@@ -114,6 +108,3 @@ class C4Filter(Filter):
             ) from None
         known = "|".join(re.escape(word.strip()) for word in words if word.strip())
         return re.compile(rf"(?<![a-z])(?:{known})(?![a-z])") if known else None
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"config": self.config, "sample_limit": self.sample_limit}

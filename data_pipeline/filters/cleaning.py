@@ -4,16 +4,14 @@ Most text needs none of it, so each repair is behind a search that is much cheap
 """
 
 import re
-import time
 import unicodedata
-from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field
 
-from convbert.data_pipeline.documents import Document, StageReport
 from convbert.data_pipeline.extras import load_extra
+from convbert.data_pipeline.filters.base import Filter, Verdict
 from convbert.models.schema import StrictModel
 
 _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
@@ -48,33 +46,17 @@ class CleaningConfig(StrictModel):
     )
 
 
-class Cleaner:
-    """The stage that cleans; drops what is empty then."""
+class Cleaner(Filter[CleaningConfig]):
+    """The stage that cleans; drops documents that are empty afterwards."""
 
     name = "clean"
+    settings = CleaningConfig
 
-    def __init__(self, config: CleaningConfig | None = None, sample_limit: int = 20) -> None:
-        self.config = config or CleaningConfig()
-        self.sample_limit = sample_limit
-
-    def __call__(self, documents: Iterable[Document]) -> tuple[list[Document], StageReport]:
-        """Clean documents; ``changed`` counts those that each repair altered."""
-        report = StageReport(stage=self.name, sample_limit=self.sample_limit)
-        started = time.process_time()
-        everything = list(documents)
-        report.read(everything)
-        kept = []
-        for document in everything:
-            text, repairs = self.clean(document.text)
-            for repair in repairs:
-                report.change(repair)
-            if text:
-                kept.append(document.with_text(text) if repairs else document)
-            else:
-                report.drop(document, "empty")
-        report.keep(kept)
-        report.seconds = time.process_time() - started
-        return kept, report
+    def judge_text(self, text: str) -> Verdict:
+        """Clean a text; the report counts the documents that each repair changed."""
+        text, repairs = self.clean(text)
+        reason = "" if text else "empty"
+        return Verdict(reason, text=text if repairs else None, changes=tuple(repairs))
 
     def clean(self, text: str) -> tuple[str, list[str]]:
         """Return clean text and the names of the repairs that changed it."""
@@ -105,9 +87,6 @@ class Cleaner:
         ready = text.isascii() or unicodedata.is_normalized(form, text)
         return text if ready else unicodedata.normalize(form, text)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"config": self.config, "sample_limit": self.sample_limit}
-
 
 class _Decoding:
     """Lines that were decoded wrongly, by ftfy; a line is repaired whole or not at all."""
@@ -132,7 +111,7 @@ def _unescape(text: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Tell ASCII text without controls, by means much faster than a search."""
+    """Return whether a text is ASCII without controls, much faster than by a search."""
     if not text.isascii():
         return False
     content = text.encode()

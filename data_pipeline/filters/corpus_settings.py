@@ -1,10 +1,10 @@
-"""The file that says how a corpus is built: inputs, reading, cleaning, filters.
+"""Settings of a corpus's text: inputs, reading, cleaning, filters.
 
 A section set to ``null`` is left out. Unknown keys are refused.
 """
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -19,6 +19,7 @@ from convbert.data_pipeline.filters import (
     RepetitionConfig,
     RepetitionFilter,
 )
+from convbert.data_pipeline.filters.base import Filter
 from convbert.data_pipeline.filters.cleaning import Cleaner, CleaningConfig
 from convbert.data_pipeline.readers import ReaderOptions
 from convbert.models.schema import StrictModel, read_yaml, validate
@@ -46,24 +47,19 @@ class CorpusConfig(StrictModel):
 
     def stages(self) -> list[Stage]:
         """Return cleaning and filters in order; each can be sent to another process."""
-        filters = self.filters
-        chosen: list[Stage] = []
-        if self.cleaning is not None:
-            chosen.append(Cleaner(self.cleaning, self.samples))
-        if filters.language is not None:
-            chosen.append(LanguageFilter(filters.language, self.samples))
-        if filters.gopher is not None:
-            chosen.append(GopherFilter(filters.gopher, self.samples))
-        if filters.repetition is not None:
-            chosen.append(RepetitionFilter(filters.repetition, self.samples))
-        if filters.c4 is not None:
-            chosen.append(C4Filter(filters.c4, self.samples))
-        return chosen
+        known: list[tuple[type[Filter[Any]], StrictModel | None]] = [
+            (Cleaner, self.cleaning),
+            (LanguageFilter, self.filters.language),
+            (GopherFilter, self.filters.gopher),
+            (RepetitionFilter, self.filters.repetition),
+            (C4Filter, self.filters.c4),
+        ]
+        return [stage(config, self.samples) for stage, config in known if config is not None]
 
 
 Config = TypeVar("Config", bound=BaseModel)
 
 
 def load_config(path: Path, kind: type[Config]) -> Config:
-    """Read a YAML file of any of the corpus's settings; the errors are the same."""
+    """Read settings of a corpus from a YAML file; raises ``UserError``."""
     return validate(kind, read_yaml(path), path, remedy="see docs/corpus-build.md")

@@ -4,11 +4,11 @@ Words are what white space separates; punctuation belongs to them, where the ori
 """
 
 import re
-from collections.abc import Sequence
 
 from pydantic import Field
 
-from convbert.data_pipeline.filters.base import KEEP, Filter, FilterConfig, Verdict
+from convbert.data_pipeline.filters.base import KEEP, Filter, Verdict
+from convbert.models.schema import StrictModel
 
 _SOURCE = "Gopher A.1.1"
 _LETTER = re.compile(r"[^\W\d_]")
@@ -17,7 +17,7 @@ _NO_LETTERS = bytes(c for c in range(128) if not (chr(c).isalpha() or chr(c).iss
 _SPACES = bytes(32 if c < 128 and chr(c).isspace() else c for c in range(256))
 
 
-class GopherConfig(FilterConfig):
+class GopherConfig(StrictModel):
     """Bounds beyond which a document is dropped; all from Gopher, appendix A.1.1."""
 
     min_words: int = Field(50, ge=0, description=f"fewest words ({_SOURCE}: 50)")
@@ -44,20 +44,14 @@ class GopherConfig(FilterConfig):
     )
 
 
-class GopherFilter(Filter):
+class GopherFilter(Filter[GopherConfig]):
     """Drops documents that are no prose."""
 
     name = "gopher"
+    settings = GopherConfig
 
-    def __init__(self, config: GopherConfig | None = None, sample_limit: int = 20) -> None:
-        super().__init__(sample_limit)
-        self.config = config or GopherConfig()
-
-    def judge(self, texts: Sequence[str]) -> list[Verdict]:
-        """Judge each text by the first rule that it breaks."""
-        return [self._judge(text) for text in texts]
-
-    def _judge(self, text: str) -> Verdict:
+    def judge_text(self, text: str) -> Verdict:
+        """Judge a text by the first rule that it breaks."""
         config = self.config
         words = text.split()
         total = len(words)

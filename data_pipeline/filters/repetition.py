@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from convbert.data_pipeline.dedup.words import hash_runs
-from convbert.data_pipeline.filters.base import KEEP, Filter, FilterConfig, Verdict
+from convbert.data_pipeline.filters.base import KEEP, Filter, Verdict
+from convbert.models.schema import StrictModel
 
 _SOURCE = "Gopher A1"
 # n-grams of a document are told apart by 40 bits; two of 10,000 coincide with 1 in 20,000 chances.
@@ -27,7 +28,7 @@ _SPACES = np.array([byte < 128 and chr(byte).isspace() for byte in range(256)])
 _OTHER_SPACE = re.compile(r"[^\S\x00-\x7f]")
 
 
-class RepetitionConfig(FilterConfig):
+class RepetitionConfig(StrictModel):
     """Shares beyond which a document is dropped; all from Gopher, table A1."""
 
     max_duplicate_lines: float = Field(0.30, ge=0, description=f"of the lines ({_SOURCE}: 0.30)")
@@ -153,14 +154,11 @@ def duplicate_shares(parts: list[str]) -> tuple[float, float]:
     return 1 - len(distinct) / len(parts), copies / max(characters, 1)
 
 
-class RepetitionFilter(Filter):
+class RepetitionFilter(Filter[RepetitionConfig]):
     """Drops documents that repeat themselves."""
 
     name = "repetition"
-
-    def __init__(self, config: RepetitionConfig | None = None, sample_limit: int = 20) -> None:
-        super().__init__(sample_limit)
-        self.config = config or RepetitionConfig()
+    settings = RepetitionConfig
 
     def judge(self, texts: Sequence[str]) -> list[Verdict]:
         """Judge each text by the first rule that it breaks: paragraphs, lines, then n-grams."""

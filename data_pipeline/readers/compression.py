@@ -58,7 +58,7 @@ def split_suffix(name: str) -> tuple[str, Compression | None]:
 
 
 def decompressed(file: BinaryIO, compression: Compression | None) -> io.BufferedReader:
-    """Return a stream of the content; without a given compression its first bytes tell one.
+    """Return a stream of the content; if none is given, its first bytes show the compression.
 
     An empty file is an empty stream under any name.
     """

@@ -1,4 +1,4 @@
-"""Tell a file's format from its name, or from its first bytes."""
+"""Recognize a file's format by its name, or by its first bytes."""
 
 import codecs
 import re
@@ -27,7 +27,7 @@ _DUMP_PART = re.compile(r"\.xml-p\d+p\d+[^./]*$")
 
 
 def by_name(name: str) -> Format | None:
-    """Return the format that a file's name tells, or None."""
+    """Return the format that a file's name stands for, or None."""
     bare, _ = split_suffix(name)
     if _DUMP_PART.search(bare):
         return "mediawiki"

@@ -10,7 +10,7 @@ import fsspec
 
 from convbert.data_pipeline.readers.compression import split_suffix
 from convbert.data_pipeline.readers.detect import SUFFIXES, by_name
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, UserError
 
 PLAIN = ("text", "jsonl", "csv", "tsv")
 
@@ -67,7 +67,7 @@ class InputFile:
 
 
 def is_url(name: str) -> bool:
-    """Tell ``s3://bucket/key`` from a path."""
+    """Return whether a name is an address such as ``s3://bucket/key``, not a path."""
     return "://" in name
 
 
@@ -84,14 +84,14 @@ def _remote(url: str) -> tuple[Any, str]:
 def input_files(inputs: Iterable[str | Path]) -> list[InputFile]:
     """Expand files, directories, globs and URLs to a list in a fixed order, each file once.
 
-    A directory stands for the files below it whose names tell their format. Raises ``UserError``
-    for an entry without a readable file.
+    A directory stands for the files below it whose names tell their format. Raises
+    ``AbsentError`` for an entry without a readable file.
     """
     files: dict[InputFile, None] = {}
     for entry in map(str, inputs):
         found = _remote_files(entry) if is_url(entry) else _local_files(entry)
         if not found:
-            raise UserError(
+            raise AbsentError(
                 f"{entry}: no such file and no readable file below it; check the path (a directory "
                 f"is searched for {', '.join(SUFFIXES)}, also compressed)"
             )

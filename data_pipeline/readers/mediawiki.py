@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.readers.options import ReaderOptions
 from convbert.data_pipeline.readers.wikitext import prose
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError, UserError
 
 
 def read_mediawiki(
@@ -27,7 +27,7 @@ def read_mediawiki(
             if document is not None:
                 yield document
     except ElementTree.ParseError as error:
-        raise UserError(
+        raise DamagedError(
             f"{name}: damaged XML behind page {page} ({error}); fetch it again"
         ) from None
 

@@ -11,7 +11,7 @@ from convbert.data_pipeline.extras import load_extra
 from convbert.data_pipeline.readers.inputs import Part
 from convbert.data_pipeline.readers.options import ReaderOptions
 from convbert.data_pipeline.readers.records import to_document
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError, UserError
 
 BATCH_ROWS = 256
 
@@ -32,7 +32,9 @@ def read_parquet(
             yield from _rows(file, name, options, part)
         except arrow.ArrowException as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{name}: damaged or not parquet ({reason}); fetch it again") from None
+            raise DamagedError(
+                f"{name}: damaged or not parquet ({reason}); fetch it again"
+            ) from None
 
 
 def _seekable(stream: io.BufferedReader, unpacked: IO[bytes]) -> IO[bytes]:

@@ -16,7 +16,7 @@ from convbert.data_pipeline.readers.parts import part_of
 from convbert.data_pipeline.readers.table import read_csv, read_tsv
 from convbert.data_pipeline.readers.text import read_text
 from convbert.data_pipeline.readers.warc import read_warc
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, DamagedError, TransientError, UserError
 
 Reader = Callable[[io.BufferedReader, str, ReaderOptions], Iterator[Document]]
 
@@ -60,7 +60,11 @@ def iter_documents(
 
 
 def read_file(file: InputFile, options: ReaderOptions) -> Iterator[Document]:
-    """Yield the documents of one file that are not blank; its faults become a ``UserError``."""
+    """Yield the documents of one file that are not blank.
+
+    Raises ``AbsentError``, ``DamagedError`` or ``TransientError`` for a file that is missing,
+    truncated or altered, or cannot be read now; ``UserError`` for one that cannot be used.
+    """
     place = ""
     try:
         for document in _read(file, options):
@@ -70,20 +74,22 @@ def read_file(file: InputFile, options: ReaderOptions) -> Iterator[Document]:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"{file.name}: no such file; check the path") from None
+        raise AbsentError(f"{file.name}: no such file; check the path") from None
     except Exception as error:
         if is_damage(error):
             reason = " ".join(str(error).split())
-            raise UserError(f"{file.label}: damaged{place} ({reason}); fetch it again") from None
+            raise DamagedError(f"{file.label}: damaged{place} ({reason}); fetch it again") from None
         if isinstance(error, OSError):
-            raise UserError(
+            lasting = isinstance(error, PermissionError | IsADirectoryError)
+            kind = UserError if lasting else TransientError
+            raise kind(
                 f"{file.name}: cannot be read{place} ({error.strerror}); check the file"
             ) from None
         raise
 
 
 def format_of(file: InputFile, stream: io.BufferedReader, options: ReaderOptions) -> Format:
-    """Tell the format of a file from options, name or content; ``stream`` stays where it is."""
+    """Return the format of a file by options, name or content; ``stream`` keeps its position."""
     head = stream.peek(SNIFFED_BYTES)[:SNIFFED_BYTES]
     kind = options.format or by_name(file.name) or by_content(head)
     if kind is None:

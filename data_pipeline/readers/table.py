@@ -9,7 +9,7 @@ from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.readers.lines import numbered_lines
 from convbert.data_pipeline.readers.options import ReaderOptions
 from convbert.data_pipeline.readers.records import to_document
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError
 
 
 def read_csv(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Document]:
@@ -36,7 +36,7 @@ def _read(
             where = f"{name}, line {rows.line_num}"
             yield to_document(record, name, rows.line_num, where, options)
     except csv.Error as error:
-        raise UserError(
+        raise DamagedError(
             f"{name}, line {rows.reader.line_num}: damaged table ({error}); mend it, or set "
             "quotes=false if its quotes enclose nothing"
         ) from None

@@ -14,7 +14,7 @@ from convbert.data_pipeline.extras import load_extra
 from convbert.data_pipeline.readers.html import page_decode, page_text
 from convbert.data_pipeline.readers.lines import decode
 from convbert.data_pipeline.readers.options import ReaderOptions
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError
 
 _HTML = ("text/html", "application/xhtml+xml")
 _META = {
@@ -65,18 +65,18 @@ def read_warc(stream: io.BufferedReader, name: str, options: ReaderOptions) -> I
     except OSError as error:
         if error.errno is not None:
             raise
-        raise UserError(
+        raise DamagedError(
             f"{name}: damaged or not WARC behind record {number} ({error}); fetch it again"
         ) from None
     if source.tail not in (b"", b"\r\n\r\n"):
-        raise UserError(f"{name}: is cut off at record {number}; fetch it again")
+        raise DamagedError(f"{name}: is cut off at record {number}; fetch it again")
 
 
 def _text(record: Any, where: str, options: ReaderOptions) -> str | None:
     """Return the text of a record, or None if it holds none."""
     content = record.reader.read()
     if len(content) != record.content_length:
-        raise UserError(
+        raise DamagedError(
             f"{where}: has {len(content)} of {record.content_length} bytes; fetch the file again"
         )
     media = (record.headers.get("Content-Type") or "").split(";")[0].strip().lower()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from convbert.data_pipeline import extras
 from convbert.data_pipeline.readers import ReaderOptions, iter_documents, read_documents
 from convbert.data_pipeline.readers.wikitext import prose
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError, UserError
 
 # Characters that XML and text files can hold, with some that formats treat in a special way.
 letters = st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="\ufeff\ufffe\uffff")
@@ -146,7 +146,7 @@ def test_a_cut_crawl_names_the_record(tmp_path: Path) -> None:
     ]:
         path = tmp_path / "a.wet"
         path.write_bytes((whole * 3)[:cut])
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(DamagedError, match=message):
             list(read_documents([path]))
 
 
@@ -174,7 +174,7 @@ def test_a_damaged_dump_names_the_page(tmp_path: Path) -> None:
     content = dump(page(3, "Fine."), page(4, "Cut."))
     path = tmp_path / "w.xml"
     path.write_bytes(content[:-40])
-    with pytest.raises(UserError, match=r"w\.xml: damaged XML behind page 3 \(.*line 1, column"):
+    with pytest.raises(DamagedError, match=r"w\.xml: damaged XML behind page 3 \(.*line 1, column"):
         list(read_documents([path]))
     path.write_bytes(b"<rss><page/></rss>")
     with pytest.raises(UserError, match="its root is <rss>, not <mediawiki>"):

@@ -1,4 +1,5 @@
 import bz2
+import errno
 import gzip
 import json
 import lzma
@@ -7,6 +8,7 @@ import re
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
 import pytest
@@ -15,13 +17,15 @@ from pydantic import ValidationError
 
 from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.readers import (
+    InputFile,
     ReaderOptions,
     Unit,
     input_files,
     iter_documents,
     read_documents,
+    read_file,
 )
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, DamagedError, TransientError, UserError
 
 # As the zstd tool writes, but not its libraries by default: without it damage goes unseen.
 CHECKED = {zstd.CompressionParameter.checksum_flag: 1}
@@ -121,7 +125,7 @@ def test_urls_are_files_directories_and_globs_too(tmp_path: Path) -> None:
     local = write(tmp_path / "d.txt.zst", "here")
     assert read(f"file://{local}", f"{url}/b.txt") == ["here", "in b.txt"]
     for entry in (f"{url}/no.txt", f"{url}/*.csv", "memory://empty"):
-        with pytest.raises(UserError, match=f"{re.escape(entry)}: no such file"):
+        with pytest.raises(AbsentError, match=f"{re.escape(entry)}: no such file"):
             input_files([entry])
     with pytest.raises(UserError, match=r"^gone://x: cannot be opened \(Protocol not known"):
         input_files(["gone://x"])
@@ -208,8 +212,30 @@ def test_unusable_files_are_named(
 
 def test_missing_input_is_named(tmp_path: Path) -> None:
     for entry in (tmp_path / "no.txt", tmp_path / "*.txt", tmp_path):
-        with pytest.raises(UserError, match="no such file and no readable file"):
+        with pytest.raises(AbsentError, match="no such file and no readable file"):
             input_files([entry])
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FileNotFoundError(errno.ENOENT, "gone"), AbsentError),
+        (OSError(errno.EIO, "Input/output error"), TransientError),
+        (PermissionError(errno.EACCES, "Permission denied"), UserError),
+    ],
+)
+def test_what_may_pass_is_told_from_what_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, kind: type[UserError]
+) -> None:
+    file = InputFile(str(write(tmp_path / "a.txt", "text")))
+
+    def refuse(_: InputFile) -> BinaryIO:
+        raise error
+
+    monkeypatch.setattr(InputFile, "open", refuse)
+    with pytest.raises(UserError, match=r"a\.txt: ") as caught:
+        list(read_file(file, ReaderOptions()))
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
@@ -227,7 +253,7 @@ def test_damaged_compressed_files_are_named_with_the_place(tmp_path: Path, suffi
         pattern = r"b\.jsonl\.\w+(: damaged behind .*b\.jsonl\.\w+#\d+ \(|, line \d+: not JSON)"
         assert re.search(pattern, str(caught.value))
     path.write_bytes(b"plain text")
-    with pytest.raises(UserError, match=r"b\.jsonl\.\w+: damaged \(.*\); fetch it again"):
+    with pytest.raises(DamagedError, match=r"b\.jsonl\.\w+: damaged \(.*\); fetch it again"):
         read(path)
 
 
