@@ -91,12 +91,14 @@ def test_info_lists_the_figures(shards_dir: Path) -> None:
 def test_commands_print_faults_figures_and_rows(
     spoilable: Path, shards_dir: Path, tokenizer_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for status in (0, 1):
+    for status in (0, 1):  # no fault, one fault
         with pytest.raises(typer.Exit) as ended:
             shards_verify(str(spoilable))
         assert ended.value.exit_code == status
+        shown = capsys.readouterr().out
+        assert f": {status} fault(s) in " in shown
         (spoilable / "shard-000000.tar").unlink(missing_ok=True)
-    assert "shard-000000.tar: is missing; copy the shard again" in capsys.readouterr().out
+    assert "shard-000000.tar: is missing; copy the shard again" in shown
     shards_info(str(shards_dir))
     shards_head(str(shards_dir), tokenizer_dir, 1, first=2, ids=True)
     shown = capsys.readouterr().out
