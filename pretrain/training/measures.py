@@ -9,10 +9,11 @@ from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain.engine.collectives import broadcast_from_first
 from convbert.pretrain.engine.engine import Engine
+from convbert.pretrain.guards.watchdog import Activity
 from convbert.pretrain.objective.held_out import HeldOut
 from convbert.pretrain.pairs.gathering import gather
 from convbert.pretrain.pairs.measure import EncodedPairs, Preference, measure
-from convbert.pretrain.pairs.scores import choose
+from convbert.pretrain.pairs.scores import Model, choose
 from convbert.pretrain.run.metric_names import pairs_measure
 from convbert.pretrain.settings.evaluation import PairsConfig
 from convbert.pretrain.settings.run import RunConfig
@@ -33,18 +34,16 @@ class CheckpointMeasures:
             HeldOut(settings, config.objective.masking, tokenizer) if settings.held_out else None
         )
         self._pairs: EncodedPairs | None = None
+        # Under DeepSpeed, too, the parts of a model may be called one by one.
+        self._model: Model = engine.module.model  # type: ignore[assignment]
         if settings.pairs is not None:
-            model = engine.module.model
-            self._score = choose(
-                model,
-                (settings.pairs.score,) if settings.pairs.score else (),
-                "evaluation.pairs.score",
-            )[0]
+            wanted = (settings.pairs.score,) if settings.pairs.score else ()
+            self._score = choose(self._model, wanted, "evaluation.pairs.score")[0]
             longest = config.model.build(tokenizer.vocab_size).discriminator.max_positions
             self._pairs = _encoded(settings.pairs, tokenizer, longest)
 
     def log(
-        self, tracker: Tracker, step: int, flops: float, beginning: Callable[[str], None]
+        self, tracker: Tracker, step: int, flops: float, beginning: Callable[[Activity], None]
     ) -> None:
         """Measure the networks and log points of curves; ``beginning`` hears what is next."""
         if self._held_out is not None:
@@ -67,7 +66,7 @@ class CheckpointMeasures:
 
     def _preferences(self, pairs: EncodedPairs) -> list[Preference]:
         return measure(
-            self._engine.module.model,
+            self._model,
             pairs,
             self._tokenizer,
             self._score,
