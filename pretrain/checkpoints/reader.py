@@ -11,7 +11,6 @@ from torch import Tensor
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import DamagedError, UserError
 from convbert.pretrain.checkpoints.snapshot import tensor_key
-from convbert.pretrain.engine.fragments import KINDS
 from convbert.pretrain.run.checkpoint_manifest import (
     CheckpointManifest,
     checkpoint_directory,
@@ -47,7 +46,7 @@ class CheckpointReader:
     def read(self, kind: str, name: str, start: int, count: int) -> Tensor:
         """Return ``count`` elements of a flattened tensor from ``start`` on, in fp32.
 
-        ``kind`` is one of ``KINDS``, ``name`` the parameter's.
+        ``kind`` is ``param`` or the name of a moment, ``name`` the parameter's.
         """
         out = torch.empty(count)
         for part in self.manifest.fragments[name]:
@@ -68,13 +67,22 @@ class CheckpointReader:
         """Raise ``DamagedError`` for another shape than the manifest's and for NaN or infinity."""
         for name, parts in self.manifest.fragments.items():
             for part in parts:
-                for kind in KINDS:
+                for kind in self._kinds(part.file, name, part.start):
                     tensor = self._files[part.file].get_tensor(tensor_key(kind, name, part.start))
                     where = f"{self.folder / part.file}: {kind} of '{name}'"
                     if tensor.shape != (part.count,) or tensor.dtype != torch.float32:
                         raise DamagedError(f"{where} has another shape or type")
                     if not torch.isfinite(tensor).all():
                         raise DamagedError(f"{where} holds values that are not finite")
+
+    def _kinds(self, file: str, name: str, start: int) -> list[str]:
+        """List what a file holds of a fragment; ``DamagedError`` if that is not the parameter."""
+        place = tensor_key("", name, start)
+        stored = list(self._files[file].keys())
+        kinds = [key.removesuffix(place) for key in stored if key.endswith(place)]
+        if "param" not in kinds:
+            raise DamagedError(f"{self.folder / file}: holds nothing of '{name}'")
+        return kinds
 
 
 def verify(folder: Path) -> CheckpointManifest:

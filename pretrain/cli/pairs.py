@@ -52,15 +52,20 @@ def pairs(
     from convbert.data_pipeline.readers import ReaderOptions
     from convbert.pretrain.evaluation import pairs as evaluation
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
+    from convbert.pretrain.pairs.gathering import gather
     from convbert.pretrain.run.directory import RunDirectory
+    from convbert.pretrain.settings.evaluation import PairsConfig
 
-    options = ReaderOptions(unit=unit, field=field)
     kinds: Any = [kind.value for kind in corruption or [CorruptionName.swap]]
     scores: Any = tuple(name.value for name in score or [])
     scoring = evaluation.Scoring(scores, per_token)
     is_run = not (source / "config.json").is_file()
     evaluated = EvaluatedRun(RunDirectory(source), step or []) if is_run else None
-    made, notes = evaluation.gather(inputs, kinds, count, options, seed=seed)
+    reader = ReaderOptions(unit=unit, field=field)
+    wanted = PairsConfig(
+        inputs=tuple(inputs), corruptions=kinds, count=count, seed=seed, reader=reader
+    )
+    made, notes = gather(wanted)
     for note in notes:
         print(note)
     if evaluated is not None:

@@ -14,7 +14,7 @@ from convbert.pretrain.checkpoints import retention, writer
 from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good, verify
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
-from convbert.pretrain.engine.fragments import KINDS, Fragment
+from convbert.pretrain.engine.fragments import Fragment
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
 
@@ -24,7 +24,10 @@ SHAPES = {"a.weight": (6, 4), "a.bias": (5,)}
 def tensors() -> dict[str, dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     return {
-        name: {kind: torch.randn(shape, generator=generator).flatten() for kind in KINDS}
+        name: {
+            kind: torch.randn(shape, generator=generator).flatten()
+            for kind in ("param", "exp_avg", "exp_avg_sq")
+        }
         for name, shape in SHAPES.items()
     }
 
