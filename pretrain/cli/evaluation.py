@@ -218,7 +218,8 @@ def tasks_list() -> None:
     for name in packaged_tasks():
         task = load_task(name)
         origin = "tasks fetch" if name in PACKAGES else "your copy"
-        rows.append((name, task.kind, task.metric, str(task.train), origin))
+        measure = task.metric if task.metrics else "by its labels"
+        rows.append((name, task.kind, measure, str(task.train), origin))
     print_table(("task", "kind", "measure", "training file", "data"), rows, text=True)
 
 

@@ -71,6 +71,7 @@ PROBLEMS: dict[str, Problem] = {
 def prepare(task: TaskSpec, tokenizer: Tokenizer, source: DataSource = "auto") -> TaskData:
     """Read and encode the task's rows; raises ``UserError`` for unusable ones."""
     examples, names = read_examples(task, source)
+    task = task.measured(names)
     if task.swap_pairs:
         examples["train"] = examples["train"] + sentences.swapped(examples["train"])
     encode = PROBLEMS[task.kind].encode

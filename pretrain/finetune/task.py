@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from convbert.models.errors import AbsentError, UserError
 from convbert.models.schema import StrictModel, read_mapping, validate
-from convbert.pretrain.finetune.metrics import METRICS
+from convbert.pretrain.finetune.metrics import METRICS, default_measure, misfit
 from convbert.pretrain.finetune.recipe import FinetuneConfig, SplitRule
 from convbert.pretrain.settings.recipes import merge, parse_override
 
@@ -64,7 +64,9 @@ class TaskSpec(StrictModel):
     )
     skip_damaged: bool = Field(False, description="leave out rows with a wrong number of fields")
     where: dict[str, str] = Field(default_factory=dict, description="keep rows with these values")
-    metrics: list[str] = Field(min_length=1, description="the first decides")
+    metrics: list[str] = Field(
+        [], min_length=1, description="the first decides; default by the kind and its tags"
+    )
     submission: dict[str, str] = Field(
         default_factory=dict, description="splits, and the files their predictions are named"
     )
@@ -80,6 +82,17 @@ class TaskSpec(StrictModel):
         """The deciding measure: the first."""
         return self.metrics[0]
 
+    def measured(self, names: Sequence[str]) -> "TaskSpec":
+        """Return the task with measures that are defined for its classes ``names``.
+
+        Raises ``UserError`` where one that it asks for is not.
+        """
+        if not self.metrics:
+            return self.model_copy(update={"metrics": [default_measure(self.kind, names)]})
+        if fault := misfit(self.kind, self.metrics, names):
+            raise UserError(f"task {self.name}: {fault}")
+        return self
+
     @property
     def files(self) -> dict[str, Path]:
         """The file of every split that has one of its own."""
@@ -88,6 +101,8 @@ class TaskSpec(StrictModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.labels and (fault := misfit(self.kind, self.metrics, self.labels)):
+            raise ValueError(fault)
         for name in self.metrics:
             known = METRICS[self.kind]
             if name not in known:
