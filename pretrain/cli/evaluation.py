@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from convbert.pretrain.cli.arguments import Average, RunDir
-from convbert.pretrain.cli.tables import print_table
+from convbert.pretrain.cli.tables import measured, print_table
 
 if TYPE_CHECKING:
     from convbert.pretrain.evaluation.evaluated_run import PointValues
@@ -110,7 +110,7 @@ def _progress(total: int) -> Iterator[Callable[[str, FinetuneResult], None]]:
             diverged = "" if math.isfinite(result.train_loss) else "; diverged, lower the rate"
             console.print(
                 f"{result.task}, {label}, seed {result.seed}: {result.metric} "
-                f"{result.score:.4f} ({result.seconds:.0f} s){diverged}",
+                f"{measured(result.score)} ({result.seconds:.0f} s){diverged}",
                 highlight=False,
             )
 
@@ -132,7 +132,7 @@ def _print_results(results: TaskResults) -> None:
         spread = start.main(results.metric)
         values = [spread.median, spread.low, spread.high]
         values += [start.spreads[split][metric].median for split, metric in others]
-        rows.append([start.start, f"{start.flops:.2e}", *(f"{x:.4f}" for x in values)])
+        rows.append([start.start, f"{start.flops:.2e}", *map(measured, values)])
     print_table(
         ("start", "training FLOPs", "median", "lowest", "highest", *names),
         rows,
@@ -163,7 +163,7 @@ def evaluate(
 def _print_points(title: str, points: list[PointValues]) -> None:
     names = list(points[0][1])
     rows = [
-        [point.label, f"{point.flops:.2e}", *(f"{values[name]:.4f}" for name in names)]
+        [point.label, f"{point.flops:.2e}", *(measured(values[name]) for name in names)]
         for point, values in points
     ]
     headings = ("checkpoint", "training FLOPs", *(name.split("/", 1)[1] for name in names))

@@ -1,5 +1,6 @@
 """Fine-tune a run's checkpoints, or a Hugging Face model, on tasks: ``convbert finetune``."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,12 @@ from convbert.pretrain.evaluation.results import StartResults, TaskResults, writ
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.loop import FinetuneResult
+from convbert.pretrain.finetune.remarks import remarks
 from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.finetune.workers import InitialEncoder, finetune_all
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,9 @@ def _finetune(
     options: FinetuneOptions,
     run: str,
 ) -> TaskResults:
+    said = remarks(data)
+    for remark in said:
+        log.warning(remark)
     found = finetune_all(
         encoders,
         data,
@@ -99,5 +106,6 @@ def _finetune(
         metric=data.task.metric,
         recipe=data.task.recipe,
         rows={split: len(examples) for split, examples in data.examples.items()},
+        remarks=said,
         starts=[StartResults.of(p.label, p.step, p.flops, found[p.label]) for p in points],
     )

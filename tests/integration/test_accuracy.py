@@ -8,7 +8,7 @@ from synthetic_tasks import synthetic_task, write_synthetic
 
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.models.errors import UserError
-from convbert.pretrain.cli.evaluation import evaluate, finetune, probe
+from convbert.pretrain.cli.evaluation import evaluate, finetune, probe, report
 from convbert.pretrain.evaluation import finetuning
 
 pytestmark = pytest.mark.integration
@@ -124,6 +124,43 @@ def test_several_tasks_are_finetuned_with_results_curves_and_predictions(run, la
     assert len((predictions / "SyntheticCoLA.tsv").read_text().splitlines()) == 201
     assert len(points(run, "synthetic_cola/accuracy")) == 2
     assert "synthetic_qa: best_f1, 2 seeds" in capsys.readouterr().out
+
+
+def test_a_measure_that_dev_leaves_undefined_stops_nothing_that_follows(
+    run, tmp_path, capsys, caplog
+):
+    """Spearman of equal labels: written as undefined everywhere, while the next task goes on."""
+    (tmp_path / "train.csv").write_text("text,label\n" + "red apple,1\ngreen pear,2\n" * 4)
+    (tmp_path / "dev.csv").write_text("text,label\nred pear,3\ngreen apple,3\n")
+    for name, kind in (("flat", "regression"), ("even", "classification")):
+        metrics = "[spearman, pearson]" if name == "flat" else "[f1_macro]"
+        dev = "dev" if name == "flat" else "train"
+        (tmp_path / f"{name}.yaml").write_text(
+            f"name: {name}\nkind: {kind}\ntrain: train.csv\ndev: {dev}.csv\ntext: [text]\n"
+            f"metrics: {metrics}\nrecipe: {{epochs: 1, max_length: 16}}\n"
+        )
+    tasks = [str(tmp_path / f"{name}.yaml") for name in ("flat", "even")]
+    finetune(run, tasks, seeds=2, step=[4], workers=1, predict=True)
+    reason = "spearman, pearson undefined: every row has the label 3.0"
+    assert f"task flat, dev: {reason}" in caplog.messages
+    shown = capsys.readouterr()
+    assert "undefined" in shown.out
+    assert "nan" not in shown.out + shown.err
+    results = json.loads((run / "report" / "flat" / "results.json").read_text())
+    assert results["starts"][0]["spreads"]["dev"]["spearman"]["median"] == "NaN"
+    assert results["remarks"] == [f"task flat, dev: {reason}"]
+    assert json.loads((run / "report" / "even" / "curve.json").read_text())["points"]
+    probe(run, tasks)
+    kept = json.loads((run / "report" / "flat" / "probe.json").read_text(), parse_constant=int)
+    assert kept["points"][0]["values"] == {
+        "probe/flat/spearman": "NaN",
+        "probe/flat/pearson": "NaN",
+    }
+    page = tmp_path / "page.html"
+    report([run], page)
+    assert (
+        "undefined on the rows that were measured: flat/pearson, flat/spearman" in page.read_text()
+    )
 
 
 def test_checkpoints_measured_one_after_another_share_a_curve(run, labelled):
