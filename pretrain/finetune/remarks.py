@@ -16,6 +16,9 @@ def remarks(data: TaskData) -> list[str]:
     found = []
     for split, examples in data.examples.items():
         place = f"task {data.task.name}, {split}"
+        empty = sum(not all(text.strip() for text in example.texts) for example in examples)
+        if empty:
+            found.append(f"{place}: {empty:,} of {len(examples):,} rows have an empty text")
         missing = sum(example.label is None for example in examples)
         if missing:
             if missing < len(examples):

@@ -154,7 +154,7 @@ def test_missing_undecodable_and_unexpected_values(tmp_path):
         read_examples(spec(tmp_path, "r.csv", **regression))
 
 
-@pytest.mark.parametrize("answers", [1, ["Paris"], [{"answer_start": 0}], {"text": 3}])
+@pytest.mark.parametrize("answers", [1, [["Paris"]], [{"answer_start": 0}], {"text": 3}])
 def test_answers_of_another_form_are_named(tmp_path, answers):
     row = {"question": "Where?", "context": "In Paris.", "answers": answers}
     write(tmp_path, "q.jsonl", json.dumps(row) + "\n")
