@@ -12,7 +12,7 @@ from convbert.models.schema import StrictModel, parse
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, PointValues
 from convbert.pretrain.evaluation.linear_probe import Pooling, probe
 from convbert.pretrain.evaluation.results import locked
-from convbert.pretrain.finetune.kinds import prepare
+from convbert.pretrain.finetune.kinds import prepare_all
 from convbert.pretrain.finetune.remarks import remarks
 from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
@@ -43,10 +43,10 @@ def probe_run(
     evaluated: EvaluatedRun, tasks: Sequence[TaskSpec], pooling: Pooling, source: DataSource
 ) -> dict[str, list[PointValues]]:
     """Fit a linear probe on every starting point for each task; log it and keep ``probe.json``."""
-    prepared = [prepare(task, evaluated.tokenizer, source) for task in tasks]
+    prepared = prepare_all(tasks, evaluated.tokenizer, source)
     for remark in (r for data in prepared for r in remarks(data)):
         log.warning(remark)
-    found: dict[str, list[PointValues]] = {task.name: [] for task in tasks}
+    found: dict[str, list[PointValues]] = {data.task.name: [] for data in prepared}
     with evaluated.tracker() as tracker:
         for point, model in evaluated.models():
             for data in prepared:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,8 +59,9 @@ def read_examples(
         splits |= _divide(
             task, [replace(e, group=g) for e, g in zip(splits["train"], groups, strict=True)]
         )
-    if task.train_rows is not None:
-        splits["train"] = _sample(splits["train"], task.train_rows, task.split)
+    if isinstance(task.train_rows, int):
+        chosen = drawn(splits["train"], task.train_rows, task.split)
+        splits["train"] = [splits["train"][i] for i in chosen]
     for split, examples in splits.items():
         if not examples:
             raise UserError(f"{task.train}: no rows left for {split}; change `split`")
@@ -112,12 +113,13 @@ def _position(texts: Iterable[str], rule: SplitRule) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _sample(examples: list[Example], count: int, rule: SplitRule) -> list[Example]:
-    """Return ``count`` examples in file order; a larger sample contains the smaller ones."""
+def drawn(examples: Sequence[Example], count: int, rule: SplitRule, seed: int = 0) -> list[int]:
+    """Return the places of ``count`` examples, rising; a larger draw contains the smaller ones."""
+    keyed = rule.model_copy(update={"seed": rule.seed + seed})
     chosen = sorted(
-        range(len(examples)), key=lambda i: _position(examples[i].texts, rule), reverse=True
+        range(len(examples)), key=lambda i: _position(examples[i].texts, keyed), reverse=True
     )
-    return [examples[i] for i in sorted(chosen[:count])]
+    return sorted(chosen[:count])
 
 
 def _divide(task: TaskSpec, examples: list[Example]) -> dict[str, list[Example]]:

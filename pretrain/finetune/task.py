@@ -1,13 +1,15 @@
 """The description of a labeled task: a few lines of YAML."""
 
 import fnmatch
+import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from convbert.models.errors import AbsentError, UserError
 from convbert.models.schema import StrictModel, read_mapping, validate
@@ -78,8 +80,10 @@ class TaskSpec(StrictModel):
         default_factory=dict, description="splits, and the files their predictions are named"
     )
     split: SplitRule = SplitRule()
-    train_rows: int | None = Field(
-        None, gt=0, description="train on this many rows; fewer show more of what pretraining gave"
+    train_rows: PositiveInt | list[PositiveInt | Literal["all"]] | None = Field(
+        None,
+        description="train on this many rows; fewer show more of what pretraining gave. A list, "
+        "`[100, 1000, all]`: on each number of rows in turn, and each seed draws its own",
     )
     swap_pairs: bool = Field(False, description="train on both orders of each pair")
     recipe: FinetuneConfig = FinetuneConfig()
@@ -99,6 +103,15 @@ class TaskSpec(StrictModel):
         if fault := misfit(self.kind, self.metrics, names):
             raise UserError(f"task {self.name}: {fault}")
         return self
+
+    def by_size(self) -> list["TaskSpec"]:
+        """Return the task once for each number in a list of ``train_rows``, named after it."""
+        if not isinstance(self.train_rows, list):
+            return [self]
+        return [
+            self.model_copy(update={"name": f"{self.name}_{rows}_rows", "train_rows": [rows]})
+            for rows in self.train_rows
+        ]
 
     @property
     def files(self) -> dict[str, Path]:
@@ -125,6 +138,10 @@ class TaskSpec(StrictModel):
         for split in [*self.may_lack, *self.submission]:
             if split not in self.files and split not in MAIN:
                 raise ValueError(f"{split!r} is not a split; there are {', '.join(self.files)}")
+        if isinstance(self.train_rows, list):
+            sizes = [math.inf if rows == "all" else rows for rows in self.train_rows]
+            if not sizes or sizes != sorted(set(sizes)):
+                raise ValueError(f"train_rows: {self.train_rows} must rise, `all` last")
         if "train" in self.may_lack or "dev" in self.may_lack:
             raise ValueError("may_lack: train and dev are needed")
         if self.split.by is not None and self.dev:
@@ -208,7 +225,8 @@ def load_tasks(
 ) -> list[TaskSpec]:
     """Read the named tasks; patterns stand for packaged ones."""
     tasks = [load_task(name, data_dir, overrides) for name in match_tasks(names)]
-    twice = {t.name for t in tasks if sum(t.name == other.name for other in tasks) > 1}
+    counts = Counter(one.name for task in tasks for one in task.by_size())
+    twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise UserError(f"task {min(twice)}: given twice; choose different names")
     return tasks

@@ -163,6 +163,32 @@ def test_a_measure_that_dev_leaves_undefined_stops_nothing_that_follows(
     )
 
 
+def test_a_list_of_training_rows_gives_a_curve_over_labels(run, labelled, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    settings = ["train_rows=[16, 48]", "recipe.epochs=1", "recipe.max_length=32", "name=few"]
+    finetune(run, [synthetic_task("cola", labelled)], settings=settings, seeds=2, step=[4])
+    table = capsys.readouterr().out
+    for rows in (16, 48):
+        name = f"few_{rows}_rows"
+        results = json.loads((run / "report" / name / "results.json").read_text())
+        assert [s["step"] for s in results["starts"]] == [0, 4]
+        assert results["rows"]["train"] == rows
+        value = results["starts"][1]["spreads"]["dev"]["matthews"]["median"]
+        found = points(run, f"{name}/matthews")
+        assert [p["extra"]["step"] for p in found] == [0, 4]
+        assert found[1]["value"] == value
+        assert (run / "report" / name / "curve.json").is_file()
+        lines = [line for line in table.splitlines() if f" {rows} " in line and "step 4" in line]
+        assert len(lines) == 1
+        assert f"{value:.4f}" in lines[0]
+    probe(run, [synthetic_task("cola", labelled)], settings=settings, step=[4])
+    assert [p["extra"]["step"] for p in points(run, "probe/few_48_rows/matthews")] == [0, 4]
+    records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    drawn = [r["inputs"] for r in records if r.get("nested", "").startswith("few_16_rows-")]
+    rows = [entry for inputs in drawn for entry in inputs if entry["name"].endswith("train")]
+    assert len({entry["digest"] for entry in rows}) == 2  # each seed its own
+
+
 def test_checkpoints_measured_one_after_another_share_a_curve(run, labelled):
     settings = ["name=shared", "train_rows=32", "recipe.epochs=1", "recipe.max_length=64"]
     task = [synthetic_task("cola", labelled)]
