@@ -65,7 +65,12 @@ def render(runs: Sequence[ReportRun]) -> str:
     return environment.get_template("page.html.j2").render(
         names=names,
         runs=runs,
-        uncurved=[n for n, run in zip(names, runs, strict=True) if not run.curves],
+        uncurved=[
+            name
+            for name, run in zip(names, runs, strict=True)
+            if not run.curves and not run.undefined
+        ],
+        undefined=[(n, run.undefined) for n, run in zip(names, runs, strict=True)],
         tables=_tables(runs, names),
         charts=charts,
         data=embedded,

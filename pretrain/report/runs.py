@@ -72,13 +72,14 @@ class Track:
 
 @dataclass(frozen=True)
 class ReportRun:
-    """What a page shows of one run."""
+    """What a page shows of one run; ``undefined`` names measures without any value."""
 
     name: str
     path: Path
     curves: dict[str, ReportCurve]
     track: Track
     settings: dict[str, str]
+    undefined: list[str]
 
 
 def read_run(path: Path) -> ReportRun:
@@ -87,14 +88,17 @@ def read_run(path: Path) -> ReportRun:
     if not run.config_file.is_file():
         raise AbsentError(f"{path}: not a run directory (no config.yaml in it)")
     points, steps = _read_log(path / FILE_NAME)
-    curves = _logged(points) | _published(run.report)
+    found = _logged(points) | _published(run.report)
+    curves = {name: _defined(curve) for name, curve in found.items()}
+    curves = {name: curve for name, curve in curves.items() if curve.points}
     track = _track(steps)
-    if not curves and not track.flops:
+    if not found and not track.flops:
         raise AbsentError(
             f"{path}: no curve in report/ and nothing in {FILE_NAME} yet; train the run, then "
             f"`convbert finetune {path} --task TASK`"
         )
-    return ReportRun(run.name, path, curves, track, _settings(run))
+    undefined = sorted(found.keys() - curves.keys())
+    return ReportRun(run.name, path, curves, track, _settings(run), undefined)
 
 
 def _read_log(path: Path) -> tuple[list[CurvePoint], list[StepRecord]]:
@@ -137,18 +141,15 @@ def _published(folder: Path) -> dict[str, ReportCurve]:
 
 
 def _logged(records: list[CurvePoint]) -> dict[str, ReportCurve]:
-    """Collect the curve points of the log; of two at the same FLOPs the later counts.
-
-    What is not a number, of a run that diverged, has no place on a curve.
-    """
+    """Collect the curve points of the log; of two at the same FLOPs the later counts."""
     found: dict[str, dict[float, Measured]] = {}
-    for record in (r for r in records if math.isfinite(r.value)):
+    for record in records:
         extra = record.extra
         found.setdefault(record.curve, {})[record.flops] = Measured(
             record.flops,
             record.value,
-            extra.get("low", record.value),
-            extra.get("high", record.value),
+            float(extra.get("low", record.value)),
+            float(extra.get("high", record.value)),
             len(extra.get("scores", [record.value])),
             extra.get("step"),
         )
@@ -159,6 +160,16 @@ def _logged(records: list[CurvePoint]) -> dict[str, ReportCurve]:
             ordered = [points[flops] for flops in sorted(points)]
             curves[name] = ReportCurve(name, ordered, baseline, decides=False)
     return curves
+
+
+def _defined(curve: ReportCurve) -> ReportCurve:
+    """Leave out what is not a number: of a run that diverged, or undefined on its rows."""
+    baseline = curve.baseline
+    return replace(
+        curve,
+        points=[p for p in curve.points if math.isfinite(p.value)],
+        baseline=baseline if baseline and math.isfinite(baseline.value) else None,
+    )
 
 
 def _track(records: list[StepRecord]) -> Track:
