@@ -90,6 +90,10 @@ def _class_names(task: TaskSpec, rows: list[Located]) -> list[str]:
     if task.kind in ("regression", "qa") or task.labels:
         return task.labels or []
     values = [row[task.label] for _, row in rows if task.label in row]
+    if not values:
+        raise UserError(
+            f"{task.train}: no column {task.label!r}; there are {', '.join(rows[0][1])}"
+        )
     if task.kind == "tagging":
         values = [tag for tags in values for tag in _words(tags)]
     names = {_name(task, value) for value in values} - set(task.unlabelled)
@@ -116,7 +120,8 @@ def _example(task: TaskSpec, split: str, names: list[str], place: str, row: Tabl
             raise UserError(f"{place}: {reason}; there are {', '.join(row)}")
         value = None
     example = _KINDS[task.kind](task, names, place, row, value)
-    number = next((str(row[key]) for key in _IDS if key in row), None)
+    names_ = (row[key] for key in _IDS if key in row)
+    number = next((str(name) for name in names_ if not isinstance(name, list)), None)
     group = str(row[task.split.by]) if task.split.by in row else None
     return replace(example, id=number, group=group)
 
