@@ -43,6 +43,7 @@ setup(
     package_dir={"": "src"},
     install_requires=[
         "aiohttp>=3.9",
+        "conllu>=6.0",  # lines and values of treebanks
         "deepspeed>=0.19",
         "fsspec>=2024.6",
         "greenlet>=3.1",
