@@ -12,7 +12,7 @@ from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
-from convbert.pretrain.tracking.records import CurvePoint, StepRecord
+from convbert.pretrain.tracking.records import CurvePoint, StepRecord, process_hours
 from convbert.pretrain.tracking.tracked_run import flatten
 
 BINS = 400
@@ -24,8 +24,7 @@ SHOWN = {
 }
 """Training metrics on the page, and what they are called there."""
 
-_SECONDS, _PROCESSES = metric_names.STEP_SECONDS, metric_names.PROCESSES
-_USED = (*SHOWN, _SECONDS, _PROCESSES)
+_USED = (*SHOWN, metric_names.STEP_SECONDS, metric_names.PROCESSES)
 
 
 @dataclass(frozen=True)
@@ -165,21 +164,9 @@ def _track(records: list[StepRecord]) -> Track:
     records = sorted(records, key=lambda r: r.flops)
     return Track(
         [r.flops for r in records],
-        _hours(records),
+        process_hours(records),
         {name: _thinned(records, name) for name in SHOWN},
     )
-
-
-def _hours(records: list[StepRecord]) -> list[float] | None:
-    """Add up seconds of an update times processes; None where a record lacks one of them."""
-    total, hours = 0.0, []
-    for record in records:
-        values = record.values
-        if _SECONDS not in values or _PROCESSES not in values:
-            return None
-        total += values[_SECONDS] * values[_PROCESSES] / 3600
-        hours.append(total)
-    return hours
 
 
 def _thinned(records: list[StepRecord], name: str) -> list[tuple[float, float]]:
