@@ -9,6 +9,7 @@ from typing import Any
 from convbert.models.errors import AbsentError
 from convbert.models.schema import parse, read_mapping
 from convbert.pretrain.run import metric_names
+from convbert.pretrain.run.branches import Origin, read_origin
 from convbert.pretrain.run.curve import Curve
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
@@ -71,13 +72,15 @@ class Track:
 
 @dataclass(frozen=True)
 class ReportRun:
-    """What a page shows of one run."""
+    """What a page shows of one run, or of several branches as one: ``parts`` are their tracks."""
 
     name: str
     path: Path
     curves: dict[str, ReportCurve]
     track: Track
     settings: dict[str, str]
+    origin: Origin | None = None
+    parts: tuple[Track, ...] = ()
 
 
 def read_run(path: Path) -> ReportRun:
@@ -87,13 +90,14 @@ def read_run(path: Path) -> ReportRun:
         raise AbsentError(f"{path}: not a run directory (no config.yaml in it)")
     points, steps = _read_log(path / FILE_NAME)
     curves = _logged(points) | _published(run.report)
-    track = _track(steps)
+    origin = read_origin(path)
+    track = _track(steps, origin)
     if not curves and not track.flops:
         raise AbsentError(
             f"{path}: no curve in report/ and nothing in {FILE_NAME} yet; train the run, then "
             f"`convbert finetune {path} --task TASK`"
         )
-    return ReportRun(run.name, path, curves, track, _settings(run))
+    return ReportRun(run.name, path, curves, track, _settings(run), origin)
 
 
 def _read_log(path: Path) -> tuple[list[CurvePoint], list[StepRecord]]:
@@ -160,13 +164,16 @@ def _logged(records: list[CurvePoint]) -> dict[str, ReportCurve]:
     return curves
 
 
-def _track(records: list[StepRecord]) -> Track:
+def _track(records: list[StepRecord], origin: Origin | None) -> Track:
+    """Return the track of a run; that of a branch begins with what its trunk had cost."""
     records = sorted(records, key=lambda r: r.flops)
-    return Track(
-        [r.flops for r in records],
-        process_hours(records),
-        {name: _thinned(records, name) for name in SHOWN},
-    )
+    flops, hours = [r.flops for r in records], process_hours(records)
+    if origin and records:
+        known = origin.hours is not None and hours is not None
+        trunk = origin.hours or 0.0
+        flops = [origin.flops, *flops]
+        hours = [trunk, *(trunk + own for own in hours or [])] if known else None
+    return Track(flops, hours, {name: _thinned(records, name) for name in SHOWN})
 
 
 def _thinned(records: list[StepRecord], name: str) -> list[tuple[float, float]]:
