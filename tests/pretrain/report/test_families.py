@@ -4,56 +4,20 @@ import json
 import re
 
 import pytest
+from small_runs import FLOPS, HOURS, branch_run, logged_run
 
 from convbert.pretrain.report.families import gather
 from convbert.pretrain.report.page import write_report
 from convbert.pretrain.report.runs import read_run
-from convbert.pretrain.run.branches import FILE_NAME, Origin
-from convbert.pretrain.run.directory import RunDirectory
-from convbert.pretrain.settings.recipes import resolve
-from convbert.pretrain.tracking.tracker import open_tracker
-
-FLOPS = 1e12  # of an update
-HOURS = 0.5
-
-
-def write_run(path, steps, measures, origin=None):
-    """Write a run that logged each of ``steps``, at half a process hour each, and measures."""
-    RunDirectory(path).prepare(
-        resolve("tiny", [f"steps={steps[-1]}", "schedule.warmup_steps=1", f"seed={path.name[-1]}"])
-    )
-    if origin:
-        (path / FILE_NAME).write_text(origin.model_dump_json())
-    tracker = open_tracker(
-        path, enabled=True, experiment="e", run_name=path.name, tracking_uri="off", params={},
-        tags={}, resume_step=None,
-    )  # fmt: skip
-    for step in steps:
-        values = {"loss/total": 5.0, "speed/step_seconds": HOURS * 1800, "speed/processes": 2.0}
-        tracker.log(step, step * FLOPS, values)
-    for step, loss in measures.items():
-        tracker.curve_point(step * FLOPS, "held_out/loss/mlm", loss, step=step)
-    tracker.close("FINISHED")
-    return path
-
-
-def write_branch(path, step, decay, measures, trunk="key", done=None, hours=True):
-    origin = Origin(
-        trunk="long", path=path.parent / "long-0", key=trunk, step=step, decay=decay,
-        flops=step * FLOPS, end_flops=(step + decay) * FLOPS, hours=step * HOURS if hours else None,
-        manifest="0" * 64,
-    )  # fmt: skip
-    steps = range(step + 1, step + (done or decay) + 1)
-    return write_run(path, steps, measures, origin)
 
 
 @pytest.fixture
 def family(tmp_path):
     """A trunk and, not in order, its branches: undecayed at their beginning, decayed at the end."""
     return [
-        write_run(tmp_path / "long-0", range(1, 51), {20: 5.0, 40: 4.0}),
-        write_branch(tmp_path / "late-1", 40, 10, {40: 4.0, 50: 3.0}),
-        write_branch(tmp_path / "early-2", 20, 5, {20: 5.0, 25: 4.2}),
+        logged_run(tmp_path / "long-0", range(1, 51), {20: 5.0, 40: 4.0}),
+        branch_run(tmp_path / "late-1", 40, 10, {40: 4.0, 50: 3.0}),
+        branch_run(tmp_path / "early-2", 20, 5, {20: 5.0, 25: 4.2}),
     ]
 
 
@@ -94,8 +58,8 @@ def test_the_trunk_counts_once_for_the_whole_curve(family, tmp_path):
 
 
 def test_a_branch_at_work_is_no_point_and_one_without_hours_leaves_them_out(family, tmp_path):
-    young = write_branch(tmp_path / "young-3", 30, 10, {30: 4.5}, done=4)
-    silent = write_branch(tmp_path / "silent-4", 30, 5, {35: 3.9}, hours=False)
+    young = branch_run(tmp_path / "young-3", 30, 10, {30: 4.5}, done=4)
+    silent = branch_run(tmp_path / "silent-4", 30, 5, {35: 3.9}, hours=False)
     (_, together), (costs,) = gather([read_run(path) for path in [*family, young, silent]])
     assert costs.unfinished == ["young-3"]
     assert [row.name for row in costs.rows] == ["early-2", "silent-4", "late-1"]
@@ -109,14 +73,14 @@ def test_a_branch_at_work_is_no_point_and_one_without_hours_leaves_them_out(fami
 
 
 def test_two_branches_of_one_checkpoint_share_all_of_the_trunk(family, tmp_path):
-    longer = write_branch(tmp_path / "longer-5", 20, 15, {35: 4.0})
+    longer = branch_run(tmp_path / "longer-5", 20, 15, {35: 4.0})
     _, (costs,) = gather([read_run(path) for path in (family[2], longer)])
     assert [row.added.flops / FLOPS for row in costs.rows] == [25, 15]
     assert costs.rows[-1].total.flops == 40 * FLOPS
 
 
 def test_a_lone_branch_and_branches_of_others_stay_apart(family, tmp_path):
-    other = write_branch(tmp_path / "other-6", 20, 5, {25: 4.0}, trunk="another")
+    other = branch_run(tmp_path / "other-6", 20, 5, {25: 4.0}, trunk="another")
     runs = [read_run(path) for path in (family[1], other)]
     assert gather(runs) == (runs, [])
     # Alone on its page, with its undecayed start.
