@@ -8,15 +8,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import DamagedError, UserError
 from convbert.pretrain.checkpoints.snapshot import tensor_key
 from convbert.pretrain.run.checkpoint_manifest import (
-    CheckpointManifest,
     checkpoint_directory,
     checkpoint_steps,
     read_manifest,
     reading,
+    verify,
 )
 
 logger = logging.getLogger(__name__)
@@ -83,18 +82,6 @@ class CheckpointReader:
         if "param" not in kinds:
             raise DamagedError(f"{self.folder / file}: holds nothing of '{name}'")
         return kinds
-
-
-def verify(folder: Path) -> CheckpointManifest:
-    """Check that the manifest is sound and that every file has the digest it names."""
-    manifest = read_manifest(folder)
-    for name, digest in manifest.sha256.items():
-        file = folder / name
-        with reading(file):
-            found = file_sha256(file)
-        if found != digest:
-            raise DamagedError(f"{file}: its SHA-256 differs from the manifest's")
-    return manifest
 
 
 def latest_good(root: Path) -> CheckpointReader | None:

@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
-Recipe = Annotated[str, typer.Argument(help="Shipped recipe (tiny, small, ...) or YAML file.")]
+Recipe = Annotated[
+    str,
+    typer.Argument(help="Shipped recipe (tiny, small, ...), YAML file, or run directory."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Settings as key=value, e.g. steps=20000 optimizer.learning_rate=5e-4"),

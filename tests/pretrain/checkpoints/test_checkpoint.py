@@ -11,11 +11,15 @@ from safetensors.torch import load_file, save_file
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import DamagedError, TransientError, UserError
 from convbert.pretrain.checkpoints import retention, writer
-from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good, verify
+from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.engine.fragments import Fragment
-from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
+from convbert.pretrain.run.checkpoint_manifest import (
+    checkpoint_directory,
+    checkpoint_steps,
+    verify,
+)
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
 
 SHAPES = {"a.weight": (6, 4), "a.bias": (5,)}
