@@ -21,3 +21,9 @@ RunDir = Annotated[Path, typer.Argument(help="Directory of the run.", metavar="R
 NewRunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Run directory; default runs/RECIPE.")
 ]
+Source = Annotated[
+    Path, typer.Argument(help="Run directory, one of its checkpoints, or a Hugging Face model's.")
+]
+ModelTokenizer = Annotated[
+    Path | None, typer.Option("--tokenizer", help="Of a Hugging Face model without vocab.txt.")
+]

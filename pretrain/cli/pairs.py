@@ -1,11 +1,11 @@
 """The command ``pairs``: zero-shot measures."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from convbert.pretrain.cli.arguments import ModelTokenizer, Source
 from convbert.pretrain.cli.data_arguments import Field, Unit
 from convbert.pretrain.cli.tables import print_table
 
@@ -17,7 +17,7 @@ ScoreName = StrEnum("ScoreName", ["discriminator", "pll"])
 
 @app.command()
 def pairs(
-    source: Annotated[Path, typer.Argument(help="Run directory, or a Hugging Face model's.")],
+    source: Source,
     inputs: Annotated[
         list[str],
         typer.Argument(help="Held-out text, or one file of good and bad sentences (JSONL, CSV)."),
@@ -42,9 +42,7 @@ def pairs(
         list[int] | None, typer.Option("--step", help="Checkpoints; default all of the run.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sentences and their faults.", min=0)] = 0,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="Of a Hugging Face model without vocab.txt.")
-    ] = None,
+    tokenizer: ModelTokenizer = None,
     unit: Unit = "file",
     field: Field = "text",
 ) -> None:
@@ -52,15 +50,15 @@ def pairs(
     from convbert.data_pipeline.readers import ReaderOptions
     from convbert.pretrain.evaluation import pairs as evaluation
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
+    from convbert.pretrain.exchange.run_models import find_run
     from convbert.pretrain.pairs.gathering import gather
-    from convbert.pretrain.run.directory import RunDirectory
     from convbert.pretrain.settings.evaluation import PairsConfig
 
     kinds: Any = [kind.value for kind in corruption or [CorruptionName.swap]]
     scores: Any = tuple(name.value for name in score or [])
     scoring = evaluation.Scoring(scores, per_token)
-    is_run = not (source / "config.json").is_file()
-    evaluated = EvaluatedRun(RunDirectory(source), step or []) if is_run else None
+    found_run = find_run(source)
+    evaluated = EvaluatedRun(found_run[0], step or found_run[1]) if found_run else None
     reader = ReaderOptions(unit=unit, field=field)
     wanted = PairsConfig(
         inputs=tuple(inputs), corruptions=kinds, count=count, seed=seed, reader=reader

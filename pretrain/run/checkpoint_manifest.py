@@ -41,6 +41,12 @@ def checkpoint_directory(root: Path, step: int) -> Path:
     return root / f"{_PREFIX}{step:08d}"
 
 
+def checkpoint_step(folder: Path) -> int | None:
+    """Return the step of a finished checkpoint's directory, None for another name."""
+    number = folder.name.removeprefix(_PREFIX)
+    return int(number) if folder.name.startswith(_PREFIX) and number.isdigit() else None
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Raise an error of the right kind: a missing file is damage, other I/O errors may pass."""
@@ -62,9 +68,9 @@ def reading(path: Path) -> Iterator[None]:
 def checkpoint_steps(root: Path) -> list[int]:
     """List the steps that have a finished checkpoint directory, oldest first."""
     with reading(root):
-        found = [p.name for p in root.iterdir() if p.is_dir()] if root.exists() else []
-    numbers = (n.removeprefix(_PREFIX) for n in found if n.startswith(_PREFIX))
-    return sorted(int(number) for number in numbers if number.isdigit())
+        found = [p for p in root.iterdir() if p.is_dir()] if root.exists() else []
+    steps = (checkpoint_step(path) for path in found)
+    return sorted(step for step in steps if step is not None)
 
 
 def _covers(parts: list[StoredFragment], count: int) -> bool:

@@ -34,7 +34,7 @@ class PairsConfig(StrictModel):
 
 
 class EvaluationConfig(StrictModel):
-    """What is measured at every checkpoint."""
+    """What is measured at every checkpoint, and what is looked at when the run ends."""
 
     held_out: str | None = Field(
         None, description="path or URL of a manifest of text that is not trained on; null for none"
@@ -42,6 +42,11 @@ class EvaluationConfig(StrictModel):
     sequences: int = Field(1024, gt=0, description="how many of its sequences are read")
     batch: int = Field(32, gt=0, description="sequences at once; does not change the result")
     pairs: PairsConfig | None = Field(None, description="minimal pairs; null for none")
+    show: tuple[str, ...] | None = Field(
+        None,
+        description="texts, e.g. ['A good [MASK].'], of the page made when the run ends; null: "
+        "sentences of its held-out text or else its shards; []: no page",
+    )
 
     def absolute(self) -> "EvaluationConfig":
         """Return the same settings with absolute paths."""

@@ -24,6 +24,7 @@ SETTINGS = [
     "tracking.log_every=1",
     "tracking.uri=off",
     "tracking.system_seconds=null",
+    "evaluation.show=[]",
     "threads=1",
     "precision=fp32",
     "model.overrides={num_layers: 1, hidden_size: 32, embedding_size: 32, num_heads: 2}",
