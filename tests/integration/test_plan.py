@@ -67,11 +67,15 @@ def test_peak_memory_is_planned_within_a_tenth(
     assert planned == pytest.approx(found["peak"], rel=0.1)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_activations_of_a_deep_model_are_planned_within_a_tenth(checkpointing: bool) -> None:
+@pytest.mark.parametrize(
+    ("checkpointing", "generator"), [(False, ""), (True, ""), (False, "generator_depth: 0.6")]
+)
+def test_activations_of_a_deep_model_are_planned_within_a_tenth(
+    checkpointing: bool, generator: str
+) -> None:
     """Many rows on a small model: what the profiler saw allocated against the plan."""
     settings = [f"activation_checkpointing={checkpointing}", "precision=fp32"]
-    config = resolve("tiny", [*settings, "model.overrides={num_layers: 5}"])
+    config = resolve("tiny", [*settings, f"model.overrides={{num_layers: 5, {generator}}}"])
     networks = config.model.build(VOCABULARY)
     planned = activations(config, networks, seq_len=64, rows=64, fused=False).peak_with_gradients
     found = _allocated(networks, checkpointing)
