@@ -92,8 +92,8 @@ def preset(
 
     ``overrides`` are fields of ``EncoderConfig`` and reach the generator too, through the
     published rule; ``generator_size`` replaces the size's own fraction (with ``tie_encoders`` it is
-    1) and ``generator_depth`` is the generator's share of the layers. The feed-forward size is four times the hidden size unless it is overridden. Raises
-    ``UserError`` on an unknown name.
+    1) and ``generator_depth`` is the generator's share of the layers. The feed-forward size is four
+    times the hidden size unless it is overridden. Raises ``UserError`` on an unknown name.
     """
     if name not in PRESETS:
         raise UserError(f"model size {name!r} is unknown: use one of {', '.join(PRESETS)}")

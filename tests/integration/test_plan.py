@@ -18,7 +18,6 @@ from convbert.pretrain.engine.deepspeed_config import (
     resolve_deepspeed_config,
 )
 from convbert.pretrain.objective.losses import Normalizers, build_objective
-from convbert.pretrain.objective.masking import slot_count
 from convbert.pretrain.planning.activations import masked_rows, trace
 from convbert.pretrain.planning.memory import memory
 from convbert.pretrain.planning.plan import activations
@@ -90,7 +89,7 @@ def _allocated(networks: PretrainingConfig, checkpointing: bool) -> int:
         if isinstance(module, Encoder):
             module.gradient_checkpointing = checkpointing
     objective = ObjectiveConfig()
-    batch = masked_rows(64, 64, slot_count(objective.masking.mask_fraction, 64))
+    batch = masked_rows(64, 64, objective.masking.slots(64))
     one = torch.ones(())
     with use_backend("eager"), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:
         loss, _ = build_objective(model, objective)(batch, Normalizers(one, one))
