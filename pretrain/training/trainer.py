@@ -22,6 +22,7 @@ from convbert.pretrain.objective.masking import SpecialIds, mask_batch
 from convbert.pretrain.run.data_order import DataOrder
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.division import BatchDivision
+from convbert.pretrain.run.schedule import sampling
 from convbert.pretrain.run.seeds import mix
 from convbert.pretrain.run.timeline import Phase, Timeline
 from convbert.pretrain.settings.run import RunConfig
@@ -90,7 +91,9 @@ class Trainer:
         self._enter(self.timeline.at(number))
         self.hooks.before_update(self.step, number, batch)
         batch = batch.to(self.engine.device)
-        masked = mask_batch(self.config.objective.masking, self.special, self.phase.seed, batch)
+        masking = self.config.objective.masking
+        drawn = sampling(masking, self.step, self.config.steps)
+        masked = mask_batch(masking, self.special, self.phase.seed, batch, drawn)
         averaged_over = normalizers(masked, self.division)
         sums = torch.zeros(len(STATISTICS), device=self.engine.device)
         for index in range(self.division.accumulation):
@@ -108,7 +111,7 @@ class Trainer:
         applied = self.engine.finish(apply=event is None or event.applied)
         self.step += 1
         self.hooks.after_update(self.step, self.engine.module)
-        return Row(self.step, number, totals, applied), event
+        return Row(self.step, number, totals, applied, drawn.temperature), event
 
     def _enter(self, phase: Phase) -> None:
         """Go on with the shards, the batch and the division of a phase."""

@@ -19,7 +19,6 @@ from convbert.pretrain.engine.deepspeed_config import (
 )
 from convbert.pretrain.engine.matrices import matrix_elements
 from convbert.pretrain.objective.losses import Normalizers, build_objective
-from convbert.pretrain.objective.masking import slot_count
 from convbert.pretrain.planning.activations import masked_rows, trace
 from convbert.pretrain.planning.memory import memory
 from convbert.pretrain.planning.plan import activations
@@ -77,11 +76,15 @@ def test_peak_memory_is_planned_within_a_tenth(
     assert planned == pytest.approx(found["peak"], rel=0.1)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_activations_of_a_deep_model_are_planned_within_a_tenth(checkpointing: bool) -> None:
+@pytest.mark.parametrize(
+    ("checkpointing", "generator"), [(False, ""), (True, ""), (False, "generator_depth: 0.6")]
+)
+def test_activations_of_a_deep_model_are_planned_within_a_tenth(
+    checkpointing: bool, generator: str
+) -> None:
     """Many rows on a small model: what the profiler saw allocated against the plan."""
     settings = [f"activation_checkpointing={checkpointing}", "precision=fp32"]
-    config = resolve("tiny", [*settings, "model.overrides={num_layers: 5}"])
+    config = resolve("tiny", [*settings, f"model.overrides={{num_layers: 5, {generator}}}"])
     networks = config.model.build(VOCABULARY)
     planned = activations(config, networks, seq_len=64, rows=64, fused=False).peak_with_gradients
     found = _allocated(networks, checkpointing)
@@ -96,7 +99,7 @@ def _allocated(networks: PretrainingConfig, checkpointing: bool) -> int:
         if isinstance(module, Encoder):
             module.gradient_checkpointing = checkpointing
     objective = ObjectiveConfig()
-    batch = masked_rows(64, 64, slot_count(objective.masking.mask_fraction, 64))
+    batch = masked_rows(64, 64, objective.masking.slots(64))
     one = torch.ones(())
     with use_backend("eager"), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:
         loss, _ = build_objective(model, objective)(batch, Normalizers(one, one))
