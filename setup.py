@@ -60,7 +60,7 @@ setup(
         "safetensors>=0.5",
         "scikit-learn>=1.4",
         "scipy>=1.11",
-        "sentencepiece>=0.2.0",
+        "sentencepiece>=0.2.3",
         "tokenizers>=0.20",
         "torch>=2.6",
         "typer>=0.15",
