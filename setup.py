@@ -47,6 +47,7 @@ setup(
         "deepspeed>=0.19",
         "fsspec>=2024.6",
         "greenlet>=3.1",
+        "icu4py>=1.2",  # sentences and words of every script, by ICU, which it carries
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "mlflow>=3.13",
@@ -60,7 +61,7 @@ setup(
         "safetensors>=0.5",
         "scikit-learn>=1.4",
         "scipy>=1.11",
-        "sentencepiece>=0.2.0",
+        "sentencepiece>=0.2.3",
         "tokenizers>=0.20",
         "torch>=2.6",
         "typer>=0.15",

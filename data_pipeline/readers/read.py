@@ -9,7 +9,7 @@ from convbert.data_pipeline.readers.compression import decompressed, is_damage, 
 from convbert.data_pipeline.readers.detect import SNIFFED_BYTES, SUFFIXES, by_content, by_name
 from convbert.data_pipeline.readers.inputs import InputFile, input_files
 from convbert.data_pipeline.readers.jsonl import read_jsonl
-from convbert.data_pipeline.readers.mediawiki import read_mediawiki
+from convbert.data_pipeline.readers.mediawiki import head_of_dump, read_mediawiki
 from convbert.data_pipeline.readers.options import Format, ReaderOptions
 from convbert.data_pipeline.readers.parquet import read_parquet
 from convbert.data_pipeline.readers.parts import part_of
@@ -28,9 +28,6 @@ READERS: dict[Format, Reader] = {
     "warc": read_warc,
     "mediawiki": read_mediawiki,
 }
-
-# What parts of a file lack: the root of a dump.
-WRAPPED: dict[Format, tuple[bytes, bytes]] = {"mediawiki": (b"<mediawiki>", b"</mediawiki>")}
 
 
 def read_documents(
@@ -112,5 +109,8 @@ def _read(file: InputFile, options: ReaderOptions) -> Iterator[Document]:
         elif file.part is None:
             yield from READERS[kind](stream, file.name, options)
         else:
-            part = part_of(stream, file.part, *WRAPPED.get(kind, (b"", b"")))
+            # What parts of a dump lack: its root and what it says of the site.
+            is_dump = kind == "mediawiki"
+            before, after = (head_of_dump(stream), b"</mediawiki>") if is_dump else (b"", b"")
+            part = part_of(stream, file.part, before, after)
             yield from READERS[kind](part, file.label, options)
