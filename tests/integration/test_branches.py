@@ -13,6 +13,7 @@ from convbert.pretrain.cli.training import branch, pretrain
 from convbert.pretrain.run.branches import read_origin
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.preparation import prepare
 
 pytestmark = pytest.mark.integration
 
@@ -93,6 +94,11 @@ def test_the_command_prepares_branches_and_pretrain_trains_them(
     pretrain(str(first))
     assert "has finished its 5 updates" in capsys.readouterr().out
     assert RunDirectory(first).recipe == "tiny"
+    # It may decay on other data, but not have read other data before.
+    manifest = RunDirectory(second).open().data.manifest
+    prepare(str(second), [f"phases=[{{start: 8, manifest: {manifest}}}]"], None, 1)
+    with pytest.raises(UserError, match="update 8 would have read other data"):
+        prepare(str(second), [f"phases=[{{start: 7, manifest: {manifest}}}]"], None, 1)
     # The first checkpoint of a branch is its trunk's, and so is a branch of it.
     (again,) = prepare_branches(RunDirectory(first), [4], "2", output=tmp_path / "more")
     assert (again.origin.trunk, again.origin.family) == ("trunk", str(trunk))
