@@ -2,56 +2,42 @@
 
 import io
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from xml.etree import ElementTree
 
 from convbert.data_pipeline.documents import Document
+from convbert.data_pipeline.readers.lines import too_long
 from convbert.data_pipeline.readers.options import ReaderOptions
+from convbert.data_pipeline.readers.pages import Page, read_pages
+from convbert.data_pipeline.readers.records import BadRecordError, Record, refused
 from convbert.data_pipeline.readers.wikitext import prose
-from convbert.models.errors import DamagedError, UserError
 
 
 def read_mediawiki(
     stream: io.BufferedReader, name: str, options: ReaderOptions
-) -> Iterator[Document]:
-    """Yield documents whose position is their page id, with title and revision.
+) -> Iterator[Record]:
+    """Yield records whose position is their page id, documents with title and revision.
 
-    Redirects, pages outside the wanted namespaces and other content models are passed over. Only
-    one page is held at a time.
+    Redirects, pages outside the wanted namespaces and other content models are no records of text.
+    Only one page is held at a time.
     """
-    page = "0"
+    for page in read_pages(stream, name, options.max_bytes):
+        number, where = f"{name}#{page.number}", f"{name}, page {page.number}"
+        if len(page.content) >= options.max_bytes:
+            yield refused(number, where, page.content[:4000], too_long(where, options))
+        else:
+            yield Record(number, where, page.content, partial(_read, page, where, name, options))
+
+
+def _read(page: Page, where: str, name: str, options: ReaderOptions) -> Document | None:
     try:
-        for element in _pages(stream, name):
-            page = element.findtext("{*}id", "0")
-            document = _document(element, name, options)
-            if document is not None:
-                yield document
+        element = ElementTree.fromstring(page.content)
     except ElementTree.ParseError as error:
-        raise DamagedError(
-            f"{name}: damaged XML behind page {page} ({error}); fetch it again"
+        raise BadRecordError(
+            f"{where}: damaged XML ({error})", "fetch the dump again", "damaged XML"
         ) from None
-
-
-def _pages(stream: io.BufferedReader, name: str) -> Iterator[Any]:
-    """Yield page elements, each emptied when the next is asked for."""
-    events = ElementTree.iterparse(stream, ("start", "end"))
-    root = None
-    for event, element in events:
-        if root is None:
-            root = element
-            if _local(element) != "mediawiki":
-                raise UserError(
-                    f"{name}: its root is <{_local(element)}>, not <mediawiki>; give a dump such "
-                    "as pages-articles.xml.bz2"
-                )
-        elif event == "end" and _local(element) == "page":
-            yield element
-            root.clear()
-
-
-def _local(element: Any) -> str:
-    """Return a tag without its name space, which names the version of the dump."""
-    return str(element.tag).rsplit("}", 1)[-1]
+    return _document(element, name, options)
 
 
 def _document(page: Any, name: str, options: ReaderOptions) -> Document | None:

@@ -86,7 +86,7 @@ def train_tokenizer(
     with atomic_directory(folder) as temporary:
         (temporary / MODEL).write_bytes(_round_scores(model.getvalue()))
         record = {**settings, "sample_lines": len(lines), "seed": seed, "spm": spm.__version__}
-        (temporary / SETTINGS).write_text(json.dumps(record, indent=1) + "\n")
+        (temporary / SETTINGS).write_bytes(json.dumps(record, indent=1).encode() + b"\n")
     return Tokenizer.load(folder)
 
 

@@ -2,12 +2,15 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convbert.pretrain.cli.data_arguments import Field, Unit
+from convbert.pretrain.cli.data_arguments import reads_text
 from convbert.pretrain.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from convbert.data_pipeline.readers import ReaderOptions
 
 app = typer.Typer()
 # Typer takes lists of enumerations, not of literals.
@@ -16,6 +19,7 @@ ScoreName = StrEnum("ScoreName", ["discriminator", "pll"])
 
 
 @app.command()
+@reads_text
 def pairs(
     source: Annotated[Path, typer.Argument(help="Run directory, or a Hugging Face model's.")],
     inputs: Annotated[
@@ -45,22 +49,20 @@ def pairs(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Of a Hugging Face model without vocab.txt.")
     ] = None,
-    unit: Unit = "file",
-    field: Field = "text",
+    *,
+    reader: "ReaderOptions",
 ) -> None:
     """Count how often a model prefers a real sentence to a spoilt one; needs no labels."""
-    from convbert.data_pipeline.readers import ReaderOptions
     from convbert.pretrain.evaluation import pairs as evaluation
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
     from convbert.pretrain.run.directory import RunDirectory
 
-    options = ReaderOptions(unit=unit, field=field)
     kinds: Any = [kind.value for kind in corruption or [CorruptionName.swap]]
     scores: Any = tuple(name.value for name in score or [])
     scoring = evaluation.Scoring(scores, per_token)
     is_run = not (source / "config.json").is_file()
     evaluated = EvaluatedRun(RunDirectory(source), step or []) if is_run else None
-    made, notes = evaluation.gather(inputs, kinds, count, options, seed=seed)
+    made, notes = evaluation.gather(inputs, kinds, count, reader, seed=seed)
     for note in notes:
         print(note)
     if evaluated is not None:
