@@ -47,6 +47,7 @@ setup(
         "deepspeed>=0.19",
         "fsspec>=2024.6",
         "greenlet>=3.1",
+        "icu4py>=1.2",  # sentences and words of every script, by ICU, which it carries
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "mlflow>=3.13",

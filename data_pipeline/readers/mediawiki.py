@@ -9,9 +9,12 @@ from xml.etree import ElementTree
 from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.readers.lines import too_long
 from convbert.data_pipeline.readers.options import ReaderOptions
-from convbert.data_pipeline.readers.pages import Page, read_pages
+from convbert.data_pipeline.readers.pages import HEAD_BYTES, START, Dump, Page
 from convbert.data_pipeline.readers.records import BadRecordError, Record, refused
+from convbert.data_pipeline.readers.wiki_site import Site, redirect_end
 from convbert.data_pipeline.readers.wikitext import prose
+
+_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 
 
 def read_mediawiki(
@@ -19,28 +22,50 @@ def read_mediawiki(
 ) -> Iterator[Record]:
     """Yield records whose position is their page id, documents with title and revision.
 
-    Redirects, pages outside the wanted namespaces and other content models are no records of text.
-    Only one page is held at a time.
+    The dump's ``<siteinfo>`` names what its pages do not show. Redirects, pages outside the wanted
+    namespaces and other content models are no records of text. Only one page is held at a time.
     """
-    for page in read_pages(stream, name, options.max_bytes):
+    dump = Dump(stream, name, options.max_bytes)
+    site = _site(dump.root)
+    for page in dump.pages():
         number, where = f"{name}#{page.number}", f"{name}, page {page.number}"
         if len(page.content) >= options.max_bytes:
             yield refused(number, where, page.content[:4000], too_long(where, options))
         else:
-            yield Record(number, where, page.content, partial(_read, page, where, name, options))
+            yield Record(
+                number, where, page.content, partial(_read, page, site, where, name, options)
+            )
 
 
-def _read(page: Page, where: str, name: str, options: ReaderOptions) -> Document | None:
+def _read(page: Page, site: Site, where: str, name: str, options: ReaderOptions) -> Document | None:
     try:
         element = ElementTree.fromstring(page.content)
     except ElementTree.ParseError as error:
         raise BadRecordError(
             f"{where}: damaged XML ({error})", "fetch the dump again", "damaged XML"
         ) from None
-    return _document(element, name, options)
+    return _document(element, name, options, site)
 
 
-def _document(page: Any, name: str, options: ReaderOptions) -> Document | None:
+def _site(root: Any) -> Site:
+    """Read the names of a site in the root of its dump."""
+    site = Site(language=root.get(_LANGUAGE, ""))
+    siteinfo = root.find("{*}siteinfo")
+    return site if siteinfo is None else Site.of(siteinfo, site.language)
+
+
+def head_of_dump(stream: io.BufferedReader) -> bytes:
+    """Return what precedes the first page of a dump: its root and ``<siteinfo>``.
+
+    A part of a file is read behind it. What is no dump has no head; the reader says so.
+    """
+    stream.seek(0)
+    head = stream.read(HEAD_BYTES)
+    first = head.find(START)
+    return head[:first] if first >= 0 else b"<mediawiki>"
+
+
+def _document(page: Any, name: str, options: ReaderOptions, site: Site) -> Document | None:
     revision = page.find("{*}revision")
     if revision is None or page.find("{*}redirect") is not None:
         return None
@@ -51,10 +76,13 @@ def _document(page: Any, name: str, options: ReaderOptions) -> Document | None:
     markup = revision.findtext("{*}text") or ""
     if markup.lstrip()[:9].upper() == "#REDIRECT":
         return None
+    redirect = redirect_end(markup)
+    if redirect and not prose(markup[redirect:], site):
+        return None
     number = page.findtext("{*}id", "0")
     meta = {
         "title": page.findtext("{*}title", ""),
         "revision": revision.findtext("{*}id", ""),
         "date": revision.findtext("{*}timestamp", ""),
     }
-    return Document(f"{name}#{number}", prose(markup), name, meta)
+    return Document(f"{name}#{number}", prose(markup, site), name, meta)

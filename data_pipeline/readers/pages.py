@@ -15,7 +15,7 @@ from convbert.models.errors import DamagedError, UserError
 
 START, END = b"<page>", b"</page>"
 _READ_BYTES = 1 << 17
-_HEAD_BYTES = 1 << 22
+HEAD_BYTES = 1 << 20  # of root and <siteinfo>; Wikipedia's take some kilobytes
 _ID = re.compile(rb"<id>\s*(\d{1,18})\s*</id>")
 
 
@@ -32,42 +32,55 @@ class Page:
         return found[1].decode() if found else "0"
 
 
-def read_pages(stream: io.BufferedReader, name: str, limit: int) -> Iterator[Page]:
-    """Yield the pages of a dump, each of at most ``limit`` bytes.
+class Dump:
+    """A dump, or a part of one behind the dump's head; ``root`` is its root with ``<siteinfo>``.
 
-    Raises ``UserError`` for XML of another kind, and ``DamagedError`` for a dump that ends within a
-    page or before its root does.
+    Raises ``UserError`` for XML of another kind, ``DamagedError`` for a head that is no XML.
     """
-    source = _Source(stream)
-    head, has_page = source.take(START, _HEAD_BYTES)
-    _check_root(head, name)
-    last, rest = "0", head
-    while has_page:
-        content, ended = source.take(END, limit)
-        if not ended:
-            raise DamagedError(f"{name}: is cut off behind page {last}; fetch it again")
-        for piece in content.split(START):  # a page whose end is damaged holds the next one
-            page = Page(START + piece)
-            last = page.number
-            yield page
-        rest, has_page = source.take(START, _HEAD_BYTES)
-    if b"</mediawiki>" not in rest and not rest.rstrip().endswith(b"/>"):
-        raise DamagedError(f"{name}: is cut off behind page {last}; fetch it again")
+
+    def __init__(self, stream: io.BufferedReader, name: str, limit: int) -> None:
+        self._source = _Source(stream)
+        self._name = name
+        self._limit = limit
+        self._head, self._has_page = self._source.take(START, HEAD_BYTES)
+        self.root = _root(self._head, name)
+
+    def pages(self) -> Iterator[Page]:
+        """Yield the pages, each of at most ``limit`` bytes.
+
+        Raises ``DamagedError`` for a dump that ends within a page or before its root does.
+        """
+        last, rest, has_page = "0", self._head, self._has_page
+        while has_page:
+            content, ended = self._source.take(END, self._limit)
+            if not ended:
+                raise self._cut(last)
+            for piece in content.split(START):  # a page whose end is damaged holds the next one
+                page = Page(START + piece)
+                last = page.number
+                yield page
+            rest, has_page = self._source.take(START, HEAD_BYTES)
+        if b"</mediawiki>" not in rest and not rest.rstrip().endswith(b"/>"):
+            raise self._cut(last)
+
+    def _cut(self, last: str) -> DamagedError:
+        return DamagedError(f"{self._name}: is cut off behind page {last}; fetch it again")
 
 
-def _check_root(head: bytes, name: str) -> None:
+def _root(head: bytes, name: str) -> Any:
     parser: Any = ElementTree.XMLPullParser(("start",))
     try:
         parser.feed(head)
-        tag = next((str(element.tag) for _, element in parser.read_events()), "")
+        root = next((element for _, element in parser.read_events()), None)
     except ElementTree.ParseError as error:
         raise DamagedError(f"{name}: damaged XML ({error}); fetch it again") from None
-    root = tag.rsplit("}", 1)[-1]
-    if root != "mediawiki":
+    tag = "" if root is None else str(root.tag).rsplit("}", 1)[-1]
+    if tag != "mediawiki":
         raise UserError(
-            f"{name}: its root is <{root}>, not <mediawiki>; give a dump such as "
+            f"{name}: its root is <{tag}>, not <mediawiki>; give a dump such as "
             "pages-articles.xml.bz2"
         )
+    return root
 
 
 class _Source:

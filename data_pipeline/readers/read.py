@@ -10,7 +10,7 @@ from convbert.data_pipeline.readers.compression import decompressed, is_damage, 
 from convbert.data_pipeline.readers.detect import SNIFFED_BYTES, SUFFIXES, by_content, by_name
 from convbert.data_pipeline.readers.inputs import InputFile, input_files
 from convbert.data_pipeline.readers.jsonl import read_jsonl
-from convbert.data_pipeline.readers.mediawiki import read_mediawiki
+from convbert.data_pipeline.readers.mediawiki import head_of_dump, read_mediawiki
 from convbert.data_pipeline.readers.options import Format, ReaderOptions, setting
 from convbert.data_pipeline.readers.parquet import read_parquet
 from convbert.data_pipeline.readers.parts import part_of
@@ -34,9 +34,6 @@ READERS: dict[Format, Reader] = {
     "warc": read_warc,
     "mediawiki": read_mediawiki,
 }
-
-# What parts of a file lack: the root of a dump.
-WRAPPED: dict[Format, tuple[bytes, bytes]] = {"mediawiki": (b"<mediawiki>", b"</mediawiki>")}
 
 
 def read_documents(
@@ -167,5 +164,8 @@ def _records(
         return read_parquet(stream, shown(file.name), options, file.part)
     if file.part is None:
         return READERS[kind](stream, shown(file.name), options)
-    part = part_of(stream, file.part, *WRAPPED.get(kind, (b"", b"")))
+    # What parts of a dump lack: its root and what it says of the site.
+    is_dump = kind == "mediawiki"
+    before, after = (head_of_dump(stream), b"</mediawiki>") if is_dump else (b"", b"")
+    part = part_of(stream, file.part, before, after)
     return READERS[kind](part, shown(file.label), options)

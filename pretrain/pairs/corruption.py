@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 import regex
 
-from convbert.data_pipeline.packing.rows import split_segments
+from convbert.data_pipeline.segmentation import split_segments
 from convbert.models.errors import UserError
 from convbert.pretrain.pairs.pair import Pair
 

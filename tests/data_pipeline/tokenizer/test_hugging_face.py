@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from convbert.data_pipeline.packing.rows import split_segments
+from convbert.data_pipeline.segmentation import split_segments
 from convbert.data_pipeline.tokenizer.hugging_face import (
     TRICKY,
     check_identical,
