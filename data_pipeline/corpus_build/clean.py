@@ -98,7 +98,7 @@ def clean_tasks(config: BuildConfig, evaluation: Path | None, work: Path) -> lis
 
 
 def _parts(source: CorpusConfig, target: int) -> Iterator[InputFile]:
-    for file in input_files(source.inputs):
+    for file in input_files(source.inputs, source.reader.format):
         try:
             yield from split_file(file, source.reader, target)
         except OSError as error:

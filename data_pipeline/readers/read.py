@@ -8,7 +8,8 @@ from pathlib import Path
 from convbert.data_pipeline.documents import Document, StageReport, shown
 from convbert.data_pipeline.readers.compression import decompressed, is_damage, split_suffix
 from convbert.data_pipeline.readers.detect import SNIFFED_BYTES, SUFFIXES, by_content, by_name
-from convbert.data_pipeline.readers.inputs import InputFile, input_files
+from convbert.data_pipeline.readers.discovery import input_files
+from convbert.data_pipeline.readers.inputs import InputFile
 from convbert.data_pipeline.readers.jsonl import read_jsonl
 from convbert.data_pipeline.readers.mediawiki import head_of_dump, read_mediawiki
 from convbert.data_pipeline.readers.options import Format, ReaderOptions, setting
@@ -49,7 +50,7 @@ def read_documents(
     """
     options = options or ReaderOptions()
     report = report if report is not None else StageReport(stage="read")
-    files = input_files(inputs)
+    files = input_files(inputs, options.format)
     empty = True
     try:
         for file in files:

@@ -44,7 +44,7 @@ def shards_build(
     from convbert.data_pipeline.packing.build import RowSettings, build_shards
     from convbert.pretrain.cli.progress import bar
 
-    with bar("packing", _input_size(inputs)) as report:
+    with bar("packing", _input_size(inputs, reader)) as report:
         manifest = build_shards(
             inputs,
             tokenizer,
@@ -71,7 +71,7 @@ def shards_tokenize(
     from convbert.data_pipeline.packing.build import tokenize_corpus
     from convbert.pretrain.cli.progress import bar
 
-    with bar("tokenizing", _input_size(inputs)) as report:
+    with bar("tokenizing", _input_size(inputs, reader)) as report:
         manifest = tokenize_corpus(
             inputs,
             tokenizer,
@@ -191,7 +191,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _input_size(inputs: list[str]) -> int:
-    from convbert.data_pipeline.readers import input_files
+def _input_size(inputs: list[str], reader: "ReaderOptions") -> int:
+    from convbert.data_pipeline.readers import find_files
 
-    return sum(f.size() for f in input_files(inputs) if f.is_plain)
+    return sum(f.size() for f in find_files(inputs, reader.format).files if f.is_plain)
