@@ -91,7 +91,7 @@ def write_shards(
         build=config.recorded(),
         shards=shards,
     )
-    if out.exists():
+    if (out / "manifest.json").is_file():
         if Manifest.load(out).digest != manifest.digest:
             raise UserError(f"{out}: holds other shards; remove it or choose another directory")
         return manifest

@@ -5,7 +5,6 @@ packs them to rows of any length, and ``build_shards`` does both without the fil
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convbert.data_pipeline.atomic import atomic_directory, require_vacant
+from convbert.data_pipeline.atomic import atomic_directory, naming, require_vacant
 from convbert.data_pipeline.documents import StageReport
 from convbert.data_pipeline.packing.rows import PACKERS, RowFormat, to_array
 from convbert.data_pipeline.packing.tokens import (
@@ -128,18 +127,6 @@ def _chunks(documents: Iterable[str]) -> Iterator[Chunk]:
         yield first, texts
 
 
-@contextmanager
-def _naming(folder: Path) -> Iterator[None]:
-    """Turn a full or forbidden disk into an error that names the place."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({error.strerror}), nothing is kept; make room or choose "
-            "another directory"
-        ) from None
-
-
 def _source(tokenizer: Tokenizer, options: ReaderOptions) -> TokenSource:
     return TokenSource(
         tool=f"convbert-pretrain {version('convbert-pretrain')}",
@@ -190,7 +177,7 @@ def tokenize_corpus(
     tokenizer = Tokenizer.load(tokenizer_path)
     options = options or ReaderOptions()
     encode = _Encoder(tokenizer_path, tokenizer.digest)
-    with _naming(folder), atomic_directory(folder) as temporary:
+    with naming(folder), atomic_directory(folder) as temporary:
         with TokenWriter(temporary, part_bytes) as writer:
             read = StageReport(stage="read")
             chunks = _chunks(iter_documents(inputs, options, read))
@@ -274,7 +261,7 @@ def _write(
     """
     require_vacant(folder)
     documents = tokens = 0
-    with _naming(folder), atomic_directory(folder) as temporary:
+    with naming(folder), atomic_directory(folder) as temporary:
         with ShardWriter(temporary, packer.rows.seq_len, source.vocab_size, shard_bytes) as writer:
             for packed in chunks:
                 writer.write(packed.rows)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import sentencepiece as spm
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_model
 
-from convbert.data_pipeline.atomic import atomic_directory
+from convbert.data_pipeline.atomic import atomic_directory, require_vacant
 from convbert.data_pipeline.tokenizer.tokenizer import MODEL, PIECES, Tokenizer
 from convbert.models.errors import UserError
 
@@ -43,10 +43,9 @@ def train_tokenizer(
     Ids of a unigram model depend on the number of threads, so it is pinned and recorded, not
     taken from the machine. Characters outside the coverage become bytes, so nothing is unknown;
     with ``ascii`` those of ASCII that occur are inside, unless they fill most of the vocabulary.
-    Raises ``UserError`` if the folder exists or the text cannot fill the vocabulary.
+    Raises ``UserError`` if the folder holds anything or the text cannot fill the vocabulary.
     """
-    if folder.exists():
-        raise UserError(f"{folder}: exists already; remove it or choose another directory")
+    require_vacant(folder)
     lines = sample_texts(
         (line for text in texts for line in _lines(text)), max_sentences, SAMPLE_CHARACTERS, seed
     )
