@@ -17,6 +17,7 @@ CORPUS = [
     "pyarrow>=15",
     "rensa>=0.5",
     "resiliparse>=1.0",
+    "webencodings>=0.6.1",  # the labels of encodings by the WHATWG standard
 ]
 TENSORFLOW_CHECKPOINTS = ["crc32c>=2.7"]
 TEST = [

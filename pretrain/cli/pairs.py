@@ -1,13 +1,16 @@
 """The command ``pairs``: zero-shot measures."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convbert.pretrain.cli.arguments import ModelTokenizer, Source
-from convbert.pretrain.cli.data_arguments import Field, Unit
+from convbert.pretrain.cli.data_arguments import reads_text
 from convbert.pretrain.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from convbert.data_pipeline.readers import ReaderOptions
 
 app = typer.Typer()
 # Typer takes lists of enumerations, not of literals.
@@ -16,6 +19,7 @@ ScoreName = StrEnum("ScoreName", ["discriminator", "pll"])
 
 
 @app.command()
+@reads_text
 def pairs(
     source: Source,
     inputs: Annotated[
@@ -43,11 +47,10 @@ def pairs(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sentences and their faults.", min=0)] = 0,
     tokenizer: ModelTokenizer = None,
-    unit: Unit = "file",
-    field: Field = "text",
+    *,
+    reader: "ReaderOptions",
 ) -> None:
     """Count how often a model prefers a real sentence to a spoilt one; needs no labels."""
-    from convbert.data_pipeline.readers import ReaderOptions
     from convbert.pretrain.evaluation import pairs as evaluation
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
     from convbert.pretrain.exchange.run_models import find_run
@@ -59,7 +62,6 @@ def pairs(
     scoring = evaluation.Scoring(scores, per_token)
     found_run = find_run(source)
     evaluated = EvaluatedRun(found_run[0], step or found_run[1]) if found_run else None
-    reader = ReaderOptions(unit=unit, field=field)
     wanted = PairsConfig(
         inputs=tuple(inputs), corruptions=kinds, count=count, seed=seed, reader=reader
     )
