@@ -71,9 +71,9 @@ def reads_text(command: Callable[..., None]) -> Callable[..., None]:
     ]
 
     @wraps(command)
-    def run(**values: Any) -> None:
+    def run(*arguments: Any, **values: Any) -> None:
         given = {name: values.pop(name, None) for name in READER_OPTIONS}
-        command(**values, reader=_reader(given))
+        command(*arguments, **values, reader=_reader(given))
 
     signature = inspect.Signature([*own, *options])
     run.__signature__ = signature  # type: ignore[attr-defined]
