@@ -221,16 +221,19 @@ def report(
 
 @tasks_app.command("list")
 def tasks_list() -> None:
-    """List the tasks that come with the package."""
+    """List the tasks that come with the package, where their data are and on which terms."""
     from convbert.pretrain.finetune.packages import PACKAGES
     from convbert.pretrain.finetune.task import load_task, packaged_tasks
 
     rows = []
     for name in packaged_tasks():
         task = load_task(name)
-        origin = "tasks fetch" if name in PACKAGES else "your copy"
-        rows.append((name, task.kind, task.metric, str(task.train), origin))
-    print_table(("task", "kind", "measure", "training file", "data"), rows, text=True)
+        known = PACKAGES.get(name)
+        origin = f"your copy, {task.train}"
+        if known:
+            origin = f"{known.package.requirement}, {known.license}"
+        rows.append((name, task.kind, task.metric, origin))
+    print_table(("task", "kind", "measure", "data, license and terms"), rows, text=True)
 
 
 @tasks_app.command("fetch")
