@@ -220,17 +220,20 @@ def report(
 
 @tasks_app.command("list")
 def tasks_list() -> None:
-    """List the tasks that come with the package."""
+    """List the tasks that come with the package, where their data are and on which terms."""
     from convbert.pretrain.finetune.packages import PACKAGES
     from convbert.pretrain.finetune.task import load_task, packaged_tasks
 
     rows = []
     for name in packaged_tasks():
         task = load_task(name)
-        origin = "tasks fetch" if name in PACKAGES else "your copy"
+        known = PACKAGES.get(name)
+        origin = f"your copy, {task.train}"
+        if known:
+            origin = f"{known.package.requirement}, {known.license}"
         measure = task.metric if task.metrics else "by its labels"
-        rows.append((name, task.kind, measure, str(task.train), origin))
-    print_table(("task", "kind", "measure", "training file", "data"), rows, text=True)
+        rows.append((name, task.kind, measure, origin))
+    print_table(("task", "kind", "measure", "data, license and terms"), rows, text=True)
 
 
 @tasks_app.command("fetch")
