@@ -17,6 +17,7 @@ CORPUS = [
     "pyarrow>=15",
     "rensa>=0.5",
     "resiliparse>=1.0",
+    "webencodings>=0.6.1",  # the labels of encodings by the WHATWG standard
 ]
 TENSORFLOW_CHECKPOINTS = ["crc32c>=2.7"]
 TEST = [
@@ -43,6 +44,7 @@ setup(
     package_dir={"": "src"},
     install_requires=[
         "aiohttp>=3.9",
+        "conllu>=6.0",  # lines and values of treebanks
         "deepspeed>=0.19",
         "fsspec>=2024.6",
         "greenlet>=3.1",

@@ -113,7 +113,7 @@ def reads_lowercase(folder: Path) -> bool:
     if not settings.is_file():
         return True
     try:
-        return bool(json.loads(settings.read_text()).get("do_lower_case", True))
+        return bool(json.loads(settings.read_bytes()).get("do_lower_case", True))
     except ValueError as error:
         raise UserError(f"{settings}: not JSON ({error}); mend or remove it") from None
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import sentencepiece as spm
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_model
 
-from convbert.data_pipeline.atomic import atomic_directory
+from convbert.data_pipeline.atomic import atomic_directory, require_vacant
 from convbert.data_pipeline.tokenizer.tokenizer import MODEL, PIECES, Tokenizer
 from convbert.models.errors import UserError
 
@@ -52,10 +52,9 @@ def train_tokenizer(
     Ids of a unigram model depend on the number of threads, so it is pinned and recorded, not
     taken from the machine. Characters outside the coverage become bytes, so nothing is unknown;
     with ``ascii`` those of ASCII that occur are inside, unless they fill most of the vocabulary.
-    Raises ``UserError`` if the folder exists or the text cannot fill the vocabulary.
+    Raises ``UserError`` if the folder holds anything or the text cannot fill the vocabulary.
     """
-    if folder.exists():
-        raise UserError(f"{folder}: exists already; remove it or choose another directory")
+    require_vacant(folder)
     lines = sample_texts(
         (line for text in texts for line in _lines(text)), max_sentences, SAMPLE_CHARACTERS, seed
     )
@@ -94,7 +93,7 @@ def train_tokenizer(
         (temporary / MODEL).write_bytes(_round_scores(model.getvalue()))
         record = {**settings, "sample_lines": len(lines), "seed": seed, "spm": spm.__version__}
         record |= {"keeps": [NON_JOINER]} if keeps_joiners else {}
-        (temporary / SETTINGS).write_text(json.dumps(record, indent=1) + "\n")
+        (temporary / SETTINGS).write_bytes(json.dumps(record, indent=1).encode() + b"\n")
     return Tokenizer.load(folder)
 
 
