@@ -18,8 +18,8 @@ from pydantic import Field
 
 from convbert.data_pipeline.dedup.words import hash_runs
 from convbert.data_pipeline.filters.base import KEEP, Filter, Verdict
+from convbert.data_pipeline.filters.by_language import LanguageDefaults
 from convbert.data_pipeline.segmentation import spaced
-from convbert.models.schema import StrictModel
 
 _SOURCE = "Gopher A1"
 # n-grams of a document are told apart by 40 bits; two of 10,000 coincide with 1 in 20,000 chances.
@@ -29,8 +29,8 @@ _SPACES = np.array([byte < 128 and chr(byte).isspace() for byte in range(256)])
 _OTHER_SPACE = re.compile(r"[^\S\x00-\x7f]")
 
 
-class RepetitionConfig(StrictModel):
-    """Shares beyond which a document is dropped; all from Gopher, table A1."""
+class RepetitionConfig(LanguageDefaults):
+    """Shares beyond which a document is dropped; those of English from Gopher, table A1."""
 
     max_duplicate_lines: float = Field(0.30, ge=0, description=f"of the lines ({_SOURCE}: 0.30)")
     max_duplicate_paragraphs: float = Field(
