@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,16 @@ def test_a_design_that_makes_no_sense_is_refused(tmp_path, change, message):
     path.write_text(yaml.safe_dump(shipped | change))
     with pytest.raises(UserError, match=message):
         plan_runs(load_design(path, flops=None, seeds=None))
+
+
+def test_the_study_of_recipes_gives_every_contender_the_same_grid_and_flops():
+    shipped = resources.files("convbert.pretrain.study") / "recipes.yaml"
+    design = load_design(Path(str(shipped)), flops=None, seeds=None)
+    runs = plan_runs(design)
+    assert len(runs) == len(design.variants) * len(design.rate_factors)
+    assert all(0.99 * design.flops < run.hardware_flops <= design.flops for run in runs)
+    together = next(r for r in runs if r.variant == "together")
+    assert together.settings["optimizer.name"] == "muon"
 
 
 def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path):
