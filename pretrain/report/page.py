@@ -13,6 +13,7 @@ from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
 from convbert.pretrain.report.runs import SHOWN, Measured, ReportRun, differing, read_run
 from convbert.pretrain.report.targets import Reach, falls, frontier, reach, round_targets
+from convbert.pretrain.run.curve import Level
 
 # What GLUE's average is made of, and the SQuAD columns, by the names of the packaged tasks.
 GLUE = (
@@ -102,7 +103,34 @@ def _measure_chart(number: int, name: str, runs: Sequence[ReportRun]) -> dict[st
             base = _point(curve.baseline, run) if curve.baseline else None
             series.append({"run": index, "points": points, "base": base})
     large = _decides(name, runs)
-    return {"id": f"measure-{number}", "title": name, "series": series, "large": large}
+    chart = {"id": f"measure-{number}", "title": name, "series": series, "large": large}
+    return chart | {"levels": _levels(name, runs)}
+
+
+def _levels(measure: str, runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
+    """List what the words alone gave, once for runs of which it is the same."""
+    found: list[tuple[Level, list[int]]] = []
+    for index, run in enumerate(runs):
+        level = run.curves[measure].lexical if measure in run.curves else None
+        same = next((owners for other, owners in found if other == level), None)
+        if same is not None:
+            same.append(index)
+        elif level is not None:
+            found.append((level, [index]))
+    names = _names(runs)
+    return [
+        {
+            "name": level.name
+            if len(found) == 1
+            else f"{level.name} ({', '.join(names[index] for index in owners)})",
+            "runs": owners,
+            "y": level.spread.median,
+            "low": level.spread.low,
+            "high": level.spread.high,
+            "draws": len(level.spread.scores),
+        }
+        for level, owners in found
+    ]
 
 
 def _point(point: Measured, run: ReportRun) -> dict[str, Any]:
@@ -133,7 +161,7 @@ def _training_charts(runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
         ]
         if any(entry["points"] for entry in series):
             chart = {"id": f"training-{number}", "title": title, "series": series, "large": False}
-            charts.append(chart | {"dense": True})
+            charts.append(chart | {"levels": [], "dense": True})
     return charts
 
 
@@ -157,6 +185,8 @@ def _tables(runs: Sequence[ReportRun], names: Sequence[str]) -> list[dict[str, A
                 "names": list(curves),
                 "costs": costs,
                 "pareto": _pareto(measure, curves),
+                "untrained": [(name, c.baseline) for name, (c, _) in curves.items() if c.baseline],
+                "levels": _levels(measure, runs),
             }
         )
     return tables

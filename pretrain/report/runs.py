@@ -9,7 +9,7 @@ from typing import Any
 from convbert.models.errors import AbsentError
 from convbert.models.schema import parse, read_mapping
 from convbert.pretrain.run import metric_names
-from convbert.pretrain.run.curve import Curve
+from convbert.pretrain.run.curve import Curve, Level, Spread
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord
@@ -42,12 +42,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class ReportCurve:
-    """One measure of a run by rising FLOPs; ``decides`` for the measure a task is judged by."""
+    """One measure of a run by rising FLOPs; ``decides`` for the measure a task is judged by.
+
+    ``baseline`` is the model without pretraining, ``lexical`` a baseline that sees only words.
+    """
 
     name: str
     points: list[Measured]
     baseline: Measured | None
     decides: bool
+    lexical: Level | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def _published(folder: Path) -> dict[str, ReportCurve]:
         b = curve.baseline
         baseline = Measured(0.0, b.median, b.low, b.high, len(b.scores), 0)
         name = f"{curve.task}/{curve.metric}"
-        curves[name] = ReportCurve(name, measured, baseline, decides=True)
+        curves[name] = ReportCurve(name, measured, baseline, True, curve.lexical)
     return curves
 
 
@@ -142,6 +146,7 @@ def _logged(records: list[CurvePoint]) -> dict[str, ReportCurve]:
     What is not a number, of a run that diverged, has no place on a curve.
     """
     found: dict[str, dict[float, Measured]] = {}
+    lexical: dict[str, Level] = {}
     for record in (r for r in records if math.isfinite(r.value)):
         extra = record.extra
         found.setdefault(record.curve, {})[record.flops] = Measured(
@@ -152,12 +157,15 @@ def _logged(records: list[CurvePoint]) -> dict[str, ReportCurve]:
             len(extra.get("scores", [record.value])),
             extra.get("step"),
         )
+        if "lexical" in extra:
+            level = Spread.of([extra["lexical"]])
+            lexical[record.curve] = Level(name=extra["lexical_name"], spread=level)
     curves = {}
     for name, points in sorted(found.items()):
         baseline = points.pop(0.0, None)
         if points:
             ordered = [points[flops] for flops in sorted(points)]
-            curves[name] = ReportCurve(name, ordered, baseline, decides=False)
+            curves[name] = ReportCurve(name, ordered, baseline, False, lexical.get(name))
     return curves
 
 
