@@ -1,6 +1,7 @@
 """The quality rules of Gopher (Rae et al. 2021, "Scaling Language Models", appendix A.1.1).
 
-Words are what white space separates; punctuation belongs to them, where the original does not say.
+Words are what white space separates, in scripts without spaces what ICU does (``segmentation``);
+punctuation belongs to them, where the original does not say.
 """
 
 import re
@@ -8,6 +9,7 @@ import re
 from pydantic import Field
 
 from convbert.data_pipeline.filters.base import KEEP, Filter, Verdict
+from convbert.data_pipeline.segmentation import spaced
 from convbert.models.schema import StrictModel
 
 _SOURCE = "Gopher A.1.1"
@@ -53,7 +55,7 @@ class GopherFilter(Filter[GopherConfig]):
     def judge_text(self, text: str) -> Verdict:
         """Judge a text by the first rule that it breaks."""
         config = self.config
-        words = text.split()
+        words = spaced(text).split()
         total = len(words)
         if not config.min_words <= total <= config.max_words:
             return Verdict("word count", f"{total:,} words")

@@ -1,6 +1,6 @@
 """The repetition rules of Gopher (Rae et al. 2021, table A1), vectorized over many documents.
 
-Words are what white space separates. The shares are of all characters but white space:
+Words are those of ``gopher``. The shares are of all characters but white space:
 - lines and paragraphs: the second and later copies count;
 - top n-grams: the characters of all copies of the n-gram that covers most;
 - repeated n-grams: the characters inside any n-gram that occurs twice or more, each counted once.
@@ -18,6 +18,7 @@ from pydantic import Field
 
 from convbert.data_pipeline.dedup.words import hash_runs
 from convbert.data_pipeline.filters.base import KEEP, Filter, Verdict
+from convbert.data_pipeline.segmentation import spaced
 from convbert.models.schema import StrictModel
 
 _SOURCE = "Gopher A1"
@@ -116,8 +117,8 @@ class _Grams:
 
 
 def _spaced(text: str) -> str:
-    """Return the text with ASCII white space only."""
-    return text if text.isascii() else _OTHER_SPACE.sub(" ", text)
+    """Return the text with ASCII white space between all words, and no other."""
+    return text if text.isascii() else _OTHER_SPACE.sub(" ", spaced(text))
 
 
 def top_shares(words: _Words, n: int) -> NDArray[np.float64]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from convbert.pretrain.cli.arguments import Average, RunDir
-from convbert.pretrain.cli.tables import print_table
+from convbert.pretrain.cli.arguments import Average, ModelTokenizer, RunDir, Source
+from convbert.pretrain.cli.tables import measured, print_table
 
 if TYPE_CHECKING:
     from convbert.pretrain.evaluation.evaluated_run import PointValues
@@ -45,7 +45,7 @@ DataSourceOption = Annotated[
 
 @app.command()
 def finetune(
-    source: Annotated[Path, typer.Argument(help="Run directory, or a Hugging Face model's.")],
+    source: Source,
     task: Tasks,
     data_dir: DataDir = None,
     seeds: Annotated[int, typer.Option(help="Fine-tunings per checkpoint and task.", min=1)] = 3,
@@ -59,9 +59,7 @@ def finetune(
         int | None,
         typer.Option(help="Processes at once; default one per GPU, else per core.", min=1),
     ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="Of a Hugging Face model without vocab.txt.")
-    ] = None,
+    tokenizer: ModelTokenizer = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="For a Hugging Face model's results.")
     ] = None,
@@ -76,13 +74,14 @@ def finetune(
     )
     from convbert.pretrain.evaluation.results import RESULTS
     from convbert.pretrain.exchange.averaging import parse_average
+    from convbert.pretrain.exchange.run_models import find_run
     from convbert.pretrain.finetune.task import load_tasks
-    from convbert.pretrain.run.directory import RunDirectory
 
     tasks = load_tasks(task, data_dir, settings or [])
+    found_run = find_run(source)
     run = None
-    if not (source / "config.json").is_file():  # not a Hugging Face model
-        run = EvaluatedRun(RunDirectory(source), step or [], parse_average(average))
+    if found_run is not None:
+        run = EvaluatedRun(found_run[0], step or found_run[1], parse_average(average))
     folder = run.run.report if run else output or source / "finetune"
     sizes = [len(task.by_size()) for task in tasks]  # results of each task, one after the other
     with _progress(sum(sizes) * (len(run.points) if run else 1) * seeds) as show:
@@ -114,7 +113,7 @@ def _progress(total: int) -> Iterator[Callable[[str, FinetuneResult], None]]:
             diverged = "" if math.isfinite(result.train_loss) else "; diverged, lower the rate"
             console.print(
                 f"{result.task}, {label}, seed {result.seed}: {result.metric} "
-                f"{result.score:.4f} ({result.seconds:.0f} s){diverged}",
+                f"{measured(result.score)} ({result.seconds:.0f} s){diverged}",
                 highlight=False,
             )
 
@@ -144,7 +143,7 @@ def _print_results(sizes: Sequence[TaskResults]) -> None:
             values = [spread.median, spread.low, spread.high]
             values += [spreads[split][other].median for split, other in others]
             head = [f"{results.rows['train']:,}"] if len(sizes) > 1 else []
-            rows.append([*head, start, flops, *(f"{x:.4f}" for x in values)])
+            rows.append([*head, start, flops, *map(measured, values)])
     heads = ("rows", "start") if len(sizes) > 1 else ("start",)
     title = f"{task} to {sizes[-1].task}" if len(sizes) > 1 else task
     print_table(
@@ -179,11 +178,11 @@ def _print_points(
 ) -> None:
     names = list(points[0][1])
     rows = [
-        [point.label, f"{point.flops:.2e}", *(f"{values[name]:.4f}" for name in names)]
+        [point.label, f"{point.flops:.2e}", *(measured(values[name]) for name in names)]
         for point, values in points
     ]
     if lexical:
-        scores = (f"{lexical[name].spread.median:.4f}" for name in names)
+        scores = (measured(lexical[name].spread.median) for name in names)
         rows.insert(0, [lexical[names[0]].name, "0", *scores])
     headings = ("checkpoint", "training FLOPs", *(name.split("/", 1)[1] for name in names))
     print_table(headings, rows, title=title)
@@ -237,7 +236,8 @@ def tasks_list() -> None:
     for name in packaged_tasks():
         task = load_task(name)
         origin = "tasks fetch" if name in PACKAGES else "your copy"
-        rows.append((name, task.kind, task.metric, str(task.train), origin))
+        measure = task.metric if task.metrics else "by its labels"
+        rows.append((name, task.kind, measure, str(task.train), origin))
     print_table(("task", "kind", "measure", "training file", "data"), rows, text=True)
 
 

@@ -1,5 +1,6 @@
 """Fine-tune a run's checkpoints, or a Hugging Face model, on tasks: ``convbert finetune``."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,12 @@ from convbert.pretrain.evaluation.results import StartResults, TaskResults, writ
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.kinds import prepare_all
 from convbert.pretrain.finetune.loop import FinetuneResult
+from convbert.pretrain.finetune.remarks import remarks
 from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.finetune.workers import InitialEncoder, check_starts, finetune_all
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,9 @@ def _finetune(
     folder: Path,
 ) -> TaskResults:
     check_starts(encoders, data)
+    said = remarks(data)
+    for remark in said:
+        log.warning(remark)
     lexical = measure_lexical(data, range(options.seeds), folder)
     found = finetune_all(
         encoders,
@@ -104,6 +111,7 @@ def _finetune(
         metric=data.task.metric,
         recipe=data.task.recipe,
         rows={split: len(examples) for split, examples in data.for_seed(0).examples.items()},
+        remarks=said,
         starts=[StartResults.of(p.label, p.step, p.flops, found[p.label]) for p in points],
         lexical=lexical,
     )

@@ -9,6 +9,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ConfigDict
+
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.schema import StrictModel, parse
 from convbert.pretrain.evaluation.publishing import data_inputs
@@ -22,6 +24,9 @@ FILE_NAME = "lexical.json"
 
 class Draw(StrictModel):
     """The baseline on one draw of training rows; ``data`` is a digest of all rows and measures."""
+
+    # NaN, of a measure that the rows leave undefined, is not JSON.
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     name: str
     data: str

@@ -34,6 +34,8 @@ def probe(encoder: Encoder, data: TaskData, pooling: Pooling) -> dict[str, dict[
         )
     check_fit(encoder.config, data)
     data = data.for_seed(0)
+    if data.task.kind == "classification" and len(set(data.splits["train"].labels)) < 2:
+        raise UserError(f"task {data.task.name}: all rows to train on have one class; take more")
     model = _linear_model(data.task.kind)
     model.fit(pooled_states(encoder, data, "train", pooling), data.splits["train"].labels)
     splits = [split for split in data.splits if split != "train" and data.labeled(split)]

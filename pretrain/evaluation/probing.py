@@ -1,10 +1,12 @@
 """A linear probe on every checkpoint of a run: ``convbert probe`` and its file ``probe.json``."""
 
-import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+
+from pydantic import ConfigDict
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.pretraining import kept_encoder
@@ -16,16 +18,21 @@ from convbert.pretrain.evaluation.publishing import level_values
 from convbert.pretrain.evaluation.results import locked
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.kinds import prepare_all
+from convbert.pretrain.finetune.remarks import remarks
 from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.run.curve import Level
 from convbert.pretrain.run.metric_names import probe_measure
 
+log = logging.getLogger(__name__)
+
 Value = TypeVar("Value")
 
 
 class ProbedPoint(StrictModel):
-    """The measures of one starting point."""
+    """The measures of one starting point; ``"NaN"`` where its rows define none."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     start: str
     step: int
@@ -53,6 +60,8 @@ def probe_run(
 ) -> dict[str, Probed]:
     """Fit a linear probe on every starting point for each task; log it and keep ``probe.json``."""
     prepared = prepare_all(tasks, evaluated.tokenizer, source)
+    for remark in (r for data in prepared for r in remarks(data)):
+        log.warning(remark)
     found = {data.task.name: Probed() for data in prepared}
     with evaluated.tracker() as tracker:
         for point, model in evaluated.models():
@@ -107,5 +116,5 @@ def _write(folder: Path, pooling: Pooling, measured: list[PointValues]) -> Path:
                 points = {point.step: point for point in before.points} | points
         together = ProbeResults(pooling=pooling, points=[points[step] for step in sorted(points)])
         with atomic_write(path) as file:
-            file.write(json.dumps(together.model_dump(), indent=1).encode() + b"\n")
+            file.write(together.model_dump_json(indent=1).encode() + b"\n")
     return path

@@ -72,6 +72,7 @@ PROBLEMS: dict[str, Problem] = {
 def prepare(task: TaskSpec, tokenizer: Tokenizer, source: DataSource = "auto") -> TaskData:
     """Read and encode the task's rows; raises ``UserError`` for unusable ones."""
     examples, names = read_examples(task, source)
+    task = task.measured(names)
     if task.swap_pairs:
         examples["train"] = examples["train"] + sentences.swapped(examples["train"])
     encode = PROBLEMS[task.kind].encode
@@ -89,7 +90,7 @@ def prepare_all(
     found = []
     for task in tasks:
         data = prepare(task, tokenizer, source)
-        for one in task.by_size():
+        for one in data.task.by_size():
             _check_size(one, len(data.examples["train"]) // (2 if task.swap_pairs else 1))
             found.append(replace(data, task=one))
     return found

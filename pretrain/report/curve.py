@@ -30,6 +30,8 @@ def draw_curve(curve: Curve, path: Path) -> None:
 
 def _draw_level(axes: Any, level: Level, color: str, *, left: bool = False) -> None:
     spread = level.spread
+    if not spread.defined:
+        return
     axes.axhspan(spread.low, spread.high, color=color, alpha=0.15, linewidth=0)
     dashes = (5, 3) if not left else (7, 2, 1.5, 2)  # told apart without colors too
     axes.axhline(spread.median, color=color, linestyle=(0, dashes), linewidth=1.6)
@@ -46,8 +48,12 @@ def _draw_level(axes: Any, level: Level, color: str, *, left: bool = False) -> N
 
 
 def _draw_points(axes: Any, curve: Curve) -> None:
-    flops = [point.flops for point in curve.points]
-    spreads = [point.spread for point in curve.points]
+    defined = [point for point in curve.points if point.spread.defined]
+    if not defined:
+        _draw_absence(axes, curve)
+        return
+    flops = [point.flops for point in defined]
+    spreads = [point.spread for point in defined]
     seeds = len(curve.baseline.scores)
     axes.fill_between(
         flops, [s.low for s in spreads], [s.high for s in spreads], color=BLUE, alpha=0.18, lw=0
@@ -72,6 +78,17 @@ def _draw_points(axes: Any, curve: Curve) -> None:
         color=BLUE,
         fontweight="bold",
     )
+
+
+def _draw_absence(axes: Any, curve: Curve) -> None:
+    """Say that the measure is undefined, where its points would be."""
+    axes.text(
+        *(0.5, 0.5, f"{curve.metric} is undefined on these rows"),
+        **{"transform": axes.transAxes, "ha": "center", "color": GREY, "fontsize": 12},
+    )
+    flops = [point.flops for point in curve.points] or [1.0]
+    axes.set_xlim(min(flops) / 2, max(flops) * 2)
+    axes.set_yticks([])
 
 
 def _labeled_digits(curve: Curve) -> tuple[float, ...]:
@@ -107,4 +124,5 @@ def _label(axes: Any, curve: Curve) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(which="both", colors=GREY, labelsize=10)
-    axes.legend(loc="best", frameon=False, fontsize=10)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", frameon=False, fontsize=10)
