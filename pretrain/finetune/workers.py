@@ -22,6 +22,12 @@ InitialEncoder = Encoder | EncoderConfig
 """What fine-tuning starts from: trained weights, or a shape initialized anew for each seed."""
 
 
+def check_starts(starts: Mapping[str, InitialEncoder], data: TaskData) -> None:
+    """Raise ``UserError`` unless every start can read the task's ids and lengths."""
+    for start in starts.values():
+        check_fit(start.config if isinstance(start, Encoder) else start, data)
+
+
 def finetune_all(
     starts: Mapping[str, InitialEncoder],
     data: TaskData,
@@ -38,8 +44,7 @@ def finetune_all(
     The processes take the GPUs in turn. ``keep`` asks for predictions too. ``on_result`` is called
     in this process as each one ends.
     """
-    for start in starts.values():
-        check_fit(start.config if isinstance(start, Encoder) else start, data)
+    check_starts(starts, data)
     count = min(workers or default_workers(), len(starts) * len(seeds))
     results: dict[str, list[FinetuneResult]] = {label: [] for label in starts}
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork

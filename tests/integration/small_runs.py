@@ -3,7 +3,7 @@
 from convbert.pretrain.evaluation.publishing import publish_curve
 from convbert.pretrain.report.page import write_report
 from convbert.pretrain.run.branches import FILE_NAME, Origin
-from convbert.pretrain.run.curve import Curve, Point, Spread
+from convbert.pretrain.run.curve import Curve, Level, Point, Spread
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.settings.recipes import resolve
 from convbert.pretrain.tracking.records import NestedRun, now
@@ -23,8 +23,14 @@ def small_curve(name, medians, flops_per_step, base=0.55):
         Point(step=s, flops=s * flops_per_step, spread=spread(m - 0.01, m, m + 0.008))
         for s, m in zip(STEPS, medians, strict=True)
     ]
-    around = spread(base - 0.01, base, base + 0.01)
-    return Curve(run=name, task="mood", metric="accuracy", baseline=around, points=points)
+    return Curve(
+        run=name,
+        task="mood",
+        metric="accuracy",
+        baseline=spread(base - 0.01, base, base + 0.01),
+        points=points,
+        lexical=Level(name="TF-IDF + logistic regression", spread=spread(0.68)),
+    )
 
 
 def log_seed(tracker, seed, curve):
