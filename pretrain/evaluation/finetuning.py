@@ -8,6 +8,7 @@ from pathlib import Path
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.interop.hf import load_pretrained
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
+from convbert.pretrain.evaluation.finished import FinishedSeeds
 from convbert.pretrain.evaluation.publishing import publish_results
 from convbert.pretrain.evaluation.results import StartResults, TaskResults, write_results
 from convbert.pretrain.finetune.data import TaskData
@@ -52,8 +53,8 @@ def finetune_run(
     found = []
     for data in prepared:
         folder = run.report / data.task.name
-        results = _finetune(encoders, evaluated.points, data, options, run.name)
-        found.append(write_results(results, data, folder))
+        results = _finetune(encoders, evaluated.points, data, options, run.name, folder)
+        found.append(write_results(results, folder))
         publish_results(evaluated, found[-1], data, folder)
     return found
 
@@ -74,12 +75,12 @@ def finetune_directory(
     prepared = prepare_all(tasks, words, options.source)
     name = directory.resolve().name
     point = StartingPoint(name, 0, 0.0)
-    return [
-        write_results(
-            _finetune({name: encoder}, [point], data, options, name), data, output / data.task.name
-        )
-        for data in prepared
-    ]
+    found = []
+    for data in prepared:
+        folder = output / data.task.name
+        results = _finetune({name: encoder}, [point], data, options, name, folder)
+        found.append(write_results(results, folder))
+    return found
 
 
 def _finetune(
@@ -88,18 +89,37 @@ def _finetune(
     data: TaskData,
     options: FinetuneOptions,
     run: str,
+    folder: Path,
 ) -> TaskResults:
+    """Fine-tune what ``folder`` does not hold yet; each seed is written there as it ends."""
     said = remarks(data)
     for remark in said:
         log.warning(remark)
+    finished = FinishedSeeds(folder, data, encoders, keep=options.predict)
+    known = finished.known(range(options.seeds))
+    count = sum(map(len, known.values()))
+    if count:
+        total = len(encoders) * options.seeds
+        log.warning(f"{finished.folder}: {count} of {total} seeds were measured before, and count")
+        for label, results in known.items():
+            for result in results:
+                options.on_result(label, result)
+
+    def ended(label: str, result: FinetuneResult) -> None:
+        finished.add(label, result)
+        options.on_result(label, result)
+
     found = finetune_all(
         encoders,
         data,
         seeds=range(options.seeds),
         workers=options.workers,
         keep=options.predict,
-        on_result=options.on_result,
+        on_result=ended,
+        known=known,
     )
+    for label, results in found.items():
+        finished.publish_predictions(label, results)
     return TaskResults(
         run=run,
         task=data.task.name,
