@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from convbert.pretrain.cli.arguments import Average, RunDir
+from convbert.pretrain.cli.arguments import Average, ModelTokenizer, RunDir, Source
 from convbert.pretrain.cli.tables import measured, print_table
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ DataSourceOption = Annotated[
 
 @app.command()
 def finetune(
-    source: Annotated[Path, typer.Argument(help="Run directory, or a Hugging Face model's.")],
+    source: Source,
     task: Tasks,
     data_dir: DataDir = None,
     seeds: Annotated[int, typer.Option(help="Fine-tunings per checkpoint and task.", min=1)] = 3,
@@ -58,9 +58,7 @@ def finetune(
         int | None,
         typer.Option(help="Processes at once; default one per GPU, else per core.", min=1),
     ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="Of a Hugging Face model without vocab.txt.")
-    ] = None,
+    tokenizer: ModelTokenizer = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="For a Hugging Face model's results.")
     ] = None,
@@ -75,13 +73,14 @@ def finetune(
     )
     from convbert.pretrain.evaluation.results import RESULTS
     from convbert.pretrain.exchange.averaging import parse_average
+    from convbert.pretrain.exchange.run_models import find_run
     from convbert.pretrain.finetune.task import load_tasks
-    from convbert.pretrain.run.directory import RunDirectory
 
     tasks = load_tasks(task, data_dir, settings or [])
+    found_run = find_run(source)
     run = None
-    if not (source / "config.json").is_file():  # not a Hugging Face model
-        run = EvaluatedRun(RunDirectory(source), step or [], parse_average(average))
+    if found_run is not None:
+        run = EvaluatedRun(found_run[0], step or found_run[1], parse_average(average))
     folder = run.run.report if run else output or source / "finetune"
     sizes = [len(task.by_size()) for task in tasks]  # results of each task, one after the other
     with _progress(sum(sizes) * (len(run.points) if run else 1) * seeds) as show:
@@ -221,17 +220,20 @@ def report(
 
 @tasks_app.command("list")
 def tasks_list() -> None:
-    """List the tasks that come with the package."""
+    """List the tasks that come with the package, where their data are and on which terms."""
     from convbert.pretrain.finetune.packages import PACKAGES
     from convbert.pretrain.finetune.task import load_task, packaged_tasks
 
     rows = []
     for name in packaged_tasks():
         task = load_task(name)
-        origin = "tasks fetch" if name in PACKAGES else "your copy"
+        known = PACKAGES.get(name)
+        origin = f"your copy, {task.train}"
+        if known:
+            origin = f"{known.package.requirement}, {known.license}"
         measure = task.metric if task.metrics else "by its labels"
-        rows.append((name, task.kind, measure, str(task.train), origin))
-    print_table(("task", "kind", "measure", "training file", "data"), rows, text=True)
+        rows.append((name, task.kind, measure, origin))
+    print_table(("task", "kind", "measure", "data, license and terms"), rows, text=True)
 
 
 @tasks_app.command("fetch")

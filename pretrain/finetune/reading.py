@@ -165,7 +165,8 @@ def _example(task: TaskSpec, split: str, names: list[str], place: str, row: Tabl
             raise UserError(f"{place}: {reason}; there are {', '.join(row)}")
         value = None
     example = _KINDS[task.kind](task, names, place, row, value)
-    number = next((str(row[key]) for key in _IDS if key in row), None)
+    ids = (row[key] for key in _IDS if key in row)
+    number = next((str(value) for value in ids if not isinstance(value, list)), None)
     return replace(example, id=number)
 
 

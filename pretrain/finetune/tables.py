@@ -1,4 +1,4 @@
-"""Rows of one file: CSV, TSV, JSON lines, SQuAD's JSON, CoNLL columns, parquet."""
+"""Rows of one file: CSV, TSV, JSON lines, SQuAD's JSON, CoNLL columns, CoNLL-U, parquet."""
 
 import csv
 import json
@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.pretrain.finetune.cells import repeated
+from convbert.pretrain.finetune.conllu_table import read_conllu
 from convbert.pretrain.finetune.task import TaskSpec
 
 log = logging.getLogger(__name__)
@@ -275,6 +276,7 @@ READERS: dict[str, TableReader] = {
     ".jsonl": _json_lines,
     ".json": _json,
     ".conll": _conll,
+    ".conllu": read_conllu,
     ".txt": _text,
     ".parquet": _parquet,
 }

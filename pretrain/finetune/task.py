@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -31,6 +31,7 @@ _COLUMNS: dict[TaskKind, tuple[int, int]] = {
     "tagging": (1, 1),
     "qa": (2, 2),
 }
+_CONLLU = {"kind": "tagging", "text": ["form"], "label": "upos", "metrics": ["accuracy"]}
 
 
 class DatasetLocation(StrictModel):
@@ -50,7 +51,9 @@ class TaskSpec(StrictModel):
 
     name: _Name
     kind: TaskKind = "classification"
-    train: Path = Field(description="CSV, TSV, JSON-lines, CoNLL, SQuAD JSON or parquet file")
+    train: Path = Field(
+        description="CSV, TSV, JSON-lines, CoNLL, CoNLL-U, SQuAD JSON or parquet file"
+    )
     dev: Path | None = Field(None, description="default: a part of train, see split")
     test: Path | None = Field(None, description="may lack labels")
     extra: dict[_Name, Path] = Field(default_factory=dict, description="more splits to predict")
@@ -71,7 +74,9 @@ class TaskSpec(StrictModel):
     quoted: bool | None = Field(
         None, description="whether quotes enclose fields; default in .csv, not in .tsv"
     )
-    skip_damaged: bool = Field(False, description="leave out rows with a wrong number of fields")
+    skip_damaged: bool = Field(
+        False, description="leave out rows with a wrong number of fields, damaged CoNLL-U sentences"
+    )
     where: dict[str, str] = Field(default_factory=dict, description="keep rows with these values")
     metrics: list[str] = Field(
         [], min_length=1, description="the first decides; default by the kind and its tags"
@@ -118,6 +123,14 @@ class TaskSpec(StrictModel):
         """The file of every split that has one of its own."""
         main = {split: getattr(self, split) for split in MAIN}
         return {split: path for split, path in main.items() if path is not None} | self.extra
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_for_conllu(cls, entry: Any) -> Any:
+        """Let a CoNLL-U file be a task of part-of-speech tags unless other keys say otherwise."""
+        if isinstance(entry, dict) and str(entry.get("train")).endswith(".conllu"):
+            return _CONLLU | entry
+        return entry
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

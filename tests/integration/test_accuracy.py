@@ -9,7 +9,9 @@ from synthetic_tasks import synthetic_task, write_synthetic
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.models.errors import UserError
 from convbert.pretrain.cli.evaluation import evaluate, finetune, probe, report
+from convbert.pretrain.cli.pairs import pairs
 from convbert.pretrain.evaluation import finetuning
+from convbert.pretrain.run.preparation import prepare
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +33,9 @@ def run(zygote, tmp_path_factory, held_out) -> Path:
     path = tmp_path_factory.mktemp("runs") / "measured"
     settings = ["steps=4", "checkpoint.every=2", "checkpoint.keep_every=2"]
     settings += ["deepspeed=zero3", "evaluation.sequences=24", "evaluation.batch=8"]
-    zygote.finish(path, *settings, f"evaluation.held_out={held_out}")
+    pairs = f"{{inputs: [{held_out.parent / 'text.jsonl'}], count: 40}}"
+    settings += [f"evaluation.held_out={held_out}", f"evaluation.pairs={pairs}"]
+    zygote.finish(path, *settings)
     return path
 
 
@@ -76,6 +80,27 @@ def test_every_checkpoint_is_measured_in_training_as_it_is_afterwards(run, capsy
         == trained[("held_out/loss/mlm", 4, max(k[2] for k in trained))]
     )
     assert "24 held-out sequences" in capsys.readouterr().out
+
+
+def test_pairs_of_every_checkpoint_are_those_measured_afterwards(run, held_out):
+    during = points(run, "pairs/")
+    assert {p["extra"]["step"] for p in during} == set(STEPS)
+    assert {p["curve"] for p in during} == {"pairs/swap"}
+    pairs(run, [str(held_out.parent / "text.jsonl")], count=40)
+    after = [p for p in points(run, "pairs/")[len(during) :] if p["extra"]["step"]]
+    for found, again in zip(during, after, strict=True):
+        assert found["extra"]["pairs"] == again["extra"]["pairs"] == 40
+        assert found["flops"] == again["flops"]
+        # A rounding error may tip one pair of barely trained networks.
+        assert found["value"] == pytest.approx(again["value"], abs=1.01 / 40)
+
+
+def test_pairs_without_text_are_refused_before_anything_is_written(runner, tmp_path):
+    missing = tmp_path / "no.jsonl"
+    wanted = f"evaluation.pairs={{inputs: [{missing}]}}"
+    with pytest.raises(UserError, match=r"no\.jsonl"):
+        prepare("tiny", [*runner.settings, wanted], tmp_path / "run", 1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_held_out_text_evaluate_asks_for_it(run, tmp_path):
