@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import Overrides, Recipe
+from convbert.pretrain.cli.arguments import Overrides, Recipe, between
 
 app = typer.Typer()
 
@@ -17,9 +17,10 @@ def plan(
     gpus: Annotated[int, typer.Option(help="GPUs the run gets.", min=1)] = 1,
     gpu: Annotated[str, typer.Option(help="Kind: a100, h100, l40s, v100, ...")] = "a100",
     mfu: Annotated[
-        float, typer.Option(help="Share of the peak, e.g. speed/mfu of a run.", min=0.01)
+        float,
+        typer.Option(help="Share of the peak, e.g. speed/mfu of a run.", callback=between(0.01, 1)),
     ] = 0.4,
-    price: Annotated[float, typer.Option(help="Of one GPU hour.", min=0)] = 0.0,
+    price: Annotated[float, typer.Option(help="Of one GPU hour.", callback=between(0))] = 0.0,
 ) -> None:
     """Show memory, time and cost of a recipe before it is queued or its shards are built."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
