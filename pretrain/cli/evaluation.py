@@ -35,7 +35,8 @@ TaskSettings = Annotated[
     list[str] | None, typer.Option("--set", help="key=value, e.g. recipe.learning_rate=1e-4.")
 ]
 CheckpointSteps = Annotated[
-    list[int] | None, typer.Option("--step", help="Checkpoints to take; default all of the run.")
+    list[int] | None,
+    typer.Option("--step", help="Checkpoints to take; default all of the run.", min=1),
 ]
 DataSourceOption = Annotated[
     Literal["auto", "files", "datasets", "hub"],

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import Overrides, Recipe
+from convbert.pretrain.cli.arguments import Overrides, Recipe, between
 
 app = typer.Typer()
 
@@ -20,11 +20,10 @@ def plan(
         float | None,
         typer.Option(
             help="Share of the peak, e.g. speed/mfu of a run; default from measurements.",
-            min=0.001,
-            max=1,
+            callback=between(0.001, 1),
         ),
     ] = None,
-    price: Annotated[float, typer.Option(help="Of one GPU hour.", min=0)] = 0.0,
+    price: Annotated[float, typer.Option(help="Of one GPU hour.", callback=between(0))] = 0.0,
     measure: Annotated[
         bool, typer.Option("--measure", help="Time a few updates on this machine.")
     ] = False,
