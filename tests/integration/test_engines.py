@@ -8,6 +8,7 @@ from engines import run_cases
 pytestmark = pytest.mark.integration
 
 LAMB = {"name": "lamb"}
+GDES = {"tie_embeddings": "gdes"}
 CORRECTED = {"bias_correction": True}
 # A small model, because CPUs emulate fp16; the scale overflows first and then grows and overflows.
 SMALL = {"precision": "fp16", "width": 16, "rows": 2, "steps": 6}
@@ -30,6 +31,9 @@ CASES: dict[str, dict[str, Any]] = {
         "reload": 2,
         "new_stage": "zero1",
     },
+    **{f"gdes {s}": {"deepspeed": s, "model": GDES} for s in ("zero0", "zero2", "zero3")},
+    "gdes reloaded": {"deepspeed": "zero1", "model": GDES, "reload": 2, "new_stage": "zero3"},
+    "gdes zero3, recomputing": {"deepspeed": "zero3", "model": GDES, "checkpointing": True},
     **{
         f"bf16 zero1{kind}": {
             "deepspeed": "zero1",
@@ -73,6 +77,10 @@ def losses(rows: list[dict[str, Any]]) -> list[float]:
         ("adamw zero3-offload, recomputing", "adamw zero0"),
         ("corrected, reloaded", "corrected"),
         ("lamb reloaded", "lamb zero0"),
+        ("gdes zero2", "gdes zero0"),
+        ("gdes zero3", "gdes zero0"),
+        ("gdes zero3, recomputing", "gdes zero0"),
+        ("gdes reloaded", "gdes zero0"),
     ],
 )
 def test_stage_offloading_and_checkpoints_do_not_change_training(
