@@ -52,8 +52,8 @@ class Unpacked(io.BufferedReader):
 def split_suffix(name: str) -> tuple[str, Compression | None]:
     """Split ``a.txt.gz`` into ``a.txt`` and gzip; other names come back whole."""
     for suffix, compression in BY_SUFFIX.items():
-        if name.endswith(suffix):
-            return name.removesuffix(suffix), compression
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)], compression
     return name, None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from convbert.data_pipeline.atomic import atomic_directory, require_vacant
+from convbert.data_pipeline.atomic import atomic_directory, naming, require_vacant
 from convbert.data_pipeline.shards.manifest import (
     Manifest,
     Shard,
@@ -43,7 +43,7 @@ def merge_shards(places: Sequence[Path], folder: Path) -> Manifest:
     for path, manifest in zip(paths[1:], manifests[1:], strict=True):
         require_alike(str(paths[0]), manifests[0], str(path), manifest)
     documents = [m.num_documents for m in manifests if m.num_documents is not None]
-    with atomic_directory(folder) as temporary:
+    with naming(folder), atomic_directory(folder) as temporary:
         parts = _Assembly(temporary)
         for path, manifest in zip(paths, manifests, strict=True):
             for shard in manifest.shards:
@@ -69,7 +69,7 @@ def split_shards(place: Path, folder: Path, shares: Sequence[float]) -> list[Man
     cuts = _cuts(manifest.num_sequences, shares)
     store = SequenceStore(manifest, path.parent)
     done = []
-    with atomic_directory(folder) as temporary:
+    with naming(folder), atomic_directory(folder) as temporary:
         for number, (first, last) in enumerate(pairwise(cuts)):
             target = temporary / f"part-{number}"
             target.mkdir()

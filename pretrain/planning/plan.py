@@ -11,6 +11,7 @@ from convbert.pretrain.engine.deepspeed_config import (
     resolve_deepspeed_config,
 )
 from convbert.pretrain.engine.gpus import Gpu
+from convbert.pretrain.engine.matrices import matrix_elements
 from convbert.pretrain.planning.activations import Activations, trace
 from convbert.pretrain.planning.memory import Memory, memory
 from convbert.pretrain.run.timeline import Phase, Timeline
@@ -103,7 +104,8 @@ def memory_of(
         accumulation=accumulation,
         clip=config.optimizer.clip,
     )
-    return memory(parameter_counts(networks).total, resolved, world, found)
+    matrices = matrix_elements(networks) if config.optimizer.name == "muon" else 0
+    return memory(parameter_counts(networks).total, resolved, world, found, matrices)
 
 
 def largest_micro_batch(

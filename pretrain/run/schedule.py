@@ -35,9 +35,14 @@ def _decayed(shape: Callable[[float], float]) -> Callable[[ScheduleConfig, int, 
     return factor
 
 
+def decay_start(config: ScheduleConfig, total: int) -> int:
+    """Return the first update of the decay of a ``wsd`` schedule that spans ``total`` updates."""
+    return total - max(1, round(config.decay_fraction * total))
+
+
 def _wsd(config: ScheduleConfig, step: int, total: int) -> float:
     """Warm up, stay, and decay as one minus the square root over the last part of the run."""
-    start = total - max(1, round(config.decay_fraction * total))
+    start = decay_start(config, total)
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     if step < start:

@@ -17,7 +17,6 @@ from convbert.pretrain.checkpoints.saving import Checkpointer
 from convbert.pretrain.guards import divergence
 from convbert.pretrain.guards.judge import Event, Judge
 from convbert.pretrain.guards.watchdog import Watchdog
-from convbert.pretrain.objective.held_out import HeldOut
 from convbert.pretrain.objective.losses import STATISTICS
 from convbert.pretrain.objective.masking import SpecialIds, mask_batch
 from convbert.pretrain.run.data_order import DataOrder
@@ -31,6 +30,7 @@ from convbert.pretrain.tracking.tracker import Tracker
 from convbert.pretrain.training.build import build_training
 from convbert.pretrain.training.hooks import Hooks
 from convbert.pretrain.training.loader import PhasedLoader
+from convbert.pretrain.training.measures import CheckpointMeasures
 from convbert.pretrain.training.profiling import ProfileWindow
 from convbert.pretrain.training.progress import Progress
 from convbert.pretrain.training.reporting import Reporter, Row
@@ -73,11 +73,7 @@ class Trainer:
         self.profile = ProfileWindow(config.profile if self.rank == 0 else None, run.path)
         # As configured: what the machine decided of it does not tell which run a checkpoint is of.
         self.checkpointer = Checkpointer(run.checkpoints, run.open(), self.engine)
-        self.held_out = (
-            HeldOut(config.evaluation, config.objective.masking, tokenizer)
-            if config.evaluation.held_out
-            else None
-        )
+        self.measures = CheckpointMeasures(config, tokenizer, self.engine)
         self.step = 0
         self.order = DataOrder(config.global_batch)
         self.watchdog = Watchdog(
@@ -262,15 +258,12 @@ class Trainer:
         with self.engine.stopwatch("checkpoint"):
             problem = self.checkpointer.save(self.step, state)
         self._failed(problem, tracker)
-        if self.held_out is not None:
-            self._measure(self.held_out, tracker)
-
-    def _measure(self, held_out: HeldOut, tracker: Tracker) -> None:
-        """Log the objective on held-out text; a point of a curve for every checkpoint."""
-        self.watchdog.beat(self.step, "held-out text")
-        values = held_out.measure_together(self.engine.evaluate, self.engine.module)
-        for name, value in values.items():
-            tracker.curve_point(self.timeline.flops(self.step), name, value, step=self.step)
+        self.measures.log(
+            tracker,
+            self.step,
+            self.timeline.flops(self.step),
+            lambda part: self.watchdog.beat(self.step, part),
+        )
 
     def _failed(self, problem: str | None, tracker: Tracker) -> None:
         """Act on a checkpoint that could not be written, if there is a problem."""
