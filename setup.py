@@ -17,6 +17,7 @@ CORPUS = [
     "pyarrow>=15",
     "rensa>=0.5",
     "resiliparse>=1.0",
+    "webencodings>=0.6.1",  # the labels of encodings by the WHATWG standard
 ]
 TENSORFLOW_CHECKPOINTS = ["crc32c>=2.7"]
 TEST = [
@@ -43,23 +44,25 @@ setup(
     package_dir={"": "src"},
     install_requires=[
         "aiohttp>=3.9",
+        "conllu>=6.0",  # lines and values of treebanks
         "deepspeed>=0.19",
         "fsspec>=2024.6",
         "greenlet>=3.1",
+        "icu4py>=1.2",  # sentences and words of every script, by ICU, which it carries
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "mlflow>=3.13",
         "numpy>=2.0",
         "protobuf>=4.25",
         "psutil>=5.9",
-        "pydantic>=2.7",
+        "pydantic>=2.12",
         "pyyaml>=6.0",
         "regex>=2024.4",
         "rich>=13.7",
         "safetensors>=0.5",
         "scikit-learn>=1.4",
         "scipy>=1.11",
-        "sentencepiece>=0.2.0",
+        "sentencepiece>=0.2.3",
         "tokenizers>=0.20",
         "torch>=2.6",
         "typer>=0.15",

@@ -1,20 +1,70 @@
-"""Files that appear whole or not at all."""
+"""Files and directories that appear whole or not at all, and what a killed process leaves."""
 
+import fcntl
+import logging
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from convbert.models.errors import UserError
 
+log = logging.getLogger(__name__)
+
+_HOST = os.uname().nodename[:64]
+# A directory that is this young may be one that its process has not locked yet.
+_LOCKED_WITHIN_SECONDS = 2
+
 
 def require_vacant(path: Path) -> None:
-    """Raise ``UserError`` unless ``path`` is missing or an empty directory."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError(f"{path}: exists already; remove it or choose another directory")
+    """Raise ``UserError`` unless a directory can be made at ``path``, or an empty one replaced.
+
+    A link stands for the directory that it leads to. A mount point cannot be replaced.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        if os.path.lexists(real) and (not real.is_dir() or any(real.iterdir())):
+            raise UserError(f"{path}: exists already; remove it or choose another directory")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be used ({error.strerror}); choose another") from None
+    if _is_mount(real):
+        raise UserError(
+            f"{path}: is a mount point, in whose place nothing can be put; choose a directory "
+            f"below it, such as {path / 'out'}"
+        )
+    above = next(folder for folder in real.parents if os.path.lexists(folder))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{path}: cannot be made, for {above} is no directory that can be written to; choose "
+            "another place"
+        )
+
+
+def _is_mount(path: Path) -> bool:
+    """Return whether something is mounted at a path, also a directory of the same file system."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return os.path.ismount(path)
+    places = (line.split()[4].decode("unicode_escape").encode("latin-1") for line in mounts)
+    return os.fsencode(path) in places
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """Turn a full or forbidden disk into an error that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}), nothing is kept; make room or choose "
+            "another directory"
+        ) from None
 
 
 def fsync_directory(path: Path) -> None:
@@ -31,7 +81,61 @@ def _fsync(path: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    return path.with_name(f".{path.name}.{_HOST}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def clear_left(path: Path) -> None:
+    """Remove what killed processes of this machine left beside ``path``; say what others left.
+
+    A directory that is being written is locked, so an unlocked one belongs to nobody.
+    """
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(?:(.+)\.)?(\d+)-[0-9a-f]{{8}}\.tmp")
+    with os.scandir(path.parent) as entries:
+        found = [(entry, pattern.fullmatch(entry.name)) for entry in entries]
+    for entry, name in found:
+        if name is None or not entry.is_dir(follow_symlinks=False):
+            continue
+        host, process = name.groups()
+        free = _is_free(Path(entry.path)) if host == _HOST else None
+        if free:
+            shutil.rmtree(entry.path, ignore_errors=True)
+            log.warning(f"{entry.path}: removed, a killed process left it")
+        elif free is None:
+            log.warning(
+                f"{entry.path}: left by process {process} of {host or 'an earlier version'}; "
+                "remove it if that has ended"
+            )
+
+
+def _is_free(folder: Path) -> bool | None:
+    """Return whether nobody writes a directory, or None if this cannot be told."""
+    try:
+        if time.time() - folder.stat().st_mtime < _LOCKED_WITHIN_SECONDS:
+            return False
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks of directories
+        return None
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a directory while the block runs, where its file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -59,18 +163,20 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Give a new directory that becomes ``path`` when the block ends without error.
 
-    Everything in it is synced first. ``path`` must not exist or be empty; on an error nothing is
-    left behind.
+    Everything in it is synced first. ``path`` must not exist or be empty, or be a link to such a
+    place; on an error nothing is left behind. What killed processes left there is removed.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
+    clear_left(path)
     temporary = _temporary(path)
     temporary.mkdir()
     try:
-        yield temporary
-        for entry in [*temporary.rglob("*"), temporary]:
-            _fsync(entry)
-        temporary.rename(path)
+        with _locked(temporary):
+            yield temporary
+            for entry in [*temporary.rglob("*"), temporary]:
+                _fsync(entry)
+            temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -5,8 +5,9 @@ of parts of a corpus merge into the report of the whole, whatever the parts and 
 """
 
 import heapq
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -20,7 +21,7 @@ EXCERPT_CHARACTERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text with its origin.
+    """One text with its origin, and its language (ISO 639) where that is known.
 
     ``id`` is ``source#position`` unless the file gives ids of its own: it does not depend on other
     files or their order. ``source`` is the path or URL that was read, ``meta`` what else the
@@ -31,10 +32,61 @@ class Document:
     text: str
     source: str
     meta: Mapping[str, Any] = field(default_factory=dict)
+    language: str = ""
 
     def with_text(self, text: str) -> "Document":
         """Return the same document with another text."""
-        return Document(self.id, text, self.source, self.meta)
+        return replace(self, text=text)
+
+
+def encodable(document: Document) -> Document:
+    """Return a document whose strings all have a form in UTF-8, the same one if they have.
+
+    Half surrogate pairs, which escapes of JSON and references of HTML can stand for, become U+FFFD;
+    a byte of a path that is no UTF-8 becomes its escape, so that paths stay apart.
+    """
+    name, source = shown(document.id), shown(document.source)
+    text, meta = _encodable(document.text), _encodable(document.meta)
+    same = text is document.text and meta is document.meta
+    if same and name is document.id and source is document.source:
+        return document
+    return Document(name, text, source, meta)
+
+
+def shown(name: str) -> str:
+    """Return the name of a file as text that can be printed and stored."""
+    if _has_form(name):
+        return name
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # no path: half pairs of an id that a file gives
+        return str(_encodable(name))
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        if _has_form(value):
+            return value
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, Mapping):
+        fixed = {_encodable(key): _encodable(part) for key, part in value.items()}
+        same = all(k is f and value[k] is fixed[f] for k, f in zip(value, fixed, strict=False))
+        return value if same else fixed
+    if isinstance(value, list | tuple):
+        parts = [_encodable(part) for part in value]
+        return value if all(map(operator.is_, parts, value)) else parts
+    return value
+
+
+def _has_form(text: str) -> bool:
+    """Return whether a text can be encoded in UTF-8: all but half surrogate pairs can."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Sample(StrictModel):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.atomic import atomic_directory, atomic_write, require_vacant
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.clean import (
     CONTAMINATED,
@@ -63,6 +63,9 @@ def build_corpus(
     done = _completed(config, out)
     if done is not None:
         return done
+    for length in config.shards.seq_len:
+        if not (shards_folder(out, length) / "manifest.json").is_file():
+            require_vacant(shards_folder(out, length))
     work = out / "work"
     with _locked(work), open_engine(workers, scheduler_file, work) as engine:
         report = _Build(config, out, work, engine, progress).run()
@@ -113,6 +116,7 @@ class _Build:
         self._progress = progress
 
     def run(self) -> CorpusReport:
+        self._clear_left()
         cleaned = self._clean()
         pieces = [piece for result in cleaned for piece in result.pieces]
         if not pieces:
@@ -126,6 +130,12 @@ class _Build:
         return write_report(
             self._out, self._config, cleaned, packed, pieces, manifests, self._progress.timings
         )
+
+    def _clear_left(self) -> None:
+        """Remove files that a killed build began; the lock says that no other is at work."""
+        for name in ("report.html", "report.json", CONTAMINATED):
+            for path in self._out.glob(f".{name}.*.tmp"):
+                path.unlink(missing_ok=True)
 
     def _clean(self) -> list[Cleaned]:
         evaluation = None
@@ -155,7 +165,8 @@ class _Build:
         with self._progress.step("tokenizer", size):
             self._engine.map(run_training, [task], lambda _: None)
         if not (self._out / "tokenizer").exists():
-            shutil.copytree(folder, self._out / "tokenizer")
+            with atomic_directory(self._out / "tokenizer") as copy:
+                shutil.copytree(folder, copy, dirs_exist_ok=True)
         return Tokenizer.load(folder)
 
     def _pack(

@@ -18,7 +18,13 @@ from convbert.data_pipeline.dedup.records import ALGORITHM
 from convbert.data_pipeline.dedup.words import HashedWords, hash_words
 from convbert.data_pipeline.documents import Document, StageReport
 from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
-from convbert.data_pipeline.readers import InputFile, input_files, read_file, split_file
+from convbert.data_pipeline.readers import (
+    BadRecord,
+    InputFile,
+    input_files,
+    read_file,
+    split_file,
+)
 from convbert.models.errors import UserError
 
 CONTAMINATED = "contaminated.jsonl"
@@ -92,7 +98,7 @@ def clean_tasks(config: BuildConfig, evaluation: Path | None, work: Path) -> lis
 
 
 def _parts(source: CorpusConfig, target: int) -> Iterator[InputFile]:
-    for file in input_files(source.inputs):
+    for file in input_files(source.inputs, source.reader.format):
         try:
             yield from split_file(file, source.reader, target)
         except OSError as error:
@@ -120,17 +126,18 @@ def run_clean(task: CleanTask) -> Cleaned:
 def _clean(task: CleanTask, folder: Path) -> None:
     writer = PieceWriter(folder, task.config.dedup, task.config.piece_megabytes << 20)
     steps = Steps(task.source, task.config, task.evaluation)
-    documents = (d for file in task.files for d in read_file(file, task.source.reader))
+    reader = task.source.reader
+    documents = (d for file in task.files for d in read_file(file, reader, steps.pass_over))
     for batch in steps.read(documents):
         writer.add(*steps.apply(batch))
     writer.close()
-    with (folder / CONTAMINATED).open("w") as file:
+    with (folder / CONTAMINATED).open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in steps.listed)
     report = CleanReport(
         pieces=[(p.folder.name, p.documents, p.bytes, p.entries) for p in writer.pieces],
         stages=steps.reports(),
     )
-    (folder / "report.json").write_text(report.model_dump_json())
+    (folder / "report.json").write_bytes(report.model_dump_json().encode())
 
 
 class Steps:
@@ -162,6 +169,12 @@ class Steps:
                 start = time.process_time()
         self._count_read(batch, start)
         yield batch
+
+    def pass_over(self, record: BadRecord) -> None:
+        """Count a record that cannot be read."""
+        report = self._report("read")
+        record.count(report)
+        self._add(report)
 
     def _count_read(self, batch: list[Document], start: float) -> None:
         report = self._report("read")

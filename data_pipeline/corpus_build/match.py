@@ -113,7 +113,7 @@ def run_resolve(task: ResolveTask) -> Path:
 
 
 def _folders(pieces: Path) -> list[Path]:
-    return [Path(name) for name in json.loads(pieces.read_text())]
+    return [Path(name) for name in json.loads(pieces.read_bytes())]
 
 
 def _load(path: Path) -> NDArray[np.uint64]:

@@ -131,7 +131,7 @@ def _pack(task: PackTask, folder: Path) -> None:
         np.save(folder / f"rows-{length}.npy", matrix)
         report.rows[length] = len(matrix)
         report.tokens_in_rows[length] = int(np.count_nonzero(matrix != tokenizer.pad_id))
-    (folder / "report.json").write_text(report.model_dump_json())
+    (folder / "report.json").write_bytes(report.model_dump_json().encode())
 
 
 def _chunks(documents: Iterable[Document], report: StageReport) -> Iterator[list[str]]:

@@ -91,7 +91,7 @@ def write_shards(
         build=config.recorded(),
         shards=shards,
     )
-    if out.exists():
+    if (out / "manifest.json").is_file():
         if Manifest.load(out).digest != manifest.digest:
             raise UserError(f"{out}: holds other shards; remove it or choose another directory")
         return manifest
@@ -125,13 +125,13 @@ def _write(task: ShardTask, folder: Path) -> None:
                 writer.write(rows[max(0, task.first - start) : task.last - start])
             start = end
     (shard,) = writer.shards
-    (folder / "shard.json").write_text(shard.model_dump_json())
+    (folder / "shard.json").write_bytes(shard.model_dump_json().encode())
 
 
 @cache
 def _listed(rows: Path) -> list[tuple[str, int]]:
     """Read the files of rows and where each ends, counted over all."""
-    return [(name, end) for name, end in json.loads(rows.read_text())]
+    return [(name, end) for name, end in json.loads(rows.read_bytes())]
 
 
 def _place(source: Path, target: Path) -> None:

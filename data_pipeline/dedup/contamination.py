@@ -8,6 +8,7 @@ import csv
 import gzip
 import json
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +64,13 @@ class EvaluationIndex:
         """Write the index to a folder."""
         np.save(folder / "runs.npy", self._hashes)
         np.save(folder / "files.npy", self._files)
-        (folder / "names.json").write_text(json.dumps(list(self._names)))
+        (folder / "names.json").write_bytes(json.dumps(list(self._names)).encode())
 
     @classmethod
     def load(cls, folder: Path) -> "EvaluationIndex":
         """Open a saved index; workers on one machine share its memory."""
         runs, files = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("runs", "files"))
-        return cls(runs, files, json.loads((folder / "names.json").read_text()))
+        return cls(runs, files, json.loads((folder / "names.json").read_bytes()))
 
     def matches(self, texts: Sequence[str], hashed: HashedWords, size: int) -> dict[int, Match]:
         """Return the first match of each document of a batch that has one."""
@@ -136,7 +137,7 @@ def _texts(path: Path) -> Iterator[str]:
                     yield from row
             else:
                 yield from file
-    except (OSError, EOFError, ValueError, csv.Error) as error:
+    except (OSError, EOFError, ValueError, RecursionError, csv.Error, zlib.error) as error:
         raise UserError(
             f"{path}: evaluation file cannot be read ({error}); give JSON, JSON lines, CSV, TSV or "
             "plain text in UTF-8, also as .gz"

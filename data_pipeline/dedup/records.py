@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from convbert.data_pipeline.dedup.dedup_settings import DedupConfig
 from convbert.data_pipeline.dedup.words import HashedWords, Hashes
+from convbert.data_pipeline.segmentation import SEGMENTATION
 
 # Of the raw text, in whose order the survivor of a cluster is chosen, and of its words.
 KEY = np.dtype([("text", "<u8"), ("words", "<u8")])
 BAND = np.dtype([("hash", "<u8"), ("row", "<u4")])
 KEYS, HASHES, ROWS = "keys.npy", "hashes.npy", "rows.npy"
-ALGORITHM = f"rensa {rensa.RMinHash.ALGORITHM_VERSION}"
+ALGORITHM = f"rensa {rensa.RMinHash.ALGORITHM_VERSION}, {SEGMENTATION}"
 
 Keys = NDArray[np.void]
 Bands = NDArray[np.void]

@@ -1,7 +1,8 @@
 """The rules of C4 (Raffel et al. 2020, section 2.2), with the numbers of its released code.
 
 They take lines out of a document and drop it if little is left. The original counts sentences
-with NLTK; here a sentence ends at ``.``, ``!`` or ``?`` before white space or the end of the line.
+with NLTK; here a sentence ends at ``.``, ``!`` or ``?`` before white space or the end of the line,
+and at the stops of other scripts, which are good ends of a line too (``segmentation``).
 The list of bad words is the user's own.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from pydantic import Field
 
 from convbert.data_pipeline.filters.base import Filter, Verdict
+from convbert.data_pipeline.segmentation import ends_foreign_sentence, spaced, split_segments
 from convbert.models.errors import UserError
 from convbert.models.schema import StrictModel
 
@@ -78,7 +80,7 @@ class C4Filter(Filter[C4Config]):
             if any(phrase in lower for phrase in config.line_phrases):
                 changes.add("lines with a phrase")
                 continue
-            sentences += len(_SENTENCE_END.findall(line))
+            sentences += _sentences(line)
             kept.append(line)
         if sentences < config.min_sentences or not kept:
             return Verdict("sentences", f"{sentences} left")
@@ -87,9 +89,10 @@ class C4Filter(Filter[C4Config]):
     def _fault(self, line: str) -> str:
         """Name the rule about its form that a line breaks."""
         config = self.config
-        if config.end_marks and (not line.endswith(config.end_marks) or line.endswith("...")):
+        ended = line.endswith(config.end_marks) and not line.endswith("...")
+        if config.end_marks and not ended and not ends_foreign_sentence(line):
             return "lines without end mark"
-        words = line.split()
+        words = spaced(line).split()
         if len(words) < config.min_words_per_line:
             return "short lines"
         if len(line) > config.max_word_length and max(map(len, words)) > config.max_word_length:
@@ -108,3 +111,9 @@ class C4Filter(Filter[C4Config]):
             ) from None
         known = "|".join(re.escape(word.strip()) for word in words if word.strip())
         return re.compile(rf"(?<![a-z])(?:{known})(?![a-z])") if known else None
+
+
+def _sentences(line: str) -> int:
+    """Count the sentences that end in a line."""
+    found = len(_SENTENCE_END.findall(line))
+    return max(found, len(split_segments(line))) if ends_foreign_sentence(line) else found

@@ -1,6 +1,7 @@
 """The quality rules of Gopher (Rae et al. 2021, "Scaling Language Models", appendix A.1.1).
 
-Words are what white space separates; punctuation belongs to them, where the original does not say.
+Words are what white space separates, in scripts without spaces what ICU does (``segmentation``);
+punctuation belongs to them, where the original does not say.
 """
 
 import re
@@ -8,7 +9,8 @@ import re
 from pydantic import Field
 
 from convbert.data_pipeline.filters.base import KEEP, Filter, Verdict
-from convbert.models.schema import StrictModel
+from convbert.data_pipeline.filters.by_language import LanguageDefaults
+from convbert.data_pipeline.segmentation import spaced
 
 _SOURCE = "Gopher A.1.1"
 _LETTER = re.compile(r"[^\W\d_]")
@@ -17,8 +19,8 @@ _NO_LETTERS = bytes(c for c in range(128) if not (chr(c).isalpha() or chr(c).iss
 _SPACES = bytes(32 if c < 128 and chr(c).isspace() else c for c in range(256))
 
 
-class GopherConfig(StrictModel):
-    """Bounds beyond which a document is dropped; all from Gopher, appendix A.1.1."""
+class GopherConfig(LanguageDefaults):
+    """Bounds beyond which a document is dropped; those of English from Gopher, appendix A.1.1."""
 
     min_words: int = Field(50, ge=0, description=f"fewest words ({_SOURCE}: 50)")
     max_words: int = Field(100_000, gt=0, description=f"most words ({_SOURCE}: 100,000)")
@@ -39,9 +41,7 @@ class GopherConfig(StrictModel):
         ("the", "be", "to", "of", "and", "that", "have", "with"),
         description=f"frequent words of the language ({_SOURCE}: these eight)",
     )
-    min_stop_words: int = Field(
-        2, ge=0, description=f"how many of them must occur ({_SOURCE}: 2); 0 for other languages"
-    )
+    min_stop_words: int = Field(2, ge=0, description=f"how many of them must occur ({_SOURCE}: 2)")
 
 
 class GopherFilter(Filter[GopherConfig]):
@@ -53,7 +53,7 @@ class GopherFilter(Filter[GopherConfig]):
     def judge_text(self, text: str) -> Verdict:
         """Judge a text by the first rule that it breaks."""
         config = self.config
-        words = text.split()
+        words = spaced(text).split()
         total = len(words)
         if not config.min_words <= total <= config.max_words:
             return Verdict("word count", f"{total:,} words")

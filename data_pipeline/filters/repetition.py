@@ -1,6 +1,6 @@
 """The repetition rules of Gopher (Rae et al. 2021, table A1), vectorized over many documents.
 
-Words are what white space separates. The shares are of all characters but white space:
+Words are those of ``gopher``. The shares are of all characters but white space:
 - lines and paragraphs: the second and later copies count;
 - top n-grams: the characters of all copies of the n-gram that covers most;
 - repeated n-grams: the characters inside any n-gram that occurs twice or more, each counted once.
@@ -18,7 +18,8 @@ from pydantic import Field
 
 from convbert.data_pipeline.dedup.words import hash_runs
 from convbert.data_pipeline.filters.base import KEEP, Filter, Verdict
-from convbert.models.schema import StrictModel
+from convbert.data_pipeline.filters.by_language import LanguageDefaults
+from convbert.data_pipeline.segmentation import spaced
 
 _SOURCE = "Gopher A1"
 # n-grams of a document are told apart by 40 bits; two of 10,000 coincide with 1 in 20,000 chances.
@@ -28,8 +29,8 @@ _SPACES = np.array([byte < 128 and chr(byte).isspace() for byte in range(256)])
 _OTHER_SPACE = re.compile(r"[^\S\x00-\x7f]")
 
 
-class RepetitionConfig(StrictModel):
-    """Shares beyond which a document is dropped; all from Gopher, table A1."""
+class RepetitionConfig(LanguageDefaults):
+    """Shares beyond which a document is dropped; those of English from Gopher, table A1."""
 
     max_duplicate_lines: float = Field(0.30, ge=0, description=f"of the lines ({_SOURCE}: 0.30)")
     max_duplicate_paragraphs: float = Field(
@@ -116,8 +117,8 @@ class _Grams:
 
 
 def _spaced(text: str) -> str:
-    """Return the text with ASCII white space only."""
-    return text if text.isascii() else _OTHER_SPACE.sub(" ", text)
+    """Return the text with ASCII white space between all words, and no other."""
+    return text if text.isascii() else _OTHER_SPACE.sub(" ", spaced(text))
 
 
 def top_shares(words: _Words, n: int) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ packs them to rows of any length, and ``build_shards`` does both without the fil
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -14,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convbert.data_pipeline.atomic import atomic_directory, require_vacant
-from convbert.data_pipeline.packing.rows import PACKERS, RowFormat, to_array
+from convbert.data_pipeline.atomic import atomic_directory, naming, require_vacant
+from convbert.data_pipeline.documents import StageReport
+from convbert.data_pipeline.packing.rows import PACKERS, SHORTEST_ROW, RowFormat, to_array
 from convbert.data_pipeline.packing.tokens import (
     TokenChunk,
     TokenManifest,
@@ -127,18 +127,6 @@ def _chunks(documents: Iterable[str]) -> Iterator[Chunk]:
         yield first, texts
 
 
-@contextmanager
-def _naming(folder: Path) -> Iterator[None]:
-    """Turn a full or forbidden disk into an error that names the place."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({error.strerror}), nothing is kept; make room or choose "
-            "another directory"
-        ) from None
-
-
 def _source(tokenizer: Tokenizer, options: ReaderOptions) -> TokenSource:
     return TokenSource(
         tool=f"convbert-pretrain {version('convbert-pretrain')}",
@@ -151,9 +139,19 @@ def _source(tokenizer: Tokenizer, options: ReaderOptions) -> TokenSource:
     )
 
 
+def _counting(source: TokenSource, read: StageReport) -> TokenSource:
+    """Return the source with the records that were passed over, if there are any, by reason."""
+    if not read.dropped:
+        return source
+    counts = dict(sorted(read.dropped.items()))
+    return source.model_copy(update={"build": {**source.build, "bad_records": counts}})
+
+
 def _packer(source: TokenSource, rows: RowSettings) -> _Packer:
-    if rows.seq_len < 8:
-        raise UserError(f"seq_len={rows.seq_len}: too short for a segment pair; use at least 8")
+    if rows.seq_len < SHORTEST_ROW:
+        raise UserError(
+            f"seq_len={rows.seq_len}: too short for a segment pair; use at least {SHORTEST_ROW}"
+        )
     form = RowFormat(rows.seq_len, source.pad_id, source.cls_id, source.sep_id)
     return _Packer(form, rows.packing, rows.seed)
 
@@ -181,15 +179,16 @@ def tokenize_corpus(
     tokenizer = Tokenizer.load(tokenizer_path)
     options = options or ReaderOptions()
     encode = _Encoder(tokenizer_path, tokenizer.digest)
-    with _naming(folder), atomic_directory(folder) as temporary:
+    with naming(folder), atomic_directory(folder) as temporary:
         with TokenWriter(temporary, part_bytes) as writer:
-            chunks = _chunks(iter_documents(inputs, options))
+            read = StageReport(stage="read")
+            chunks = _chunks(iter_documents(inputs, options, read))
             for characters, encoded in ordered_map(encode, chunks, workers):
                 writer.write(encoded)
                 report(len(encoded.documents), characters)
         _require_tokens(writer.tokens)
         manifest = TokenManifest(
-            **_source(tokenizer, options).model_dump(),
+            **_counting(_source(tokenizer, options), read).model_dump(),
             num_documents=writer.documents,
             num_tokens=writer.tokens,
             parts=writer.parts,
@@ -215,7 +214,9 @@ def pack_tokens(
     rows = rows or RowSettings()
     packer = _packer(source, rows)
     packed = ordered_map(packer, read_chunks(tokens, source), workers)
-    return _write(packed, source, packer, folder, rows.shard_bytes, report)
+    return _write(
+        packed, source, packer, folder, rows.shard_bytes, report, StageReport(stage="read")
+    )
 
 
 def build_shards(
@@ -242,8 +243,9 @@ def build_shards(
     rows = rows or RowSettings()
     packer = _packer(source, rows)
     builder = _Builder(_Encoder(tokenizer_path, tokenizer.digest), packer)
-    packed = ordered_map(builder, _chunks(iter_documents(inputs, options)), workers)
-    return _write(packed, source, packer, folder, rows.shard_bytes, report)
+    read = StageReport(stage="read")
+    packed = ordered_map(builder, _chunks(iter_documents(inputs, options, read)), workers)
+    return _write(packed, source, packer, folder, rows.shard_bytes, report, read)
 
 
 def _write(
@@ -253,11 +255,15 @@ def _write(
     folder: Path,
     shard_bytes: int,
     report: Report,
+    read: StageReport,
 ) -> Manifest:
-    """Write rows and their manifest to ``folder``, whole or not at all."""
+    """Write rows and their manifest to ``folder``, whole or not at all.
+
+    ``read`` is what has counted bad records when ``chunks`` end.
+    """
     require_vacant(folder)
     documents = tokens = 0
-    with _naming(folder), atomic_directory(folder) as temporary:
+    with naming(folder), atomic_directory(folder) as temporary:
         with ShardWriter(temporary, packer.rows.seq_len, source.vocab_size, shard_bytes) as writer:
             for packed in chunks:
                 writer.write(packed.rows)
@@ -272,7 +278,7 @@ def _write(
             num_documents=documents,
             num_sequences=sum(shard.sequences for shard in writer.shards),
             num_tokens=tokens,
-            build={"seed": packer.seed, **source.build},
+            build={"seed": packer.seed, **_counting(source, read).build},
             shards=writer.shards,
         )
         manifest.save(temporary / "manifest.json")

@@ -11,7 +11,6 @@ nothing is padding.
 """
 
 import random
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,11 +24,9 @@ from convbert.data_pipeline.shards.manifest import Packing
 Row = list[int]
 Documents = Iterable[tuple[int, list[list[int]]]]
 
+# [CLS] A [SEP] B [SEP] with a few tokens; a shorter row could hold none and packing would not end.
+SHORTEST_ROW = 8
 SINGLE_SEGMENT, SHORT_TARGET, COIN = 0.1, 0.05, 0.5
-# The spaces after a full stop, question or exclamation mark, and after a quotation mark or bracket
-# that closes behind it. Beginning with the stop lets the search skip all other characters.
-_STOP, _CLOSING = r".!?…。！？", r"\"'”’»)\]"
-_SENTENCE_END = re.compile(rf"([{_STOP}][{_CLOSING}]?)\s+")
 
 
 @dataclass(frozen=True)
@@ -40,22 +37,6 @@ class RowFormat:
     pad_id: int
     cls_id: int
     sep_id: int
-
-
-def split_segments(text: str) -> list[str]:
-    """Split a document at line ends and after sentences: the units that a segment is made of.
-
-    Only white space is lost.
-    """
-    segments: list[str] = []
-    for line in map(str.strip, text.splitlines()):
-        start = 0
-        for end in _SENTENCE_END.finditer(line):
-            segments.append(line[start : end.end(1)])
-            start = end.end()
-        if line:
-            segments.append(line[start:])
-    return segments
 
 
 def pack_electra(documents: Documents, rows: RowFormat, seed: int) -> list[Row]:

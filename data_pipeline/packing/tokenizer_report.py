@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 from pydantic import BaseModel, Field
 
-from convbert.data_pipeline.packing.rows import split_segments
+from convbert.data_pipeline.segmentation import spaced, split_segments
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.data_pipeline.tokenizer.training import sample_texts
 from convbert.models.errors import UserError
@@ -26,7 +26,7 @@ class TokenizerReport(BaseModel):
     vocab_size: int
     documents: int
     characters: int
-    words: int = Field(description="parts between white space")
+    words: int = Field(description="parts between white space, or ICU's where a script has none")
     tokens: int
     fertility: float = Field(description="tokens per word")
     characters_per_token: float
@@ -71,7 +71,7 @@ def report_tokenizer(
     Raises ``UserError`` if the texts hold no word.
     """
     sample = sample_texts(texts, documents, SAMPLE_CHARACTERS, seed)
-    words = Counter(word for text in sample for word in text.split())
+    words = Counter(word for text in sample for word in spaced(text).split())
     if not words:
         raise UserError("tokenizer report: the input holds no words; check paths and field")
     pieces = tokenizer.pieces()
@@ -81,7 +81,7 @@ def report_tokenizer(
     alien = bytes_.copy()
     alien[tokenizer.unk_id] = True
     split = {
-        word: [pieces[i] for i in ids]
+        word: _without_prefix(word, [pieces[i] for i in ids])
         for word, ids in zip(words, tokenizer.encode_batch(list(words)), strict=True)
     }
     foreign = {piece for piece, is_alien in zip(pieces, alien, strict=True) if is_alien}
@@ -117,6 +117,11 @@ def _encode(tokenizer: Tokenizer, sample: list[str]) -> Iterator[np.ndarray]:
         for segments in batch:
             ids = [i for _ in segments for i in next(encoded)]
             yield np.array(ids, dtype=np.int64)
+
+
+def _without_prefix(word: str, pieces: list[str]) -> list[str]:
+    """Leave out the space that a tokenizer puts before a word that has none in its text."""
+    return pieces[1:] if pieces[:1] == ["\u2581"] and spaced(word) != word else pieces
 
 
 def _lengths(lengths: np.ndarray) -> dict[str, float]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.data_pipeline.packing.rows import split_segments
+from convbert.data_pipeline.segmentation import split_segments
 from convbert.data_pipeline.shards.writer import TarFiles, token_dtype
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError

@@ -13,6 +13,7 @@ SUFFIXES: dict[str, Format] = {
     ".txt": "text",
     ".md": "text",
     ".jsonl": "jsonl",
+    ".jsonlines": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
     ".csv": "csv",
@@ -24,6 +25,7 @@ SUFFIXES: dict[str, Format] = {
 }
 # Wikimedia adds the range of pages: enwiki-20260101-pages-articles1.xml-p1p41242.bz2
 _DUMP_PART = re.compile(r"\.xml-p\d+p\d+[^./]*$")
+_PART = re.compile(r"(^|/)part-(?:[mr]-)?\d+$")
 
 
 def by_name(name: str) -> Format | None:
@@ -31,7 +33,15 @@ def by_name(name: str) -> Format | None:
     bare, _ = split_suffix(name)
     if _DUMP_PART.search(bare):
         return "mediawiki"
-    return SUFFIXES.get(PurePosixPath(bare).suffix)
+    return SUFFIXES.get(PurePosixPath(bare).suffix.lower())
+
+
+def is_data(name: str) -> bool:
+    """Whether a file of a directory holds data by its name; of some the content tells the format.
+
+    Names of the parts that Hadoop and Spark write, ``part-00000``, have no suffix.
+    """
+    return by_name(name) is not None or bool(_PART.search(split_suffix(name)[0]))
 
 
 def by_content(head: bytes) -> Format | None:

@@ -3,27 +3,41 @@
 import io
 import json
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from convbert.data_pipeline.documents import Document
-from convbert.data_pipeline.readers.lines import numbered_lines
+from convbert.data_pipeline.readers.fields import to_document
+from convbert.data_pipeline.readers.lines import Line, numbered_lines
 from convbert.data_pipeline.readers.options import ReaderOptions
-from convbert.data_pipeline.readers.records import to_document
-from convbert.models.errors import UserError
+from convbert.data_pipeline.readers.records import BadRecordError, Record
 
 
-def read_jsonl(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Document]:
-    """Yield documents whose position is their line."""
-    for number, line in numbered_lines(stream, name, options):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = getattr(error, "msg", "nested too deeply")
-            raise UserError(f"{where}: not JSON ({reason}); mend or remove it") from None
-        document = to_document(record, name, number, where, options)
-        # An escape may stand for half a surrogate pair, which is no character.
-        if "\\ud" in line or "\\uD" in line:
-            document = document.with_text(document.text.encode("utf-8", "replace").decode())
-        yield document
+def read_jsonl(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Record]:
+    """Yield records whose position is their line."""
+    for line in numbered_lines(stream, name, options):
+        if line.content.strip():
+            read = partial(_document, line, name, options)
+            yield Record(f"{name}#{line.number}", line.where, line.content, read)
+
+
+def _document(line: Line, name: str, options: ReaderOptions) -> Document:
+    text = line.decode(options)
+    try:
+        record = _parse(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        reason = getattr(error, "msg", "nested too deeply")
+        raise BadRecordError(
+            f"{line.where}: not JSON ({reason})", "mend or remove it", "not JSON"
+        ) from None
+    return to_document(record, name, line.number, line.where, options)
+
+
+def _parse(text: str) -> Any:
+    """Return the value of a line; an integer of more digits than Python converts stays text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # int() has a limit of 4,300 digits, for its time is quadratic
+        return json.loads(text, parse_int=lambda digits: digits)

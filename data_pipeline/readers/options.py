@@ -11,6 +11,14 @@ Format = Literal["text", "jsonl", "csv", "tsv", "parquet", "warc", "mediawiki"]
 Unit = Literal["file", "line", "paragraph"]
 
 
+def setting(name: str, value: str) -> str:
+    """Name an option as messages do: on the command line, and in a section ``reader``."""
+    option = f"--{name.replace('_', '-')} {value}"
+    if value == "false":
+        option = f"--no-{name.replace('_', '-')}"
+    return f"{option} ({name}: {value} in YAML)"
+
+
 class ReaderOptions(StrictModel):
     """Options of all formats; each reader uses those that concern it."""
 
@@ -23,6 +31,11 @@ class ReaderOptions(StrictModel):
     invalid: Literal["stop", "replace"] = Field(
         "stop", description="what to do with bytes that are no characters"
     )
+    on_bad_record: Literal["stop", "skip"] | None = Field(
+        None,
+        description="records that cannot be read: stop, or count and show them and go on; default: "
+        "skip in WARC and MediaWiki dumps, whose pages nobody can mend, else stop",
+    )
     quotes: bool = Field(True, description="whether double quotes may enclose a field of a table")
     html: Literal["main", "all"] = Field(
         "main", description="text taken from web pages: without navigation and the like, or all"
@@ -31,6 +44,11 @@ class ReaderOptions(StrictModel):
     max_megabytes: int = Field(
         64, gt=0, description="longest document in bytes of the file, so that memory is bounded"
     )
+
+    def skips(self, kind: Format) -> bool:
+        """Whether a bad record of a format is passed over."""
+        is_foreign = kind in ("warc", "mediawiki")
+        return self.on_bad_record == "skip" or (self.on_bad_record is None and is_foreign)
 
     @property
     def max_bytes(self) -> int:

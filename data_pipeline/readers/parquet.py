@@ -3,27 +3,33 @@
 import io
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from shutil import copyfileobj
 from typing import IO, Any
 
 from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.extras import load_extra
+from convbert.data_pipeline.readers.fields import missing, to_document
 from convbert.data_pipeline.readers.inputs import Part
+from convbert.data_pipeline.readers.lines import decode
 from convbert.data_pipeline.readers.options import ReaderOptions
-from convbert.data_pipeline.readers.records import to_document
+from convbert.data_pipeline.readers.records import Record
 from convbert.models.errors import DamagedError, UserError
 
 BATCH_ROWS = 256
+# Rows are read so many at a time that about this much of the wanted columns is held.
+_BATCH_BYTES = 8 << 20
 
 
 def read_parquet(
     stream: io.BufferedReader, name: str, options: ReaderOptions, part: Part | None = None
-) -> Iterator[Document]:
-    """Yield documents whose position is their row, from 1; only the needed columns are read.
+) -> Iterator[Record]:
+    """Yield records whose position is their row, from 1; only the needed columns are read.
 
     ``part`` are the row groups that are wanted. The footer is at the end, so a compressed file is
     unpacked to a temporary one first.
     """
+    options = options.model_copy(update={"encoding": "utf-8"})  # what the format prescribes
     arrow = load_extra("pyarrow", "corpus", f"{name}: reading parquet")
     parquet = load_extra("pyarrow.parquet", "corpus", f"{name}: reading parquet")
     with tempfile.TemporaryFile() as unpacked:
@@ -45,19 +51,69 @@ def _seekable(stream: io.BufferedReader, unpacked: IO[bytes]) -> IO[bytes]:
     return unpacked
 
 
-def _rows(file: Any, name: str, options: ReaderOptions, part: Part | None) -> Iterator[Document]:
-    wanted = [options.field, *([options.id_field] if options.id_field else [])]
+def _rows(file: Any, name: str, options: ReaderOptions, part: Part | None) -> Iterator[Record]:
+    wanted = {"field": options.field, "id_field": options.id_field}
     present = file.schema_arrow.names
-    columns = [key for key in (*wanted, *options.meta_fields) if key in present]
-    missing = [key for key in wanted if key not in present]
-    if missing:
-        found = ", ".join(present)
-        raise UserError(f"{name}: has no '{missing[0]}' (found: {found}); set field or id_field")
+    for option, key in wanted.items():
+        if key is not None and key not in present:
+            raise UserError(str(missing(key, present, name, option)))
+    keys = (options.field, options.id_field, *options.meta_fields)
+    columns = [key for key in keys if key is not None and key in present]
     groups = range(part.first, part.last) if part else range(file.num_row_groups)
     row = sum(file.metadata.row_group(number).num_rows for number in range(groups.start))
     for group in groups:
+        size = _batch_rows(file.metadata.row_group(group), columns)
         # Asked for all groups at once, pyarrow holds on to what it read of each.
-        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns):
-            for record in batch.to_pylist():
+        for batch in file.iter_batches(size, row_groups=[group], columns=columns):
+            for number, values in enumerate(_values(batch)):
                 row += 1
-                yield to_document(record, name, row, f"{name}, row {row}", options)
+                where = f"{name}, row {row}"
+                read = partial(_document, batch, number, values, name, row, where, options)
+                content = values[options.field] if values else ""
+                yield Record(f"{name}#{row}", where, content or "", read)
+
+
+def _batch_rows(group: Any, columns: list[str]) -> int:
+    """Return how many rows to read at a time, by what the wanted columns take unpacked."""
+    parts = [group.column(number) for number in range(group.num_columns)]
+    size = sum(
+        part.total_uncompressed_size
+        for part in parts
+        if part.path_in_schema.split(".")[0] in columns
+    )
+    return max(1, min(BATCH_ROWS, _BATCH_BYTES * group.num_rows // max(1, size)))
+
+
+def _values(batch: Any) -> list[dict[str, Any] | None]:
+    """Return the rows of a batch; None for each if one of them cannot be converted."""
+    try:
+        rows: list[dict[str, Any] | None] = batch.to_pylist()
+    except (ValueError, OverflowError):  # bytes that are no UTF-8, dates beyond the year 9999
+        rows = [None] * batch.num_rows
+    return rows
+
+
+def _document(
+    batch: Any,
+    number: int,
+    values: dict[str, Any] | None,
+    name: str,
+    row: int,
+    where: str,
+    options: ReaderOptions,
+) -> Document:
+    if values is None:
+        columns = zip(batch.schema.names, batch.columns, strict=True)
+        values = {key: _value(column[number], where, options) for key, column in columns}
+    text = values[options.field]
+    if isinstance(text, bytes):  # some writers do not say that a column is text
+        values = {**values, options.field: decode(text, where, options)}
+    return to_document(values, name, row, where, options)
+
+
+def _value(scalar: Any, where: str, options: ReaderOptions) -> Any:
+    """Convert one value; a text that is no UTF-8 is met by ``invalid``."""
+    inner = getattr(scalar, "value", scalar) if scalar.is_valid else scalar
+    if inner.is_valid and hasattr(inner, "as_buffer"):
+        return decode(inner.as_buffer().to_pybytes(), where, options)
+    return scalar.as_py()

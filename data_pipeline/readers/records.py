@@ -1,41 +1,98 @@
-"""Records with named fields, as JSON lines, tables and parquet files hold them."""
+"""Records: what a reader cuts a file into, each meant to become a document.
 
-from collections.abc import Mapping
-from typing import Any
+Readers cut, ``Record.document`` reads one piece. All that can be wrong with a piece is met there,
+in one place, so that a bad record can be told with its place, or passed over and counted.
+"""
 
-from convbert.data_pipeline.documents import Document
-from convbert.data_pipeline.readers.options import ReaderOptions
-from convbert.models.errors import UserError
+from collections.abc import Callable
+from dataclasses import dataclass
 
-
-def to_document(
-    record: object, name: str, position: int, where: str, options: ReaderOptions
-) -> Document:
-    """Take text, id and further fields out of a record; ``UserError`` names what is missing."""
-    if not isinstance(record, Mapping):
-        kind = type(record).__name__
-        raise UserError(f"{where}: is a {kind}, not an object with '{options.field}'; mend it")
-    text = _required(record, options.field, where, "field")
-    if not isinstance(text, str):
-        raise UserError(f"{where}: '{options.field}' is {text!r:.40}, not text; mend or remove it")
-    number = f"{name}#{position}"
-    if options.id_field is not None:
-        number = str(_required(record, options.id_field, where, "id_field"))
-    meta = {key: _plain(record[key]) for key in options.meta_fields if key in record}
-    return Document(number, text, name, meta)
+from convbert.data_pipeline.documents import EXCERPT_CHARACTERS, Document, StageReport, encodable
+from convbert.models.errors import DamagedError, UserError
 
 
-def _required(record: Mapping[str, Any], key: str, where: str, option: str) -> Any:
-    if key not in record:
-        found = ", ".join(map(str, record))
-        raise UserError(f"{where}: has no '{key}' (found: {found}); set {option}")
-    return record[key]
+class BadRecordError(DamagedError):
+    """A record that is no document: what is wrong and what to do.
+
+    ``reason`` says it without place and value, so that equal ones can be counted.
+    """
+
+    def __init__(self, what: str, remedy: str, reason: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+        self.remedy = remedy
+        self.reason = reason
 
 
-def _plain(value: Any) -> Any:
-    """Return a value JSON can hold: dates and the like of parquet files become text."""
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return value if isinstance(value, str | int | float | None) else str(value)
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that was passed over: why, and its place and beginning as a document."""
+
+    error: BadRecordError
+    document: Document
+
+    def count(self, report: StageReport) -> None:
+        """Count it in a report as a document that came in and was dropped."""
+        report.documents_in += 1
+        report.drop(self.document, self.error.reason, self.error.what)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A piece of a file: its id, its place as messages name it, its content, and how to read it.
+
+    ``read`` returns None for what is meant to be no document, as the redirects of a dump are.
+    """
+
+    id: str
+    where: str
+    content: bytes | str
+    read: Callable[[], Document | None]
+
+    def document(self) -> Document | None:
+        """Read the piece; every string of the document can be encoded.
+
+        Raises ``BadRecordError`` for a piece that is no document, whatever library says so, and
+        other ``UserError``s for options that fit no piece and for files that are cut.
+        """
+        try:
+            document = self.read()
+            return None if document is None else encodable(document)
+        except UserError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BadRecordError(
+                f"{self.where}: cannot be read ({type(error).__name__}: {reason})",
+                "mend or remove it",
+                f"cannot be read ({type(error).__name__})",
+            ) from error
+
+    def bad(self, error: BadRecordError) -> BadRecord:
+        """Return the record as one that was passed over."""
+        start = self.content[: 4 * EXCERPT_CHARACTERS]
+        text = start if isinstance(start, str) else start.decode("utf-8", "replace")
+        source = self.id.rpartition("#")[0]
+        return BadRecord(error, encodable(Document(self.id, text[:EXCERPT_CHARACTERS], source)))
+
+
+def refused(record_id: str, where: str, content: bytes | str, error: BadRecordError) -> Record:
+    """Return a record that is known to be bad before it is read."""
+
+    def read() -> Document | None:
+        raise error
+
+    return Record(record_id, where, content, read)
+
+
+def said(report: StageReport) -> list[str]:
+    """Return lines that say how many records were passed over, and show one of each reason."""
+    reasons = sorted(report.dropped.items(), key=lambda item: (-item[1], item[0]))
+    if not reasons:
+        return []
+    counts = ", ".join(f"{reason}: {count:,}" for reason, count in reasons)
+    shown = [sample for reason, _ in reasons for sample in report.samples.get(reason, [])[:1]]
+    return [
+        f"passed over {sum(report.dropped.values()):,} record(s) that cannot be read ({counts})",
+        *(f"for example {sample.detail}" for sample in shown),
+    ]

@@ -14,11 +14,10 @@ from typing import Any
 from convbert.data_pipeline.extras import load_extra
 from convbert.data_pipeline.readers.compression import Unpacked, decompressed, split_suffix
 from convbert.data_pipeline.readers.inputs import InputFile, Part
-from convbert.data_pipeline.readers.lines import decode
 from convbert.data_pipeline.readers.options import Format, ReaderOptions
+from convbert.data_pipeline.readers.pages import START
 from convbert.data_pipeline.readers.read import format_of
 
-PAGE = b"<page>"
 _SEARCHED_BYTES = 1 << 20
 
 Cut = Callable[[io.BufferedReader, int, ReaderOptions], int]
@@ -81,7 +80,7 @@ def _paragraph(stream: io.BufferedReader, place: int, options: ReaderOptions) ->
     _line(stream, place, options)
     blank = False
     while line := stream.readline():
-        has_text = bool(decode(line, "", options.model_copy(update={"invalid": "replace"})).strip())
+        has_text = bool(line.decode(options.encoding, "replace").strip())
         if has_text and blank:
             return stream.tell() - len(line)
         blank = not has_text
@@ -93,10 +92,10 @@ def _page(stream: io.BufferedReader, place: int, options: ReaderOptions) -> int:
     stream.seek(place)
     kept = b""
     while content := stream.read(_SEARCHED_BYTES):
-        found = (kept + content).find(PAGE)
+        found = (kept + content).find(START)
         if found >= 0:
             return stream.tell() - len(content) - len(kept) + found
-        kept = content[1 - len(PAGE) :]
+        kept = content[1 - len(START) :]
     return stream.tell()
 
 

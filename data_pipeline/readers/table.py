@@ -3,40 +3,95 @@
 import csv
 import io
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
-from convbert.data_pipeline.documents import Document
+from convbert.data_pipeline.readers.fields import missing, to_document
 from convbert.data_pipeline.readers.lines import numbered_lines
-from convbert.data_pipeline.readers.options import ReaderOptions
-from convbert.data_pipeline.readers.records import to_document
-from convbert.models.errors import DamagedError
+from convbert.data_pipeline.readers.options import ReaderOptions, setting
+from convbert.data_pipeline.readers.records import BadRecordError, Record, refused
+from convbert.models.errors import UserError
 
 
-def read_csv(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Document]:
-    """Yield documents whose position is their last line."""
-    return _read(stream, name, options, ",")
+def read_csv(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Record]:
+    """Yield records whose position is their last line."""
+    return _Table(stream, name, options, ",").records()
 
 
-def read_tsv(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Document]:
-    """Yield documents whose position is their last line."""
-    return _read(stream, name, options, "\t")
+def read_tsv(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Record]:
+    """Yield records whose position is their last line."""
+    return _Table(stream, name, options, "\t").records()
 
 
-def _read(
-    stream: io.BufferedReader, name: str, options: ReaderOptions, delimiter: str
-) -> Iterator[Document]:
-    # The default refuses documents beyond 131,072 characters; none would let a missing quote
-    # swallow the rest of the file.
-    csv.field_size_limit(options.max_bytes)
-    lines = (line for _, line in numbered_lines(stream, name, options))
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if options.quotes else csv.QUOTE_NONE
-    rows = csv.DictReader(lines, delimiter=delimiter, strict=True, quoting=quoting)
-    try:
-        for record in rows:
-            where = f"{name}, line {rows.line_num}"
-            yield to_document(record, name, rows.line_num, where, options)
-    except csv.Error as error:
-        raise DamagedError(
-            f"{name}, line {rows.reader.line_num}: damaged table ({error}); mend it, or set "
-            "quotes=false if its quotes enclose nothing"
-        ) from None
+class _Table:
+    """Rows of a table, and what was wrong with the lines of the row that is read."""
+
+    def __init__(
+        self, stream: io.BufferedReader, name: str, options: ReaderOptions, delimiter: str
+    ) -> None:
+        # The default refuses documents beyond 131,072 characters; none would let a missing quote
+        # swallow the rest of the file.
+        csv.field_size_limit(options.max_bytes)
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if options.quotes else csv.QUOTE_NONE
+        self._name = name
+        self._options = options
+        self._rows = csv.DictReader(
+            self._lines(stream), delimiter=delimiter, strict=True, quoting=quoting
+        )
+        self._error: BadRecordError | None = None
+
+    def records(self) -> Iterator[Record]:
+        """Yield the rows; raises ``UserError`` for a header without the wanted columns."""
+        self._read_header()
+        while True:
+            self._error = None
+            content = ""
+            try:
+                row = next(self._rows)
+                content = str(row.get(self._options.field))
+            except StopIteration:
+                return
+            except csv.Error as error:
+                self._error = self._error or self._damage(error)
+            if self._error is not None:
+                yield refused(self._id, self._where, content, self._error)
+            else:
+                line = self._rows.reader.line_num
+                read = partial(to_document, row, self._name, line, self._where, self._options)
+                yield Record(self._id, self._where, content, read)
+
+    def _read_header(self) -> None:
+        options = self._options
+        try:
+            header = self._rows.fieldnames
+        except csv.Error as error:
+            raise self._damage(error) from None
+        if self._error is not None:
+            raise self._error
+        for key, option in ((options.field, "field"), (options.id_field, "id_field")):
+            if key is not None and header and key not in header:
+                raise UserError(str(missing(key, header, self._where, option)))
+
+    def _damage(self, error: csv.Error) -> BadRecordError:
+        return BadRecordError(
+            f"{self._where}: damaged table ({error})",
+            f"mend it, or set {setting('quotes', 'false')} if its quotes enclose nothing",
+            "damaged table",
+        )
+
+    def _lines(self, stream: io.BufferedReader) -> Iterator[str]:
+        """Yield lines as text; the row of one that cannot be decoded is bad as a whole."""
+        for line in numbered_lines(stream, self._name, self._options):
+            try:
+                yield line.decode(self._options)
+            except BadRecordError as error:
+                self._error = error
+                yield line.content.decode(self._options.encoding, "replace")
+
+    @property
+    def _where(self) -> str:
+        return f"{self._name}, line {self._rows.reader.line_num}"
+
+    @property
+    def _id(self) -> str:
+        return f"{self._name}#{self._rows.reader.line_num}"

@@ -3,42 +3,64 @@
 import codecs
 import io
 from collections.abc import Iterator
+from functools import partial
 
 from convbert.data_pipeline.documents import Document
-from convbert.data_pipeline.readers.lines import decode, numbered_lines, too_long
+from convbert.data_pipeline.readers.lines import Line, decode, numbered_lines, too_long
 from convbert.data_pipeline.readers.options import ReaderOptions
+from convbert.data_pipeline.readers.records import Record, refused
 
 
-def read_text(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Document]:
-    """Yield documents whose position is the number of their first line."""
+def read_text(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Record]:
+    """Yield records whose position is the number of their first line."""
     if options.unit == "file":
-        content = stream.read(options.max_bytes + 1)
-        if len(content) > options.max_bytes:
-            raise too_long(name, options)
-        text = decode(content.removeprefix(codecs.BOM_UTF8), name, options)
-        yield Document(f"{name}#1", text, name)
+        yield _file(stream, name, options)
     elif options.unit == "line":
-        for number, line in numbered_lines(stream, name, options):
-            yield Document(f"{name}#{number}", line.rstrip("\r\n"), name)
+        for line in numbered_lines(stream, name, options):
+            read = partial(_line, line, name, options)
+            yield Record(f"{name}#{line.number}", line.where, line.content, read)
     else:
-        for number, paragraph in _paragraphs(stream, name, options):
-            yield Document(f"{name}#{number}", paragraph, name)
+        yield from _paragraphs(stream, name, options)
 
 
-def _paragraphs(
-    stream: io.BufferedReader, name: str, options: ReaderOptions
-) -> Iterator[tuple[int, str]]:
-    lines: list[str] = []
-    first = size = 0
-    for number, line in numbered_lines(stream, name, options):
-        if line.strip():
-            first = first if lines else number
-            lines.append(line)
-            size += len(line)
-            if size > options.max_bytes:
-                raise too_long(f"{name}, line {first}", options)
+def _file(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Record:
+    content = stream.read(options.max_bytes + 1)
+    number = f"{name}#1"
+    if len(content) > options.max_bytes:
+        return refused(number, name, content[:1000], too_long(name, options))
+    content = content.removeprefix(codecs.BOM_UTF8)
+    return Record(
+        number, name, content, lambda: Document(number, decode(content, name, options), name)
+    )
+
+
+def _line(line: Line, name: str, options: ReaderOptions) -> Document:
+    return Document(f"{name}#{line.number}", line.decode(options).rstrip("\r\n"), name)
+
+
+def _paragraphs(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Record]:
+    lines: list[Line] = []
+    size = 0
+    for line in numbered_lines(stream, name, options):
+        # White space that is blank in text but not in bytes ends a paragraph too.
+        if line.content.decode(options.encoding, "replace").strip():
+            size += len(line.content)
+            if lines and (size > options.max_bytes or not line.whole):
+                lines = [*lines[:1], Line(line.number, b"", line.where, whole=False)]
+            else:
+                lines.append(line)
         elif lines:
-            yield first, "".join(lines)
+            yield _paragraph(lines, name, options)
             lines, size = [], 0
     if lines:
-        yield first, "".join(lines)
+        yield _paragraph(lines, name, options)
+
+
+def _paragraph(lines: list[Line], name: str, options: ReaderOptions) -> Record:
+    number, where = f"{name}#{lines[0].number}", lines[0].where
+    if not all(line.whole for line in lines):
+        return refused(number, where, lines[0].content, too_long(where, options))
+    content = b"".join(line.content for line in lines)
+    return Record(
+        number, where, content, lambda: Document(number, decode(content, where, options), name)
+    )

@@ -1,19 +1,22 @@
 """WARC and WET files of web crawls (ISO 28500), read by fastwarc.
 
 A document is a ``conversion`` record (the text of a WET file), or the text of a page in a
-``response`` or ``resource`` record. Other records, answers without success, other media types and
-records beyond ``max_megabytes`` are passed over.
+``response`` or ``resource`` record. Other records, answers without success and other media types
+are no records of text.
 """
 
 import io
+import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.extras import load_extra
 from convbert.data_pipeline.readers.html import page_decode, page_text
-from convbert.data_pipeline.readers.lines import decode
+from convbert.data_pipeline.readers.lines import decode, too_long
 from convbert.data_pipeline.readers.options import ReaderOptions
+from convbert.data_pipeline.readers.records import BadRecordError, Record, refused
 from convbert.models.errors import DamagedError
 
 _HTML = ("text/html", "application/xhtml+xml")
@@ -22,6 +25,11 @@ _META = {
     "WARC-Date": "date",
     "WARC-Identified-Content-Language": "languages",
 }
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.I)
+# Servers and crawlers name codings that a stored body does not have; where decoding by all of them
+# fails, some of them are taken to be untrue.
+_DECODINGS = ("all", "transfer", "content", "none")
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 class _Forwards(io.RawIOBase):
@@ -47,8 +55,8 @@ class _Forwards(io.RawIOBase):
         return self.position
 
 
-def read_warc(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Document]:
-    """Yield documents whose position is the number of their record."""
+def read_warc(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Record]:
+    """Yield records whose position is the number of their record in the file."""
     warc = load_extra("fastwarc.warc", "corpus", f"{name}: reading WARC")
     kinds = warc.WarcRecordType
     wanted = (kinds.conversion, kinds.response, kinds.resource)
@@ -57,11 +65,8 @@ def read_warc(stream: io.BufferedReader, name: str, options: ReaderOptions) -> I
     try:
         records = warc.ArchiveIterator(source, parse_http=False, stream_detect=False)
         for number, record in enumerate(records, 1):
-            if record.record_type in wanted and record.content_length <= options.max_bytes:
-                text = _text(record, f"{name}, record {number}", options)
-                if text is not None:
-                    meta = {k: record.headers[h] for h, k in _META.items() if h in record.headers}
-                    yield Document(f"{name}#{number}", text, name, meta)
+            if record.record_type in wanted:
+                yield _record(record, name, number, options)
     except OSError as error:
         if error.errno is not None:
             raise
@@ -72,24 +77,73 @@ def read_warc(stream: io.BufferedReader, name: str, options: ReaderOptions) -> I
         raise DamagedError(f"{name}: is cut off at record {number}; fetch it again")
 
 
-def _text(record: Any, where: str, options: ReaderOptions) -> str | None:
-    """Return the text of a record, or None if it holds none."""
+def _record(record: Any, name: str, number: int, options: ReaderOptions) -> Record:
+    where = f"{name}, record {number}"
+    if record.content_length > options.max_bytes:
+        content = record.reader.read(1000)
+        return refused(f"{name}#{number}", where, content, too_long(where, options))
     content = record.reader.read()
     if len(content) != record.content_length:
         raise DamagedError(
             f"{where}: has {len(content)} of {record.content_length} bytes; fetch the file again"
         )
-    media = (record.headers.get("Content-Type") or "").split(";")[0].strip().lower()
+    read = partial(_document, record, content, name, number, options)
+    return Record(f"{name}#{number}", where, content, read)
+
+
+def _document(
+    record: Any, content: bytes, name: str, number: int, options: ReaderOptions
+) -> Document | None:
+    text = _text(record, content, f"{name}, record {number}", options)
+    if text is None:
+        return None
+    meta = {k: record.headers[h] for h, k in _META.items() if h in record.headers}
+    return Document(f"{name}#{number}", text, name, meta)
+
+
+def _text(record: Any, content: bytes, where: str, options: ReaderOptions) -> str | None:
+    """Return the text of a record, or None if it holds none."""
+    media = _media(record.headers.get("Content-Type"))
     charset = None
     if media == "application/http":
-        record.set_bytes_content(content)
-        record.parse_http(auto_decode="all")
-        if record.http_headers is None or record.http_headers.status_code != 200:
+        answer, content = _answer(content, where)
+        if answer is None or answer.status_code != 200:
             return None
-        content = record.reader.read()
-        media, charset = (record.http_content_type or "").lower(), record.http_charset
+        typed = answer.get("Content-Type") or ""
+        media, found = _media(typed), _CHARSET.search(typed)
+        charset = found[1] if found else None
+        if len(content) > options.max_bytes:  # when it was unpacked
+            raise too_long(where, options)
         if media == "text/plain":
-            return page_decode(content, charset)
+            return page_decode(content, charset, where)
     if media in _HTML:
-        return page_text(page_decode(content, charset), options.html)
+        return page_text(page_decode(content, charset, where), options.html)
     return decode(content, where, options) if media == "text/plain" else None
+
+
+def _media(content_type: str | None) -> str:
+    return (content_type or "").split(";")[0].strip().lower()
+
+
+def _answer(content: bytes, where: str) -> tuple[Any, bytes]:
+    """Return headers and body of a server's answer, decoded as far as its headers are true."""
+    warc = load_extra("fastwarc.warc", "corpus", f"{where}: reading WARC")
+    reason = ""
+    for decoding in _DECODINGS:
+        record = warc.WarcRecord()
+        record.set_bytes_content(content)
+        record.is_http = True
+        try:
+            record.parse_http(auto_decode=decoding)
+            body = record.reader.read()
+        except OSError as error:
+            reason = reason or " ".join(str(error).split())
+            continue
+        if reason and _BINARY.search(body, 0, 1024):
+            break
+        return record.http_headers, body
+    raise BadRecordError(
+        f"{where}: its body cannot be decoded ({reason:.200})",
+        "remove it",
+        "body cannot be decoded",
+    )

@@ -5,6 +5,7 @@ a cut goes through is written anew. Results are verified against their digests b
 """
 
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from convbert.data_pipeline.atomic import atomic_directory, require_vacant
+from convbert.data_pipeline.atomic import atomic_directory, naming, require_vacant
 from convbert.data_pipeline.shards.manifest import (
     Manifest,
     Shard,
@@ -43,7 +44,7 @@ def merge_shards(places: Sequence[Path], folder: Path) -> Manifest:
     for path, manifest in zip(paths[1:], manifests[1:], strict=True):
         require_alike(str(paths[0]), manifests[0], str(path), manifest)
     documents = [m.num_documents for m in manifests if m.num_documents is not None]
-    with atomic_directory(folder) as temporary:
+    with naming(folder), atomic_directory(folder) as temporary:
         parts = _Assembly(temporary)
         for path, manifest in zip(paths, manifests, strict=True):
             for shard in manifest.shards:
@@ -69,7 +70,7 @@ def split_shards(place: Path, folder: Path, shares: Sequence[float]) -> list[Man
     cuts = _cuts(manifest.num_sequences, shares)
     store = SequenceStore(manifest, path.parent)
     done = []
-    with atomic_directory(folder) as temporary:
+    with naming(folder), atomic_directory(folder) as temporary:
         for number, (first, last) in enumerate(pairwise(cuts)):
             target = temporary / f"part-{number}"
             target.mkdir()
@@ -98,11 +99,14 @@ def _local(place: Path) -> Path:
 
 
 def _cuts(size: int, shares: Sequence[float]) -> list[int]:
+    if not all(0 < share < math.inf for share in shares):
+        listed = " ".join(f"{share:g}" for share in shares)
+        raise UserError(f"shares {listed}: not all are positive numbers; give such")
     total = sum(shares)
     ends = np.cumsum([0.0, *shares]) / total * size
     cuts = [round(float(end) / MEMBER_SEQUENCES) * MEMBER_SEQUENCES for end in ends[:-1]]
     cuts.append(size)
-    if any(first >= last for first, last in pairwise(cuts)) or min(shares) <= 0:
+    if any(first >= last for first, last in pairwise(cuts)):
         listed = " ".join(f"{share:g}" for share in shares)
         raise UserError(
             f"shares {listed}: leave a part of {size:,} sequences without a block of "

@@ -1,5 +1,6 @@
 """The command ``convbert``: argument parsing only, the work is imported when a command runs."""
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -59,6 +60,10 @@ def _options(
 
 def main() -> int:
     """Run the command line; a user's error is one line on stderr and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names and text of a terminal that cannot show them are escaped; they are no error.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     log.for_commands()
     try:
         app()

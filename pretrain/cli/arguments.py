@@ -1,11 +1,39 @@
 """Arguments that several commands share."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-Recipe = Annotated[str, typer.Argument(help="Shipped recipe (tiny, small, ...) or YAML file.")]
+
+def between(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[Any], Any]:
+    """Return the callback of an option that takes finite numbers from ``low`` to ``high``.
+
+    With ``above``, ``low`` itself is refused. typer's own ranges let NaN and infinity through.
+    """
+    least = f"above {low:g}" if above else f"of at least {low:g}"
+    most = "" if high == math.inf else f" and at most {high:g}"
+
+    def check(given: Any) -> Any:
+        for number in given if isinstance(given, list | tuple) else [given]:
+            if number is None:
+                continue
+            within = (
+                low <= number <= high and math.isfinite(number) and not (above and number == low)
+            )
+            if not within:
+                raise typer.BadParameter(f"{number} is not a finite number {least}{most}.")
+        return given
+
+    return check
+
+
+Recipe = Annotated[
+    str,
+    typer.Argument(help="Shipped recipe (tiny, small, ...), YAML file, or run directory."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Settings as key=value, e.g. steps=20000 optimizer.learning_rate=5e-4"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from convbert.pretrain.cli.arguments import Average, ModelTokenizer, RunDir, Source
-from convbert.pretrain.cli.tables import print_table
+from convbert.pretrain.cli.tables import measured, print_table
 
 if TYPE_CHECKING:
     from convbert.pretrain.evaluation.evaluated_run import PointValues
     from convbert.pretrain.evaluation.results import TaskResults
     from convbert.pretrain.finetune.loop import FinetuneResult
+    from convbert.pretrain.run.curve import Level
 
 app = typer.Typer()
 tasks_app = typer.Typer(help="Labeled tasks: list, fetch.", no_args_is_help=True)
@@ -34,7 +35,8 @@ TaskSettings = Annotated[
     list[str] | None, typer.Option("--set", help="key=value, e.g. recipe.learning_rate=1e-4.")
 ]
 CheckpointSteps = Annotated[
-    list[int] | None, typer.Option("--step", help="Checkpoints to take; default all of the run.")
+    list[int] | None,
+    typer.Option("--step", help="Checkpoints to take; default all of the run.", min=1),
 ]
 DataSourceOption = Annotated[
     Literal["auto", "files", "datasets", "hub"],
@@ -82,15 +84,18 @@ def finetune(
     if found_run is not None:
         run = EvaluatedRun(found_run[0], step or found_run[1], parse_average(average))
     folder = run.run.report if run else output or source / "finetune"
-    with _progress(len(tasks) * (len(run.points) if run else 1) * seeds) as show:
+    sizes = [len(task.by_size()) for task in tasks]  # results of each task, one after the other
+    with _progress(sum(sizes) * (len(run.points) if run else 1) * seeds) as show:
         options = FinetuneOptions(seeds, data_source, predict, workers, show)
         if run:
             found = finetune_run(run, tasks, options)
         else:
             found = finetune_directory(source, tokenizer, tasks, options, folder)
-    for results in found:
-        _print_results(results)
-        typer.echo(f"{results.task}: {folder / results.task / RESULTS}")
+    for count in sizes:
+        _print_results(found[:count])
+        for results in found[:count]:
+            typer.echo(f"{results.task}: {folder / results.task / RESULTS}")
+        found = found[count:]
 
 
 @contextmanager
@@ -109,33 +114,43 @@ def _progress(total: int) -> Iterator[Callable[[str, FinetuneResult], None]]:
             diverged = "" if math.isfinite(result.train_loss) else "; diverged, lower the rate"
             console.print(
                 f"{result.task}, {label}, seed {result.seed}: {result.metric} "
-                f"{result.score:.4f} ({result.seconds:.0f} s){diverged}",
+                f"{measured(result.score)} ({result.seconds:.0f} s){diverged}",
                 highlight=False,
             )
 
         yield show
 
 
-def _print_results(results: TaskResults) -> None:
-    """Print a row for each starting point: the deciding measure's spread, the others' medians."""
-    first = results.starts[0]
+def _print_results(sizes: Sequence[TaskResults]) -> None:
+    """Print a row for the words' baseline and each starting point: a spread, the others' medians.
+
+    ``sizes`` holds one task's results, or those of each number of training rows.
+    """
+    task, metric, first = sizes[0].task, sizes[0].metric, sizes[0].starts[0]
     others = [
-        (split, metric)
+        (split, other)
         for split, spreads in first.spreads.items()
-        for metric in spreads
-        if (split, metric) != ("dev", results.metric)
+        for other in spreads
+        if (split, other) != ("dev", metric)
     ]
-    names = [metric if split == "dev" else f"{split} {metric}" for split, metric in others]
+    names = [other if split == "dev" else f"{split} {other}" for split, other in others]
     rows = []
-    for start in results.starts:
-        spread = start.main(results.metric)
-        values = [spread.median, spread.low, spread.high]
-        values += [start.spreads[split][metric].median for split, metric in others]
-        rows.append([start.start, f"{start.flops:.2e}", *(f"{x:.4f}" for x in values)])
+    for results in sizes:
+        lines = [(s.start, f"{s.flops:.2e}", s.spreads) for s in results.starts]
+        if results.lexical:
+            lines.insert(0, (results.lexical.name, "0", results.lexical.spreads))
+        for start, flops, spreads in lines:
+            spread = spreads["dev"][metric]
+            values = [spread.median, spread.low, spread.high]
+            values += [spreads[split][other].median for split, other in others]
+            head = [f"{results.rows['train']:,}"] if len(sizes) > 1 else []
+            rows.append([*head, start, flops, *map(measured, values)])
+    heads = ("rows", "start") if len(sizes) > 1 else ("start",)
+    title = f"{task} to {sizes[-1].task}" if len(sizes) > 1 else task
     print_table(
-        ("start", "training FLOPs", "median", "lowest", "highest", *names),
+        (*heads, "training FLOPs", "median", "lowest", "highest", *names),
         rows,
-        title=f"{results.task}: {results.metric}, {len(first.results)} seeds",
+        title=f"{title}: {metric}, {len(first.results)} seeds",
     )
 
 
@@ -159,12 +174,17 @@ def evaluate(
     _print_points(f"{run}: {count:,} held-out sequences", points)
 
 
-def _print_points(title: str, points: list[PointValues]) -> None:
+def _print_points(
+    title: str, points: list[PointValues], lexical: Mapping[str, Level] | None = None
+) -> None:
     names = list(points[0][1])
     rows = [
-        [point.label, f"{point.flops:.2e}", *(f"{values[name]:.4f}" for name in names)]
+        [point.label, f"{point.flops:.2e}", *(measured(values[name]) for name in names)]
         for point, values in points
     ]
+    if lexical:
+        scores = (measured(lexical[name].spread.median) for name in names)
+        rows.insert(0, [lexical[names[0]].name, "0", *scores])
     headings = ("checkpoint", "training FLOPs", *(name.split("/", 1)[1] for name in names))
     print_table(headings, rows, title=title)
 
@@ -190,8 +210,8 @@ def probe(
 
     tasks = load_tasks(task, data_dir, settings or [])
     evaluated = EvaluatedRun(RunDirectory(run), step or [])
-    for name, points in probe_run(evaluated, tasks, pooling, data_source).items():
-        _print_points(f"{name}: linear probe on {pooling} states", points)
+    for name, found in probe_run(evaluated, tasks, pooling, data_source).items():
+        _print_points(f"{name}: linear probe on {pooling} states", found.points, found.lexical)
 
 
 @app.command()
@@ -209,16 +229,20 @@ def report(
 
 @tasks_app.command("list")
 def tasks_list() -> None:
-    """List the tasks that come with the package."""
+    """List the tasks that come with the package, where their data are and on which terms."""
     from convbert.pretrain.finetune.packages import PACKAGES
     from convbert.pretrain.finetune.task import load_task, packaged_tasks
 
     rows = []
     for name in packaged_tasks():
         task = load_task(name)
-        origin = "tasks fetch" if name in PACKAGES else "your copy"
-        rows.append((name, task.kind, task.metric, str(task.train), origin))
-    print_table(("task", "kind", "measure", "training file", "data"), rows, text=True)
+        known = PACKAGES.get(name)
+        origin = f"your copy, {task.train}"
+        if known:
+            origin = f"{known.package.requirement}, {known.license}"
+        measure = task.metric if task.metrics else "by its labels"
+        rows.append((name, task.kind, measure, origin))
+    print_table(("task", "kind", "measure", "data, license and terms"), rows, text=True)
 
 
 @tasks_app.command("fetch")

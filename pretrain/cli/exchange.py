@@ -15,7 +15,7 @@ app = typer.Typer()
 def export(
     run: RunDir,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
-    step: Annotated[int | None, typer.Option(help="Checkpoint; default the newest.")] = None,
+    step: Annotated[int | None, typer.Option(help="Checkpoint; default the newest.", min=1)] = None,
     average: Average = None,
     license_code: Annotated[
         str, typer.Option("--license", help="For the model card, e.g. apache-2.0.")

@@ -1,13 +1,16 @@
 """The command ``pairs``: zero-shot measures."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convbert.pretrain.cli.arguments import ModelTokenizer, Source
-from convbert.pretrain.cli.data_arguments import Field, Unit
+from convbert.pretrain.cli.data_arguments import reads_text
 from convbert.pretrain.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from convbert.data_pipeline.readers import ReaderOptions
 
 app = typer.Typer()
 # Typer takes lists of enumerations, not of literals.
@@ -16,6 +19,7 @@ ScoreName = StrEnum("ScoreName", ["discriminator", "pll"])
 
 
 @app.command()
+@reads_text
 def pairs(
     source: Source,
     inputs: Annotated[
@@ -39,26 +43,29 @@ def pairs(
         bool, typer.Option("--per-token", help="Divide scores by the sentence's tokens.")
     ] = False,
     step: Annotated[
-        list[int] | None, typer.Option("--step", help="Checkpoints; default all of the run.")
+        list[int] | None, typer.Option("--step", help="Checkpoints; default all of the run.", min=1)
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sentences and their faults.", min=0)] = 0,
     tokenizer: ModelTokenizer = None,
-    unit: Unit = "file",
-    field: Field = "text",
+    *,
+    reader: "ReaderOptions",
 ) -> None:
     """Count how often a model prefers a real sentence to a spoilt one; needs no labels."""
-    from convbert.data_pipeline.readers import ReaderOptions
     from convbert.pretrain.evaluation import pairs as evaluation
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
     from convbert.pretrain.exchange.run_models import find_run
+    from convbert.pretrain.pairs.gathering import gather
+    from convbert.pretrain.settings.evaluation import PairsConfig
 
-    options = ReaderOptions(unit=unit, field=field)
     kinds: Any = [kind.value for kind in corruption or [CorruptionName.swap]]
     scores: Any = tuple(name.value for name in score or [])
     scoring = evaluation.Scoring(scores, per_token)
     found_run = find_run(source)
     evaluated = EvaluatedRun(found_run[0], step or found_run[1]) if found_run else None
-    made, notes = evaluation.gather(inputs, kinds, count, options, seed=seed)
+    wanted = PairsConfig(
+        inputs=tuple(inputs), corruptions=kinds, count=count, seed=seed, reader=reader
+    )
+    made, notes = gather(wanted)
     for note in notes:
         print(note)
     if evaluated is not None:

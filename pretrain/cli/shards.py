@@ -2,12 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convbert.pretrain.cli.arguments import between
 from convbert.pretrain.cli.data_arguments import (
-    Field,
     Inputs,
     Output,
     Packing,
@@ -16,15 +16,19 @@ from convbert.pretrain.cli.data_arguments import (
     Shards,
     ShardSize,
     TokenizerOption,
-    Unit,
     Workers,
+    reads_text,
 )
 from convbert.pretrain.cli.tables import print_figures
+
+if TYPE_CHECKING:
+    from convbert.data_pipeline.readers import ReaderOptions
 
 shards_app = typer.Typer(help="Build, verify and look into shards.", no_args_is_help=True)
 
 
 @shards_app.command("build")
+@reads_text
 def shards_build(
     inputs: Inputs,
     output: Output,
@@ -34,48 +38,47 @@ def shards_build(
     shard_megabytes: ShardSize = 256,
     workers: Workers = None,
     seed: PackingSeed = 0,
-    unit: Unit = "file",
-    field: Field = "text",
+    *,
+    reader: "ReaderOptions",
 ) -> None:
     """Tokenize and pack text into verified WebDataset shards."""
     from convbert.data_pipeline.packing.build import RowSettings, build_shards
-    from convbert.data_pipeline.readers import ReaderOptions
     from convbert.pretrain.cli.progress import bar
 
-    with bar("packing", _input_size(inputs)) as report:
+    with bar("packing", _input_size(inputs, reader)) as report:
         manifest = build_shards(
             inputs,
             tokenizer,
             output,
             rows=RowSettings(seq_len, packing, shard_megabytes << 20, seed),
             workers=workers or _cores(),
-            options=ReaderOptions(unit=unit, field=field),
+            options=reader,
             report=report,
         )
     print(manifest.describe(output))
 
 
 @shards_app.command("tokenize")
+@reads_text
 def shards_tokenize(
     inputs: Inputs,
     output: Output,
     tokenizer: TokenizerOption,
     workers: Workers = None,
-    unit: Unit = "file",
-    field: Field = "text",
+    *,
+    reader: "ReaderOptions",
 ) -> None:
     """Tokenize text once, to pack it to several lengths with `convbert shards pack`."""
     from convbert.data_pipeline.packing.build import tokenize_corpus
-    from convbert.data_pipeline.readers import ReaderOptions
     from convbert.pretrain.cli.progress import bar
 
-    with bar("tokenizing", _input_size(inputs)) as report:
+    with bar("tokenizing", _input_size(inputs, reader)) as report:
         manifest = tokenize_corpus(
             inputs,
             tokenizer,
             output,
             workers=workers or _cores(),
-            options=ReaderOptions(unit=unit, field=field),
+            options=reader,
             report=report,
         )
     print(
@@ -129,7 +132,12 @@ def shards_split(
     shards: Annotated[Path, typer.Argument(help="Directory of the shards.")],
     output: Output,
     shares: Annotated[
-        list[float], typer.Option("--share", help="Of each part, e.g. --share 99 --share 1.")
+        list[float],
+        typer.Option(
+            "--share",
+            help="Of each part, e.g. --share 99 --share 1.",
+            callback=between(0, above=True),
+        ),
     ],
 ) -> None:
     """Make consecutive parts of a set, verified; only a shard that is cut is written again."""
@@ -145,7 +153,9 @@ def shards_split(
 @shards_app.command("verify")
 def shards_verify(
     shards: Shards,
-    workers: Annotated[int | None, typer.Option(help="Threads; default one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads; default one per core.", min=1)
+    ] = None,
 ) -> None:
     """Check every digest and count; name each fault. Exit status 1 if there is one."""
     from convbert.data_pipeline.shards.manifest import Manifest
@@ -189,7 +199,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _input_size(inputs: list[str]) -> int:
-    from convbert.data_pipeline.readers import input_files
+def _input_size(inputs: list[str], reader: "ReaderOptions") -> int:
+    from convbert.data_pipeline.readers import find_files
 
-    return sum(f.size() for f in input_files(inputs) if f.is_plain)
+    return sum(f.size() for f in find_files(inputs, reader.format).files if f.is_plain)

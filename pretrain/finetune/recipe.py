@@ -39,7 +39,12 @@ class AnswerConfig(StrictModel):
         description="electra: the end depends on the start, answerability has its own output; "
         "simple: two linear outputs as in BERT",
     )
-    stride: int = Field(128, gt=0, description="tokens from one window to the next")
+    stride: int | None = Field(
+        None,
+        gt=0,
+        description="tokens from one window to the next; default 128 as far as every answer of "
+        "max_answer tokens lies in a window",
+    )
     max_query: int = Field(64, gt=0, description="tokens of the question")
     max_answer: int = Field(30, gt=0, description="tokens")
     beam: int = Field(20, gt=0, description="starts that are followed, electra head")
@@ -54,6 +59,7 @@ class FinetuneConfig(StrictModel):
     """The fine-tuning recipe; the defaults are those of ConvBERT's and ELECTRA's released code."""
 
     epochs: int = Field(3, gt=0)
+    min_updates: int = Field(0, ge=0, description="more epochs where these would be fewer updates")
     batch_size: int = Field(32, gt=0)
     max_length: int = Field(128, gt=4, description="tokens, special ones included")
     learning_rate: float = Field(3e-4, gt=0, description="of the task head; 1e-4 for base models")

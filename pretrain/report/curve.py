@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.run.curve import Curve
+from convbert.pretrain.run.curve import Curve, Level
 
 # Okabe and Ito's palette: distinct with every kind of color vision and in print.
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
+BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
 
 
 def draw_curve(curve: Curve, path: Path) -> None:
-    """Draw the curve as a PNG: log axis, median and range of the seeds, baseline as a band."""
+    """Draw the curve as a PNG: log axis, medians and ranges, what it is compared with as bands."""
     # Not pyplot: it keeps figures and a backend in global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -19,32 +19,41 @@ def draw_curve(curve: Curve, path: Path) -> None:
     figure = Figure(figsize=(7.2, 4.2), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _draw_baseline(axes, curve)
+    _draw_level(axes, Level(name="without pretraining", spread=curve.baseline), VERMILION)
+    if curve.lexical:
+        _draw_level(axes, curve.lexical, GREEN, left=True)
     _draw_points(axes, curve)
     _label(axes, curve)
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
 
 
-def _draw_baseline(axes: Any, curve: Curve) -> None:
-    base = curve.baseline
-    axes.axhspan(base.low, base.high, color=VERMILION, alpha=0.15, linewidth=0)
-    axes.axhline(base.median, color=VERMILION, linestyle=(0, (5, 3)), linewidth=1.6)
+def _draw_level(axes: Any, level: Level, color: str, *, left: bool = False) -> None:
+    spread = level.spread
+    if not spread.defined:
+        return
+    axes.axhspan(spread.low, spread.high, color=color, alpha=0.15, linewidth=0)
+    dashes = (5, 3) if not left else (7, 2, 1.5, 2)  # told apart without colors too
+    axes.axhline(spread.median, color=color, linestyle=(0, dashes), linewidth=1.6)
     axes.annotate(
-        f"without pretraining {base.median:.3f}",
-        (0.99, base.high),
+        f"{level.name} {spread.median:.3f}",
+        (0.01 if left else 0.99, spread.high),
         xycoords=axes.get_yaxis_transform(),
         xytext=(0, 4),
         textcoords="offset points",
-        ha="right",
-        color=VERMILION,
+        ha="left" if left else "right",
+        color=color,
         fontweight="bold",
     )
 
 
 def _draw_points(axes: Any, curve: Curve) -> None:
-    flops = [point.flops for point in curve.points]
-    spreads = [point.spread for point in curve.points]
+    defined = [point for point in curve.points if point.spread.defined]
+    if not defined:
+        _draw_absence(axes, curve)
+        return
+    flops = [point.flops for point in defined]
+    spreads = [point.spread for point in defined]
     seeds = len(curve.baseline.scores)
     axes.fill_between(
         flops, [s.low for s in spreads], [s.high for s in spreads], color=BLUE, alpha=0.18, lw=0
@@ -69,6 +78,17 @@ def _draw_points(axes: Any, curve: Curve) -> None:
         color=BLUE,
         fontweight="bold",
     )
+
+
+def _draw_absence(axes: Any, curve: Curve) -> None:
+    """Say that the measure is undefined, where its points would be."""
+    axes.text(
+        *(0.5, 0.5, f"{curve.metric} is undefined on these rows"),
+        **{"transform": axes.transAxes, "ha": "center", "color": GREY, "fontsize": 12},
+    )
+    flops = [point.flops for point in curve.points] or [1.0]
+    axes.set_xlim(min(flops) / 2, max(flops) * 2)
+    axes.set_yticks([])
 
 
 def _labeled_digits(curve: Curve) -> tuple[float, ...]:
@@ -104,4 +124,5 @@ def _label(axes: Any, curve: Curve) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(which="both", colors=GREY, labelsize=10)
-    axes.legend(loc="best", frameon=False, fontsize=10)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", frameon=False, fontsize=10)

@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint, and which checkpoints a run has; no tensor is read."""
+"""The manifest of a checkpoint, its digests, and which checkpoints a run has; without tensors."""
 
 import math
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import DamagedError, TransientError, UserError
 from convbert.models.schema import StrictModel, first_fault
 
@@ -114,4 +115,16 @@ def read_manifest(folder: Path) -> CheckpointManifest:
             raise DamagedError(f"{path}: the fragments of '{name}' leave gaps")
         if any(part.file not in manifest.sha256 for part in parts):
             raise DamagedError(f"{path}: '{name}' lies in a file without a digest")
+    return manifest
+
+
+def verify(folder: Path) -> CheckpointManifest:
+    """Check that the manifest is sound and that every file has the digest it names."""
+    manifest = read_manifest(folder)
+    for name, digest in manifest.sha256.items():
+        file = folder / name
+        with reading(file):
+            found = file_sha256(file)
+        if found != digest:
+            raise DamagedError(f"{file}: its SHA-256 differs from the manifest's")
     return manifest

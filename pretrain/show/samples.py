@@ -8,7 +8,7 @@ import regex
 from torch import Tensor
 
 from convbert.data_pipeline.loading.loader import ShardLoader
-from convbert.data_pipeline.packing.rows import split_segments
+from convbert.data_pipeline.segmentation import split_segments
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.pretrain.settings.run import RunConfig
 from convbert.pretrain.show.reader import MASK

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
-from small_runs import small_run
+from small_runs import branch_run, logged_run, small_run
 
 from convbert.pretrain.report.page import write_report
 
@@ -27,6 +27,16 @@ def colors(browser):
     return tuple(browser.driver.execute_script(script))
 
 
+def heights(browser, selector):
+    """Return the values at an element's upper and lower edge, read off the axis's labels."""
+    script = """const box = document.querySelector(arguments[0]).getBBox();
+        const ticks = [...document.querySelectorAll('#measure-0 text[text-anchor=end]')]
+            .map(t => [Number(t.getAttribute('y')) - 4, Number(t.textContent)]);
+        const [[y0, v0], [y1, v1]] = [ticks[0], ticks.at(-1)];
+        return [box.y, box.y + box.height].map(y => v0 + (y - y0) / (y1 - y0) * (v1 - v0));"""
+    return browser.driver.execute_script(script, f"{FIGURE} {selector}")
+
+
 def gaps(browser):
     """Horizontal distances between the points of the first run, in the picture's units."""
     script = """return [...document.querySelectorAll('#measure-0 [data-run="0"] .point')]
@@ -43,6 +53,10 @@ def test_the_page_shows_what_a_reader_points_at(tmp_path, browser):
     browser.driver.get(write_report(runs, tmp_path / "report.html").as_uri())
     assert len(found(browser, f"{FIGURE} .point")) == 8
     assert len(found(browser, f"{FIGURE} .band")) == 2
+    # The untrained models' ranges and the words' baseline, at their heights.
+    assert heights(browser, "[data-run='0'] .range") == pytest.approx([0.56, 0.54], abs=1e-3)
+    assert heights(browser, ".level line") == pytest.approx([0.68, 0.68], abs=1e-3)
+    assert found(browser, f"{FIGURE} .level text")[0].text == "TF-IDF + logistic regression 0.68"
     tip = browser.driver.find_element(By.ID, "tip")
     assert not tip.is_displayed()
 
@@ -83,3 +97,25 @@ def test_the_page_shows_what_a_reader_points_at(tmp_path, browser):
     assert browser.complaints() == []
     assert any(url.startswith("file:") for url in browser.requests())
     assert browser.requests_elsewhere() == []
+
+
+def test_branches_are_one_curve_and_their_trainings_do_not_touch(tmp_path, browser):
+    runs = [
+        logged_run(tmp_path / "long-0", range(1, 51), {20: 5.0, 30: 4.5, 40: 4.2}),
+        branch_run(tmp_path / "late-1", 40, 10, {40: 4.2, 50: 3.4}),
+        branch_run(tmp_path / "early-2", 20, 5, {25: 4.3}),
+        branch_run(tmp_path / "middle-3", 30, 7, {37: 3.8}),
+    ]
+    browser.driver.get(write_report(runs, tmp_path / "report.html").as_uri())
+    legend = [button.text for button in found(browser, "#legend button")]
+    assert legend == ["long-0", "long: 3 branches"]
+    family = "[data-run='1']"
+    assert len(found(browser, f"#measure-0 {family} .point")) == 3
+    assert len(found(browser, f"#measure-0 {family} .curve")) == 1
+    assert len(found(browser, f"#training-0 {family} .curve")) == 3
+    last = found(browser, f"#measure-0 {family} .point")[-1]
+    ActionChains(browser.driver).move_to_element(last).perform()
+    tip = browser.driver.find_element(By.ID, "tip").text.splitlines()
+    assert tip == ["long: 3 branches", "5×10¹³ FLOPs", "25 process hours", "step 50", "3.4"]
+    browser.picture("branches")
+    assert browser.complaints() == []

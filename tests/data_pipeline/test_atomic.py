@@ -1,4 +1,8 @@
+import logging
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +86,99 @@ def test_only_a_vacant_place_is_accepted(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "file"):
         with pytest.raises(UserError, match="exists already; remove it or choose another"):
             require_vacant(path)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_link_stands_for_the_directory_it_leads_to(tmp_path: Path, exists: bool) -> None:
+    target = tmp_path / "disk/target"
+    if exists:
+        target.mkdir(parents=True)
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    require_vacant(link)
+    with atomic_directory(link) as folder:
+        assert folder.parent == target.parent  # on the same file system
+        (folder / "file").write_bytes(b"content")
+    assert (target / "file").read_bytes() == (link / "file").read_bytes() == b"content"
+    assert os.listdir(target.parent) == ["target"]
+    with pytest.raises(UserError, match="link: exists already"):
+        require_vacant(link)
+
+
+def test_places_where_nothing_can_be_made_are_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "to_file").symlink_to("file")
+    for name, message in [
+        ("loop", "loop: exists already"),
+        ("to_file", "to_file: exists already"),
+        ("file/below", r"file/below: cannot be made, for .*/file is no directory"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            require_vacant(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["disk", "bound", "read-only"])
+def test_a_mount_point_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    place, source = tmp_path / "a disk", tmp_path / "source"
+    place.mkdir()
+    source.mkdir()
+    options = ["--bind", source] if kind == "bound" else ["-t", "tmpfs", "tmpfs"]
+    options += ["-o", "ro"] if kind == "read-only" else []
+    if subprocess.run(["mount", *options, place], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        with pytest.raises(UserError, match=r"a disk: is a mount point, .* such as .*/a disk/out"):
+            require_vacant(place)
+        if kind == "read-only":
+            with pytest.raises(UserError, match=r"out: cannot be made, for .*/a disk is no"):
+                require_vacant(place / "out")
+        else:
+            require_vacant(place / "out")
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from convbert.data_pipeline.atomic import atomic_directory
+with atomic_directory(Path(sys.argv[1])) as folder:
+    (folder / "file").write_bytes(b"half")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "k"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    killed, alive = (Path(p.stdout.readline().decode().strip()) for p in started if p.stdout)
+    started[0].send_signal(signal.SIGKILL)
+    started[0].wait()
+    others = [tmp_path / ".k.elsewhere.77-0123abcd.tmp", tmp_path / ".k.77-0123abcd.tmp"]
+    for folder in others:
+        folder.mkdir()
+    for folder in (killed, alive):
+        os.utime(folder, (1, 1))
+    unlike = tmp_path / ".kk.host.77-0123abcd.tmp"
+    unlike.mkdir()
+    with caplog.at_level(logging.WARNING), atomic_directory(path) as folder:
+        (folder / "file").write_bytes(b"whole")
+    assert not killed.exists()
+    assert alive.exists()
+    assert all(folder.exists() for folder in (*others, unlike))
+    assert f"{killed}: removed, a killed process left it" in caplog.messages
+    assert f"{others[0]}: left by process 77 of elsewhere; remove it if that has ended" in (
+        caplog.messages
+    )
+    assert len(caplog.messages) == 3
+    started[1].kill()
+    started[1].wait()

@@ -11,7 +11,7 @@ from convbert.data_pipeline.corpus_build.progress import BuildProgress
 from convbert.data_pipeline.corpus_build.report import CorpusReport, render
 from convbert.data_pipeline.dedup.words import words
 from convbert.data_pipeline.filters.corpus_settings import load_config
-from convbert.data_pipeline.packing.rows import split_segments
+from convbert.data_pipeline.segmentation import split_segments
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.shards.store import SequenceStore
 from convbert.data_pipeline.shards.verify import verify_shards

@@ -41,8 +41,8 @@ def test_case_punctuation_and_spaces_do_not_count() -> None:
     assert np.array_equal(one.hashes, two.hashes)
 
 
-def test_scripts_without_spaces_have_a_word_per_character() -> None:
-    assert words("日本語の test") == ["日", "本", "語", "の", "test"]
+def test_scripts_without_spaces_have_the_words_of_a_dictionary() -> None:
+    assert words("日本語の test、人生而自由") == ["日本語", "の", "test", "人生", "而", "自由"]
 
 
 def test_hashes_are_the_same_on_every_machine() -> None:

@@ -153,6 +153,14 @@ def test_c4_takes_out_lines_and_drops_what_has_too_few_sentences(tmp_path: Path)
         C4Filter(C4Config(bad_words=tmp_path / "no.txt"))([Document("f#1", text, "f")])
 
 
+def test_c4_knows_the_stops_of_other_scripts() -> None:
+    lines = ["これは一つ目の文です。これは二つ目の文です。", "「これは三つ目の文です。」"]
+    kept, report = C4Filter()([Document("f#1", "\n".join([*lines, "メニューは終わり"]), "f")])
+    assert [document.text for document in kept] == ["\n".join(lines)]
+    assert report.changed == {"lines without end mark": 1}
+    assert verdicts(C4Filter(C4Config(min_sentences=4)), "\n".join(lines)) == ["sentences"]
+
+
 def test_languages_are_told_apart_offline() -> None:
     german = "Der Ausschuss trat am ersten Tag des Monats zusammen, um zu hören, was daraus wurde."
     french = "Le comité s'est réuni le premier jour du mois pour entendre ce qu'il en était advenu."

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
-from convbert.data_pipeline.packing.rows import split_segments
+from convbert.data_pipeline.segmentation import split_segments
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.shards.store import SequenceStore
 from convbert.data_pipeline.shards.verify import verify_shards

@@ -12,9 +12,9 @@ from convbert.data_pipeline.packing.rows import (
     RowFormat,
     pack_electra,
     pack_full,
-    split_segments,
     to_array,
 )
+from convbert.data_pipeline.segmentation import split_segments
 
 PAD, CLS, SEP = 0, 2, 3
 SEGMENT = st.lists(st.integers(5, 99), max_size=40)
@@ -43,24 +43,6 @@ def prose(documents: int, rng: np.random.Generator) -> Documents:
     for number in range(documents):
         lengths = rng.integers(5, 45, size=rng.integers(1, 60))
         yield number, [rng.integers(5, 99, size=n).tolist() for n in lengths]
-
-
-def test_only_white_space_is_lost_between_sentences(documents: list[str]) -> None:
-    for text in documents:
-        assert "".join("".join(split_segments(text)).split()) == "".join(text.split())
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("He said “Stop.” Then he left.", ["He said “Stop.”", "Then he left."]),
-        ("(Really?)  Yes!\n\n  No…  Hm. ", ["(Really?)", "Yes!", "No…", "Hm."]),
-        ("3.14 is not e.g.5", ["3.14 is not e.g.5"]),
-        (" \n\t ", []),
-    ],
-)
-def test_sentences_end_after_their_closing_marks(text: str, parts: list[str]) -> None:
-    assert split_segments(text) == parts
 
 
 @given(DOCUMENTS, LENGTHS, st.integers(0, 99))

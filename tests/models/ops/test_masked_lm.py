@@ -128,6 +128,15 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature):
         masked_lm(hidden, weight, bias, targets, uniform, temperature)
 
 
+@pytest.mark.parametrize("temperature", [2.0, 1.0])
+def test_a_temperature_in_a_tensor_is_a_temperature(temperature):
+    tensors = inputs(200, 40, 4, torch.float32)
+    expected = masked_lm(*tensors, temperature)
+    for found, wanted in zip(masked_lm(*tensors, torch.tensor(temperature)), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert not torch.equal(masked_lm(*tensors, 0.1)[1], expected[1])
+
+
 def test_a_compiled_caller_needs_no_graph_break():
     tensors = inputs(5, 40, 4, torch.float32)
     compiled = torch.compile(masked_lm, fullgraph=True, backend="aot_eager")

@@ -1,0 +1,66 @@
+"""Records with named fields, as JSON lines, tables and parquet files hold them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from convbert.data_pipeline.documents import Document
+from convbert.data_pipeline.readers.lines import too_long
+from convbert.data_pipeline.readers.options import ReaderOptions, setting
+from convbert.data_pipeline.readers.records import BadRecordError
+
+
+def to_document(
+    record: object, name: str, position: int, where: str, options: ReaderOptions
+) -> Document:
+    """Take text, id and further fields out of a record.
+
+    Raises ``BadRecordError`` for one that lacks them, or is longer than ``max_megabytes``.
+    """
+    if not isinstance(record, Mapping):
+        kind = type(record).__name__
+        raise BadRecordError(
+            f"{where}: is a {kind}, not an object with '{options.field}'",
+            "mend or remove it",
+            "no object",
+        )
+    text = _required(record, options.field, where, "field")
+    if not isinstance(text, str):
+        raise BadRecordError(
+            f"{where}: '{options.field}' is {text!r:.40}, not text",
+            "mend or remove it",
+            f"'{options.field}' is no text",
+        )
+    if 4 * len(text) > options.max_bytes and len(text.encode("utf-8", "surrogatepass")) > (
+        options.max_bytes
+    ):
+        raise too_long(where, options)
+    number = f"{name}#{position}"
+    if options.id_field is not None:
+        number = str(_required(record, options.id_field, where, "id_field"))
+    meta = {key: plain(record[key]) for key in options.meta_fields if key in record}
+    return Document(number, text, name, meta)
+
+
+def missing(key: str, found: Any, where: str, option: str) -> BadRecordError:
+    """Return the error for a key or column that is not there."""
+    listed = ", ".join(map(str, found))
+    return BadRecordError(
+        f"{where}: has no '{key}' (found: {listed:.200})",
+        f"set {setting(option, 'NAME')}",
+        f"no '{key}'",
+    )
+
+
+def _required(record: Mapping[str, Any], key: str, where: str, option: str) -> Any:
+    if key not in record:
+        raise missing(key, record, where, option)
+    return record[key]
+
+
+def plain(value: Any) -> Any:
+    """Return a value JSON can hold: dates and the like of parquet files become text."""
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    return value if isinstance(value, str | int | float | None) else str(value)
