@@ -23,13 +23,13 @@ Shards = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")]
 TokenizerOption = Annotated[Path, typer.Option("--tokenizer", "-t", help="Tokenizer directory.")]
-SequenceLength = Annotated[int, typer.Option(help="Tokens per sequence.")]
+SequenceLength = Annotated[int, typer.Option(help="Tokens per sequence.", min=8)]
 Packing = Annotated[
     Literal["electra", "full"],
     typer.Option(help="electra: segment pairs of one document; full: no padding."),
 ]
 ShardSize = Annotated[int, typer.Option(help="Size of a shard.", min=1)]
-Workers = Annotated[int | None, typer.Option(help="Processes; default one per core.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; default one per core.", min=1)]
 PackingSeed = Annotated[int, typer.Option(help="Of segment lengths.")]
 
 # The options of all commands that read text: name, type, help. They are those of the readers
