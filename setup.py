@@ -44,6 +44,7 @@ setup(
     package_dir={"": "src"},
     install_requires=[
         "aiohttp>=3.9",
+        "conllu>=6.0",  # lines and values of treebanks
         "deepspeed>=0.19",
         "fsspec>=2024.6",
         "greenlet>=3.1",
@@ -61,7 +62,7 @@ setup(
         "safetensors>=0.5",
         "scikit-learn>=1.4",
         "scipy>=1.11",
-        "sentencepiece>=0.2.0",
+        "sentencepiece>=0.2.3",
         "tokenizers>=0.20",
         "torch>=2.6",
         "typer>=0.15",

@@ -56,11 +56,11 @@ Two accountings, because they answer different questions.
   product, 20 of every 128 positions are predicted, and the backward pass counts as much as the
   forward pass.
 - **Hardware** (`hardware`): what to divide by an accelerator's peak rate. Multiply-adds only,
-  lookups are free, the vocabulary product covers the masked slots that exist (19 of 128, 79 of
-  512), and the backward pass counts twice the forward pass. Recomputed activations are not counted
-  again. The taps of the convolutions count as the multiply-adds they are, whether a kernel does
-  them as a matrix product or as K shifted additions: at most 1 % of the total, so the utilization
-  they lend to matrix units is negligible.
+  lookups are free, the vocabulary product covers the masked slots that exist (here 19 of 128, 79 of
+  512; in a run as many as its mask rate needs), and the backward pass counts twice the forward
+  pass. Recomputed activations are not counted again. The taps of the convolutions count as the
+  multiply-adds they are, whether a kernel does them as a matrix product or as K shifted additions:
+  at most 1 % of the total, so the utilization they lend to matrix units is negligible.
 
 The optimizer is counted in neither.
 

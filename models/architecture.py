@@ -143,7 +143,7 @@ class PretrainingConfig(StrictModel):
         if self.tie_encoders and self.generator != self.discriminator:
             raise ValueError(
                 "tie_encoders=true makes generator and discriminator one encoder: use "
-                "generator_size=1 and tie_embeddings=true"
+                "generator_size=1, generator_depth=1 and tie_embeddings=true"
             )
         if self.tie_embeddings:
             for key in ("embedding_size", "max_positions", "type_vocab_size", "layer_norm_eps"):

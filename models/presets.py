@@ -39,29 +39,38 @@ PRESETS: dict[str, _Size] = {
 }
 
 
+def _fraction(what: str, value: Fraction | float) -> Fraction:
+    try:
+        fraction = Fraction(value).limit_denominator(100)
+    except (ArithmeticError, TypeError, ValueError):
+        fraction = Fraction(0)
+    if not 0 < fraction <= 1:
+        raise UserError(f"{what} {value} is not a fraction of the discriminator: use e.g. 1/4")
+    return fraction
+
+
 def generator_of(
-    discriminator: EncoderConfig, size: Fraction | float, *, tie_embeddings: bool = True
+    discriminator: EncoderConfig,
+    size: Fraction | float,
+    *,
+    depth: Fraction | float = 1,
+    tie_embeddings: bool = True,
 ) -> EncoderConfig:
     """Return the generator that belongs to ``discriminator`` at the fraction ``size`` of its width.
 
     The published rule: the generator is a smaller copy with as many layers and the same local
     operator; hidden size, feed-forward size and heads (at least one) shrink by ``size``
-    (ELECTRA, Clark et al. 2020, section 3.2, whose 0.33333 is read as 1/3). An untied generator has
-    embeddings of its own width.
+    (ELECTRA, Clark et al. 2020, section 3.2, whose 0.33333 is read as 1/3). ``depth`` is the share
+    of the layers that it has, at least one (DeBERTaV3, He et al. 2021: half of them at full width).
+    An untied generator has embeddings of its own width.
     """
-    try:
-        fraction = Fraction(size).limit_denominator(100)
-    except (ArithmeticError, TypeError, ValueError):
-        fraction = Fraction(0)
-    if not 0 < fraction <= 1:
-        raise UserError(
-            f"generator size {size} is not a fraction of the discriminator: use e.g. 1/4"
-        )
-    hidden_size = round(discriminator.hidden_size * fraction)
+    width, share = _fraction("generator size", size), _fraction("generator depth", depth)
+    hidden_size = round(discriminator.hidden_size * width)
     smaller = {
         "hidden_size": hidden_size,
-        "intermediate_size": round(discriminator.intermediate_size * fraction),
-        "num_heads": max(1, int(discriminator.num_heads * fraction)),
+        "intermediate_size": round(discriminator.intermediate_size * width),
+        "num_heads": max(1, int(discriminator.num_heads * width)),
+        "num_layers": max(1, round(discriminator.num_layers * share)),
     }
     if not tie_embeddings:
         smaller["embedding_size"] = hidden_size
@@ -73,6 +82,7 @@ def preset(
     *,
     vocab_size: int = 30522,
     generator_size: Fraction | float | None = None,
+    generator_depth: Fraction | float = 1,
     tie_embeddings: bool = True,
     tie_encoders: bool = False,
     objective: ObjectiveName | None = None,
@@ -82,8 +92,8 @@ def preset(
 
     ``overrides`` are fields of ``EncoderConfig`` and reach the generator too, through the
     published rule; ``generator_size`` replaces the size's own fraction (with ``tie_encoders`` it is
-    1). The feed-forward size is four times the hidden size unless it is overridden. Raises
-    ``UserError`` on an unknown name.
+    1) and ``generator_depth`` is the generator's share of the layers. The feed-forward size is four
+    times the hidden size unless it is overridden. Raises ``UserError`` on an unknown name.
     """
     if name not in PRESETS:
         raise UserError(f"model size {name!r} is unknown: use one of {', '.join(PRESETS)}")
@@ -99,7 +109,9 @@ def preset(
         )
     default = Fraction(1) if tie_encoders else size.generator_size
     fraction = default if generator_size is None else generator_size
-    generator = generator_of(discriminator, fraction, tie_embeddings=tie_embeddings)
+    generator = generator_of(
+        discriminator, fraction, depth=generator_depth, tie_embeddings=tie_embeddings
+    )
     return PretrainingConfig(
         objective=objective,
         discriminator=discriminator,

@@ -49,7 +49,8 @@ def parse_yaml(text: str, place: object) -> Any:
     """Return what YAML text says; raises ``UserError`` naming ``place`` where it is not YAML."""
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    # YAML's dates and numbers that are none, and lists in lists without end
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{place}: not valid YAML: {reason}; correct it") from None
 

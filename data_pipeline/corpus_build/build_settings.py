@@ -9,7 +9,7 @@ from convbert.data_pipeline.dedup.dedup_settings import DecontaminationConfig, D
 from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
 from convbert.data_pipeline.packing.rows import SHORTEST_ROW
 from convbert.data_pipeline.shards.manifest import Packing
-from convbert.data_pipeline.tokenizer.training import ModelType
+from convbert.data_pipeline.tokenizer.training import ModelType, Normalization
 from convbert.models.schema import StrictModel
 
 
@@ -23,6 +23,9 @@ class TokenizerConfig(StrictModel):
     ascii: bool = Field(True, description="every printable ASCII character that occurs is covered")
     max_sentences: int = Field(2_000_000, ge=1, description="lines of the training sample")
     lowercase: bool = False
+    normalization: Normalization = Field(
+        "nmt_nfkc", description="sentencepiece's rule: nmt_nfkc, nfkc, or identity for none"
+    )
     threads: int = Field(2, ge=1, description="pinned: a unigram model depends on it")
     sample_megabytes: int = Field(
         2_000, ge=1, description="text looked at; larger corpora are sampled by document"

@@ -36,6 +36,7 @@ def run_training(task: TrainTask) -> Path:
             ascii=task.config.ascii,
             max_sentences=task.config.max_sentences,
             lowercase=task.config.lowercase,
+            normalization=task.config.normalization,
             threads=task.config.threads,
         )
     return Tokenizer.load(task.folder).folder

@@ -50,6 +50,7 @@ TRICKY = (
     "café cafe\u0301 naïve e\u0302\u0301 ê\u0301 q\u0307\u0323 Q\u0307 Z\u0303\u0323 A\u200db",
     "\ufb01nance ™ \u2460\u0301 ½ \uff21\uff22\uff23 \uff76\uff9e \u32ff x² ´ …",
     "“quotes” ‘single’ – en — em €5 £9",
+    "می\u200cخوانم کتاب\u200cها क\u094d\u200cष क\u094d\u200dष",
     "привет 你好 こんにちは สวัสดี नमस्ते مرحبا 한글 \u1112\u1161\u11ab\u1100\u1173\u11af",
     "\U0001f600 \U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f 1\ufe0f\u20e3",
     "\U00020000 \U0010ffff \ufffd \ue000",
@@ -149,14 +150,15 @@ def _from_sentencepiece(path: Path) -> FastTokenizer:
 
 def _normalizer(spec: Any) -> normalizers.Normalizer:
     """Do what sentencepiece's normalizer does, after the NFKC that ``Tokenizer`` applies."""
-    steps: list[normalizers.Normalizer] = [normalizers.NFKC()]
+    steps: list[normalizers.Normalizer] = []
     if spec.precompiled_charsmap:
+        steps.append(normalizers.NFKC())
         table = normalizers.Precompiled(spec.precompiled_charsmap)
         if table.normalize_str(f"a{_BREAK}b") == "ab":
             steps.append(normalizers.Replace(_BEFORE_MARK, _BREAK))
         steps.append(table)
     if spec.remove_extra_whitespaces:
-        steps.append(normalizers.Replace(Regex("^ +| +$|(?<= ) +"), ""))
+        steps.append(normalizers.Replace(Regex(rf"\A +|[ {SPACE}]+\z|(?<= ) +"), ""))
     steps.append(normalizers.Replace(" ", SPACE))
     if spec.add_dummy_prefix:
         steps.append(normalizers.Prepend(SPACE))

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import sentencepiece as spm
 import tokenizers
+from sentencepiece import sentencepiece_model_pb2 as sentencepiece_model
 
 from convbert.models.errors import UserError
 from convbert.models.interop.vocab import require_sound_vocab
@@ -42,9 +43,11 @@ class _SentencePiece:
             self.processor.Load(str(path))
         except (OSError, RuntimeError):
             raise UserError(f"{path}: not a sentencepiece model; train it again") from None
+        self._composes = composes(path)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        ids: list[list[int]] = self.processor.Encode([_nfkc(t) for t in texts], num_threads=1)
+        texts = [_nfkc(text) for text in texts] if self._composes else list(texts)
+        ids: list[list[int]] = self.processor.Encode(texts, num_threads=1)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -113,6 +116,13 @@ def reads_lowercase(folder: Path) -> bool:
         return bool(json.loads(settings.read_bytes()).get("do_lower_case", True))
     except ValueError as error:
         raise UserError(f"{settings}: not JSON ({error}); mend or remove it") from None
+
+
+def composes(path: Path) -> bool:
+    """Return whether a sentencepiece model normalizes text: not with the rule ``identity``."""
+    proto = sentencepiece_model.ModelProto()
+    proto.ParseFromString(path.read_bytes())
+    return bool(proto.normalizer_spec.precompiled_charsmap)
 
 
 def _nfkc(text: str) -> str:

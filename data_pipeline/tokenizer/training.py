@@ -4,6 +4,8 @@ import hashlib
 import heapq
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +18,16 @@ from convbert.data_pipeline.tokenizer.tokenizer import MODEL, PIECES, Tokenizer
 from convbert.models.errors import UserError
 
 ModelType = Literal["unigram", "bpe"]
+Normalization = Literal["nmt_nfkc", "nfkc", "identity"]
 
 SETTINGS = "settings.json"
 SCORE_STEP = 1 / 128
 # Training a unigram model takes some twenty times the memory of its text.
 SAMPLE_CHARACTERS = 256 << 20
 LINE_BYTES = 16_384
+# The zero-width non-joiner where it is spelling: between letters of Arabic script or of India's.
+NON_JOINER = "\u200c"
+_SPELLED_NON_JOINER = re.compile(f"[\u0600-\u109f]{NON_JOINER}[\u0600-\u109f]")
 
 
 def train_tokenizer(
@@ -34,12 +40,15 @@ def train_tokenizer(
     ascii: bool = True,
     max_sentences: int = 2_000_000,
     lowercase: bool = False,
+    normalization: Normalization = "nmt_nfkc",
     seed: int = 0,
     threads: int = 2,
 ) -> Tokenizer:
     """Train a sentencepiece model on a sample of lines and write it to ``folder``.
 
     ``lowercase`` folds case as part of the model, as the published models' vocabulary does.
+    ``normalization`` names sentencepiece's rule; ``nmt_nfkc`` leaves zero-width non-joiners alone
+    if the sample spells with them, else it makes them spaces, as sentencepiece does.
     Ids of a unigram model depend on the number of threads, so it is pinned and recorded, not
     taken from the machine. Characters outside the coverage become bytes, so nothing is unknown;
     with ``ascii`` those of ASCII that occur are inside, unless they fill most of the vocabulary.
@@ -57,8 +66,10 @@ def train_tokenizer(
         "character_coverage": character_coverage,
         "required_chars": _required(lines, vocab_size, lowercase) if ascii else "",
         "num_threads": threads,
-        "normalization_rule_name": "nmt_nfkc_cf" if lowercase else "nmt_nfkc",
+        "normalization_rule_name": _rule(normalization, lowercase),
     }
+    keeps_joiners = normalization == "nmt_nfkc" and any(map(_SPELLED_NON_JOINER.search, lines))
+    options = _keeping_joiners(settings) if keeps_joiners else settings
     model = io.BytesIO()
     try:
         spm.SentencePieceTrainer.Train(
@@ -74,19 +85,66 @@ def train_tokenizer(
             control_symbols=[PIECES["cls"], PIECES["sep"], PIECES["mask"]],
             max_sentence_length=LINE_BYTES,
             minloglevel=2,
-            **settings,
+            **options,
         )
     except RuntimeError as error:
-        reason = str(error).rsplit("] ", 1)[-1].strip() or str(error)
-        raise UserError(
-            f"tokenizer: training failed ({reason}); use more text or a smaller vocab_size than "
-            f"{vocab_size}"
-        ) from None
+        raise _failure(error, lines, settings) from None
     with atomic_directory(folder) as temporary:
         (temporary / MODEL).write_bytes(_round_scores(model.getvalue()))
         record = {**settings, "sample_lines": len(lines), "seed": seed, "spm": spm.__version__}
+        record |= {"keeps": [NON_JOINER]} if keeps_joiners else {}
         (temporary / SETTINGS).write_bytes(json.dumps(record, indent=1).encode() + b"\n")
     return Tokenizer.load(folder)
+
+
+def _rule(normalization: Normalization, lowercase: bool) -> str:
+    """Return sentencepiece's name of a rule."""
+    if not lowercase:
+        return normalization
+    if normalization == "identity":
+        raise UserError(
+            "tokenizer: lowercase is part of a normalization, and 'identity' has none; choose "
+            "nmt_nfkc or nfkc"
+        )
+    return f"{normalization}_cf"
+
+
+def _keeping_joiners(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with a rule that lacks the entry for the non-joiner."""
+    others = dict(settings)
+    rule = spm.SentencePieceNormalizer(rule_name=others.pop("normalization_rule_name"))
+    entries = [entry for entry in rule.Decompile() if entry[0] != NON_JOINER]
+    spm.set_min_log_level(2)  # making a rule is told on standard error
+    return {**others, "normalizer": spm.SentencePieceNormalizer(norm_map=entries)}
+
+
+def _failure(error: RuntimeError, lines: Sequence[str], settings: dict[str, Any]) -> UserError:
+    """Say why training failed, and what helps: a larger vocabulary or a smaller one."""
+    size = settings["vocab_size"]
+    # 256 bytes, the special tokens, the sign for a space, and the characters of the text.
+    needed = 257 + len(PIECES) + _alphabet(lines, settings["character_coverage"])
+    if size < needed:
+        return UserError(
+            f"tokenizer: training failed (vocab_size {size} cannot hold 256 bytes, the special "
+            f"tokens and the characters of the text, some {needed}); use a larger vocab_size or a "
+            "smaller character_coverage"
+        )
+    reason = str(error).rsplit("] ", 1)[-1].strip() or str(error)
+    return UserError(
+        f"tokenizer: training failed ({reason.rstrip('.')}); use more text or a smaller vocab_size "
+        f"than {size}"
+    )
+
+
+def _alphabet(lines: Sequence[str], coverage: float) -> int:
+    """Count the most frequent characters that make up a share of the text."""
+    counts = Counter(c for line in lines for c in line if not c.isspace())
+    left = coverage * counts.total()
+    for number, (_, count) in enumerate(counts.most_common()):
+        if left <= 0:
+            return number
+        left -= count
+    return len(counts)
 
 
 def _required(lines: Sequence[str], vocab_size: int, lowercase: bool) -> str:

@@ -28,7 +28,7 @@ def masked_lm(
     bias_V: Tensor,
     targets_M: Tensor,
     uniform_M: Tensor,
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     *,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,9 +43,10 @@ def masked_lm(
       [0, 1), so that the draw is a function of its inputs;
     - ``correct_M``: whether the argmax is the target (bool).
 
-    Raises ValueError when the temperature is not positive.
+    A ``temperature`` that changes between calls is a scalar tensor, so that compiled code stays
+    valid. Raises ValueError when a number is not positive.
     """
-    if temperature <= 0:
+    if not isinstance(temperature, Tensor) and temperature <= 0:
         raise ValueError(f"temperature={temperature}: it divides the logits and must be positive")
     hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
     weight_VD, bias_V = _aligned(weight_VD, bias_V)
@@ -63,9 +64,10 @@ class _MaskedLM(torch.autograd.Function):
         bias_V: Tensor,
         targets_M: Tensor,
         uniform_M: Tensor,
-        temperature: float,
+        temperature: float | Tensor,
         chunk: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        tempered = isinstance(temperature, Tensor) or temperature != 1.0
         normalizers, losses, samples, correct = [], [], [], []
         for start in range(0, hidden_MD.shape[0], chunk):
             rows = slice(start, start + chunk)
@@ -73,10 +75,10 @@ class _MaskedLM(torch.autograd.Function):
             targets_C1 = targets_M[rows, None]
             top_C1, best_C1 = logits_CV.max(dim=1, keepdim=True)
             wanted_C1 = logits_CV.gather(1, targets_C1)
-            if temperature != 1.0:
+            if tempered:
                 samples.append(_invert(_tempered(logits_CV, top_C1, temperature), uniform_M[rows]))
             mass_CV = logits_CV.sub_(top_C1).exp_()
-            if temperature == 1.0:
+            if not tempered:
                 samples.append(_invert(mass_CV, uniform_M[rows]))
             normalizer_C1 = top_C1 + mass_CV.sum(dim=1, keepdim=True).log()
             normalizers.append(normalizer_C1)
@@ -136,7 +138,7 @@ def _logits(hidden_CD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
     return (hidden_CD @ weight_VD.T).to(wide).add_(bias_V)
 
 
-def _tempered(logits_CV: Tensor, top_C1: Tensor, temperature: float) -> Tensor:
+def _tempered(logits_CV: Tensor, top_C1: Tensor, temperature: float | Tensor) -> Tensor:
     return ((logits_CV - top_C1) / temperature).exp_()
 
 

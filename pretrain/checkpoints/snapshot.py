@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from convbert.pretrain.engine.fragments import KINDS, Fragment
+from convbert.pretrain.engine.fragments import Fragment
 
 
 def tensor_key(kind: str, name: str, start: int) -> str:
@@ -16,7 +16,8 @@ def tensor_key(kind: str, name: str, start: int) -> str:
 class Snapshot:
     """Host buffers of this process's owned fragments, used again for every checkpoint.
 
-    They take 12 bytes for each element that this process owns, page-locked where there is a GPU.
+    They take 12 bytes for each element that this process owns, 8 for the matrices of Muon,
+    page-locked where there is a GPU.
     """
 
     def __init__(self) -> None:
@@ -33,11 +34,9 @@ class Snapshot:
         """
         owned = [f for f in held if f.owned]
         for fragment in owned:
-            for kind in KINDS:
-                view = fragment.views[kind].detach()
-                self._buffer(tensor_key(kind, fragment.name, fragment.start), view).copy_(
-                    view, non_blocking=view.is_cuda
-                )
+            for kind, view in fragment.views.items():
+                key = tensor_key(kind, fragment.name, fragment.start)
+                self._buffer(key, view).copy_(view.detach(), non_blocking=view.is_cuda)
         if torch.cuda.is_available():
             self._copied = torch.cuda.Event()
             self._copied.record()

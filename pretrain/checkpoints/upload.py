@@ -18,12 +18,13 @@ from typing import Any
 from convbert.data_pipeline.atomic import fsync_directory
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import DamagedError, TransientError, UserError
-from convbert.pretrain.checkpoints.reader import CheckpointReader, verify
+from convbert.pretrain.checkpoints.reader import CheckpointReader
 from convbert.pretrain.run.checkpoint_manifest import (
     MANIFEST,
     checkpoint_directory,
     checkpoint_steps,
     read_manifest,
+    verify,
 )
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.identity import require_same_run

@@ -15,6 +15,7 @@ from convbert.pretrain.cli import (
     pairs,
     plan,
     shards,
+    show,
     slurm,
     study,
     tokenizer,
@@ -39,6 +40,7 @@ for commands in (
     slurm.app,
     evaluation.app,
     pairs.app,
+    show.app,
     exchange.app,
 ):
     app.add_typer(commands)

@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
-Recipe = Annotated[str, typer.Argument(help="Shipped recipe (tiny, small, ...) or YAML file.")]
+Recipe = Annotated[
+    str,
+    typer.Argument(help="Shipped recipe (tiny, small, ...), YAML file, or run directory."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Settings as key=value, e.g. steps=20000 optimizer.learning_rate=5e-4"),
@@ -17,4 +20,10 @@ Average = Annotated[
 RunDir = Annotated[Path, typer.Argument(help="Directory of the run.", metavar="RUN")]
 NewRunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Run directory; default runs/RECIPE.")
+]
+Source = Annotated[
+    Path, typer.Argument(help="Run directory, one of its checkpoints, or a Hugging Face model's.")
+]
+ModelTokenizer = Annotated[
+    Path | None, typer.Option("--tokenizer", help="Of a Hugging Face model without vocab.txt.")
 ]

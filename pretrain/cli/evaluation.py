@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from convbert.pretrain.cli.arguments import Average, RunDir
-from convbert.pretrain.cli.tables import print_table
+from convbert.pretrain.cli.arguments import Average, ModelTokenizer, RunDir, Source
+from convbert.pretrain.cli.tables import measured, print_table
 
 if TYPE_CHECKING:
     from convbert.pretrain.evaluation.evaluated_run import PointValues
@@ -44,7 +44,7 @@ DataSourceOption = Annotated[
 
 @app.command()
 def finetune(
-    source: Annotated[Path, typer.Argument(help="Run directory, or a Hugging Face model's.")],
+    source: Source,
     task: Tasks,
     data_dir: DataDir = None,
     seeds: Annotated[int, typer.Option(help="Fine-tunings per checkpoint and task.", min=1)] = 3,
@@ -58,9 +58,7 @@ def finetune(
         int | None,
         typer.Option(help="Processes at once; default one per GPU, else per core.", min=1),
     ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="Of a Hugging Face model without vocab.txt.")
-    ] = None,
+    tokenizer: ModelTokenizer = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="For a Hugging Face model's results.")
     ] = None,
@@ -75,23 +73,27 @@ def finetune(
     )
     from convbert.pretrain.evaluation.results import RESULTS
     from convbert.pretrain.exchange.averaging import parse_average
+    from convbert.pretrain.exchange.run_models import find_run
     from convbert.pretrain.finetune.task import load_tasks
-    from convbert.pretrain.run.directory import RunDirectory
 
     tasks = load_tasks(task, data_dir, settings or [])
+    found_run = find_run(source)
     run = None
-    if not (source / "config.json").is_file():  # not a Hugging Face model
-        run = EvaluatedRun(RunDirectory(source), step or [], parse_average(average))
+    if found_run is not None:
+        run = EvaluatedRun(found_run[0], step or found_run[1], parse_average(average))
     folder = run.run.report if run else output or source / "finetune"
-    with _progress(len(tasks) * (len(run.points) if run else 1) * seeds) as show:
+    sizes = [len(task.by_size()) for task in tasks]  # results of each task, one after the other
+    with _progress(sum(sizes) * (len(run.points) if run else 1) * seeds) as show:
         options = FinetuneOptions(seeds, data_source, predict, workers, show)
         if run:
             found = finetune_run(run, tasks, options)
         else:
             found = finetune_directory(source, tokenizer, tasks, options, folder)
-    for results in found:
-        _print_results(results)
-        typer.echo(f"{results.task}: {folder / results.task / RESULTS}")
+    for count in sizes:
+        _print_results(found[:count])
+        for results in found[:count]:
+            typer.echo(f"{results.task}: {folder / results.task / RESULTS}")
+        found = found[count:]
 
 
 @contextmanager
@@ -110,33 +112,41 @@ def _progress(total: int) -> Iterator[Callable[[str, FinetuneResult], None]]:
             diverged = "" if math.isfinite(result.train_loss) else "; diverged, lower the rate"
             console.print(
                 f"{result.task}, {label}, seed {result.seed}: {result.metric} "
-                f"{result.score:.4f} ({result.seconds:.0f} s){diverged}",
+                f"{measured(result.score)} ({result.seconds:.0f} s){diverged}",
                 highlight=False,
             )
 
         yield show
 
 
-def _print_results(results: TaskResults) -> None:
-    """Print a row for each starting point: the deciding measure's spread, the others' medians."""
-    first = results.starts[0]
+def _print_results(sizes: Sequence[TaskResults]) -> None:
+    """Print a row for each starting point: the deciding measure's spread, the others' medians.
+
+    ``sizes`` holds one task's results, or those of each number of training rows.
+    """
+    task, metric, first = sizes[0].task, sizes[0].metric, sizes[0].starts[0]
     others = [
-        (split, metric)
+        (split, other)
         for split, spreads in first.spreads.items()
-        for metric in spreads
-        if (split, metric) != ("dev", results.metric)
+        for other in spreads
+        if (split, other) != ("dev", metric)
     ]
-    names = [metric if split == "dev" else f"{split} {metric}" for split, metric in others]
+    names = [other if split == "dev" else f"{split} {other}" for split, other in others]
     rows = []
-    for start in results.starts:
-        spread = start.main(results.metric)
-        values = [spread.median, spread.low, spread.high]
-        values += [start.spreads[split][metric].median for split, metric in others]
-        rows.append([start.start, f"{start.flops:.2e}", *(f"{x:.4f}" for x in values)])
+    for results in sizes:
+        for start in results.starts:
+            spread = start.main(metric)
+            values = [spread.median, spread.low, spread.high]
+            values += [start.spreads[split][other].median for split, other in others]
+            head = [f"{results.rows['train']:,}"] if len(sizes) > 1 else []
+            head += [start.start]
+            rows.append([*head, f"{start.flops:.2e}", *map(measured, values)])
+    heads = ("rows", "start") if len(sizes) > 1 else ("start",)
+    title = f"{task} to {sizes[-1].task}" if len(sizes) > 1 else task
     print_table(
-        ("start", "training FLOPs", "median", "lowest", "highest", *names),
+        (*heads, "training FLOPs", "median", "lowest", "highest", *names),
         rows,
-        title=f"{results.task}: {results.metric}, {len(first.results)} seeds",
+        title=f"{title}: {metric}, {len(first.results)} seeds",
     )
 
 
@@ -163,7 +173,7 @@ def evaluate(
 def _print_points(title: str, points: list[PointValues]) -> None:
     names = list(points[0][1])
     rows = [
-        [point.label, f"{point.flops:.2e}", *(f"{values[name]:.4f}" for name in names)]
+        [point.label, f"{point.flops:.2e}", *(measured(values[name]) for name in names)]
         for point, values in points
     ]
     headings = ("checkpoint", "training FLOPs", *(name.split("/", 1)[1] for name in names))
@@ -218,7 +228,8 @@ def tasks_list() -> None:
     for name in packaged_tasks():
         task = load_task(name)
         origin = "tasks fetch" if name in PACKAGES else "your copy"
-        rows.append((name, task.kind, task.metric, str(task.train), origin))
+        measure = task.metric if task.metrics else "by its labels"
+        rows.append((name, task.kind, measure, str(task.train), origin))
     print_table(("task", "kind", "measure", "training file", "data"), rows, text=True)
 
 

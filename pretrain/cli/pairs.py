@@ -1,11 +1,11 @@
 """The command ``pairs``: zero-shot measures."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convbert.pretrain.cli.arguments import ModelTokenizer, Source
 from convbert.pretrain.cli.data_arguments import reads_text
 from convbert.pretrain.cli.tables import print_table
 
@@ -21,7 +21,7 @@ ScoreName = StrEnum("ScoreName", ["discriminator", "pll"])
 @app.command()
 @reads_text
 def pairs(
-    source: Annotated[Path, typer.Argument(help="Run directory, or a Hugging Face model's.")],
+    source: Source,
     inputs: Annotated[
         list[str],
         typer.Argument(help="Held-out text, or one file of good and bad sentences (JSONL, CSV)."),
@@ -46,23 +46,26 @@ def pairs(
         list[int] | None, typer.Option("--step", help="Checkpoints; default all of the run.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sentences and their faults.", min=0)] = 0,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="Of a Hugging Face model without vocab.txt.")
-    ] = None,
+    tokenizer: ModelTokenizer = None,
     *,
     reader: "ReaderOptions",
 ) -> None:
     """Count how often a model prefers a real sentence to a spoilt one; needs no labels."""
     from convbert.pretrain.evaluation import pairs as evaluation
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
-    from convbert.pretrain.run.directory import RunDirectory
+    from convbert.pretrain.exchange.run_models import find_run
+    from convbert.pretrain.pairs.gathering import gather
+    from convbert.pretrain.settings.evaluation import PairsConfig
 
     kinds: Any = [kind.value for kind in corruption or [CorruptionName.swap]]
     scores: Any = tuple(name.value for name in score or [])
     scoring = evaluation.Scoring(scores, per_token)
-    is_run = not (source / "config.json").is_file()
-    evaluated = EvaluatedRun(RunDirectory(source), step or []) if is_run else None
-    made, notes = evaluation.gather(inputs, kinds, count, reader, seed=seed)
+    found_run = find_run(source)
+    evaluated = EvaluatedRun(found_run[0], step or found_run[1]) if found_run else None
+    wanted = PairsConfig(
+        inputs=tuple(inputs), corruptions=kinds, count=count, seed=seed, reader=reader
+    )
+    made, notes = gather(wanted)
     for note in notes:
         print(note)
     if evaluated is not None:

@@ -44,26 +44,28 @@ def study(
 
     from convbert.pretrain.finetune.device import default_workers
     from convbert.pretrain.run.exit_codes import STOPPED
-    from convbert.pretrain.study.design import load_design, plan_runs
+    from convbert.pretrain.study.design import load_design
     from convbert.pretrain.study.driver import carry_out
     from convbert.pretrain.study.page import write_study_page
     from convbert.pretrain.study.processes import Stopped
     from convbert.pretrain.study.steps import write_sweep
+    from convbert.pretrain.study.tuning import known_runs
 
     console = Console(highlight=False)
     chosen = load_design(design, flops=flops, seeds=seeds)
-    runs = plan_runs(chosen)
+    runs = known_runs(chosen, output)
+    first = {run.variant: run for run in reversed(runs)}
+    tuned = f", {len(chosen.rate_factors)} learning rates of the first" * bool(chosen.rate_factors)
     print_table(
         ("variant", "updates", "tokens", "hardware FLOPs", "papers' FLOPs"),
         [
             (r.variant, f"{r.steps:,}", f"{r.tokens:,}")
             + (f"{r.hardware_flops:.3e}", f"{r.papers_flops:.3e}")
-            for r in runs
-            if r.seed == 0
+            for r in (first[name] for name in chosen.variants)
         ],
-        title=f"{len(runs)} runs, {chosen.seeds} of each variant",
+        title=f"{len(runs)} runs, {chosen.seeds} seeds of each variant{tuned}",
     )
-    sweep = write_sweep(chosen, output)
+    sweep = write_sweep(chosen, output, runs)
     if plan:
         console.print(f"{sweep}: the runs, for `convbert submit {chosen.recipe} --array`")
         return

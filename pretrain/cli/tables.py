@@ -1,5 +1,6 @@
 """Tables on the terminal."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -17,6 +18,11 @@ def print_table(
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def measured(value: float) -> str:
+    """Return a measure with four decimals, or "undefined" where the rows define none."""
+    return "undefined" if math.isnan(value) else f"{value:.4f}"
 
 
 def print_figures(figures: list[tuple[str, str]]) -> None:

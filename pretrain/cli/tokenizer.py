@@ -29,6 +29,10 @@ def tokenizer_train(
     ] = True,
     max_sentences: Annotated[int, typer.Option(help="Size of the training sample.")] = 2_000_000,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Fold case, as BERT's.")] = False,
+    normalization: Annotated[
+        Literal["nmt_nfkc", "nfkc", "identity"],
+        typer.Option(help="Rule of sentencepiece; identity: the text as it is."),
+    ] = "nmt_nfkc",
     threads: Annotated[int, typer.Option(help="Pinned: a unigram model depends on it.")] = 2,
     *,
     reader: "ReaderOptions",
@@ -48,6 +52,7 @@ def tokenizer_train(
             ascii=ascii,
             max_sentences=max_sentences,
             lowercase=lowercase,
+            normalization=normalization,
             threads=threads,
         )
     print(f"{output}: {tokenizer.vocab_size:,} ids, sha256 {tokenizer.digest[:12]}")

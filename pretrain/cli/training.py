@@ -1,13 +1,22 @@
-"""The command that trains: ``pretrain``."""
+"""The commands that train on this machine: ``pretrain`` and ``branch``."""
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe
+from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
+from convbert.pretrain.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from convbert.pretrain.checkpoints.branching import Branch
+    from convbert.pretrain.run.directory import RunDirectory
 
 app = typer.Typer()
+Processes = Annotated[
+    int | None, typer.Option(help="Processes on this machine; default one per GPU, else 1.", min=1)
+]
 
 
 @app.command()
@@ -15,14 +24,11 @@ def pretrain(
     recipe: Recipe,
     overrides: Overrides = None,
     run_dir: NewRunDir = None,
-    processes: Annotated[
-        int | None, typer.Option(help="Processes on this machine; default one per GPU, else 1.")
-    ] = None,
+    processes: Processes = None,
 ) -> None:
     """Pretrain on this machine; continues by itself if the run directory has a checkpoint."""
-    from convbert.pretrain.run.exit_codes import STOPPED
     from convbert.pretrain.run.preparation import prepare
-    from convbert.pretrain.training.launch import default_processes, launch
+    from convbert.pretrain.training.launch import default_processes
 
     world = processes or default_processes()
     run, config = prepare(recipe, overrides or [], run_dir, world)
@@ -35,7 +41,72 @@ def pretrain(
             "(docs/recovery.md says what becomes of the learning rate)"
         )
         return
-    status = launch(run.path, world, config.threads)
+    _train(run, world, config.threads)
+
+
+@app.command()
+def branch(
+    run: RunDir,
+    at: Annotated[
+        list[int], typer.Option(help="Checkpoint to branch off at; repeat for several.", min=1)
+    ],
+    overrides: Overrides = None,
+    decay: Annotated[
+        str, typer.Option(help="Updates of the decay, or a share of the step: 1000, 10%.")
+    ] = "10%",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where they go; default beside RUN.")
+    ] = None,
+    train: Annotated[
+        bool, typer.Option("--run", help="Train the branches here, one after another.")
+    ] = False,
+    processes: Processes = None,
+) -> None:
+    """Branch runs off a stable one that decay to the end: a curve from one long run."""
+    from convbert.pretrain.checkpoints.branching import prepare_branches
+    from convbert.pretrain.run.directory import RunDirectory
+    from convbert.pretrain.training.launch import default_processes
+
+    world = processes or (default_processes() if train else 1)
+    trunk = RunDirectory(run)
+    branches = prepare_branches(
+        trunk, at, decay, overrides=overrides or [], output=output, world=world
+    )
+    _show(branches)
+    if not train:
+        print("train each, here or on SLURM (`convbert submit` in place of `convbert pretrain`):")
+        for branch in branches:
+            print(f"  convbert pretrain {branch.run.path}")
+    places = " ".join(str(branch.run.path) for branch in branches)
+    print(f"then compare them: convbert report {run} {places}")
+    for branch in branches if train else ():
+        _train(branch.run, world, branch.config.threads)
+
+
+def _show(branches: "list[Branch]") -> None:
+    rows, before, total = [], 0.0, 0.0
+    for branch in branches:
+        origin = branch.origin
+        # The trunk is there already; each stretch of it counts once.
+        total += origin.end_flops - before
+        before = origin.flops
+        rows.append(
+            [branch.run.name, f"{origin.step:,}", f"{origin.end:,}"]
+            + [f"{origin.end_flops:.3e}", f"{total:.3e}"]
+        )
+    headings = ("branch", "from update", "to", "FLOPs in full", "of all so far, trunk once")
+    print_table(headings, rows)
+
+
+def _train(run: "RunDirectory", world: int, threads: int | None) -> None:
+    """Train to the end; ends the command where that fails or is stopped."""
+    from convbert.pretrain.run.exit_codes import STOPPED
+    from convbert.pretrain.training.launch import launch
+
+    status = launch(run.path, world, threads)
     if status == STOPPED:
-        print(f"stopped with a checkpoint; the same command continues {run.path}", file=sys.stderr)
-    raise typer.Exit(status)
+        print(
+            f"stopped with a checkpoint; `convbert pretrain {run.path}` continues", file=sys.stderr
+        )
+    if status:
+        raise typer.Exit(status)

@@ -84,7 +84,7 @@ class Engine:
         how it goes on.
         """
         for group in self.deepspeed.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("rate_ratio", 1.0)
         self._apply, self._own_norm = None, None
         if self._own_clip:
             self._own_norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._own_clip)

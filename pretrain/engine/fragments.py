@@ -15,16 +15,14 @@ from torch import Tensor, nn
 
 from convbert.pretrain.engine.engine import Engine
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-KINDS = ("param", *MOMENTS)
-
 
 @dataclass(frozen=True)
 class Fragment:
     """Elements ``start`` to ``start + count`` of a flattened parameter, held by this process.
 
-    ``views`` maps each of ``KINDS`` to a flat fp32 view of the live state. ``owned`` is false for
-    a copy that another process writes.
+    ``views`` has flat fp32 views of the live state: ``param`` and each of its moments. ``tensor``
+    is the address of the optimizer's tensor that it lies in. ``owned`` is false for a copy that
+    another process writes.
     """
 
     name: str
@@ -32,19 +30,21 @@ class Fragment:
     count: int
     views: dict[str, Tensor]
     owned: bool
+    tensor: int = 0
 
 
-def _flat_views(optimizer: torch.optim.Optimizer, tensor: Tensor) -> dict[str, Tensor]:
-    """Return a master tensor and its moments, creating moments that no step has made yet."""
-    state = optimizer.state[tensor]
-    for name in MOMENTS:
-        if name not in state:
-            state[name] = torch.zeros_like(tensor)
-    return {"param": tensor.detach().view(-1), **{name: state[name].view(-1) for name in MOMENTS}}
-
-
-def _narrow(views: dict[str, Tensor], start: int, count: int) -> dict[str, Tensor]:
-    return {kind: view.narrow(0, start, count) for kind, view in views.items()}
+def _part(
+    engine: Engine, name: str, tensor: Tensor, offset: int, start: int, count: int, owned: bool
+) -> Fragment:
+    """Return ``count`` elements from ``offset`` of a master tensor, which belong to a parameter."""
+    state = engine.base_optimizer.state[tensor]
+    views = {"param": tensor.detach()}
+    for moment in engine.base_optimizer.moments(name):
+        if moment not in state:  # no step has made it yet
+            state[moment] = torch.zeros_like(tensor)
+        views[moment] = state[moment]
+    cut = {kind: whole.view(-1).narrow(0, offset, count) for kind, whole in views.items()}
+    return Fragment(name, start, count, cut, owned, tensor.data_ptr())
 
 
 def _replicated(engine: Engine, rank: int, world: int) -> Iterator[Fragment]:
@@ -59,32 +59,31 @@ def _replicated(engine: Engine, rank: int, world: int) -> Iterator[Fragment]:
     }
     for index, (name, parameter) in enumerate(_trainable(engine.module)):
         master = masters.get(id(parameter), parameter)
-        views = _flat_views(engine.base_optimizer, master)
-        yield Fragment(name, 0, parameter.numel(), views, owned=index % world == rank)
+        yield _part(engine, name, master, 0, 0, parameter.numel(), index % world == rank)
 
 
 def _partitioned(engine: Engine, rank: int, world: int) -> Iterator[Fragment]:
     """Stages 1 and 2: one flat partition per parameter group, cut without regard to names."""
-    flats = [_flat_views(engine.base_optimizer, g["params"][0]) for g in _groups(engine)]
+    flats = [group["params"][0] for group in engine.base_optimizer.param_groups]
     for name, parameter in _trainable(engine.module):
         mapping = parameter._hp_mapping  # type: ignore[attr-defined]
         if mapping is None:
             continue
         here, there = mapping.hp_fragment_address, mapping.lp_fragment_address
-        views = _narrow(flats[mapping.param_group_index], here.start, here.numel)
-        yield Fragment(name, there.start, there.numel, views, owned=True)
+        flat = flats[mapping.param_group_index]
+        yield _part(engine, name, flat, here.start, there.start, there.numel, True)
 
 
 def _sharded(engine: Engine, rank: int, world: int) -> Iterator[Fragment]:
     """Stage 3: every parameter is cut into equal parts, the last one padded."""
     wrapper = engine.deepspeed.optimizer
-    flats = [_flat_views(engine.base_optimizer, t) for t in wrapper.fp32_partitioned_groups_flat]
+    flats = wrapper.fp32_partitioned_groups_flat
     for name, parameter in _trainable(engine.module):
         group, offset, size = wrapper.grad_position[wrapper.get_param_id(parameter)]
         start = rank * size
         count = min(size, parameter.ds_numel - start)  # type: ignore[attr-defined]
         if count > 0:
-            yield Fragment(name, start, count, _narrow(flats[group], offset, count), owned=True)
+            yield _part(engine, name, flats[group], offset, start, count, True)
 
 
 _LAYOUTS: dict[int, Callable[[Engine, int, int], Iterator[Fragment]]] = {
@@ -95,10 +94,6 @@ _LAYOUTS: dict[int, Callable[[Engine, int, int], Iterator[Fragment]]] = {
 }
 
 
-def _groups(engine: Engine) -> list[dict[str, Any]]:
-    return engine.base_optimizer.param_groups
-
-
 def _trainable(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((n, p) for n, p in module.named_parameters() if p.requires_grad)
 
@@ -107,6 +102,17 @@ def fragments(engine: Engine) -> list[Fragment]:
     """List the fragments this process holds, in the order of the module's parameters."""
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     return list(_LAYOUTS[engine.stage](engine, rank, world))
+
+
+def update_calls(engine: Engine) -> dict[int, int]:
+    """Return, by its address, which call of the optimizer in an update has each master tensor.
+
+    Stage 3 calls it once for each of its groups of parameters, the other stages once for all.
+    """
+    if engine.stage == 3:
+        flats = engine.deepspeed.optimizer.fp32_partitioned_groups_flat
+        return {flat.data_ptr(): number for number, flat in enumerate(flats)}
+    return {fragment.tensor: 0 for fragment in fragments(engine)}
 
 
 def shapes(engine: Engine) -> dict[str, tuple[int, ...]]:

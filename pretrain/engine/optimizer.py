@@ -6,7 +6,7 @@ of many parameters with it, on the device or offloaded to the host, and need no 
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import torch
@@ -46,6 +46,10 @@ class AdamW(torch.optim.Optimizer):
             "step": 0,
         }
         super().__init__(params, defaults)
+
+    def moments(self, name: str) -> tuple[str, ...]:
+        """List what is kept for each element of the parameter ``name``, for checkpoints."""
+        return ("exp_avg", "exp_avg_sq")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -154,21 +158,31 @@ class Lamb(AdamW):
                 flat.narrow(0, piece.start, piece.count).mul_(ratios[piece.index])
 
 
-OPTIMIZERS: dict[str, type[AdamW]] = {"adamw": AdamW, "lamb": Lamb}
-
-
 def decays(name: str) -> bool:
     """Return whether weight decay applies: to all but LayerNorm parameters and biases."""
     return _NO_DECAY.search(name) is None
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters into a decayed and an undecayed group, each tensor once."""
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+def parameter_groups(
+    module: nn.Module, weight_decay: float, matrices: Container[str] = ()
+) -> list[dict[str, Any]]:
+    """Split the trainable parameters into groups, each tensor once.
+
+    The parameters named in ``matrices`` come first, then those that are decayed and those that are
+    not; ``adapt`` is what LAMB and ``matrices`` what Muon does with a group.
+    """
+    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "decayed": [], "undecayed": []}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            groups[decays(name)].append(parameter)
+            kind = "decayed" if decays(name) else "undecayed"
+            groups["matrices" if name in matrices else kind].append(parameter)
     return [
-        {"params": groups[True], "weight_decay": weight_decay, "adapt": True},
-        {"params": groups[False], "weight_decay": 0.0, "adapt": False},
+        {
+            "params": params,
+            "weight_decay": 0.0 if kind == "undecayed" else weight_decay,
+            "adapt": kind != "undecayed",
+            "matrices": kind == "matrices",
+        }
+        for kind, params in groups.items()
+        if params
     ]

@@ -1,5 +1,6 @@
 """Fine-tune a run's checkpoints, or a Hugging Face model, on tasks: ``convbert finetune``."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,14 @@ from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoi
 from convbert.pretrain.evaluation.publishing import publish_results
 from convbert.pretrain.evaluation.results import StartResults, TaskResults, write_results
 from convbert.pretrain.finetune.data import TaskData
-from convbert.pretrain.finetune.kinds import prepare
+from convbert.pretrain.finetune.kinds import prepare_all
 from convbert.pretrain.finetune.loop import FinetuneResult
+from convbert.pretrain.finetune.remarks import remarks
 from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.finetune.workers import InitialEncoder, finetune_all
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,13 @@ def finetune_run(
 ) -> list[TaskResults]:
     """Fine-tune every checkpoint, and the same model from random weights, on every task.
 
-    Each task gets a folder ``report/TASK`` in the run directory with ``results.json``,
-    ``curve.json``, ``curve.png`` and the interactive page ``curve.html``; points, pictures and data
-    are published in the run's MLflow run, each seed's in a nested one. Raises ``UserError`` for
-    unusable task files before any training.
+    Each task, or number of rows in a list of ``train_rows``, gets a folder ``report/TASK`` in the
+    run directory with ``results.json``, ``curve.json``, ``curve.png`` and the interactive page
+    ``curve.html``; points, pictures and data are published in the run's MLflow run, each seed's in
+    a nested one. Raises ``UserError`` for unusable task files before any training.
     """
     named = [task.model_copy(update={"name": evaluated.task_name(task.name)}) for task in tasks]
-    prepared = [prepare(task, evaluated.tokenizer, options.source) for task in named]
+    prepared = prepare_all(named, evaluated.tokenizer, options.source)
     encoders, run = evaluated.encoders(), evaluated.run
     found = []
     for data in prepared:
@@ -67,7 +71,7 @@ def finetune_directory(
     """
     encoder = load_pretrained(directory)
     words = Tokenizer.load(tokenizer or directory)
-    prepared = [prepare(task, words, options.source) for task in tasks]
+    prepared = prepare_all(tasks, words, options.source)
     name = directory.resolve().name
     point = StartingPoint(name, 0, 0.0)
     return [
@@ -85,6 +89,9 @@ def _finetune(
     options: FinetuneOptions,
     run: str,
 ) -> TaskResults:
+    said = remarks(data)
+    for remark in said:
+        log.warning(remark)
     found = finetune_all(
         encoders,
         data,
@@ -98,6 +105,7 @@ def _finetune(
         task=data.task.name,
         metric=data.task.metric,
         recipe=data.task.recipe,
-        rows={split: len(examples) for split, examples in data.examples.items()},
+        rows={split: len(examples) for split, examples in data.for_seed(0).examples.items()},
+        remarks=said,
         starts=[StartResults.of(p.label, p.step, p.flops, found[p.label]) for p in points],
     )

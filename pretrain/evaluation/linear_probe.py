@@ -23,7 +23,8 @@ def probe(encoder: Encoder, data: TaskData, pooling: Pooling) -> dict[str, dict[
 
     A logistic regression (for numbers: a ridge regression) of strength 1 is fitted on the
     standardized, pooled last states of the training rows. The encoder stays as it is, so a
-    checkpoint takes one pass over the rows, and nothing is random. Raises ``UserError`` for
+    checkpoint takes one pass over the rows, and nothing is random (of a list of ``train_rows`` it
+    takes seed 0's rows). Raises ``UserError`` for
     tasks about words or answers, which have no single vector.
     """
     if data.task.kind not in ("classification", "regression"):
@@ -32,6 +33,9 @@ def probe(encoder: Encoder, data: TaskData, pooling: Pooling) -> dict[str, dict[
             "has none; fine-tune on it instead"
         )
     check_fit(encoder.config, data)
+    data = data.for_seed(0)
+    if data.task.kind == "classification" and len(set(data.splits["train"].labels)) < 2:
+        raise UserError(f"task {data.task.name}: all rows to train on have one class; take more")
     model = _linear_model(data.task.kind)
     model.fit(pooled_states(encoder, data, "train", pooling), data.splits["train"].labels)
     splits = [split for split in data.splits if split != "train" and data.labeled(split)]

@@ -6,18 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.data_pipeline.readers import ReaderOptions, iter_documents
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.models.errors import UserError
 from convbert.models.interop.hf import load_pretraining_model
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
 from convbert.pretrain.finetune.device import compute_device
-from convbert.pretrain.pairs.corruption import Corruption, make_pairs
-from convbert.pretrain.pairs.files import is_pairs_file, read_pairs
 from convbert.pretrain.pairs.measure import EncodedPairs, Preference, measure
 from convbert.pretrain.pairs.pair import Pair
-from convbert.pretrain.pairs.scores import Model, Score, scores_of
+from convbert.pretrain.pairs.scores import Model, choose
 from convbert.pretrain.run.metric_names import pairs_measure
+from convbert.pretrain.settings.evaluation import Score
 
 Found = list[tuple[StartingPoint, list[Preference]]]
 FILE_NAME = "pairs.json"
@@ -29,40 +26,6 @@ class Scoring:
 
     scores: tuple[Score, ...] = ()
     per_token: bool = False
-
-    def of(self, model: Model) -> tuple[Score, ...]:
-        """Return the scores for a model; raises ``UserError`` where it cannot give one."""
-        able = scores_of(model)
-        unable = [score for score in self.scores if score not in able]
-        if unable:
-            raise UserError(f"--score {unable[0]}: this model gives {', '.join(able)} only")
-        return self.scores or able[:1]
-
-
-def gather(
-    inputs: Sequence[str],
-    corruptions: Sequence[Corruption],
-    count: int,
-    options: ReaderOptions,
-    *,
-    seed: int = 0,
-) -> tuple[list[Pair], list[str]]:
-    """Read pairs from a file of pairs, or make ``count`` of each kind from text.
-
-    Returns them with what a person should know of them. Raises ``UserError`` for unusable input.
-    """
-    path = Path(inputs[0])
-    if len(inputs) == 1 and path.is_file() and is_pairs_file(path):
-        pairs, alone = read_pairs(path)
-        return pairs, [f"{path}: {alone} sentences belong to no pair"] if alone else []
-    found: list[Pair] = []
-    notes = []
-    for corruption in corruptions:
-        made = make_pairs(iter_documents(list(inputs), options), corruption, count, seed=seed)
-        if len(made) < count:
-            notes.append(f"{corruption}: the text gives {len(made):,} pairs, not {count:,}")
-        found += made
-    return found, notes
 
 
 def evaluate_run(evaluated: EvaluatedRun, pairs: Sequence[Pair], scoring: Scoring) -> Found:
@@ -106,7 +69,7 @@ def _measured(
 ) -> list[Preference]:
     return [
         preference
-        for score in scoring.of(model)
+        for score in choose(model, scoring.scores, "--score")
         for preference in measure(model, encoded, tokenizer, score, per_token=scoring.per_token)
     ]
 

@@ -1,8 +1,10 @@
 """A linear probe on every checkpoint of a run: ``convbert probe`` and its file ``probe.json``."""
 
-import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+
+from pydantic import ConfigDict
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.pretraining import kept_encoder
@@ -10,14 +12,19 @@ from convbert.models.schema import StrictModel, parse
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, PointValues
 from convbert.pretrain.evaluation.linear_probe import Pooling, probe
 from convbert.pretrain.evaluation.results import locked
-from convbert.pretrain.finetune.kinds import prepare
+from convbert.pretrain.finetune.kinds import prepare_all
+from convbert.pretrain.finetune.remarks import remarks
 from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
 from convbert.pretrain.run.metric_names import probe_measure
 
+log = logging.getLogger(__name__)
+
 
 class ProbedPoint(StrictModel):
-    """The measures of one starting point."""
+    """The measures of one starting point; ``"NaN"`` where its rows define none."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     start: str
     step: int
@@ -36,8 +43,10 @@ def probe_run(
     evaluated: EvaluatedRun, tasks: Sequence[TaskSpec], pooling: Pooling, source: DataSource
 ) -> dict[str, list[PointValues]]:
     """Fit a linear probe on every starting point for each task; log it and keep ``probe.json``."""
-    prepared = [prepare(task, evaluated.tokenizer, source) for task in tasks]
-    found: dict[str, list[PointValues]] = {task.name: [] for task in tasks}
+    prepared = prepare_all(tasks, evaluated.tokenizer, source)
+    for remark in (r for data in prepared for r in remarks(data)):
+        log.warning(remark)
+    found: dict[str, list[PointValues]] = {data.task.name: [] for data in prepared}
     with evaluated.tracker() as tracker:
         for point, model in evaluated.models():
             for data in prepared:
@@ -72,5 +81,5 @@ def _write(folder: Path, pooling: Pooling, measured: list[PointValues]) -> Path:
                 points = {point.step: point for point in before.points} | points
         together = ProbeResults(pooling=pooling, points=[points[step] for step in sorted(points)])
         with atomic_write(path) as file:
-            file.write(json.dumps(together.model_dump(), indent=1).encode() + b"\n")
+            file.write(together.model_dump_json(indent=1).encode() + b"\n")
     return path

@@ -79,7 +79,6 @@ def log_seeds(tracker: Tracker, results: TaskResults, data: TaskData) -> None:
     """
     settings = results.model_dump(mode="json", include={"task", "recipe", "rows"})
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    inputs = data_inputs(data)
     for seed in sorted({result.seed for start in results.starts for result in start.results}):
         key = f"{results.task}-{digest}-seed-{seed}"
         found = [(s, r) for s in results.starts for r in s.results if r.seed == seed]
@@ -91,7 +90,7 @@ def log_seeds(tracker: Tracker, results: TaskResults, data: TaskData) -> None:
                 seconds=round(sum(result.seconds for _, result in found), 1),
                 params=flatten({"task": results.task, "seed": seed, **settings}),
                 tags={"task": results.task, "kind": data.task.kind, "seed": str(seed)},
-                inputs=[entry.model_dump() for entry in inputs],
+                inputs=[entry.model_dump() for entry in data_inputs(data.for_seed(seed))],
             )
         )
         for start, result in found:

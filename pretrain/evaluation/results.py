@@ -1,9 +1,12 @@
 """What is kept of fine-tuning: files of results, and the predictions of the best seed."""
 
 import fcntl
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from pydantic import Field
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.schema import StrictModel, parse
@@ -52,7 +55,7 @@ class StartResults(StrictModel):
 class TaskResults(StrictModel):
     """Contents of ``results.json``: one task, all starting points, all seeds.
 
-    ``rows`` are the sizes of the splits.
+    ``rows`` are the sizes of the splits, ``remarks`` what a reader of the measures should know.
     """
 
     run: str
@@ -60,6 +63,7 @@ class TaskResults(StrictModel):
     metric: str
     recipe: FinetuneConfig
     rows: dict[str, int]
+    remarks: list[str] = Field(default_factory=list)
     starts: list[StartResults]
 
     def comparable(self, other: "TaskResults") -> bool:
@@ -77,7 +81,8 @@ def write_results(results: TaskResults, data: TaskData, folder: Path) -> TaskRes
     may evaluate checkpoints of one run at the same time.
     """
     for start in results.starts:
-        best = max(start.results, key=lambda result: result.score)
+        # NaN compares with nothing: where the measure is undefined, any seed is as good.
+        best = max(start.results, key=lambda r: -math.inf if math.isnan(r.score) else r.score)
         for split, predictions in best.predictions.items():
             write_predictions(data, split, predictions, folder / "predictions" / start.file_name)
     single = folder / "checkpoints"

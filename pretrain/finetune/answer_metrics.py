@@ -4,6 +4,7 @@ An answer is compared after ``normalize``; a question scores the best of its gol
 question without an answer has the single gold answer "", and predicting "" for it scores 1.
 """
 
+import math
 import re
 import string
 from collections import Counter
@@ -67,7 +68,10 @@ def best_over(measure: TextMeasure, golds: Sequence[str], guess: str) -> float:
 
 
 def _mean(measure: TextMeasure, answerable: bool | None = None) -> AnswerScore:
-    """Return the mean over all questions, or over those with, or without, an answer."""
+    """Return the mean over all questions, or over those with, or without, an answer.
+
+    It is NaN where there are none.
+    """
 
     def score(golds: Sequence[Sequence[str]], answers: Sequence[Answer]) -> float:
         scores = [
@@ -75,7 +79,7 @@ def _mean(measure: TextMeasure, answerable: bool | None = None) -> AnswerScore:
             for gold, answer in zip(golds, answers, strict=True)
             if answerable in (None, bool(gold))
         ]
-        return sum(scores) / max(1, len(scores))
+        return sum(scores) / len(scores) if scores else math.nan
 
     return score
 

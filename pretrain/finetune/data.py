@@ -3,7 +3,7 @@
 Shapes: B rows, L positions (the longest of the batch).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.pretrain.finetune.reading import Example
+from convbert.pretrain.finetune.reading import Example, drawn
 from convbert.pretrain.finetune.task import TaskSpec
 
 # Rows are sorted by length inside pools of this many batches: long enough that batches hardly
@@ -48,6 +48,15 @@ class Features:
         self.owners.append(owner)
         self.places.append(place)
 
+    def of(self, owners: Sequence[int]) -> "Features":
+        """Return the rows of some examples, which are numbered anew in the given order."""
+        numbers = {owner: number for number, owner in enumerate(owners)}
+        found = Features()
+        for row in (r for r in range(len(self)) if self.owners[r] in numbers):
+            framed = (self.input_ids[row], self.token_type_ids[row])
+            found.add(framed, self.labels[row], numbers[self.owners[row]], self.places[row])
+        return found
+
     def __len__(self) -> int:
         return len(self.input_ids)
 
@@ -62,6 +71,22 @@ class TaskData:
     vocab_size: int
     splits: dict[str, Features]
     examples: dict[str, list[Example]]
+
+    def for_seed(self, seed: int) -> "TaskData":
+        """Return what a seed trains on: its own rows where ``train_rows`` is a list of a number."""
+        sizes = self.task.train_rows
+        if not isinstance(sizes, list) or sizes[0] == "all":
+            return self
+        examples = self.examples["train"]
+        originals = len(examples) // (2 if self.task.swap_pairs else 1)  # behind them: the swapped
+        chosen = drawn(examples[:originals], sizes[0], self.task.split, seed)
+        if self.task.swap_pairs:
+            chosen += [originals + place for place in chosen]
+        return replace(
+            self,
+            splits=self.splits | {"train": self.splits["train"].of(chosen)},
+            examples=self.examples | {"train": [examples[place] for place in chosen]},
+        )
 
     def labeled(self, split: str) -> bool:
         """Return whether every example of a split can be scored."""

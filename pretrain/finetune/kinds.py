@@ -1,12 +1,13 @@
 """The four kinds of task, each as the functions that differ between them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.models.errors import UserError
 from convbert.pretrain.finetune import answering, sentences, tagging
 from convbert.pretrain.finetune.answer_head import HEADS
 from convbert.pretrain.finetune.data import Features, LabeledBatch, TaskData
@@ -71,11 +72,36 @@ PROBLEMS: dict[str, Problem] = {
 def prepare(task: TaskSpec, tokenizer: Tokenizer, source: DataSource = "auto") -> TaskData:
     """Read and encode the task's rows; raises ``UserError`` for unusable ones."""
     examples, names = read_examples(task, source)
+    task = task.measured(names)
     if task.swap_pairs:
         examples["train"] = examples["train"] + sentences.swapped(examples["train"])
     encode = PROBLEMS[task.kind].encode
     splits = {split: encode(task, tokenizer, rows) for split, rows in examples.items()}
     return TaskData(task, names, tokenizer.pad_id, tokenizer.vocab_size, splits, examples)
+
+
+def prepare_all(
+    tasks: Sequence[TaskSpec], tokenizer: Tokenizer, source: DataSource = "auto"
+) -> list[TaskData]:
+    """Prepare tasks; one with a list of ``train_rows`` gives as many as the list has numbers.
+
+    Raises ``UserError`` for unusable rows, and for more rows than there are.
+    """
+    found = []
+    for task in tasks:
+        data = prepare(task, tokenizer, source)
+        for one in data.task.by_size():
+            _check_size(one, len(data.examples["train"]) // (2 if task.swap_pairs else 1))
+            found.append(replace(data, task=one))
+    return found
+
+
+def _check_size(task: TaskSpec, present: int) -> None:
+    for rows in task.train_rows if isinstance(task.train_rows, list) else []:
+        if rows != "all" and rows > present:
+            raise UserError(
+                f"task {task.name}: train_rows {rows} of {present} rows; lower it or say all"
+            )
 
 
 def build_head(data: TaskData, hidden_size: int) -> nn.Module:

@@ -61,6 +61,7 @@ def finetune(encoder: Encoder, data: TaskData, *, seed: int, keep: bool = False)
     the predictions. Raises ``UserError`` for a tokenizer that does not fit the encoder.
     """
     check_fit(encoder.config, data)
+    data = data.for_seed(seed)
     started = time.perf_counter()
     device = encoder.embeddings.word.weight.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -82,18 +83,19 @@ def finetune(encoder: Encoder, data: TaskData, *, seed: int, keep: bool = False)
 
 
 def train(model: TaskModel, data: TaskData, seed: int) -> float:
-    """Train for the recipe's epochs; return the mean loss of the last one."""
+    """Train for the recipe's epochs, or updates; return the mean loss of the last epoch."""
     recipe = data.task.recipe
     groups = parameter_groups(model, recipe.layer_decay, recipe.decay_exponent, recipe.weight_decay)
     optimizer = AdamW(groups, bias_correction=recipe.bias_correction)
     generator = torch.Generator().manual_seed(seed)
     per_epoch = math.ceil(len(data.splits["train"]) / recipe.batch_size)
+    epochs = max(recipe.epochs, math.ceil(recipe.min_updates / per_epoch))
     step, mean_loss = 0, 0.0
     model.train()
-    for _ in range(recipe.epochs):
+    for _ in range(epochs):
         mean_loss = 0.0
         for batch in training_batches(data, generator):
-            set_rates(optimizer, recipe, step, per_epoch * recipe.epochs)
+            set_rates(optimizer, recipe, step, per_epoch * epochs)
             mean_loss += _update(model, optimizer, data, batch) / per_epoch
             step += 1
     return mean_loss

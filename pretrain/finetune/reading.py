@@ -1,15 +1,20 @@
 """From rows to examples: texts with their label, number, tags or answers."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from convbert.models.errors import UserError
+from convbert.pretrain.finetune import cells
+from convbert.pretrain.finetune.answers import read_answers
 from convbert.pretrain.finetune.recipe import SplitRule
 from convbert.pretrain.finetune.sources import DataSource, Located, read_splits
 from convbert.pretrain.finetune.tables import TableRow
 from convbert.pretrain.finetune.task import TaskSpec
+
+log = logging.getLogger(__name__)
 
 OUTSIDE = "O"
 _IDS = ("id", "index", "idx")
@@ -37,19 +42,61 @@ def read_examples(
     Raises ``UserError`` naming file, line and column for anything that cannot be used.
     """
     rows = read_splits(task, source)
+    if task.split.by is not None and "dev" in rows:
+        raise UserError(
+            f"task {task.name}: split.by divides train, and there is a dev split; drop one"
+        )
+    _report_padding(task, rows)
     names = _class_names(task, rows["train"])
     splits = {
         split: [_example(task, split, names, place, row) for place, row in rows[split]]
         for split in rows
     }
+    if task.kind == "qa":
+        _check_ids(rows, splits)
     if "dev" not in splits:
-        splits |= _divide(task, splits["train"])
-    if task.train_rows is not None:
-        splits["train"] = _sample(splits["train"], task.train_rows, task.split)
+        groups = [_group(task, place, row) for place, row in rows["train"]]
+        splits |= _divide(
+            task, [replace(e, group=g) for e, g in zip(splits["train"], groups, strict=True)]
+        )
+    if isinstance(task.train_rows, int):
+        chosen = drawn(splits["train"], task.train_rows, task.split)
+        splits["train"] = [splits["train"][i] for i in chosen]
     for split, examples in splits.items():
         if not examples:
             raise UserError(f"{task.train}: no rows left for {split}; change `split`")
+    _check_train(task, splits["train"], names)
     return splits, names
+
+
+def _check_ids(rows: dict[str, list[Located]], splits: dict[str, list[Example]]) -> None:
+    """Refuse two questions of one split with one id: files of answers name them by it."""
+    for split, examples in splits.items():
+        places: dict[str, str] = {}
+        for (place, _), example in zip(rows[split], examples, strict=True):
+            if example.id is not None and places.setdefault(example.id, place) != place:
+                raise UserError(
+                    f"{place}: id {example.id!r} is that of {places[example.id]} too; correct it"
+                )
+
+
+def _check_train(task: TaskSpec, examples: list[Example], names: list[str]) -> None:
+    """Refuse to train a classifier on one class."""
+    found = {example.label for example in examples} if task.kind == "classification" else {0, 1}
+    if len(found) < 2:
+        raise UserError(
+            f"{task.train}: all {len(examples)} rows to train on have the label "
+            f"{names[found.pop()]!r}; change `split` or `train_rows`"
+        )
+
+
+def _report_padding(task: TaskSpec, rows: dict[str, list[Located]]) -> None:
+    """Say how many labels are read without the spaces around them."""
+    labels = [(place, row.get(task.label)) for found in rows.values() for place, row in found]
+    padded = [(p, v) for p, v in labels if isinstance(v, str) and v != v.strip() and v.strip()]
+    if padded and task.kind == "classification":
+        place, value = padded[0]
+        log.warning(f"{place}: {task.label} {value!r} is read without spaces, as {len(padded)} are")
 
 
 def part_of(texts: Iterable[str], rule: SplitRule) -> str:
@@ -66,12 +113,13 @@ def _position(texts: Iterable[str], rule: SplitRule) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _sample(examples: list[Example], count: int, rule: SplitRule) -> list[Example]:
-    """Return ``count`` examples in file order; a larger sample contains the smaller ones."""
+def drawn(examples: Sequence[Example], count: int, rule: SplitRule, seed: int = 0) -> list[int]:
+    """Return the places of ``count`` examples, rising; a larger draw contains the smaller ones."""
+    keyed = rule.model_copy(update={"seed": rule.seed + seed})
     chosen = sorted(
-        range(len(examples)), key=lambda i: _position(examples[i].texts, rule), reverse=True
+        range(len(examples)), key=lambda i: _position(examples[i].texts, keyed), reverse=True
     )
-    return [examples[i] for i in sorted(chosen[:count])]
+    return sorted(chosen[:count])
 
 
 def _divide(task: TaskSpec, examples: list[Example]) -> dict[str, list[Example]]:
@@ -87,10 +135,13 @@ def _divide(task: TaskSpec, examples: list[Example]) -> dict[str, list[Example]]
 def _class_names(task: TaskSpec, rows: list[Located]) -> list[str]:
     if task.kind in ("regression", "qa") or task.labels:
         return task.labels or []
-    values = [row[task.label] for _, row in rows if task.label in row]
-    if task.kind == "tagging":
-        values = [tag for tags in values for tag in _words(tags)]
-    names = {_name(task, value) for value in values} - set(task.unlabelled)
+    found = [
+        cells.class_name(task, place, value)
+        for place, row in rows
+        if not _unlabelled(task, row.get(task.label))
+        for value in _labels(task, place, row[task.label])
+    ]
+    names = cells.distinct(str(task.train), found)
     if len(names) < 2:
         raise UserError(
             f"{task.train}: column {task.label!r} has {len(names)} distinct labels; need two"
@@ -98,92 +149,77 @@ def _class_names(task: TaskSpec, rows: list[Located]) -> list[str]:
     return sorted(names, key=lambda name: (name != OUTSIDE, not name.isdecimal(), name.zfill(20)))
 
 
-def _name(task: TaskSpec, value: Any) -> str:
-    return task.label_names.get(str(value), str(value))
+def _labels(task: TaskSpec, place: str, value: Any) -> list[Any]:
+    return cells.tags(place, task.label, value) if task.kind == "tagging" else [value]
 
 
-def _words(value: Any) -> list[str]:
-    return [str(word) for word in value] if isinstance(value, list) else str(value).split()
+def _unlabelled(task: TaskSpec, value: Any) -> bool:
+    return cells.missing(value) or str(value).strip() in task.unlabelled
 
 
 def _example(task: TaskSpec, split: str, names: list[str], place: str, row: TableRow) -> Example:
     value = row.get(task.label)
-    if value is None or str(value) in task.unlabelled:
+    if _unlabelled(task, value):
         if split in ("train", "dev"):
-            reason = f"no column {task.label!r}" if value is None else f"unlabelled ({value})"
+            reason = f"unlabelled ({value})" if task.label in row else f"no column {task.label!r}"
             raise UserError(f"{place}: {reason}; there are {', '.join(row)}")
         value = None
     example = _KINDS[task.kind](task, names, place, row, value)
-    number = next((str(row[key]) for key in _IDS if key in row), None)
-    group = str(row[task.split.by]) if task.split.by in row else None
-    return replace(example, id=number, group=group)
+    ids = (row[key] for key in _IDS if key in row)
+    number = next((str(value) for value in ids if not isinstance(value, list)), None)
+    return replace(example, id=number)
+
+
+def _group(task: TaskSpec, place: str, row: TableRow) -> str | None:
+    """Return what decides the split of a row in place of its texts."""
+    column = task.split.by
+    if column is None:
+        return None
+    if cells.missing(row.get(column)):
+        reason = f"{column} is empty" if column in row else f"no column {column!r}"
+        raise UserError(f"{place}: {reason}, and split.by needs it; there are {', '.join(row)}")
+    return cells.text(place, column, row[column])
+
+
+def _texts(task: TaskSpec, place: str, row: TableRow) -> tuple[str, ...]:
+    return tuple(cells.text(place, column, row[column]) for column in task.text)
 
 
 def _sentence(task: TaskSpec, names: list[str], place: str, row: TableRow, value: Any) -> Example:
-    texts = tuple(str(row[column]) for column in task.text)
-    return Example(texts, None if value is None else _index(task, names, place, value))
+    label = None if value is None else _index(task, names, place, value)
+    return Example(_texts(task, place, row), label)
 
 
 def _number(task: TaskSpec, names: list[str], place: str, row: TableRow, value: Any) -> Example:
-    texts = tuple(str(row[column]) for column in task.text)
-    if value is None:
-        return Example(texts, None)
-    try:
-        return Example(texts, float(value))
-    except ValueError as error:
-        raise UserError(f"{place}: {task.label} {value!r} is not a number") from error
+    label = None if value is None else cells.number(place, task.label, value)
+    return Example(_texts(task, place, row), label)
 
 
 def _tagged(task: TaskSpec, names: list[str], place: str, row: TableRow, value: Any) -> Example:
-    words = tuple(_words(row[task.text[0]]))
-    if not words:
-        raise UserError(f"{place}: {task.text[0]} holds no words")
+    words = tuple(cells.words(place, task.text[0], row[task.text[0]]))
     if value is None:
         return Example(words, None)
-    tags = _words(value)
+    tags = cells.tags(place, task.label, value)
     if len(tags) != len(words):
         raise UserError(f"{place}: {len(words)} words but {len(tags)} tags in {task.label}")
     return Example(words, tuple(_index(task, names, place, tag) for tag in tags))
 
 
 def _index(task: TaskSpec, names: list[str], place: str, value: Any) -> int:
-    name = _name(task, value)
+    name = cells.class_name(task, place, value)
     if name not in names:
         raise UserError(
-            f"{place}: {task.label} {value!r} is not a class; there are {', '.join(names)} "
-            "(`label_names` renames, `unlabelled` ignores)"
+            f"{place}: {task.label} {cells.shown(value)} is not a class; there are "
+            f"{', '.join(names)} (`label_names` renames, `unlabelled` ignores)"
         )
     return names.index(name)
 
 
 def _question(task: TaskSpec, names: list[str], place: str, row: TableRow, value: Any) -> Example:
-    question, context = (str(row[column]) for column in task.text)
+    question, context = _texts(task, place, row)
     if value is None:
         return Example((question, context), None)
-    try:
-        if isinstance(value, dict):  # columns, as in Hugging Face datasets
-            starts = value.get("answer_start") or [None] * len(value.get("text", []))
-            entries = list(zip(value.get("text", []), starts, strict=True))
-        else:
-            entries = [(entry["text"], entry.get("answer_start")) for entry in value]
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{place}: {task.label} {value!r} is not a list of answers; write each as "
-            '{"text": ..., "answer_start": ...}'
-        ) from None
-    answers = tuple((text, _start(place, context, text, start)) for text, start in entries)
-    return Example((question, context), answers)
-
-
-def _start(place: str, context: str, text: str, start: int | None) -> int:
-    """Return where the answer starts; without a number it must occur exactly once."""
-    if start is not None and context[start : start + len(text)] == text:
-        return start
-    if start is not None or context.count(text) != 1:
-        found = "not there" if start is not None else f"found {context.count(text)} times"
-        where = f"at character {start}" if start is not None else "in the context"
-        raise UserError(f"{place}: answer {text!r} is {found} {where}; correct answer_start")
-    return context.index(text)
+    return Example((question, context), read_answers(place, task.label, context, value))
 
 
 _KINDS: dict[str, Callable[[TaskSpec, list[str], str, TableRow, Any], Example]] = {

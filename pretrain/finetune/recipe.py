@@ -54,6 +54,7 @@ class FinetuneConfig(StrictModel):
     """The fine-tuning recipe; the defaults are those of ConvBERT's and ELECTRA's released code."""
 
     epochs: int = Field(3, gt=0)
+    min_updates: int = Field(0, ge=0, description="more epochs where these would be fewer updates")
     batch_size: int = Field(32, gt=0)
     max_length: int = Field(128, gt=4, description="tokens, special ones included")
     learning_rate: float = Field(3e-4, gt=0, description="of the task head; 1e-4 for base models")

@@ -1,5 +1,6 @@
 """Where a task's rows come from: its own files, a Hugging Face dataset on disk, or the hub."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -7,6 +8,7 @@ from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.finetune.tables import (
     Line,
     TableRow,
+    check_columns,
     dataset_rows,
     import_datasets,
     read_table,
@@ -32,7 +34,7 @@ def read_splits(task: TaskSpec, source: DataSource = "auto") -> dict[str, list[L
 def _choose(task: TaskSpec, source: DataSource) -> DataSource:
     if source != "auto":
         return source
-    if task.dataset is None or task.train.is_file():
+    if task.dataset is None or os.path.isfile(task.train):
         return "files"
     return "datasets" if _saved(task.dataset) or _parquet(task.dataset, "train") else "files"
 
@@ -41,7 +43,7 @@ def _from_files(task: TaskSpec) -> dict[str, tuple[str, list[Line]]]:
     return {
         split: (str(path), read_table(task, path))
         for split, path in task.files.items()
-        if path.is_file() or split not in task.may_lack
+        if os.path.isfile(path) or split not in task.may_lack
     }
 
 
@@ -117,6 +119,8 @@ _SOURCES = {"files": _from_files, "datasets": _from_datasets, "hub": _from_hub}
 
 def _fitting(task: TaskSpec, name: str, lines: list[Line]) -> list[Located]:
     """Rename the columns, check them, and keep the rows that ``where`` asks for."""
+    for line, row in lines if task.rename else []:
+        check_columns(task, list(row), f"{name}:{line}")
     rows = [
         (f"{name}:{line}", {task.rename.get(key, key): value for key, value in row.items()})
         for line, row in lines

@@ -1,8 +1,9 @@
-"""Rows of one file: CSV, TSV, JSON lines, SQuAD's JSON, CoNLL columns, parquet."""
+"""Rows of one file: CSV, TSV, JSON lines, SQuAD's JSON, CoNLL columns, CoNLL-U, parquet."""
 
 import csv
 import json
 import logging
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convbert.models.errors import AbsentError, DamagedError, UserError
+from convbert.pretrain.finetune.cells import repeated
+from convbert.pretrain.finetune.conllu_table import read_conllu
 from convbert.pretrain.finetune.task import TaskSpec
 
 log = logging.getLogger(__name__)
@@ -18,6 +21,10 @@ TableRow = dict[str, Any]
 """Column to value: text, or what JSON and parquet hold. A missing value has no key."""
 
 Line = tuple[int, TableRow]
+# What CoNLL-U writes in front of a sentence.
+_COMMENT = re.compile(r"#(\s|$)")
+_CONLL_U_COMMENT = re.compile(r"#[ \t]+(newdoc|newpar)\b|#[ \t]+\S+[ \t]+=[ \t]")
+
 TableReader = Callable[[TaskSpec, Path], Iterator[Line]]
 
 
@@ -32,10 +39,14 @@ def read_table(task: TaskSpec, path: Path) -> list[Line]:
         raise UserError(f"{path}: unknown file type; use one of {', '.join(READERS)}")
     try:
         return list(reader(task, path))
+    except RecursionError:
+        raise DamagedError(f"{path}: lists in lists without end; correct the file") from None
     except FileNotFoundError as error:
         raise AbsentError(f"{path}: no such file; task {task.name} needs it") from error
     except UnicodeDecodeError as error:
         raise DamagedError(f"{path}: not UTF-8 ({error.reason}); convert it") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def _delimited(task: TaskSpec, path: Path) -> Iterator[Line]:
@@ -54,6 +65,7 @@ def _delimited(task: TaskSpec, path: Path) -> Iterator[Line]:
                     continue
                 if names is None:
                     names, is_header = _columns(task, cells)
+                    check_columns(task, names, f"{path}:{reader.line_num}")
                     if is_header:
                         continue
                 if len(cells) == len(names):
@@ -83,32 +95,71 @@ def _columns(task: TaskSpec, cells: list[str]) -> tuple[list[str], bool]:
     return (cells, True) if set(task.text) <= renamed else (task.header, False)
 
 
+def check_columns(task: TaskSpec, names: list[str], place: str) -> None:
+    """Refuse a column that the task uses and that is there twice, renamed or not."""
+    renamed = [task.rename.get(name, name) for name in names]
+    used = [*task.text, task.label, *task.where, *([task.split.by] if task.split.by else [])]
+    if twice := repeated(renamed, used):
+        raise DamagedError(f"{place}: column {twice!r} is there twice; rename one of them")
+
+
+def _parsed(text: str) -> Any:
+    """Return what JSON says; raises ``ValueError`` also for a key that is there twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("an object has a key twice")
+        return found
+
+    return json.loads(text, object_pairs_hook=once)
+
+
+def _row(entry: Any, place: str) -> TableRow:
+    if not isinstance(entry, dict):
+        raise DamagedError(f"{place}: not a JSON object")
+    return {key: value for key, value in entry.items() if value is not None}
+
+
 def _json_lines(task: TaskSpec, path: Path) -> Iterator[Line]:
     with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                entry: Any = json.loads(line)
+                entry = _parsed(line)
             except ValueError as error:
                 raise DamagedError(f"{path}:{number}: not JSON ({error})") from error
-            if not isinstance(entry, dict):
-                raise DamagedError(f"{path}:{number}: not a JSON object")
-            yield number, {key: value for key, value in entry.items() if value is not None}
+            yield number, _row(entry, f"{path}:{number}")
 
 
-def _squad(task: TaskSpec, path: Path) -> Iterator[Line]:
-    """Read SQuAD 1.1's and 2.0's JSON; the line number is that of the question."""
-    text = path.read_text(encoding="utf-8-sig")
+def _json(task: TaskSpec, path: Path) -> Iterator[Line]:
+    """Read a list of objects, or SQuAD's JSON; lines are numbered by object or question."""
     try:
-        articles = json.loads(text)["data"]
+        content = _parsed(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:
+        reason = f"not JSON ({error}); JSON lines are called .jsonl"
+        raise DamagedError(f"{path}: {reason}") from error
+    if not isinstance(content, list):
+        yield from _squad(path, content)
+        return
+    for number, entry in enumerate(content, start=1):
+        yield number, _row(entry, f"{path}:{number}")
+
+
+def _squad(path: Path, content: Any) -> Iterator[Line]:
+    """Read SQuAD 1.1's and 2.0's articles."""
+    try:
+        articles = content["data"]
         number = 0
         for article in articles:
             for paragraph in article["paragraphs"]:
                 for question in paragraph["qas"]:
                     number += 1
                     yield number, _question(article, paragraph["context"], question)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
         raise DamagedError(f"{path}: not in SQuAD's format ({reason})") from error
 
@@ -122,19 +173,22 @@ def _question(article: TableRow, context: str, question: TableRow) -> TableRow:
 
 
 def _conll(task: TaskSpec, path: Path) -> Iterator[Line]:
-    """Read one word a line, columns split at white space, sentences at blank lines.
+    """Read one word a line, columns split at spaces or tabs, sentences at blank lines.
 
-    ``header`` names the columns. Lines that begin with -DOCSTART- are left out.
+    ``header`` names the columns. Lines that begin with -DOCSTART- are left out, and comments in
+    front of a sentence are left out and counted.
     """
     names = task.header or [*task.text, task.label]
     sentence: list[list[str]] = []
-    number = first = 0
+    number = first = comments = 0
     with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
-            cells = line.split()
+            cells = _conll_cells(line, len(names))
             if cells and cells[0] == "-DOCSTART-":
                 continue
-            if cells:
+            if cells and not sentence and _is_comment(line, len(cells) == len(names)):
+                comments += 1
+            elif cells:
                 if len(cells) != len(names):
                     raise DamagedError(
                         f"{path}:{number}: {len(cells)} columns, not {', '.join(names)}; name them "
@@ -147,6 +201,25 @@ def _conll(task: TaskSpec, path: Path) -> Iterator[Line]:
                 sentence = []
     if sentence:
         yield first, dict(zip(names, map(list, zip(*sentence, strict=True)), strict=True))
+    if comments:
+        log.warning(f"{path}: {comments} comment lines left out")
+
+
+def _conll_cells(line: str, count: int) -> list[str]:
+    """Split at tabs where they make ``count`` columns, else at spaces too: never inside a word.
+
+    A no-break space is part of a word, unlike for ``str.split``.
+    """
+    bare = line.strip(" \t\r\n")
+    by_tabs = [cell.strip(" ") for cell in bare.split("\t")]
+    if len(by_tabs) == count and all(by_tabs):
+        return by_tabs
+    return [cell for cell in re.split(r"[ \t]+", bare) if cell]
+
+
+def _is_comment(line: str, fits: bool) -> bool:
+    """Return whether a line is a comment; # alone may be a word, where it has all columns."""
+    return bool((_CONLL_U_COMMENT if fits else _COMMENT).match(line))
 
 
 def _text(task: TaskSpec, path: Path) -> Iterator[Line]:
@@ -158,9 +231,13 @@ def _parquet(task: TaskSpec, path: Path) -> Iterator[Line]:
     if not path.is_file():
         raise FileNotFoundError(path)
     with tempfile.TemporaryDirectory(prefix="parquet-") as cache:
-        yield from dataset_rows(
-            datasets.Dataset.from_parquet(str(path), cache_dir=cache, keep_in_memory=True)
-        )
+        try:
+            dataset = datasets.Dataset.from_parquet(str(path), cache_dir=cache, keep_in_memory=True)
+            rows = list(dataset_rows(dataset))
+        except Exception as error:  # those of pyarrow and datasets share no base
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise DamagedError(f"{path}: not a parquet file ({reason}); write it anew") from error
+    yield from rows
 
 
 def import_datasets() -> Any:
@@ -190,15 +267,16 @@ def dataset_rows(dataset: Any) -> Iterator[Line]:
 def _class_names(value: Any, names: list[str]) -> Any:
     if isinstance(value, list):
         return [_class_names(entry, names) for entry in value]
-    return names[value] if value is not None and value >= 0 else value
+    return names[value] if value is not None and 0 <= value < len(names) else value
 
 
 READERS: dict[str, TableReader] = {
     ".csv": _delimited,
     ".tsv": _delimited,
     ".jsonl": _json_lines,
-    ".json": _squad,
+    ".json": _json,
     ".conll": _conll,
+    ".conllu": read_conllu,
     ".txt": _text,
     ".parquet": _parquet,
 }

@@ -1,19 +1,26 @@
 """The description of a labeled task: a few lines of YAML."""
 
 import fnmatch
+import math
+import os
+from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from convbert.models.errors import AbsentError, UserError
 from convbert.models.schema import StrictModel, read_mapping, validate
-from convbert.pretrain.finetune.metrics import METRICS
+from convbert.pretrain.finetune.metrics import METRICS, default_measure, misfit
 from convbert.pretrain.finetune.recipe import FinetuneConfig, SplitRule
 from convbert.pretrain.settings.recipes import merge, parse_override
 
+# Names become folders, files and MLflow's metrics.
+_Name = Annotated[
+    str, Field(pattern=r"^\w[\w .-]*$", max_length=100, description="letters, digits, . _ -")
+]
 TaskKind = Literal["classification", "regression", "tagging", "qa"]
 MAIN = ("train", "dev", "test")
 _PACKAGED = Path(str(resources.files(__package__) / "tasks"))
@@ -24,6 +31,7 @@ _COLUMNS: dict[TaskKind, tuple[int, int]] = {
     "tagging": (1, 1),
     "qa": (2, 2),
 }
+_CONLLU = {"kind": "tagging", "text": ["form"], "label": "upos", "metrics": ["accuracy"]}
 
 
 class DatasetLocation(StrictModel):
@@ -32,7 +40,7 @@ class DatasetLocation(StrictModel):
     directory: Path = Field(Path(), description="where it is looked for, in data_dir")
     hub: str | None = Field(None, description="repository, used with --data-source hub only")
     config: str | None = Field(None, description="its configuration, and the folder looked for")
-    splits: dict[str, str] = Field(
+    splits: dict[_Name, str] = Field(
         default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"},
         description="our splits, and theirs",
     )
@@ -41,17 +49,21 @@ class DatasetLocation(StrictModel):
 class TaskSpec(StrictModel):
     """One task: its files, its columns, its measures and its recipe."""
 
-    name: str = Field(min_length=1)
+    name: _Name
     kind: TaskKind = "classification"
-    train: Path = Field(description="CSV, TSV, JSON-lines, CoNLL, SQuAD JSON or parquet file")
+    train: Path = Field(
+        description="CSV, TSV, JSON-lines, CoNLL, CoNLL-U, SQuAD JSON or parquet file"
+    )
     dev: Path | None = Field(None, description="default: a part of train, see split")
     test: Path | None = Field(None, description="may lack labels")
-    extra: dict[str, Path] = Field(default_factory=dict, description="more splits to predict")
+    extra: dict[_Name, Path] = Field(default_factory=dict, description="more splits to predict")
     may_lack: list[str] = Field(default_factory=list, description="splits whose file may be absent")
     dataset: DatasetLocation | None = None
     text: list[str] = Field(min_length=1, max_length=2, description="one column, or two for pairs")
     label: str = "label"
-    labels: list[str] | None = Field(None, description="class names; default: those in train")
+    labels: list[str] | None = Field(
+        None, min_length=2, description="class names; default: those in train"
+    )
     label_names: dict[str, str] = Field(
         default_factory=dict, description="how a file's labels are called here"
     )
@@ -62,15 +74,21 @@ class TaskSpec(StrictModel):
     quoted: bool | None = Field(
         None, description="whether quotes enclose fields; default in .csv, not in .tsv"
     )
-    skip_damaged: bool = Field(False, description="leave out rows with a wrong number of fields")
+    skip_damaged: bool = Field(
+        False, description="leave out rows with a wrong number of fields, damaged CoNLL-U sentences"
+    )
     where: dict[str, str] = Field(default_factory=dict, description="keep rows with these values")
-    metrics: list[str] = Field(min_length=1, description="the first decides")
-    submission: dict[str, str] = Field(
+    metrics: list[str] = Field(
+        [], min_length=1, description="the first decides; default by the kind and its tags"
+    )
+    submission: dict[str, _Name] = Field(
         default_factory=dict, description="splits, and the files their predictions are named"
     )
     split: SplitRule = SplitRule()
-    train_rows: int | None = Field(
-        None, gt=0, description="train on this many rows; fewer show more of what pretraining gave"
+    train_rows: PositiveInt | list[PositiveInt | Literal["all"]] | None = Field(
+        None,
+        description="train on this many rows; fewer show more of what pretraining gave. A list, "
+        "`[100, 1000, all]`: on each number of rows in turn, and each seed draws its own",
     )
     swap_pairs: bool = Field(False, description="train on both orders of each pair")
     recipe: FinetuneConfig = FinetuneConfig()
@@ -80,14 +98,45 @@ class TaskSpec(StrictModel):
         """The deciding measure: the first."""
         return self.metrics[0]
 
+    def measured(self, names: Sequence[str]) -> "TaskSpec":
+        """Return the task with measures that are defined for its classes ``names``.
+
+        Raises ``UserError`` where one that it asks for is not.
+        """
+        if not self.metrics:
+            return self.model_copy(update={"metrics": [default_measure(self.kind, names)]})
+        if fault := misfit(self.kind, self.metrics, names):
+            raise UserError(f"task {self.name}: {fault}")
+        return self
+
+    def by_size(self) -> list["TaskSpec"]:
+        """Return the task once for each number in a list of ``train_rows``, named after it."""
+        if not isinstance(self.train_rows, list):
+            return [self]
+        return [
+            self.model_copy(update={"name": f"{self.name}_{rows}_rows", "train_rows": [rows]})
+            for rows in self.train_rows
+        ]
+
     @property
     def files(self) -> dict[str, Path]:
         """The file of every split that has one of its own."""
         main = {split: getattr(self, split) for split in MAIN}
         return {split: path for split, path in main.items() if path is not None} | self.extra
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_for_conllu(cls, entry: Any) -> Any:
+        """Let a CoNLL-U file be a task of part-of-speech tags unless other keys say otherwise."""
+        if isinstance(entry, dict) and str(entry.get("train")).endswith(".conllu"):
+            return _CONLLU | entry
+        return entry
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        self._check_names()
+        if self.labels and (fault := misfit(self.kind, self.metrics, self.labels)):
+            raise ValueError(fault)
         for name in self.metrics:
             known = METRICS[self.kind]
             if name not in known:
@@ -102,9 +151,42 @@ class TaskSpec(StrictModel):
         for split in [*self.may_lack, *self.submission]:
             if split not in self.files and split not in MAIN:
                 raise ValueError(f"{split!r} is not a split; there are {', '.join(self.files)}")
+        if isinstance(self.train_rows, list):
+            sizes = [math.inf if rows == "all" else rows for rows in self.train_rows]
+            if not sizes or sizes != sorted(set(sizes)):
+                raise ValueError(f"train_rows: {self.train_rows} must rise, `all` last")
         if "train" in self.may_lack or "dev" in self.may_lack:
             raise ValueError("may_lack: train and dev are needed")
+        if self.split.by is not None and self.dev:
+            raise ValueError("split.by divides train; leave out the file dev")
         return self
+
+    def _check_names(self) -> None:
+        """Refuse names that are given twice or contradict each other."""
+        listed: dict[str, Sequence[str]] = {
+            "text": self.text,
+            "labels": self.labels or [],
+            "metrics": self.metrics,
+            "header": self.header or [],
+            "submission": list(self.submission.values()),
+        }
+        for key, names in listed.items():
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{key}: {twice[0]!r} is named twice")
+        if self.label in self.text:
+            raise ValueError(f"label: {self.label!r} is a column of text too")
+        if taken := sorted(self.extra.keys() & set(MAIN)):
+            raise ValueError(f"extra: {taken[0]!r} is a split of its own; use the key {taken[0]}")
+        if self.labels:
+            unknown = [n for n in self.label_names.values() if n not in self.labels]
+            if unknown:
+                raise ValueError(f"label_names: {unknown[0]!r} is not in labels")
+            if both := sorted({*self.labels} & {*self.unlabelled}):
+                raise ValueError(f"unlabelled: {both[0]!r} is in labels too")
+        for split, path in self.files.items():
+            if "\0" in str(path):
+                raise ValueError(f"{split}: a file's name cannot hold the character 0")
 
 
 def packaged_tasks() -> list[str]:
@@ -133,7 +215,7 @@ def load_task(source: str, data_dir: Path | None = None, overrides: Sequence[str
     keys (``recipe.learning_rate=1e-4``). Raises ``UserError`` naming file and key.
     """
     path, base = Path(source), data_dir or Path(source).parent
-    if not path.is_file():
+    if not os.path.isfile(path):
         names = packaged_tasks()
         if source not in names:
             raise AbsentError(f"task {source!r}: no such file, and not one of {', '.join(names)}")
@@ -156,7 +238,8 @@ def load_tasks(
 ) -> list[TaskSpec]:
     """Read the named tasks; patterns stand for packaged ones."""
     tasks = [load_task(name, data_dir, overrides) for name in match_tasks(names)]
-    twice = {t.name for t in tasks if sum(t.name == other.name for other in tasks) > 1}
+    counts = Counter(one.name for task in tasks for one in task.by_size())
+    twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise UserError(f"task {min(twice)}: given twice; choose different names")
     return tasks

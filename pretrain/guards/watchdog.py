@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 from convbert.pretrain.run.exit_codes import HUNG
 
-Activity = Literal["data", "update", "report", "checkpoint", "held-out text"]
+Activity = Literal["data", "update", "report", "checkpoint", "held-out text", "minimal pairs"]
 """What a training thread does within a step, in this order."""
 
 ACTIVITIES: tuple[Activity, ...] = get_args(Activity)

@@ -1,8 +1,8 @@
 """The pretraining objective on held-out text: the same sequences with the same masks every time.
 
 Sequences, masked tokens and samples depend on the manifest alone, not on the run, its step or the
-number of processes. So values can be compared between checkpoints, and between runs with the same
-vocabulary.
+number of processes; a mask rate and a temperature that move during a run are the final ones here.
+So values can be compared between checkpoints, and between runs with the same vocabulary.
 """
 
 from collections.abc import Callable, Iterable

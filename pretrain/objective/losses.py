@@ -77,7 +77,7 @@ class Objective(nn.Module, ABC):
             head.bias,
             targets_X,
             batch.uniforms_BM.flatten(),
-            self.config.masking.temperature,
+            self.config.masking.temperature if batch.temperature is None else batch.temperature,
         )
         valid_X = batch.valid_BM.flatten()
         loss = torch.where(valid_X, loss_X, 0.0).sum()

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from convbert.data_pipeline.loading.batch import Batch
 from convbert.pretrain.objective.counter_rng import uniform
+from convbert.pretrain.run.schedule import Sampling, final_sampling
 from convbert.pretrain.settings.objective import MaskingConfig
 
-_POSITION_STREAM, _KEEP_STREAM, _SAMPLE_STREAM = 1, 2, 3
+_POSITION_STREAM, _KEEP_STREAM, _SAMPLE_STREAM, _COUNT_STREAM = 1, 2, 3, 5
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class MaskedBatch:
     ``slots_BM`` holds positions in the row and ``valid_BM`` which slots count. The generator reads
     ``masked_BL``; ``uniforms_BM``, numbers in [0, 1), decide the sampled tokens.
     ``document_ids_BL`` is 0 at padding. A ``packed`` row may hold several documents.
+    ``temperature`` is that of the samples, a scalar on the device, where it moves during a run.
     """
 
     input_ids_BL: Tensor
@@ -40,22 +42,28 @@ class MaskedBatch:
     valid_BM: Tensor
     uniforms_BM: Tensor
     packed: bool
+    temperature: Tensor | None = None
 
     def rows(self, start: int, stop: int) -> "MaskedBatch":
         """Return the rows ``start`` to ``stop`` as a view."""
         tensors: dict[str, Any] = {
-            k: v[start:stop] for k, v in vars(self).items() if isinstance(v, Tensor)
+            k: v[start:stop] for k, v in vars(self).items() if isinstance(v, Tensor) and v.dim()
         }
         return replace(self, **tensors)
 
 
-def slot_count(mask_fraction: float, length: int) -> int:
-    """Return the slots per row of ``length`` tokens: ``int((p + 0.005) L)``, 19 at (0.15, 128)."""
-    return max(1, int((mask_fraction + 0.005) * length))
-
-
-def mask_batch(config: MaskingConfig, special: SpecialIds, seed: int, batch: Batch) -> MaskedBatch:
+def mask_batch(
+    config: MaskingConfig,
+    special: SpecialIds,
+    seed: int,
+    batch: Batch,
+    sampling: Sampling | None = None,
+) -> MaskedBatch:
     """Select ``max(1, min(M, round(p * real tokens)))`` positions of every row.
+
+    ``sampling`` holds the p and the temperature of an update; left out, they are those at the end
+    of a run. Where p moves during a run, a row's share is rounded up or down by chance, so that p
+    is met on the average: rounded to the nearest it would fall in steps of a token a row.
 
     The count includes [CLS] and [SEP], the choice excludes them, as in ELECTRA's released code.
     Positions are drawn without replacement: the original draws with replacement, so 7 % of its
@@ -65,7 +73,7 @@ def mask_batch(config: MaskingConfig, special: SpecialIds, seed: int, batch: Bat
     """
     input_ids_BL, positions_B = batch.input_ids, batch.positions
     length = input_ids_BL.shape[1]
-    count = slot_count(config.mask_fraction, length)
+    count = config.slots(length)
     real_BL = batch.document_ids > 0
     special_BL = (
         (input_ids_BL == special.cls)
@@ -75,7 +83,7 @@ def mask_batch(config: MaskingConfig, special: SpecialIds, seed: int, batch: Bat
     key_BL = uniform(seed, _POSITION_STREAM, positions_B, length)
     key_BL = key_BL.masked_fill(~real_BL | special_BL, 2.0)
     keys_BM, slots_BM = key_BL.topk(count, dim=1, largest=False)
-    wanted_B = (config.mask_fraction * real_BL.sum(1)).round().clamp(1, count)
+    wanted_B = _wanted(config, seed, sampling, positions_B, real_BL.sum(1)).clamp(1, count)
     rank_M = torch.arange(count, device=input_ids_BL.device)
     valid_BM = (rank_M < wanted_B[:, None]) & (keys_BM < 1.0)
 
@@ -91,4 +99,24 @@ def mask_batch(config: MaskingConfig, special: SpecialIds, seed: int, batch: Bat
         valid_BM=valid_BM,
         uniforms_BM=uniform(seed, _SAMPLE_STREAM, positions_B, count),
         packed=batch.packed,
+        temperature=_temperature(config, sampling, input_ids_BL.device),
     )
+
+
+def _wanted(
+    config: MaskingConfig, seed: int, sampling: Sampling | None, positions_B: Tensor, real_B: Tensor
+) -> Tensor:
+    """Return how many tokens of each row are to be selected."""
+    if sampling is None or config.schedule is None:
+        return (final_sampling(config).mask_fraction * real_B).round()
+    chance_B = uniform(seed, _COUNT_STREAM, positions_B, 1)[:, 0]
+    return (sampling.mask_fraction * real_B + chance_B).floor()
+
+
+def _temperature(
+    config: MaskingConfig, sampling: Sampling | None, device: torch.device
+) -> Tensor | None:
+    """Return a temperature that moves; as a number it would be compiled into the networks."""
+    if config.temperature_schedule is None:
+        return None
+    return torch.full((), (sampling or final_sampling(config)).temperature, device=device)

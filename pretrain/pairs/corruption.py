@@ -15,15 +15,15 @@ import heapq
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import regex
 
 from convbert.data_pipeline.segmentation import split_segments
 from convbert.models.errors import UserError
 from convbert.pretrain.pairs.pair import Pair
+from convbert.pretrain.settings.evaluation import Corruption
 
-Corruption = Literal["swap", "delete", "replace", "shuffle"]
 CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
 
 FEWEST_UNITS, MOST_UNITS = 6, 60

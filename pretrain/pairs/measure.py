@@ -9,7 +9,8 @@ from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.models.schema import StrictModel
 from convbert.pretrain.pairs.pair import Pair
-from convbert.pretrain.pairs.scores import Model, Score, score_rows
+from convbert.pretrain.pairs.scores import Model, score_rows
+from convbert.pretrain.settings.evaluation import Score
 
 
 class Preference(StrictModel):
@@ -43,14 +44,21 @@ class EncodedPairs:
 
 
 def measure(
-    model: Model, encoded: EncodedPairs, tokenizer: Tokenizer, score: Score, *, per_token: bool
+    model: Model,
+    encoded: EncodedPairs,
+    tokenizer: Tokenizer,
+    score: Score,
+    *,
+    per_token: bool,
+    together: bool = False,
 ) -> list[Preference]:
     """Return the preferences of a model for each kind of pair.
 
     ``per_token`` divides a score by the tokens of its sentence; without it, a longer sentence is
     the less likely one. Pairs in which something is deleted are always compared per token.
+    ``together`` is that of ``score_rows``.
     """
-    values = score_rows(model, score, encoded.rows, tokenizer)
+    values = score_rows(model, score, encoded.rows, tokenizer, together=together)
     for number, row in enumerate(encoded.rows):
         if per_token or encoded.kinds[number // 2] == "delete":
             values[number] /= max(1, len(row) - 2)

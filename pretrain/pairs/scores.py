@@ -8,16 +8,18 @@ Sums are over the sentence's own tokens, without [CLS] and [SEP], in float64.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.models.errors import UserError
 from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel
+from convbert.pretrain.settings.evaluation import Score
 
-Score = Literal["discriminator", "pll"]
 BATCH_TOKENS = 16_384  # of a forward pass, padding included
 Model = ReplacedTokenModel | MaskedLanguageModel
 
@@ -27,17 +29,55 @@ def scores_of(model: Model) -> tuple[Score, ...]:
     return ("discriminator", "pll") if isinstance(model, ReplacedTokenModel) else ("pll",)
 
 
+def choose(model: Model, wanted: Sequence[Score], option: str) -> tuple[Score, ...]:
+    """Return the scores wanted, or the cheapest of the model.
+
+    Raises ``UserError``, which names the ``option``, where the model cannot give one.
+    """
+    able = scores_of(model)
+    if unable := [score for score in wanted if score not in able]:
+        raise UserError(f"{option} {unable[0]}: this model gives {', '.join(able)} only")
+    return tuple(wanted) or able[:1]
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's part of the batches; all processes go through equally many of them."""
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, every: Sequence[list[int]]) -> Iterator[tuple[list[int], bool]]:
+        """Yield batches, and whether each is this process's to count: the last may be a spare."""
+        for turn in range(-(-len(every) // self.world)):
+            number = turn * self.world + self.rank
+            yield every[number % len(every)], number < len(every)
+
+
 @torch.no_grad()
 def score_rows(
-    model: Model, score: Score, rows: Sequence[Sequence[int]], tokenizer: Tokenizer
+    model: Model,
+    score: Score,
+    rows: Sequence[Sequence[int]],
+    tokenizer: Tokenizer,
+    *,
+    together: bool = False,
 ) -> list[float]:
-    """Return the score of each row of ids, special tokens included, in the order given."""
+    """Return the score of each row of ids, special tokens included, in the order given.
+
+    With ``together`` all processes of a run call it and share the work, also where ZeRO left each
+    of them only a part of the parameters.
+    """
+    share = Share(dist.get_rank(), dist.get_world_size()) if together else Share()
     training = model.training
     model.eval()
     try:
-        return _SCORES[score](model, rows, tokenizer)
+        found = _SCORES[score](model, rows, tokenizer, share)
     finally:
         model.train(training)
+    if together:
+        dist.all_reduce(found)
+    return found.tolist()
 
 
 def batches(lengths: Sequence[int], budget: int = BATCH_TOKENS) -> Iterator[list[int]]:
@@ -61,28 +101,28 @@ def _padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tu
 
 
 def _discriminator(
-    model: ReplacedTokenModel, rows: Sequence[Sequence[int]], tokenizer: Tokenizer
-) -> list[float]:
+    model: ReplacedTokenModel, rows: Sequence[Sequence[int]], tokenizer: Tokenizer, share: Share
+) -> Tensor:
     device = next(model.parameters()).device
-    found = [0.0] * len(rows)
-    for batch in batches([len(row) for row in rows]):
+    found = torch.zeros(len(rows), dtype=torch.float64, device=device)
+    for batch, counts in share.of(list(batches([len(row) for row in rows]))):
         ids, real = _padded([rows[n] for n in batch], tokenizer.pad_id, device)
         logits = model.discriminator_head(model.discriminator(ids, attention_mask=real))
         own = (real == 1) & (ids != tokenizer.cls_id) & (ids != tokenizer.sep_id)
         original = F.logsigmoid(-logits.double()).masked_fill(~own, 0.0).sum(1)
-        for number, value in zip(batch, original.tolist(), strict=True):
-            found[number] = value
+        if counts:
+            found[torch.tensor(batch, device=device)] = original
     return found
 
 
-def _pll(model: Model, rows: Sequence[Sequence[int]], tokenizer: Tokenizer) -> list[float]:
+def _pll(model: Model, rows: Sequence[Sequence[int]], tokenizer: Tokenizer, share: Share) -> Tensor:
     """Mask every token of every row in a copy of its own; copies of many rows share a batch."""
     encoder, head = _masked_lm(model)
     device = next(model.parameters()).device
     special = {tokenizer.cls_id, tokenizer.sep_id}
     copies = [(n, i) for n, row in enumerate(rows) for i, t in enumerate(row) if t not in special]
-    found = [0.0] * len(rows)
-    for batch in batches([len(rows[n]) for n, _ in copies]):
+    found = torch.zeros(len(rows), dtype=torch.float64, device=device)
+    for batch, counts in share.of(list(batches([len(rows[n]) for n, _ in copies]))):
         chosen = [copies[index] for index in batch]
         ids, real = _padded([rows[n] for n, _ in chosen], tokenizer.pad_id, device)
         places = torch.tensor([i for _, i in chosen], device=device)
@@ -91,8 +131,8 @@ def _pll(model: Model, rows: Sequence[Sequence[int]], tokenizer: Tokenizer) -> l
         ids[every, places] = tokenizer.mask_id
         hidden = encoder(ids, attention_mask=real)[every, places]
         likely = F.log_softmax(head(hidden).double(), dim=-1)[every, targets]
-        for (number, _), value in zip(chosen, likely.tolist(), strict=True):
-            found[number] += value
+        if counts:
+            found.index_add_(0, torch.tensor([n for n, _ in chosen], device=device), likely)
     return found
 
 
@@ -102,4 +142,4 @@ def _masked_lm(model: Model) -> tuple[nn.Module, nn.Module]:
     return model.encoder, model.head
 
 
-_SCORES: dict[Score, Callable[..., list[float]]] = {"discriminator": _discriminator, "pll": _pll}
+_SCORES: dict[Score, Callable[..., Tensor]] = {"discriminator": _discriminator, "pll": _pll}

@@ -21,7 +21,7 @@ from convbert.models.encoder import Encoder
 from convbert.models.ops.convolution import use_backend
 from convbert.models.pretraining import PretrainingModel, build_model
 from convbert.pretrain.objective.losses import Normalizers, build_objective
-from convbert.pretrain.objective.masking import MaskedBatch, slot_count
+from convbert.pretrain.objective.masking import MaskedBatch
 from convbert.pretrain.settings.objective import ObjectiveConfig
 
 
@@ -140,8 +140,7 @@ def trace(
         module = build_objective(_network(networks, checkpointing), objective)
     with FakeTensorMode(), use_backend("eager"):
         _fake(module, dtype)
-        slots = slot_count(objective.masking.mask_fraction, seq_len)
-        batch = masked_rows(rows, seq_len, slots)
+        batch = masked_rows(rows, seq_len, objective.masking.slots(seq_len))
         one = torch.ones(())
         counter.leave_out(module.parameters())
         for parameter in module.parameters():

@@ -33,8 +33,17 @@ class Memory:
         return lasting + max(self.bucket + self.activations, self.step_work)
 
 
-def memory(count: int, config: dict[str, Any], world: int, activations: Activations) -> Memory:
-    """Return the memory of ``count`` parameters under a resolved DeepSpeed configuration."""
+def memory(
+    count: int,
+    config: dict[str, Any],
+    world: int,
+    activations: Activations,
+    matrices: int = 0,
+) -> Memory:
+    """Return the memory of ``count`` parameters under a resolved DeepSpeed configuration.
+
+    ``matrices`` of them belong to matrices that Muon updates, which have one moment.
+    """
     zero = config.get("zero_optimization", {})
     stage = zero.get("stage", 0)
     bf16 = bool(config.get("bf16", {}).get("enabled"))
@@ -42,7 +51,7 @@ def memory(count: int, config: dict[str, Any], world: int, activations: Activati
     width = 2 if low else 4
     share = 1 if stage == 0 else world
     # Master copies exist beside parameters that are low or, with ZeRO, flattened anew.
-    optimizer: float = (12 if low or stage else 8) * count / share
+    optimizer: float = ((12 if low or stage else 8) * count - 4 * matrices) / share
     parameters: float = width * count
     gradients: float = width * count
     step_work: float = 4 * count / share + (4 * count / share if low else 0)
@@ -60,6 +69,8 @@ def memory(count: int, config: dict[str, Any], world: int, activations: Activati
     held = activations.peak
     if config.get("gradient_accumulation_steps", 1) == 1:
         held = max(0, activations.peak_with_gradients - width * count)
+    # What is to be orthogonalized, here and with its owner, which has the results as well.
+    step_work += 4 * matrices / share + 8 * matrices / world
     offload = zero.get("offload_optimizer", {}).get("device") == "cpu"
     moved = optimizer if offload else 0.0
     return Memory(

@@ -11,6 +11,7 @@ from convbert.pretrain.engine.deepspeed_config import (
     resolve_deepspeed_config,
 )
 from convbert.pretrain.engine.gpus import Gpu
+from convbert.pretrain.engine.matrices import matrix_elements
 from convbert.pretrain.planning.activations import Activations, trace
 from convbert.pretrain.planning.memory import Memory, memory
 from convbert.pretrain.run.timeline import Phase, Timeline
@@ -40,13 +41,13 @@ class ActivationEstimate:
         return Activations(at("kept"), at("peak"), at("peak_with_gradients"))
 
 
-def _shallow(config: PretrainingConfig, layers: int) -> PretrainingConfig:
-    def cut(encoder: EncoderConfig) -> EncoderConfig:
-        return encoder.model_copy(update={"num_layers": min(layers, encoder.num_layers)})
+def _shallow(config: PretrainingConfig, layers: int, generator_layers: int) -> PretrainingConfig:
+    def cut(encoder: EncoderConfig, kept: int) -> EncoderConfig:
+        return encoder.model_copy(update={"num_layers": min(kept, encoder.num_layers)})
 
-    generator = None if config.generator is None else cut(config.generator)
+    generator = None if config.generator is None else cut(config.generator, generator_layers)
     return config.model_copy(
-        update={"discriminator": cut(config.discriminator), "generator": generator}
+        update={"discriminator": cut(config.discriminator, layers), "generator": generator}
     )
 
 
@@ -55,12 +56,13 @@ def activations(
 ) -> Activations:
     """Return the activations of the networks from traces of their first and first two layers.
 
-    All layers are alike, so each further one adds as much as the second one did. ``fused`` leaves
-    out attention scores, as in ``trace``.
+    All layers of a network are alike, so each further one adds as much as the second one did.
+    ``fused`` leaves out attention scores, as in ``trace``.
     """
-    one, two = (
-        trace(
-            _shallow(networks, layers),
+
+    def traced(layers: int, generator_layers: int) -> Activations:
+        return trace(
+            _shallow(networks, layers, generator_layers),
             config.objective,
             rows=rows,
             seq_len=seq_len,
@@ -68,10 +70,13 @@ def activations(
             checkpointing=config.activation_checkpointing,
             fused_attention=fused,
         )
-        for layers in (1, 2)
-    )
-    more = networks.discriminator.num_layers - 2
-    kept = two.kept + more * (two.kept - one.kept)
+
+    one, two = traced(1, 1), traced(2, 2)
+    depth = networks.discriminator.num_layers
+    other = depth if networks.generator is None else networks.generator.num_layers
+    kept = two.kept + (depth - 2) * (two.kept - one.kept)
+    if other != depth:
+        kept += (other - depth) * (two.kept - traced(2, 1).kept)
     return Activations(kept, kept + two.peak - two.kept, kept + two.peak_with_gradients - two.kept)
 
 
@@ -99,7 +104,8 @@ def memory_of(
         accumulation=accumulation,
         clip=config.optimizer.clip,
     )
-    return memory(parameter_counts(networks).total, resolved, world, found)
+    matrices = matrix_elements(networks) if config.optimizer.name == "muon" else 0
+    return memory(parameter_counts(networks).total, resolved, world, found, matrices)
 
 
 def largest_micro_batch(

@@ -17,6 +17,7 @@ from convbert.pretrain.planning.plan import (
     largest_micro_batch,
     memory_of,
 )
+from convbert.pretrain.planning.rates import rate_note
 from convbert.pretrain.run.timeline import Phase, Timeline, derive, stretches
 from convbert.pretrain.settings.data import DataConfig
 from convbert.pretrain.settings.recipes import recipe_names, resolve
@@ -90,6 +91,8 @@ def show(
     if price:
         table.add_row(f"cost at {price:g} per GPU hour", f"{spent.money:,.0f}")
     console.print(table)
+    if advice := rate_note(resolve(recipe), config):
+        console.print(f"learning rate: {advice}", soft_wrap=True, markup=False)
     for phase in timeline.phases:
         console.print(_memory_table(config, networks, phase, gpus, card))
 

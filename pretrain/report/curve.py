@@ -28,6 +28,8 @@ def draw_curve(curve: Curve, path: Path) -> None:
 
 def _draw_baseline(axes: Any, curve: Curve) -> None:
     base = curve.baseline
+    if not base.defined:
+        return
     axes.axhspan(base.low, base.high, color=VERMILION, alpha=0.15, linewidth=0)
     axes.axhline(base.median, color=VERMILION, linestyle=(0, (5, 3)), linewidth=1.6)
     axes.annotate(
@@ -43,8 +45,12 @@ def _draw_baseline(axes: Any, curve: Curve) -> None:
 
 
 def _draw_points(axes: Any, curve: Curve) -> None:
-    flops = [point.flops for point in curve.points]
-    spreads = [point.spread for point in curve.points]
+    defined = [point for point in curve.points if point.spread.defined]
+    if not defined:
+        _draw_absence(axes, curve)
+        return
+    flops = [point.flops for point in defined]
+    spreads = [point.spread for point in defined]
     seeds = len(curve.baseline.scores)
     axes.fill_between(
         flops, [s.low for s in spreads], [s.high for s in spreads], color=BLUE, alpha=0.18, lw=0
@@ -69,6 +75,17 @@ def _draw_points(axes: Any, curve: Curve) -> None:
         color=BLUE,
         fontweight="bold",
     )
+
+
+def _draw_absence(axes: Any, curve: Curve) -> None:
+    """Say that the measure is undefined, where its points would be."""
+    axes.text(
+        *(0.5, 0.5, f"{curve.metric} is undefined on these rows"),
+        **{"transform": axes.transAxes, "ha": "center", "color": GREY, "fontsize": 12},
+    )
+    flops = [point.flops for point in curve.points] or [1.0]
+    axes.set_xlim(min(flops) / 2, max(flops) * 2)
+    axes.set_yticks([])
 
 
 def _labeled_digits(curve: Curve) -> tuple[float, ...]:
@@ -104,4 +121,5 @@ def _label(axes: Any, curve: Curve) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(which="both", colors=GREY, labelsize=10)
-    axes.legend(loc="best", frameon=False, fontsize=10)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", frameon=False, fontsize=10)

@@ -108,8 +108,10 @@
       const down = spots.map((s) => `${s.x},${at.y(s.p.low)}`).reverse();
       draw(group, "polygon", { class: "band", points: up.concat(down).join(" ") });
     }
-    const path = spots.map((s) => `${s.x},${s.y}`).join(" ");
-    draw(group, "polyline", { class: "curve", points: path, "stroke-dasharray": dash(series.run) });
+    for (const part of new Set(spots.map((s) => s.p.part))) {
+      const path = spots.filter((s) => s.p.part === part).map((s) => `${s.x},${s.y}`).join(" ");
+      draw(group, "polyline", { class: "curve", points: path, "stroke-dasharray": dash(series.run) });
+    }
     if (!dense || spots.length === 1)
       for (const s of spots)
         draw(group, "path", { class: "point", d: mark(series.run), transform: `translate(${s.x},${s.y})` });

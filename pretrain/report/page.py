@@ -11,8 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
+from convbert.pretrain.report.families import Cost, Family, gather
 from convbert.pretrain.report.runs import SHOWN, Measured, ReportRun, differing, read_run
 from convbert.pretrain.report.targets import Reach, falls, frontier, reach, round_targets
+from convbert.pretrain.run import metric_names
 
 # What GLUE's average is made of, and the SQuAD columns, by the names of the packaged tasks.
 GLUE = (
@@ -52,10 +54,11 @@ def templates(package: str, *, html: bool) -> Environment:
 
 
 def render(runs: Sequence[ReportRun]) -> str:
-    """Return the page's HTML."""
+    """Return the page's HTML; branches of one trunk are one curve."""
+    runs, families = gather(runs)
     folder = resources.files("convbert.pretrain.report")
     environment = templates("convbert.pretrain.report", html=True)
-    environment.filters |= {"amount": _amount, "value": _value, "reach": _reach}
+    environment.filters |= {"amount": _amount, "value": _value, "reach": _reach, "cost": _cost}
     names = _names(runs)
     charts = [_measure_chart(*measure, runs) for measure in enumerate(_measures(runs))]
     charts += _training_charts(runs)
@@ -65,8 +68,15 @@ def render(runs: Sequence[ReportRun]) -> str:
     return environment.get_template("page.html.j2").render(
         names=names,
         runs=runs,
-        uncurved=[n for n, run in zip(names, runs, strict=True) if not run.curves],
+        uncurved=[
+            name
+            for name, run in zip(names, runs, strict=True)
+            if not run.curves and not run.undefined
+        ],
+        undefined=[(n, run.undefined) for n, run in zip(names, runs, strict=True)],
         tables=_tables(runs, names),
+        families=families,
+        family_measures=[_shown_of(family, runs) for family in families],
         charts=charts,
         data=embedded,
         style=(folder / "page.css").read_text(),
@@ -123,9 +133,11 @@ def _training_charts(runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
         series = [
             {
                 "run": index,
+                # Between the branches of one trunk the line is not drawn.
                 "points": [
-                    {"x": flops, "y": value, "hours": run.track.hours_at(flops)}
-                    for flops, value in run.track.metrics[metric]
+                    {"x": flops, "y": value, "hours": track.hours_at(flops), "part": part}
+                    for part, track in enumerate(run.parts or (run.track,))
+                    for flops, value in track.metrics[metric]
                 ],
                 "base": None,
             }
@@ -175,6 +187,13 @@ def _pareto(measure: str, curves: dict[str, Any]) -> list[dict[str, Any]]:
     return [row | {"best": mark} for row, mark in zip(rows, best, strict=True)]
 
 
+def _shown_of(family: Family, runs: Sequence[ReportRun]) -> list[str]:
+    """List what a family's table shows: the tasks' deciding measures, else the held-out loss."""
+    found = [m for m in _measures(runs) if any(m in row.values for row in family.rows)]
+    held_out = metric_names.held_out(metric_names.LOSS_MLM)
+    return [m for m in found if _decides(m, runs)] or [m for m in found if m == held_out]
+
+
 def _published_rows() -> list[dict[str, Any]]:
     content = (resources.files("convbert.pretrain.report") / "published.yaml").read_text()
     rows: list[dict[str, Any]] = yaml.safe_load(content)["rows"]
@@ -211,6 +230,11 @@ def _amount(number: float | None) -> str:
     if number is None:
         return "not recorded"
     return f"{number:.3g}" if 0.001 <= number < 1e6 or number == 0 else f"{number:.2e}"
+
+
+def _cost(cost: Cost) -> str:
+    hours = "" if cost.hours is None else f" · {_amount(cost.hours)} h"
+    return f"{_amount(cost.flops)} FLOPs{hours}"
 
 
 def _value(number: float) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 from convbert.models.errors import AbsentError
 from convbert.models.schema import parse, read_mapping
 from convbert.pretrain.run import metric_names
+from convbert.pretrain.run.branches import Origin, read_origin
 from convbert.pretrain.run.curve import Curve
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
-from convbert.pretrain.tracking.records import CurvePoint, StepRecord
+from convbert.pretrain.tracking.records import CurvePoint, StepRecord, process_hours
 from convbert.pretrain.tracking.tracked_run import flatten
 
 BINS = 400
@@ -24,8 +25,7 @@ SHOWN = {
 }
 """Training metrics on the page, and what they are called there."""
 
-_SECONDS, _PROCESSES = metric_names.STEP_SECONDS, metric_names.PROCESSES
-_USED = (*SHOWN, _SECONDS, _PROCESSES)
+_USED = (*SHOWN, metric_names.STEP_SECONDS, metric_names.PROCESSES)
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,19 @@ class Track:
 
 @dataclass(frozen=True)
 class ReportRun:
-    """What a page shows of one run."""
+    """What a page shows of one run, or of several branches as one: ``parts`` are their tracks.
+
+    ``undefined`` names measures without any value.
+    """
 
     name: str
     path: Path
     curves: dict[str, ReportCurve]
     track: Track
     settings: dict[str, str]
+    undefined: list[str]
+    origin: Origin | None = None
+    parts: tuple[Track, ...] = ()
 
 
 def read_run(path: Path) -> ReportRun:
@@ -87,14 +93,18 @@ def read_run(path: Path) -> ReportRun:
     if not run.config_file.is_file():
         raise AbsentError(f"{path}: not a run directory (no config.yaml in it)")
     points, steps = _read_log(path / FILE_NAME)
-    curves = _logged(points) | _published(run.report)
-    track = _track(steps)
-    if not curves and not track.flops:
+    found = _logged(points) | _published(run.report)
+    curves = {name: _defined(curve) for name, curve in found.items()}
+    curves = {name: curve for name, curve in curves.items() if curve.points}
+    origin = read_origin(path)
+    track = _track(steps, origin)
+    if not found and not track.flops:
         raise AbsentError(
             f"{path}: no curve in report/ and nothing in {FILE_NAME} yet; train the run, then "
             f"`convbert finetune {path} --task TASK`"
         )
-    return ReportRun(run.name, path, curves, track, _settings(run))
+    undefined = sorted(found.keys() - curves.keys())
+    return ReportRun(run.name, path, curves, track, _settings(run), undefined, origin)
 
 
 def _read_log(path: Path) -> tuple[list[CurvePoint], list[StepRecord]]:
@@ -137,18 +147,15 @@ def _published(folder: Path) -> dict[str, ReportCurve]:
 
 
 def _logged(records: list[CurvePoint]) -> dict[str, ReportCurve]:
-    """Collect the curve points of the log; of two at the same FLOPs the later counts.
-
-    What is not a number, of a run that diverged, has no place on a curve.
-    """
+    """Collect the curve points of the log; of two at the same FLOPs the later counts."""
     found: dict[str, dict[float, Measured]] = {}
-    for record in (r for r in records if math.isfinite(r.value)):
+    for record in records:
         extra = record.extra
         found.setdefault(record.curve, {})[record.flops] = Measured(
             record.flops,
             record.value,
-            extra.get("low", record.value),
-            extra.get("high", record.value),
+            float(extra.get("low", record.value)),
+            float(extra.get("high", record.value)),
             len(extra.get("scores", [record.value])),
             extra.get("step"),
         )
@@ -161,25 +168,26 @@ def _logged(records: list[CurvePoint]) -> dict[str, ReportCurve]:
     return curves
 
 
-def _track(records: list[StepRecord]) -> Track:
-    records = sorted(records, key=lambda r: r.flops)
-    return Track(
-        [r.flops for r in records],
-        _hours(records),
-        {name: _thinned(records, name) for name in SHOWN},
+def _defined(curve: ReportCurve) -> ReportCurve:
+    """Leave out what is not a number: of a run that diverged, or undefined on its rows."""
+    baseline = curve.baseline
+    return replace(
+        curve,
+        points=[p for p in curve.points if math.isfinite(p.value)],
+        baseline=baseline if baseline and math.isfinite(baseline.value) else None,
     )
 
 
-def _hours(records: list[StepRecord]) -> list[float] | None:
-    """Add up seconds of an update times processes; None where a record lacks one of them."""
-    total, hours = 0.0, []
-    for record in records:
-        values = record.values
-        if _SECONDS not in values or _PROCESSES not in values:
-            return None
-        total += values[_SECONDS] * values[_PROCESSES] / 3600
-        hours.append(total)
-    return hours
+def _track(records: list[StepRecord], origin: Origin | None) -> Track:
+    """Return the track of a run; that of a branch begins with what its trunk had cost."""
+    records = sorted(records, key=lambda r: r.flops)
+    flops, hours = [r.flops for r in records], process_hours(records)
+    if origin and records:
+        known = origin.hours is not None and hours is not None
+        trunk = origin.hours or 0.0
+        flops = [origin.flops, *flops]
+        hours = [trunk, *(trunk + own for own in hours or [])] if known else None
+    return Track(flops, hours, {name: _thinned(records, name) for name in SHOWN})
 
 
 def _thinned(records: list[StepRecord], name: str) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint, and which checkpoints a run has; no tensor is read."""
+"""The manifest of a checkpoint, its digests, and which checkpoints a run has; without tensors."""
 
 import math
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import DamagedError, TransientError, UserError
 from convbert.models.schema import StrictModel, first_fault
 
@@ -40,6 +41,12 @@ def checkpoint_directory(root: Path, step: int) -> Path:
     return root / f"{_PREFIX}{step:08d}"
 
 
+def checkpoint_step(folder: Path) -> int | None:
+    """Return the step of a finished checkpoint's directory, None for another name."""
+    number = folder.name.removeprefix(_PREFIX)
+    return int(number) if folder.name.startswith(_PREFIX) and number.isdigit() else None
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Raise an error of the right kind: a missing file is damage, other I/O errors may pass."""
@@ -61,9 +68,9 @@ def reading(path: Path) -> Iterator[None]:
 def checkpoint_steps(root: Path) -> list[int]:
     """List the steps that have a finished checkpoint directory, oldest first."""
     with reading(root):
-        found = [p.name for p in root.iterdir() if p.is_dir()] if root.exists() else []
-    numbers = (n.removeprefix(_PREFIX) for n in found if n.startswith(_PREFIX))
-    return sorted(int(number) for number in numbers if number.isdigit())
+        found = [p for p in root.iterdir() if p.is_dir()] if root.exists() else []
+    steps = (checkpoint_step(path) for path in found)
+    return sorted(step for step in steps if step is not None)
 
 
 def _covers(parts: list[StoredFragment], count: int) -> bool:
@@ -108,4 +115,16 @@ def read_manifest(folder: Path) -> CheckpointManifest:
             raise DamagedError(f"{path}: the fragments of '{name}' leave gaps")
         if any(part.file not in manifest.sha256 for part in parts):
             raise DamagedError(f"{path}: '{name}' lies in a file without a digest")
+    return manifest
+
+
+def verify(folder: Path) -> CheckpointManifest:
+    """Check that the manifest is sound and that every file has the digest it names."""
+    manifest = read_manifest(folder)
+    for name, digest in manifest.sha256.items():
+        file = folder / name
+        with reading(file):
+            found = file_sha256(file)
+        if found != digest:
+            raise DamagedError(f"{file}: its SHA-256 differs from the manifest's")
     return manifest

@@ -1,5 +1,6 @@
 """What can be refused before a process is started: configuration against shards and processes."""
 
+from convbert.data_pipeline.readers import input_files
 from convbert.models.errors import UserError
 from convbert.pretrain.run.division import BatchDivision
 from convbert.pretrain.run.timeline import Timeline
@@ -24,3 +25,5 @@ def check(config: RunConfig, tokenizer_digest: str, world: int) -> None:
             )
         corpus.require_batch(phase.global_batch)
         BatchDivision.of(phase.global_batch, phase.micro_batch, world)
+    if config.evaluation.pairs is not None:
+        input_files(config.evaluation.pairs.inputs)

@@ -2,10 +2,10 @@
 
 It may if every finished update would have been the same.
 
-``steps``, the schedule and the phases decide the learning rate and the data of each update. They
-may change for updates to come: the run then equals one that had the new settings from the start.
-Where a finished update would have had another learning rate or other data, the change is refused
-with what can be done instead.
+``steps``, the schedules and the phases decide the learning rate, the data and the masks of each
+update. They may change for updates to come: the run then equals one that had the new settings from
+the start. Where a finished update would have been another, the change is refused with what can be
+done instead.
 """
 
 from pathlib import Path
@@ -17,11 +17,19 @@ from convbert.pretrain.run.checkpoint_manifest import (
     read_manifest,
 )
 from convbert.pretrain.run.data_order import DataOrder
+from convbert.pretrain.run.schedule import Sampling, sampling
 from convbert.pretrain.run.timeline import Rate, rate_of, stretches
 from convbert.pretrain.settings.differences import differences
 from convbert.pretrain.settings.run import RunConfig
 
-_DECIDE_UPDATES = ("steps:", "schedule.", "phases", "optimizer.learning_rate:")
+_MOVING = ("schedule", "temperature_schedule")  # of objective.masking
+_DECIDE_UPDATES = (
+    "steps:",
+    "schedule.",
+    "phases",
+    "optimizer.learning_rate:",
+    *(f"objective.masking.{key}" for key in _MOVING),
+)
 
 
 def require_same_past(file: Path | str, old: RunConfig, new: RunConfig, checkpoints: Path) -> None:
@@ -74,13 +82,24 @@ def _first_difference(
         if update < finished and rates[0] != rates[1]:
             rate = f"a learning rate of {rates[1]:.4g}, not {rates[0]:.4g}"
             return update, f"update {update + 1} would have had {rate}"
+        draws = before.sampling(update), after.sampling(update)
+        if update < finished and draws[0] != draws[1]:
+            return (
+                update,
+                f"update {update + 1} would have had {_named(draws[1])}, not {_named(draws[0])}",
+            )
     return None
 
 
+def _named(drawn: Sampling) -> str:
+    return f"a mask rate of {drawn.mask_fraction:.4g} at temperature {drawn.temperature:.4g}"
+
+
 class _Updates:
-    """The learning rate and the data that a configuration gives each update."""
+    """The learning rate, the data and the masks that a configuration gives each update."""
 
     def __init__(self, config: RunConfig) -> None:
+        self._config = config
         self._stretches: list[tuple[int, Rate, object]] = []
         for number, (change, end) in enumerate(stretches(config)):
             batch = change.global_batch or config.global_batch
@@ -94,6 +113,10 @@ class _Updates:
         """Return its learning rate."""
         return self._at(update)[1](update)
 
+    def sampling(self, update: int) -> Sampling:
+        """Return how it masks and samples."""
+        return sampling(self._config.objective.masking, update, self._config.steps)
+
     def data(self, update: int) -> object:
         """Return what decides the sequences and the random numbers of its global batch."""
         return self._at(update)[2]
@@ -102,8 +125,15 @@ class _Updates:
 def _remedy(old: RunConfig, steps: list[int], update: int) -> str:
     """Return the ways to go on where the new settings would change ``update`` and later ones."""
     total = old.schedule.total_steps or old.steps
+    masking = old.objective.masking
+    kept = [
+        f"objective.masking.{key}.total_steps={schedule.total_steps or old.steps} "
+        for key in _MOVING
+        if (schedule := getattr(masking, key)) is not None
+    ]
     ways = [
         f"keep the schedule as it was and give what follows its own: schedule.total_steps={total} "
+        f"{''.join(kept)}"
         f"'phases=[{{start: {steps[-1]}, learning_rate: RATE, schedule: {{name: NAME, "
         "warmup_steps: N}}]'"
     ]

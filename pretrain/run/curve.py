@@ -1,5 +1,6 @@
 """The curve this project is about, as a file: a measure against pretraining FLOPs."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from convbert.models.schema import StrictModel
 
 
 class Spread(StrictModel):
-    """One measure over several seeds."""
+    """One measure over several seeds; NaN, written ``"NaN"``, where it is undefined."""
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
@@ -20,10 +21,17 @@ class Spread(StrictModel):
 
     @classmethod
     def of(cls, scores: Sequence[float]) -> "Spread":
-        """Summarize scores, given in the order of their seeds."""
+        """Summarize scores, given in the order of their seeds; undefined if one of them is."""
+        if any(math.isnan(score) for score in scores):
+            return cls(median=math.nan, low=math.nan, high=math.nan, scores=list(scores))
         return cls(
             median=statistics.median(scores), low=min(scores), high=max(scores), scores=list(scores)
         )
+
+    @property
+    def defined(self) -> bool:
+        """Whether the measure has a value."""
+        return math.isfinite(self.median)
 
 
 class Point(StrictModel):

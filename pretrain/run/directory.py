@@ -8,7 +8,7 @@ from convbert.models.errors import AbsentError
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.continuation import require_same_past
 from convbert.pretrain.run.environment import environment
-from convbert.pretrain.settings.recipes import dump, load
+from convbert.pretrain.settings.recipes import CONFIG, dump, load
 from convbert.pretrain.settings.run import RunConfig
 
 
@@ -26,7 +26,7 @@ class RunDirectory:
     @property
     def config_file(self) -> Path:
         """The resolved configuration."""
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def checkpoints(self) -> Path:

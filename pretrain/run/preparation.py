@@ -5,17 +5,25 @@ from pathlib import Path
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.pretrain.run import checks
 from convbert.pretrain.run.directory import RunDirectory
-from convbert.pretrain.settings.recipes import resolve
+from convbert.pretrain.settings.recipes import names_run, resolve
 from convbert.pretrain.settings.run import RunConfig
 
 
 def prepare(
     recipe: str, overrides: list[str], run_dir: Path | None, world: int
 ) -> tuple[RunDirectory, RunConfig]:
-    """Resolve and check a configuration for ``world`` processes and write the run directory."""
+    """Resolve and check a configuration for ``world`` processes and write the run directory.
+
+    In the place of a recipe a run directory stands for its own configuration and continues itself,
+    unless ``run_dir`` is another one.
+    """
+    if names_run(recipe):
+        name, default = RunDirectory(Path(recipe)).recipe, Path(recipe)
+    else:
+        name, default = Path(recipe).stem, Path("runs") / Path(recipe).stem
     config = resolve(recipe, overrides)
     tokenizer = Tokenizer.load(config.data.tokenizer)
     checks.check(config, tokenizer.digest, world)
-    run = RunDirectory(run_dir or Path("runs") / Path(recipe).stem)
-    run.prepare(config.absolute(), Path(recipe).stem)
+    run = RunDirectory(run_dir or default)
+    run.prepare(config.absolute(), name)
     return run, run.open()

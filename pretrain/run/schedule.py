@@ -1,4 +1,4 @@
-"""Learning rates: a pure function of the update.
+"""Learning rates, and how tokens are masked and sampled: pure functions of the update.
 
 Steps count updates from 0; the returned value is used by the update of that step. A schedule
 therefore needs no state in a checkpoint.
@@ -6,7 +6,9 @@ therefore needs no state in a checkpoint.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from convbert.pretrain.settings.objective import MaskingConfig, MovingConfig
 from convbert.pretrain.settings.optimizer import ScheduleConfig
 
 
@@ -33,9 +35,14 @@ def _decayed(shape: Callable[[float], float]) -> Callable[[ScheduleConfig, int, 
     return factor
 
 
+def decay_start(config: ScheduleConfig, total: int) -> int:
+    """Return the first update of the decay of a ``wsd`` schedule that spans ``total`` updates."""
+    return total - max(1, round(config.decay_fraction * total))
+
+
 def _wsd(config: ScheduleConfig, step: int, total: int) -> float:
     """Warm up, stay, and decay as one minus the square root over the last part of the run."""
-    start = total - max(1, round(config.decay_fraction * total))
+    start = decay_start(config, total)
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     if step < start:
@@ -60,3 +67,39 @@ _FACTORS: dict[str, Callable[[ScheduleConfig, int, int], float]] = {
 def learning_rate(config: ScheduleConfig, step: int, total: int, peak: float) -> float:
     """Return the learning rate of update ``step`` (from 0) in a run of ``total`` updates."""
     return peak * _FACTORS[config.name](config, step, total)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The share of the tokens that an update masks, and the temperature at which it samples."""
+
+    mask_fraction: float
+    temperature: float
+
+
+def sampling(config: MaskingConfig, step: int, total: int) -> Sampling:
+    """Return how update ``step`` (from 0) of a run of ``total`` updates masks and samples.
+
+    A falling share is Ankner et al. 2023 (arXiv 2305.15096), a falling temperature Dong et al. 2023
+    (Fast-ELECTRA, arXiv 2310.07347).
+    """
+    return Sampling(
+        _moved(config.mask_fraction, config.schedule, step, total),
+        _moved(config.temperature, config.temperature_schedule, step, total),
+    )
+
+
+def final_sampling(config: MaskingConfig) -> Sampling:
+    """Return how a run masks and samples when both schedules have ended."""
+    mask, temperature = config.schedule, config.temperature_schedule
+    return Sampling(
+        mask.final if mask else config.mask_fraction,
+        temperature.final if temperature else config.temperature,
+    )
+
+
+def _moved(value: float, schedule: MovingConfig | None, step: int, total: int) -> float:
+    if schedule is None:
+        return value
+    progress = min(1.0, step / (schedule.total_steps or total))
+    return value + (schedule.final - value) * progress

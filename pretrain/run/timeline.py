@@ -23,8 +23,6 @@ from convbert.pretrain.settings.optimizer import ScheduleConfig
 from convbert.pretrain.settings.phase import PhaseConfig
 from convbert.pretrain.settings.run import RunConfig
 
-_CONVENTIONS: tuple[Convention, ...] = ("electra", "hardware")
-
 
 @dataclass(frozen=True)
 class Rate:
@@ -166,8 +164,11 @@ def derive(config: RunConfig, networks: PretrainingConfig, lengths: Sequence[int
                 seed=mix(config.seed, number) if number else config.seed,
                 rate=rate_of(config, change, end),
                 flops={
-                    convention: batch * training_flops_per_sequence(networks, length, convention)
-                    for convention in _CONVENTIONS
+                    "electra": batch * training_flops_per_sequence(networks, length, "electra"),
+                    "hardware": batch
+                    * training_flops_per_sequence(
+                        networks, length, "hardware", config.objective.masking.slots(length)
+                    ),
                 },
             )
         )

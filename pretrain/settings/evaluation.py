@@ -1,15 +1,58 @@
 """Settings of the measures taken during training, importable without PyTorch."""
 
+from typing import Literal
+
 from pydantic import Field
 
+from convbert.data_pipeline.readers import ReaderOptions
 from convbert.models.schema import StrictModel
+from convbert.pretrain.settings.data import absolute_place
+
+Corruption = Literal["swap", "delete", "replace", "shuffle"]
+Score = Literal["discriminator", "pll"]
+
+
+class PairsConfig(StrictModel):
+    """Minimal pairs: a real sentence and the same one with a fault; which does the model prefer."""
+
+    inputs: tuple[str, ...] = Field(
+        min_length=1, description="held-out text, or one file of good and bad sentences"
+    )
+    corruptions: tuple[Corruption, ...] = Field(
+        ("swap",), min_length=1, description="how a sentence of a text is spoilt"
+    )
+    count: int = Field(10_000, gt=0, description="pairs of each corruption")
+    score: Score | None = Field(
+        None, description="default: the discriminator's, or PLL where there is none"
+    )
+    seed: int = Field(0, ge=0, description="of the sentences and their faults")
+    reader: ReaderOptions = ReaderOptions()
+
+    def absolute(self) -> "PairsConfig":
+        """Return the same settings with absolute paths."""
+        return self.model_copy(update={"inputs": tuple(map(absolute_place, self.inputs))})
 
 
 class EvaluationConfig(StrictModel):
-    """What is measured at every checkpoint."""
+    """What is measured at every checkpoint, and what is looked at when the run ends."""
 
     held_out: str | None = Field(
         None, description="path or URL of a manifest of text that is not trained on; null for none"
     )
     sequences: int = Field(1024, gt=0, description="how many of its sequences are read")
     batch: int = Field(32, gt=0, description="sequences at once; does not change the result")
+    pairs: PairsConfig | None = Field(None, description="minimal pairs; null for none")
+    show: tuple[str, ...] | None = Field(
+        None,
+        description="texts, e.g. ['A good [MASK].'], of the page made when the run ends; null: "
+        "sentences of its held-out text or else its shards; []: no page",
+    )
+
+    def absolute(self) -> "EvaluationConfig":
+        """Return the same settings with absolute paths."""
+        return self.model_copy(
+            update={
+                "held_out": absolute_place(self.held_out) if self.held_out else None,
+                "pairs": self.pairs.absolute() if self.pairs else None,
+            }
+        )

@@ -16,9 +16,9 @@ class ModelConfig(StrictModel):
 
     preset: str = Field("small", description="size: tiny, small, medium-small, base, large, ...")
     overrides: dict[str, Any] = Field(
-        default_factory=dict, description="fields of EncoderConfig, generator_size, objective"
+        default_factory=dict,
+        description="fields of EncoderConfig and arguments of models.presets.preset",
     )
-
     init_from: Path | None = Field(
         None, description="Hugging Face directory whose weights the run starts from"
     )

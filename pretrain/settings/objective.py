@@ -1,8 +1,21 @@
 """Settings of the pretraining objective, importable without PyTorch."""
 
-from pydantic import Field
+import math
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from convbert.models.schema import StrictModel
+
+
+class MovingConfig(StrictModel):
+    """How a setting moves over a run, from its own value at the first update."""
+
+    name: Literal["linear"] = "linear"
+    final: float = Field(gt=0, description="value at the end, and after it")
+    total_steps: int | None = Field(
+        None, gt=0, description="updates it spans; default: all of the run"
+    )
 
 
 class MaskingConfig(StrictModel):
@@ -13,6 +26,30 @@ class MaskingConfig(StrictModel):
         0.85, ge=0, le=1, description="share of selected positions shown as [MASK]"
     )
     temperature: float = Field(1.0, gt=0, description="of the generator's softmax when sampling")
+    schedule: MovingConfig | None = Field(
+        None, description="of mask_fraction over the run, e.g. {final: 0.15}"
+    )
+    temperature_schedule: MovingConfig | None = Field(
+        None, description="of temperature over the run, e.g. {final: 0.5}"
+    )
+
+    @model_validator(mode="after")
+    def _refuse_everything(self) -> Self:
+        if self.schedule and self.schedule.final >= 1:
+            raise ValueError(
+                f"schedule.final={self.schedule.final} is no share of the tokens: use one below 1"
+            )
+        return self
+
+    def slots(self, length: int) -> int:
+        """Return the slots that a row of ``length`` tokens has in every update of a run.
+
+        ELECTRA's ``int((p + 0.005) * length)``, 19 at (0.15, 128). Of a fraction that moves, enough
+        for the largest: shapes stay as they are, and so do compiled networks.
+        """
+        if self.schedule is None:
+            return max(1, int((self.mask_fraction + 0.005) * length))
+        return math.ceil(max(self.mask_fraction, self.schedule.final) * length)
 
 
 class ObjectiveConfig(StrictModel):

@@ -9,11 +9,22 @@ from convbert.models.schema import StrictModel
 ScheduleName = Literal["electra", "linear", "cosine", "wsd", "constant"]
 
 
-class OptimizerConfig(StrictModel):
-    """AdamW as in ELECTRA (no bias correction, epsilon outside the root), or LAMB."""
+class MuonConfig(StrictModel):
+    """How Muon updates the hidden matrices; AdamW's settings are for all other parameters."""
 
-    name: Literal["adamw", "lamb"] = "adamw"
+    learning_rate: float = Field(
+        0.02, gt=0, description="peak for hidden matrices; follows the same schedule"
+    )
+    momentum: float = Field(0.95, ge=0, lt=1)
+    iterations: int = Field(5, ge=1, le=20, description="Newton-Schulz iterations")
+
+
+class OptimizerConfig(StrictModel):
+    """AdamW as in ELECTRA (no bias correction, epsilon outside the root), LAMB, or Muon."""
+
+    name: Literal["adamw", "lamb", "muon"] = "adamw"
     learning_rate: float = Field(3e-4, gt=0, description="peak")
+    muon: MuonConfig = MuonConfig()
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(1e-6, gt=0)
     weight_decay: float = Field(0.01, ge=0)

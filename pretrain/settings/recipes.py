@@ -15,6 +15,9 @@ from convbert.models.errors import UserError
 from convbert.models.schema import parse_yaml, read_mapping, validate
 from convbert.pretrain.settings.run import RunConfig
 
+CONFIG = "config.yaml"
+"""The resolved configuration in a run directory."""
+
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     """Return ``base`` with the values of ``change`` in place of its own, section by section."""
@@ -42,14 +45,21 @@ def recipe_names() -> list[str]:
     return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
 
 
+def names_run(recipe: str) -> bool:
+    """Return whether a run directory is named; a shipped recipe's name is always the recipe."""
+    return recipe not in recipe_names() and (Path(recipe) / CONFIG).is_file()
+
+
 def read_recipe(recipe: str) -> dict[str, Any]:
-    """Read a recipe by its shipped name or by the path of a YAML file."""
+    """Read a recipe by its shipped name, the path of a YAML file, or a run directory's."""
     path = Path(recipe)
-    if path.suffix not in (".yaml", ".yml"):
+    if names_run(recipe):
+        path = path / CONFIG
+    elif path.suffix not in (".yaml", ".yml"):
         if recipe not in recipe_names():
             raise UserError(
                 f"recipe '{recipe}' is unknown; choose one of {', '.join(recipe_names())} or "
-                "give the path of a .yaml file"
+                "give the path of a .yaml file or of a run directory"
             )
         path = Path(str(resources.files("convbert.pretrain") / "recipes" / f"{recipe}.yaml"))
     return read_mapping(path)

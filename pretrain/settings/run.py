@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from convbert.models.schema import StrictModel
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
-from convbert.pretrain.settings.data import DataConfig, absolute_place
+from convbert.pretrain.settings.data import DataConfig
 from convbert.pretrain.settings.evaluation import EvaluationConfig
 from convbert.pretrain.settings.guards import GuardConfig
 from convbert.pretrain.settings.model import ModelConfig
@@ -68,14 +68,10 @@ class RunConfig(StrictModel):
         """Return the same run with absolute paths, so that it can start from any directory."""
         start = self.model.init_from
         model = self.model.model_copy(update={"init_from": start.resolve() if start else None})
-        held_out = self.evaluation.held_out
-        evaluation = self.evaluation.model_copy(
-            update={"held_out": absolute_place(held_out) if held_out else None}
-        )
         changes = {
             "data": self.data.absolute(),
             "model": model,
-            "evaluation": evaluation,
+            "evaluation": self.evaluation.absolute(),
             "phases": tuple(phase.absolute() for phase in self.phases),
         }
         return self.model_copy(update=changes)

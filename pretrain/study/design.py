@@ -1,6 +1,7 @@
 """What a study compares, and how many updates each of its runs gets for the same FLOPs."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,9 @@ _DECIDED_HERE = ("steps", "seed", "schedule.warmup_steps", "checkpoint.every")
 class Design(StrictModel):
     """The contents of a study's YAML file."""
 
+    title: str = Field("A study", description="of the page")
+    question: str = Field("", description="for the page: what is asked, and why")
+    model_notes: str = Field("", description="for the page: the model, and what variants change")
     recipe: str = Field(description="what the variants change: a shipped recipe or a YAML file")
     flops: float = Field(gt=0, description="training FLOPs of each run, hardware convention")
     seeds: int = Field(3, gt=0, description="runs of each variant")
@@ -32,6 +36,12 @@ class Design(StrictModel):
     vocab_size: int = Field(8192, ge=300, description="of the tokenizer, trained on the texts")
     fetch_tasks: list[str] = Field(default_factory=list, description="`convbert tasks fetch` these")
     task_data: Path | None = Field(None, description="folder of the tasks; default OUTPUT/tasks")
+    pairs: int = Field(0, ge=0, description="minimal pairs from the held-out text; 0 for none")
+    rate_factors: list[float] = Field(
+        default_factory=list,
+        description="peak learning rates of a variant times these: its first seed trains with each "
+        "of them, the other seeds with the one of the lowest masked-token loss",
+    )
     probe: list[str] = Field(default_factory=list, description="tasks for a linear probe")
     finetune: list[str] = Field(default_factory=list, description="tasks to fine-tune on")
     finetune_settings: list[str] = Field(default_factory=list, description="`--set` of the tasks")
@@ -45,6 +55,10 @@ class Design(StrictModel):
     def _sensible(self) -> Self:
         if self.reference not in self.variants:
             raise ValueError(f"reference '{self.reference}' is none of the variants: name one")
+        if len(set(self.rate_factors)) < len(self.rate_factors):
+            raise ValueError(f"rate_factors: {self.rate_factors} names one twice")
+        if any(factor <= 0 for factor in self.rate_factors):
+            raise ValueError(f"rate_factors: {self.rate_factors} has to be above 0")
         for name, settings in self.variants.items():
             taken = sorted(set(settings) & set(_DECIDED_HERE))
             if taken:
@@ -56,7 +70,10 @@ class Design(StrictModel):
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One run: a variant with a seed, its settings, and the FLOPs and tokens of its updates."""
+    """One run: a variant with a seed, its settings, and the FLOPs and tokens of its updates.
+
+    ``factor`` of the variant's learning rates, None where they are not tuned.
+    """
 
     variant: str
     seed: int
@@ -65,11 +82,13 @@ class StudyRun:
     tokens: int
     hardware_flops: float
     papers_flops: float
+    factor: float | None = None
 
     @property
     def name(self) -> str:
         """The name of the run's directory."""
-        return f"{self.variant}-seed{self.seed}"
+        tuned = "" if self.factor is None else f"-x{self.factor:g}"
+        return f"{self.variant}{tuned}-seed{self.seed}"
 
     @property
     def checkpoints(self) -> list[int]:
@@ -98,18 +117,25 @@ def load_design(path: Path | None, *, flops: float | None, seeds: int | None) ->
     return validate(Design, content, place)
 
 
-def plan_runs(design: Design) -> list[StudyRun]:
+def plan_runs(design: Design, factors: Mapping[str, float] | None = None) -> list[StudyRun]:
     """Return all runs, seed by seed, so that an unfinished study compares all variants already.
 
     A run has as many updates as fit into the budget, so runs differ by less than one update's
-    FLOPs. Raises ``UserError`` for a budget below one update for each checkpoint.
+    FLOPs. Where learning rates are tuned, ``factors`` are those chosen so far: a variant without
+    one has the runs of its first seed only. Raises ``UserError`` for a budget below one update for
+    each checkpoint.
     """
     costs = {name: _cost(design, name) for name in design.variants}
-    return [
-        _run(design, variant, seed, *costs[variant])
-        for seed in range(design.seeds)
-        for variant in design.variants
-    ]
+    found: list[StudyRun] = []
+    for seed in range(design.seeds):
+        for variant in design.variants:
+            tried: list[float | None] = [None]
+            if design.rate_factors:
+                chosen = (factors or {}).get(variant)
+                later = [] if chosen is None else [chosen]
+                tried = list(design.rate_factors) if seed == 0 else list(later)
+            found += [_run(design, variant, seed, f, *costs[variant]) for f in tried]
+    return found
 
 
 def _cost(design: Design, variant: str) -> tuple[RunConfig, float, float]:
@@ -125,8 +151,23 @@ def _cost(design: Design, variant: str) -> tuple[RunConfig, float, float]:
     return config, phase.flops["hardware"], phase.flops["electra"]
 
 
+def _rates(config: RunConfig, factor: float) -> dict[str, float]:
+    """Return the settings of a configuration's peak learning rates times a factor."""
+    optimizer = config.optimizer
+    rates = {"optimizer.learning_rate": optimizer.learning_rate * factor}
+    if optimizer.name == "muon":
+        rates["optimizer.muon.learning_rate"] = optimizer.muon.learning_rate * factor
+    return rates
+
+
 def _run(
-    design: Design, variant: str, seed: int, config: RunConfig, hardware: float, papers: float
+    design: Design,
+    variant: str,
+    seed: int,
+    factor: float | None,
+    config: RunConfig,
+    hardware: float,
+    papers: float,
 ) -> StudyRun:
     steps = int(design.flops / hardware)
     if steps < design.checkpoints:
@@ -142,5 +183,8 @@ def _run(
         "checkpoint.every": every,
         "checkpoint.keep_every": every,
     }
+    if factor is not None:
+        settings |= _rates(config, factor)
     tokens = steps * config.global_batch * design.sequence_length
-    return StudyRun(variant, seed, settings, steps, tokens, steps * hardware, steps * papers)
+    spent = (steps * hardware, steps * papers)
+    return StudyRun(variant, seed, settings, steps, tokens, *spent, factor)

@@ -16,9 +16,10 @@ from rich.console import Console
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune.device import visible_gpus
-from convbert.pretrain.study.design import Design, StudyRun, plan_runs
+from convbert.pretrain.study.design import Design, StudyRun
 from convbert.pretrain.study.processes import Commands
 from convbert.pretrain.study.steps import data_steps, finished, run_steps
+from convbert.pretrain.study.tuning import known_runs
 
 
 def carry_out(design: Design, root: Path, workers: int, console: Console) -> None:
@@ -38,7 +39,19 @@ def carry_out(design: Design, root: Path, workers: int, console: Console) -> Non
 def _carry_out_runs(
     design: Design, root: Path, workers: int, commands: Commands, console: Console
 ) -> None:
-    waiting = [run for run in plan_runs(design) if not finished(design, root, run)]
+    # Where rates are tuned, the first runs decide which others there are.
+    while waiting := [r for r in known_runs(design, root) if not finished(design, root, r)]:
+        _carry_out_those(waiting, design, root, workers, commands, console)
+
+
+def _carry_out_those(
+    waiting: list[StudyRun],
+    design: Design,
+    root: Path,
+    workers: int,
+    commands: Commands,
+    console: Console,
+) -> None:
     began = time.monotonic()
     gpus = visible_gpus()
     free: SimpleQueue[str | None] = SimpleQueue()

@@ -1,6 +1,6 @@
 """The page of a study: tables, a figure and the report, from whatever runs are finished."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from convbert.pretrain.report.curve import BLUE, GREY
 from convbert.pretrain.report.page import templates, write_report
 from convbert.pretrain.report.targets import falls
 from convbert.pretrain.run import metric_names
-from convbert.pretrain.study.design import Design, plan_runs
+from convbert.pretrain.study.design import Design
 from convbert.pretrain.study.results import (
     Difference,
     Variant,
@@ -18,7 +18,7 @@ from convbert.pretrain.study.results import (
     measures,
     write_variants,
 )
-from convbert.pretrain.study.steps import finished
+from convbert.pretrain.study.tuning import compared_runs, tried_rates
 
 PICTURE = "images/study.png"
 
@@ -28,20 +28,26 @@ def write_study_page(design: Design, root: Path) -> Path:
 
     Only finished runs count.
     """
-    runs = [run for run in plan_runs(design) if finished(design, root, run)]
-    variants = collect(root, runs)
+    variants = collect(root, compared_runs(design, root))
     if variants:
         wanted = measures(design, variants)
         draw_measures(variants, wanted, root / PICTURE)
         write_report(write_variants(root, variants, wanted), root / "report.html")
     page = root / "study.md"
     with atomic_write(page) as file:
-        file.write(render(design, variants).encode())
+        file.write(render(design, variants, tried_rates(design, root)).encode())
     return page
 
 
-def render(design: Design, variants: Sequence[Variant]) -> str:
-    """Return the page's Markdown; without variants, the method alone."""
+def render(
+    design: Design,
+    variants: Sequence[Variant],
+    tried: Mapping[str, Mapping[float, float]] | None = None,
+) -> str:
+    """Return the page's Markdown; without variants, the method alone.
+
+    ``tried`` is the loss at each factor of the learning rates, by variant.
+    """
     environment = templates("convbert.pretrain.study", html=False)
     wanted = measures(design, variants) if variants else []
     reference = next((v for v in variants if v.name == design.reference), None)
@@ -57,6 +63,7 @@ def render(design: Design, variants: Sequence[Variant]) -> str:
         differences=differences,
         verdicts={m: _verdict(m, differences) for m in wanted},
         picture=PICTURE,
+        tried=tried or {},
     )
 
 

@@ -20,7 +20,9 @@ from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.study.design import Design, StudyRun
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
-from convbert.pretrain.tracking.records import StepRecord
+from convbert.pretrain.tracking.records import CurvePoint, StepRecord
+
+_LOSS = metric_names.held_out(metric_names.LOSS_MLM)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,14 @@ class Difference:
     mean: float
     low: float | None
     high: float | None
+
+
+def final_loss(root: Path, run: StudyRun) -> float:
+    """Return the masked-token loss on held-out text at the end of a run; infinite for NaN."""
+    records = read_records(root / "runs" / run.name / FILE_NAME)
+    points = (r for r in records if isinstance(r, CurvePoint) and r.curve == _LOSS)
+    loss = [point.value for point in points if point.extra.get("step") == run.steps][-1]
+    return math.inf if math.isnan(loss) else loss
 
 
 def collect(root: Path, runs: Sequence[StudyRun]) -> list[Variant]:
@@ -119,7 +129,8 @@ def _by_seed(variant: Variant, measure: str) -> list[tuple[int, float]]:
 
 def measures(design: Design, variants: Sequence[Variant]) -> list[str]:
     """List what the page's tables show, of what was measured: held-out text first, then tasks."""
-    wanted = ["held_out/loss/mlm", "held_out/generator/accuracy", "held_out/loss/rtd"]
+    wanted = [_LOSS, "held_out/generator/accuracy", "held_out/loss/rtd"]
+    wanted += [metric_names.pairs_measure("swap", "discriminator")]
     wanted += [
         metric_names.probe_measure(load_task(task).name, "dev", "accuracy") for task in design.probe
     ]

@@ -1,6 +1,7 @@
 """The steps of a study: commands of the command line, each skipped when its result exists."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.finetune.task import load_task
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
-from convbert.pretrain.study.design import Design, StudyRun, plan_runs
+from convbert.pretrain.study.design import Design, StudyRun
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
 from convbert.pretrain.tracking.records import CurvePoint
 
@@ -71,7 +72,7 @@ def run_steps(design: Design, root: Path, run: StudyRun) -> list[StudyStep]:
         StudyStep(
             f"{run.name}: pretrain",
             checkpoint_directory(path / "checkpoints", run.steps).is_dir,
-            ["pretrain", design.recipe, *_common_settings(root), *run.overrides]
+            ["pretrain", design.recipe, *_common_settings(design, root), *run.overrides]
             + ["--run-dir", str(path), "--processes", "1"],
         ),
         StudyStep(
@@ -104,23 +105,29 @@ def finished(design: Design, root: Path, run: StudyRun) -> bool:
     return all(step.done() for step in run_steps(design, root, run))
 
 
-def write_sweep(design: Design, root: Path) -> Path:
-    """Write all runs as a sweep, which ``convbert submit --array`` trains on a cluster."""
-    shared = dict(setting.split("=", 1) for setting in _common_settings(root.resolve()))
-    runs = {run.name: shared | run.settings for run in plan_runs(design)}
+def write_sweep(design: Design, root: Path, planned: Sequence[StudyRun]) -> Path:
+    """Write runs as a sweep, which ``convbert submit --array`` trains on a cluster."""
+    common = _common_settings(design, root.resolve())
+    shared = dict(setting.split("=", 1) for setting in common)
+    runs = {run.name: shared | run.settings for run in planned}
     root.mkdir(parents=True, exist_ok=True)
     with atomic_write(root / "sweep.yaml") as file:
         file.write(yaml.safe_dump(runs, sort_keys=False).encode())
     return root / "sweep.yaml"
 
 
-def _common_settings(root: Path) -> list[str]:
+def _common_settings(design: Design, root: Path) -> list[str]:
     """Return the settings that all runs of a study share: where its data and MLflow runs are."""
-    return [
+    settings = [
         f"data.manifest={root / 'shards' / 'manifest.json'}",
         f"data.tokenizer={root / 'tokenizer'}",
         f"tracking.uri=sqlite:///{root.resolve() / 'mlflow.db'}",
     ]
+    if design.pairs:
+        texts = [str(root / "corpus" / name) for name in design.held_out]
+        pairs = {"inputs": texts, "count": design.pairs}
+        settings.append(f"evaluation.pairs={json.dumps(pairs)}")
+    return settings
 
 
 def _measured(path: Path, curve: str, step: int) -> bool:

@@ -11,12 +11,13 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.mlflow_branches import Trunk
 from convbert.pretrain.tracking.mlflow_metrics import SentMetrics, as_metrics
 from convbert.pretrain.tracking.mlflow_runs import (
     PARENT_TAG,
@@ -70,6 +71,7 @@ class Delivery:
         self._experiment = ""
         self._sent = SentMetrics(None)
         self._nested: dict[str, str] = {}  # ids on the server by our keys
+        self._trunk = Trunk(run_dir)
         if rewound:
             self.rewind()
 
@@ -112,17 +114,21 @@ class Delivery:
         state = self.run.state
         client = MlflowClient(state.tracking_uri)
         self._experiment = find_or_create_experiment(client, state.experiment, state.tracking_uri)
-        run = find_or_create_run(client, self._experiment, state.key, state.run_name, state.tags)
+        tags = state.tags | self._trunk.connect(client, self._experiment)
+        run = find_or_create_run(client, self._experiment, state.key, state.run_name, tags)
         if run.info.run_id != state.run_id:
             self.run.update(run_id=run.info.run_id)
             self._save(offset=0)
         if state.status == "RUNNING" and run.info.status != "RUNNING":
             client.update_run(run.info.run_id, status="RUNNING")
-        describe(client, run, state.params, state.tags, state.inputs)
-        events = (r for r in read_records(self._run_dir / FILE_NAME) if isinstance(r, EventRecord))
+        describe(client, run, state.params, tags, state.inputs)
+        log = self._run_dir / FILE_NAME
+        events = (r for r in read_records(log) if isinstance(r, EventRecord))
         self._sent = SentMetrics(client, [e for e in events if e.action == "rollback"])
         self._nested = {}
         self._client = client
+        if self._trunk.run_id is not None:  # which may have come after what was sent before
+            self._send_to_trunk(read_records(log))
 
     def _pending(self) -> Iterator[tuple[list[MetricsRecord], int]]:
         """Yield batches of undelivered records, each with the file position behind it."""
@@ -153,10 +159,19 @@ class Delivery:
             for start in range(0, len(metrics), BATCH_METRICS):
                 part = metrics[start : start + BATCH_METRICS]
                 self._client.log_batch(run_id, metrics=part)
+        self._send_to_trunk(records)
         for record in records:
             if isinstance(record, ArtifactRecord):
                 self._try_artifact(record.artifact)
         return sum(map(len, fresh.values()))
+
+    def _send_to_trunk(self, records: Iterable[MetricsRecord]) -> None:
+        """Send what the trunk's run does not have yet of the curve of its branches."""
+        run_id = self._trunk.run_id
+        for point in self._trunk.points(records):
+            fresh = [m for m in as_metrics(point) if self._sent.add(str(run_id), m, point)]
+            if fresh:
+                self._client.log_batch(run_id, metrics=fresh)
 
     def _run_of(self, record: MetricsRecord) -> str:
         """Return the id of the MLflow run that a record belongs to."""

@@ -28,6 +28,12 @@ def find_or_create_experiment(client: Any, name: str, tracking_uri: str) -> str:
     return str(client.create_experiment(name, location, _TRAINING))
 
 
+def find_run(client: Any, experiment_id: str, key: str) -> Any:
+    """Return the run with our tag ``key``, None where the server has none."""
+    found = client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{key}'")
+    return found[0] if found else None
+
+
 def find_or_create_run(
     client: Any,
     experiment_id: str,
@@ -37,8 +43,8 @@ def find_or_create_run(
     start_ms: int | None = None,
 ) -> Any:
     """Return the run with our tag ``key``, which was chosen before the server knew of the run."""
-    if found := client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{key}'"):
-        return found[0]
+    if found := find_run(client, experiment_id, key):
+        return found
     ours = {RUN_TAG: key, "mlflow.user": _user(), "mlflow.source.name": "convbert"}
     return client.create_run(
         experiment_id, start_time=start_ms, run_name=name, tags=ours | dict(tags)

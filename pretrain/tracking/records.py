@@ -22,9 +22,12 @@ NaN and infinities are not JSON; they are written as the strings ``"nan"``, ``"i
 import json
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+from convbert.pretrain.run import metric_names
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,21 @@ _TYPES: dict[str, type[MetricsRecord]] = {  # by the first key of a line
     "curve": CurvePoint,
     "artifact": ArtifactRecord,
 }
+
+
+def process_hours(records: Iterable[StepRecord]) -> list[float] | None:
+    """Add up the seconds of updates times their processes; None where a record lacks one of them.
+
+    Returns the hours up to each record, in the order given.
+    """
+    total, hours = 0.0, []
+    for record in records:
+        values = record.values
+        if metric_names.STEP_SECONDS not in values or metric_names.PROCESSES not in values:
+            return None
+        total += values[metric_names.STEP_SECONDS] * values[metric_names.PROCESSES] / 3600
+        hours.append(total)
+    return hours
 
 
 def now() -> float:

@@ -16,12 +16,16 @@ from convbert.pretrain.training.totals import Totals
 
 @dataclass(frozen=True)
 class Row:
-    """What one update did; ``step`` counts it, ``batch`` is the number of its global batch."""
+    """What one update did; ``step`` counts it, ``batch`` is the number of its global batch.
+
+    ``temperature`` is that of the generator's samples.
+    """
 
     step: int
     batch: int
     totals: Totals
     applied: bool
+    temperature: float
 
 
 class Reporter:
@@ -86,7 +90,10 @@ class Reporter:
         return values
 
     def _values(self, row: Row) -> dict[str, float]:
-        return summarize(row.totals.sums) | {
+        sums = row.totals.sums
+        return summarize(sums) | {
+            metric_names.GENERATOR_MASKED_RATE: sums["mlm_slots"] / max(1.0, sums["rtd_tokens"]),
+            metric_names.GENERATOR_TEMPERATURE: row.temperature,
             metric_names.LOSS_TOTAL: row.totals.loss,
             metric_names.GRADIENT_NORM: row.totals.norm,
             metric_names.LEARNING_RATE: self._timeline.learning_rate(row.step - 1),

@@ -17,12 +17,12 @@ from convbert.pretrain.checkpoints.saving import Checkpointer
 from convbert.pretrain.guards import divergence
 from convbert.pretrain.guards.judge import Event, Judge
 from convbert.pretrain.guards.watchdog import Watchdog
-from convbert.pretrain.objective.held_out import HeldOut
 from convbert.pretrain.objective.losses import STATISTICS
 from convbert.pretrain.objective.masking import SpecialIds, mask_batch
 from convbert.pretrain.run.data_order import DataOrder
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.division import BatchDivision
+from convbert.pretrain.run.schedule import sampling
 from convbert.pretrain.run.seeds import mix
 from convbert.pretrain.run.timeline import Phase, Timeline
 from convbert.pretrain.settings.run import RunConfig
@@ -30,6 +30,7 @@ from convbert.pretrain.tracking.tracker import Tracker
 from convbert.pretrain.training.build import build_training
 from convbert.pretrain.training.hooks import Hooks
 from convbert.pretrain.training.loader import PhasedLoader
+from convbert.pretrain.training.measures import CheckpointMeasures
 from convbert.pretrain.training.profiling import ProfileWindow
 from convbert.pretrain.training.progress import Progress
 from convbert.pretrain.training.reporting import Reporter, Row
@@ -72,11 +73,7 @@ class Trainer:
         self.profile = ProfileWindow(config.profile if self.rank == 0 else None, run.path)
         # As configured: what the machine decided of it does not tell which run a checkpoint is of.
         self.checkpointer = Checkpointer(run.checkpoints, run.open(), self.engine)
-        self.held_out = (
-            HeldOut(config.evaluation, config.objective.masking, tokenizer)
-            if config.evaluation.held_out
-            else None
-        )
+        self.measures = CheckpointMeasures(config, tokenizer, self.engine)
         self.step = 0
         self.order = DataOrder(config.global_batch)
         self.watchdog = Watchdog(
@@ -94,7 +91,9 @@ class Trainer:
         self._enter(self.timeline.at(number))
         self.hooks.before_update(self.step, number, batch)
         batch = batch.to(self.engine.device)
-        masked = mask_batch(self.config.objective.masking, self.special, self.phase.seed, batch)
+        masking = self.config.objective.masking
+        drawn = sampling(masking, self.step, self.config.steps)
+        masked = mask_batch(masking, self.special, self.phase.seed, batch, drawn)
         averaged_over = normalizers(masked, self.division)
         sums = torch.zeros(len(STATISTICS), device=self.engine.device)
         for index in range(self.division.accumulation):
@@ -112,7 +111,7 @@ class Trainer:
         applied = self.engine.finish(apply=event is None or event.applied)
         self.step += 1
         self.hooks.after_update(self.step, self.engine.module)
-        return Row(self.step, number, totals, applied), event
+        return Row(self.step, number, totals, applied, drawn.temperature), event
 
     def _enter(self, phase: Phase) -> None:
         """Go on with the shards, the batch and the division of a phase."""
@@ -259,15 +258,12 @@ class Trainer:
         with self.engine.stopwatch("checkpoint"):
             problem = self.checkpointer.save(self.step, state)
         self._failed(problem, tracker)
-        if self.held_out is not None:
-            self._measure(self.held_out, tracker)
-
-    def _measure(self, held_out: HeldOut, tracker: Tracker) -> None:
-        """Log the objective on held-out text; a point of a curve for every checkpoint."""
-        self.watchdog.beat(self.step, "held-out text")
-        values = held_out.measure_together(self.engine.evaluate, self.engine.module)
-        for name, value in values.items():
-            tracker.curve_point(self.timeline.flops(self.step), name, value, step=self.step)
+        self.measures.log(
+            tracker,
+            self.step,
+            self.timeline.flops(self.step),
+            lambda part: self.watchdog.beat(self.step, part),
+        )
 
     def _failed(self, problem: str | None, tracker: Tracker) -> None:
         """Act on a checkpoint that could not be written, if there is a problem."""

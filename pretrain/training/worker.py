@@ -43,6 +43,7 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     from convbert.pretrain.engine.precision import settle
     from convbert.pretrain.engine.process_group import init_distributed
     from convbert.pretrain.run.timeline import Timeline
+    from convbert.pretrain.show.at_the_end import show_at_the_end
     from convbert.pretrain.tracking.claim import claim_for_training
     from convbert.pretrain.training.loader import PhasedLoader
     from convbert.pretrain.training.progress import Progress
@@ -78,6 +79,8 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
         loader.close()
         tracker.close(status)  # type: ignore[arg-type]
     torch.distributed.destroy_process_group()
+    if finished and rank == 0:
+        show_at_the_end(run, config)
     return finished
 
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
-from small_runs import small_run
+from small_runs import branch_run, logged_run, small_run
 
 from convbert.pretrain.report.page import write_report
 
@@ -83,3 +83,25 @@ def test_the_page_shows_what_a_reader_points_at(tmp_path, browser):
     assert browser.complaints() == []
     assert any(url.startswith("file:") for url in browser.requests())
     assert browser.requests_elsewhere() == []
+
+
+def test_branches_are_one_curve_and_their_trainings_do_not_touch(tmp_path, browser):
+    runs = [
+        logged_run(tmp_path / "long-0", range(1, 51), {20: 5.0, 30: 4.5, 40: 4.2}),
+        branch_run(tmp_path / "late-1", 40, 10, {40: 4.2, 50: 3.4}),
+        branch_run(tmp_path / "early-2", 20, 5, {25: 4.3}),
+        branch_run(tmp_path / "middle-3", 30, 7, {37: 3.8}),
+    ]
+    browser.driver.get(write_report(runs, tmp_path / "report.html").as_uri())
+    legend = [button.text for button in found(browser, "#legend button")]
+    assert legend == ["long-0", "long: 3 branches"]
+    family = "[data-run='1']"
+    assert len(found(browser, f"#measure-0 {family} .point")) == 3
+    assert len(found(browser, f"#measure-0 {family} .curve")) == 1
+    assert len(found(browser, f"#training-0 {family} .curve")) == 3
+    last = found(browser, f"#measure-0 {family} .point")[-1]
+    ActionChains(browser.driver).move_to_element(last).perform()
+    tip = browser.driver.find_element(By.ID, "tip").text.splitlines()
+    assert tip == ["long: 3 branches", "5×10¹³ FLOPs", "25 process hours", "step 50", "3.4"]
+    browser.picture("branches")
+    assert browser.complaints() == []

@@ -17,6 +17,7 @@ SETTINGS = [
     "tracking.log_every=2",
     "tracking.uri=off",
     "tracking.system_seconds=null",
+    "evaluation.show=[]",
     "threads=1",
     "model.overrides={num_layers: 2, hidden_size: 64, embedding_size: 64, num_heads: 2}",
 ]

@@ -3,7 +3,8 @@
 ``python engines.py OUT.json CASES.json``, started by ``run_cases`` with a rank in the environment.
 Every case is a mapping: ``deepspeed`` (a name in ds_configs), ``precision``, ``optimizer`` (fields
 of its settings), ``accumulation``, ``checkpointing``, ``steps``, ``width``, ``rows`` per process,
-``zero`` and ``fp16`` (keys of those sections of the configuration), ``graphs`` (treat gradients as
+``zero`` and ``fp16`` (keys of those sections of the configuration), ``dropout`` (another rate),
+``graphs`` (treat gradients as
 if CUDA graphs were replayed), ``memory`` (return the most that is allocated, instead of losses),
 ``reload`` (a step before which the state goes through a checkpoint into a new engine) and
 ``new_stage`` for that engine.
@@ -66,6 +67,8 @@ def _objective(case: dict[str, Any]) -> Any:
     torch.manual_seed(0)
     width = case.get("width", 32)
     shape = {"num_layers": 1, "hidden_size": width, "embedding_size": width, "num_heads": 2}
+    if "dropout" in case:
+        shape |= dict.fromkeys(("hidden_dropout", "attention_dropout"), case["dropout"])
     model = build_model(preset("tiny", vocab_size=VOCABULARY, **shape))
     for module in model.modules():
         if isinstance(module, Encoder):

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch.distributed import TCPStore
 
+from convbert.pretrain.run.branches import FILE_NAME as BRANCH
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.preparation import prepare
 
@@ -23,6 +24,7 @@ SETTINGS = [
     "tracking.log_every=1",
     "tracking.uri=off",
     "tracking.system_seconds=null",
+    "evaluation.show=[]",
     "threads=1",
     "precision=fp32",
     "model.overrides={num_layers: 1, hidden_size: 32, embedding_size: 32, num_heads: 2}",
@@ -76,9 +78,14 @@ class Zygote:
         processes: int = 2,
         faults: dict[str, dict[str, Any]] | None = None,
     ) -> Forked:
-        """Start or continue a run; later settings override earlier ones."""
-        overrides = [*self.settings, *settings]
-        prepare("tiny", overrides, run, processes)
+        """Start or continue a run; later settings override earlier ones.
+
+        A branch, which its command has prepared, continues with the settings that it has.
+        """
+        if (run / BRANCH).exists():
+            prepare(str(run), list(settings), None, processes)
+        else:
+            prepare("tiny", [*self.settings, *settings], run, processes)
         log = run / "output.log"
         log.touch()
         # It picks its own port and keeps it, so runs side by side cannot collide.

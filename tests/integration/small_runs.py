@@ -2,6 +2,7 @@
 
 from convbert.pretrain.evaluation.publishing import publish_curve
 from convbert.pretrain.report.page import write_report
+from convbert.pretrain.run.branches import FILE_NAME, Origin
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.settings.recipes import resolve
@@ -76,3 +77,38 @@ def small_run(path, uri, medians, flops_per_step=1e12, overrides=(), processes=2
         tracker.curve_point(step * flops_per_step, "held_out/accuracy", value, step=step)
     tracker.close("FINISHED")
     return path
+
+
+FLOPS = 1e12  # of an update
+HOURS = 0.5
+
+
+def logged_run(path, steps, measures, origin=None):
+    """Write a run that logged each of ``steps``, at half a process hour each, and measures."""
+    RunDirectory(path).prepare(
+        resolve("tiny", [f"steps={steps[-1]}", "schedule.warmup_steps=1", f"seed={path.name[-1]}"])
+    )
+    if origin:
+        (path / FILE_NAME).write_text(origin.model_dump_json())
+    tracker = open_tracker(
+        path, enabled=True, experiment="e", run_name=path.name, tracking_uri="off", params={},
+        tags={}, resume_step=None,
+    )  # fmt: skip
+    for step in steps:
+        values = {"loss/total": 5.0, "speed/step_seconds": HOURS * 1800, "speed/processes": 2.0}
+        tracker.log(step, step * FLOPS, values)
+    for step, loss in measures.items():
+        tracker.curve_point(step * FLOPS, "held_out/loss/mlm", loss, step=step)
+    tracker.close("FINISHED")
+    return path
+
+
+def branch_run(path, step, decay, measures, trunk="key", done=None, hours=True):
+    """Write a run that branched off ``long-0`` beside it; ``done`` updates of its decay are."""
+    origin = Origin(
+        trunk="long", path=path.parent / "long-0", key=trunk, step=step, decay=decay,
+        flops=step * FLOPS, end_flops=(step + decay) * FLOPS, hours=step * HOURS if hours else None,
+        manifest="0" * 64,
+    )  # fmt: skip
+    steps = range(step + 1, step + (done or decay) + 1)
+    return logged_run(path, steps, measures, origin)

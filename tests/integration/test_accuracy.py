@@ -8,8 +8,10 @@ from synthetic_tasks import synthetic_task, write_synthetic
 
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.models.errors import UserError
-from convbert.pretrain.cli.evaluation import evaluate, finetune, probe
+from convbert.pretrain.cli.evaluation import evaluate, finetune, probe, report
+from convbert.pretrain.cli.pairs import pairs
 from convbert.pretrain.evaluation import finetuning
+from convbert.pretrain.run.preparation import prepare
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +33,9 @@ def run(zygote, tmp_path_factory, held_out) -> Path:
     path = tmp_path_factory.mktemp("runs") / "measured"
     settings = ["steps=4", "checkpoint.every=2", "checkpoint.keep_every=2"]
     settings += ["deepspeed=zero3", "evaluation.sequences=24", "evaluation.batch=8"]
-    zygote.finish(path, *settings, f"evaluation.held_out={held_out}")
+    pairs = f"{{inputs: [{held_out.parent / 'text.jsonl'}], count: 40}}"
+    settings += [f"evaluation.held_out={held_out}", f"evaluation.pairs={pairs}"]
+    zygote.finish(path, *settings)
     return path
 
 
@@ -76,6 +80,27 @@ def test_every_checkpoint_is_measured_in_training_as_it_is_afterwards(run, capsy
         == trained[("held_out/loss/mlm", 4, max(k[2] for k in trained))]
     )
     assert "24 held-out sequences" in capsys.readouterr().out
+
+
+def test_pairs_of_every_checkpoint_are_those_measured_afterwards(run, held_out):
+    during = points(run, "pairs/")
+    assert {p["extra"]["step"] for p in during} == set(STEPS)
+    assert {p["curve"] for p in during} == {"pairs/swap"}
+    pairs(run, [str(held_out.parent / "text.jsonl")], count=40)
+    after = [p for p in points(run, "pairs/")[len(during) :] if p["extra"]["step"]]
+    for found, again in zip(during, after, strict=True):
+        assert found["extra"]["pairs"] == again["extra"]["pairs"] == 40
+        assert found["flops"] == again["flops"]
+        # A rounding error may tip one pair of barely trained networks.
+        assert found["value"] == pytest.approx(again["value"], abs=1.01 / 40)
+
+
+def test_pairs_without_text_are_refused_before_anything_is_written(runner, tmp_path):
+    missing = tmp_path / "no.jsonl"
+    wanted = f"evaluation.pairs={{inputs: [{missing}]}}"
+    with pytest.raises(UserError, match=r"no\.jsonl"):
+        prepare("tiny", [*runner.settings, wanted], tmp_path / "run", 1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_held_out_text_evaluate_asks_for_it(run, tmp_path):
@@ -124,6 +149,69 @@ def test_several_tasks_are_finetuned_with_results_curves_and_predictions(run, la
     assert len((predictions / "SyntheticCoLA.tsv").read_text().splitlines()) == 201
     assert len(points(run, "synthetic_cola/accuracy")) == 2
     assert "synthetic_qa: best_f1, 2 seeds" in capsys.readouterr().out
+
+
+def test_a_measure_that_dev_leaves_undefined_stops_nothing_that_follows(
+    run, tmp_path, capsys, caplog
+):
+    """Spearman of equal labels: written as undefined everywhere, while the next task goes on."""
+    (tmp_path / "train.csv").write_text("text,label\n" + "red apple,1\ngreen pear,2\n" * 4)
+    (tmp_path / "dev.csv").write_text("text,label\nred pear,3\ngreen apple,3\n")
+    for name, kind in (("flat", "regression"), ("even", "classification")):
+        metrics = "[spearman, pearson]" if name == "flat" else "[f1_macro]"
+        dev = "dev" if name == "flat" else "train"
+        (tmp_path / f"{name}.yaml").write_text(
+            f"name: {name}\nkind: {kind}\ntrain: train.csv\ndev: {dev}.csv\ntext: [text]\n"
+            f"metrics: {metrics}\nrecipe: {{epochs: 1, max_length: 16}}\n"
+        )
+    tasks = [str(tmp_path / f"{name}.yaml") for name in ("flat", "even")]
+    finetune(run, tasks, seeds=2, step=[4], workers=1, predict=True)
+    reason = "spearman, pearson undefined: every row has the label 3.0"
+    assert f"task flat, dev: {reason}" in caplog.messages
+    shown = capsys.readouterr()
+    assert "undefined" in shown.out
+    assert "nan" not in shown.out + shown.err
+    results = json.loads((run / "report" / "flat" / "results.json").read_text())
+    assert results["starts"][0]["spreads"]["dev"]["spearman"]["median"] == "NaN"
+    assert results["remarks"] == [f"task flat, dev: {reason}"]
+    assert json.loads((run / "report" / "even" / "curve.json").read_text())["points"]
+    probe(run, tasks)
+    kept = json.loads((run / "report" / "flat" / "probe.json").read_text(), parse_constant=int)
+    assert kept["points"][0]["values"] == {
+        "probe/flat/spearman": "NaN",
+        "probe/flat/pearson": "NaN",
+    }
+    page = tmp_path / "page.html"
+    report([run], page)
+    assert (
+        "undefined on the rows that were measured: flat/pearson, flat/spearman" in page.read_text()
+    )
+
+
+def test_a_list_of_training_rows_gives_a_curve_over_labels(run, labelled, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    settings = ["train_rows=[16, 48]", "recipe.epochs=1", "recipe.max_length=32", "name=few"]
+    finetune(run, [synthetic_task("cola", labelled)], settings=settings, seeds=2, step=[4])
+    table = capsys.readouterr().out
+    for rows in (16, 48):
+        name = f"few_{rows}_rows"
+        results = json.loads((run / "report" / name / "results.json").read_text())
+        assert [s["step"] for s in results["starts"]] == [0, 4]
+        assert results["rows"]["train"] == rows
+        value = results["starts"][1]["spreads"]["dev"]["matthews"]["median"]
+        found = points(run, f"{name}/matthews")
+        assert [p["extra"]["step"] for p in found] == [0, 4]
+        assert found[1]["value"] == value
+        assert (run / "report" / name / "curve.json").is_file()
+        lines = [line for line in table.splitlines() if f" {rows} " in line and "step 4" in line]
+        assert len(lines) == 1
+        assert f"{value:.4f}" in lines[0]
+    probe(run, [synthetic_task("cola", labelled)], settings=settings, step=[4])
+    assert [p["extra"]["step"] for p in points(run, "probe/few_48_rows/matthews")] == [0, 4]
+    records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    drawn = [r["inputs"] for r in records if r.get("nested", "").startswith("few_16_rows-")]
+    rows = [entry for inputs in drawn for entry in inputs if entry["name"].endswith("train")]
+    assert len({entry["digest"] for entry in rows}) == 2  # each seed its own
 
 
 def test_checkpoints_measured_one_after_another_share_a_curve(run, labelled):

@@ -9,9 +9,12 @@ from forked import Zygote, wait_for
 
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.models.errors import UserError
-from convbert.pretrain.checkpoints.reader import verify
 from convbert.pretrain.cli.training import pretrain
-from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
+from convbert.pretrain.run.checkpoint_manifest import (
+    checkpoint_directory,
+    checkpoint_steps,
+    verify,
+)
 
 pytestmark = pytest.mark.integration
 

@@ -8,6 +8,7 @@ from engines import run_cases
 pytestmark = pytest.mark.integration
 
 LAMB = {"name": "lamb"}
+MUON = {"name": "muon"}
 CORRECTED = {"bias_correction": True}
 # A small model, because CPUs emulate fp16; the scale overflows first and then grows and overflows.
 SMALL = {"precision": "fp16", "width": 16, "rows": 2, "steps": 6}
@@ -15,6 +16,13 @@ SCALED = {"initial_scale_power": 12, "hysteresis": 1, "loss_scale_window": 2}
 
 CASES: dict[str, dict[str, Any]] = {
     **{f"lamb {s}": {"deepspeed": s, "optimizer": LAMB} for s in ("zero0", "zero1", "zero3")},
+    **{f"muon {s}": {"deepspeed": s, "optimizer": MUON} for s in ("zero0", "zero3")},
+    "muon reloaded": {
+        "deepspeed": "zero1",
+        "optimizer": MUON,
+        "reload": 2,
+        "new_stage": "zero2-offload",
+    },
     **{f"adamw {s}": {"deepspeed": s} for s in ("zero0", "zero2-offload")},
     "adamw zero3-offload, recomputing": {"deepspeed": "zero3-offload", "checkpointing": True},
     "corrected": {"deepspeed": "zero0", "optimizer": CORRECTED},
@@ -40,6 +48,16 @@ CASES: dict[str, dict[str, Any]] = {
             "graphs": bool(kind),
         }
         for kind in ("", ", graphs")
+    },
+    # DeepSpeed takes another optimizer in each of these; the parameters are rounded from fp32.
+    **{
+        f"muon bf16 {stage}": {
+            "deepspeed": stage,
+            "precision": "bf16",
+            "width": 16,
+            "optimizer": MUON,
+        }
+        for stage in ("zero0", "zero1", "zero3")
     },
     **{
         f"fp16 {stage}{kind}": {
@@ -73,6 +91,8 @@ def losses(rows: list[dict[str, Any]]) -> list[float]:
         ("adamw zero3-offload, recomputing", "adamw zero0"),
         ("corrected, reloaded", "corrected"),
         ("lamb reloaded", "lamb zero0"),
+        ("muon zero3", "muon zero0"),
+        ("muon reloaded", "muon zero0"),
     ],
 )
 def test_stage_offloading_and_checkpoints_do_not_change_training(
@@ -92,9 +112,16 @@ def test_gradients_leave_the_memory_of_cuda_graphs_without_changing_training(
     assert [row["norms"] for row in graphs] == [row["norms"] for row in plain]
 
 
+def test_muon_trains_in_bf16_alike(found: dict[str, Any]) -> None:
+    reference = losses(found["muon bf16 zero0"])
+    for stage in ("zero1", "zero3"):
+        assert losses(found[f"muon bf16 {stage}"]) == pytest.approx(reference, rel=2e-3)
+
+
 def test_optimizers_are_not_the_same(found: dict[str, Any]) -> None:
-    last = {name: losses(found[name])[-1] for name in ("lamb zero0", "adamw zero0", "corrected")}
-    assert len({round(loss, 3) for loss in last.values()}) == 3
+    kept = ("lamb zero0", "adamw zero0", "corrected", "muon zero0")
+    last = {name: losses(found[name])[-1] for name in kept}
+    assert len({round(loss, 3) for loss in last.values()}) == len(kept)
 
 
 def test_norms_of_the_parts_make_up_the_whole(found: dict[str, Any]) -> None:

@@ -150,6 +150,16 @@ def test_a_generator_size_that_is_no_number_is_refused(size: Any) -> None:
         generator_of(config(), size)
 
 
+def test_a_generator_of_full_width_and_half_depth() -> None:
+    made = preset("base", generator_size=1, generator_depth="1/2")
+    assert made.generator == made.discriminator.model_copy(update={"num_layers": 6})
+    assert preset("tiny", generator_depth=0.01).generator.num_layers == 1
+    with pytest.raises(UserError, match="generator depth 2 is not a fraction"):
+        preset("tiny", generator_depth=2)
+    with pytest.raises(ValidationError, match="generator_depth=1"):
+        preset("tiny", tie_encoders=True, generator_depth=0.5)
+
+
 def test_an_unknown_objective_is_refused() -> None:
     with pytest.raises(ValidationError, match="'rtd' or 'mlm'"):
         preset("tiny", objective="rdt")  # type: ignore[arg-type]

@@ -149,6 +149,21 @@ def test_hardware_count_of_a_training_step_is_what_torch_counts(variant):
     assert expected == counted(step)
 
 
+def test_a_generator_of_half_depth_costs_half_the_layers():
+    """Counted by torch on the networks that are built, and as less than at full depth."""
+    encoder = small_encoder(num_layers=4)
+    full, half = (
+        PretrainingConfig(discriminator=encoder, generator=generator_of(encoder, 1, depth=depth))
+        for depth in (1, 0.5)
+    )
+    saved = training_flops_per_sequence(full, LENGTH, "hardware")
+    saved -= training_flops_per_sequence(half, LENGTH, "hardware")
+    ids = torch.randint(0, encoder.vocab_size, (1, LENGTH))
+    built = [build_model(config).generator for config in (full, half)]
+    passes = [counted(lambda g=generator: g(ids)) for generator in built]
+    assert saved == 3 * (passes[0] - passes[1]) > 0
+
+
 def test_masked_language_modeling_counts_one_network():
     config = preset("bert-tiny")
     forward = forward_flops(config.discriminator, 128, head="masked_lm", convention="hardware")

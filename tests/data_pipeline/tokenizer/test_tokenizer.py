@@ -53,6 +53,34 @@ def test_equivalent_spellings_have_equal_ids(tokenizer_dir: Path) -> None:
     assert first == second
 
 
+def test_a_non_joiner_that_is_spelling_stays(tmp_path: Path) -> None:
+    persian = ["می\u200cخوانم و کتاب\u200cها را می\u200cخوانند"] * 50
+    spelled = train([*persian, "a\tb"], tmp_path / "fa", vocab_size=320)
+    pieces = "".join(spelled.pieces()[i] for i in spelled.encode_batch(persian[:1])[0])
+    assert pieces.replace("▁", " ").strip() == persian[0]
+    assert spelled.decode(spelled.encode_batch(["a\tb\u200bc"])[0]) == "a b c"  # other rules stay
+    assert "keeps" in json.loads((tmp_path / "fa" / "settings.json").read_text())
+    # Elsewhere it is an accident, and sentencepiece's own rule makes it a space as before.
+    latin = ["an acci\u200cdent of a web page"] * 50
+    plain = train(latin, tmp_path / "en", vocab_size=300)
+    assert plain.decode(plain.encode_batch(latin[:1])[0]) == "an acci dent of a web page"
+    assert "keeps" not in json.loads((tmp_path / "en" / "settings.json").read_text())
+
+
+def test_the_normalization_is_an_option(tmp_path: Path) -> None:
+    text = "ﬁne ½\u200cÅngström e\u0301"
+    found = {}
+    for rule in ("nmt_nfkc", "nfkc", "identity"):
+        tokenizer = train([text] * 50, tmp_path / rule, vocab_size=300, normalization=rule)
+        found[rule] = tokenizer.decode(tokenizer.encode_batch([text])[0])
+    composed = unicodedata.normalize("NFKC", text)
+    assert found["identity"] == text
+    assert found["nfkc"] == composed
+    assert found["nmt_nfkc"] == composed.replace("\u200c", " ")
+    with pytest.raises(UserError, match="'identity' has none; choose nmt_nfkc or nfkc"):
+        train([text], tmp_path / "x", normalization="identity", lowercase=True)
+
+
 def test_a_long_line_is_part_of_the_training_text(tmp_path: Path) -> None:
     rng = random.Random(0)
     words = ["".join(rng.choices("bdklmnrst", k=6)) for _ in range(40)]
@@ -102,7 +130,12 @@ def test_training_repeats_itself_and_ignores_the_order_of_documents(
     [
         ([" ", ""], 400, "the input holds no text"),
         (["few words"] * 20, 5000, r"too high.*use more text or a smaller vocab_size"),
-        (["few words"] * 20, 100, "training failed"),
+        (["few words"] * 20, 100, r"vocab_size 100 cannot hold .* 269\); use a larger vocab_size"),
+        (
+            ["人人生而自由在尊严和权利上一律平等"] * 20,
+            270,
+            "270 cannot hold .* use a larger vocab_size",
+        ),
     ],
 )
 def test_unusable_training_text_is_refused(

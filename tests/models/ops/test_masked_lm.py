@@ -128,6 +128,17 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature):
         masked_lm(hidden, weight, bias, targets, uniform, temperature)
 
 
+def test_compiled_once_for_every_temperature_that_is_a_tensor():
+    torch._dynamo.reset()
+    tensors = inputs(50, 40, 4, torch.float32)
+    compiled = torch.compile(masked_lm, fullgraph=True, backend="aot_eager")
+    for temperature in (2.0, 0.7, 1.0):
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            found = compiled(*tensors, torch.tensor(temperature))
+        for actual, expected in zip(found, masked_lm(*tensors, temperature), strict=True):
+            torch.testing.assert_close(actual, expected)
+
+
 def test_a_compiled_caller_needs_no_graph_break():
     tensors = inputs(5, 40, 4, torch.float32)
     compiled = torch.compile(masked_lm, fullgraph=True, backend="aot_eager")

@@ -11,11 +11,15 @@ from safetensors.torch import load_file, save_file
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import DamagedError, TransientError, UserError
 from convbert.pretrain.checkpoints import retention, writer
-from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good, verify
+from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
-from convbert.pretrain.engine.fragments import KINDS, Fragment
-from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
+from convbert.pretrain.engine.fragments import Fragment
+from convbert.pretrain.run.checkpoint_manifest import (
+    checkpoint_directory,
+    checkpoint_steps,
+    verify,
+)
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
 
 SHAPES = {"a.weight": (6, 4), "a.bias": (5,)}
@@ -24,7 +28,10 @@ SHAPES = {"a.weight": (6, 4), "a.bias": (5,)}
 def tensors() -> dict[str, dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     return {
-        name: {kind: torch.randn(shape, generator=generator).flatten() for kind in KINDS}
+        name: {
+            kind: torch.randn(shape, generator=generator).flatten()
+            for kind in ("param", "exp_avg", "exp_avg_sq")
+        }
         for name, shape in SHAPES.items()
     }
 

@@ -18,7 +18,7 @@ from convbert.pretrain.checkpoints import retention, snapshot, tensor_file, writ
 from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
-from convbert.pretrain.engine.fragments import KINDS, Fragment
+from convbert.pretrain.engine.fragments import Fragment
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
 
@@ -42,7 +42,9 @@ def save(root: Path, step: int) -> None:
     """
     folder = root / f".tmp-{step:08d}-{os.getpid():08d}"
     value = torch.full((35,), float(step))
-    fragment = Fragment("weight", 0, 35, dict.fromkeys(KINDS, value), owned=True)
+    fragment = Fragment(
+        "weight", 0, 35, {"param": value, "exp_avg": value, "exp_avg_sq": value}, owned=True
+    )
     taken = Snapshot()
     taken.take([fragment])
     writer.write_part(folder, 0, taken)

@@ -12,7 +12,7 @@ from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.checkpoints import writer
 from convbert.pretrain.checkpoints.snapshot import Snapshot
 from convbert.pretrain.checkpoints.upload import Uploader, complete, download_newest
-from convbert.pretrain.engine.fragments import KINDS, Fragment
+from convbert.pretrain.engine.fragments import Fragment
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.identity import identity
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
@@ -26,7 +26,9 @@ def save(root: Path, step: int, config: RunConfig = CONFIG) -> Path:
     folder = root / f".tmp-{step}"
     value = torch.full((35,), float(step))
     taken = Snapshot()
-    taken.take([Fragment("w", 0, 35, dict.fromkeys(KINDS, value), owned=True)])
+    taken.take(
+        [Fragment("w", 0, 35, {"param": value, "exp_avg": value, "exp_avg_sq": value}, owned=True)]
+    )
     writer.write_part(folder, 0, taken)
     parts = writer.read_parts(folder, 1)
     assert parts is not None

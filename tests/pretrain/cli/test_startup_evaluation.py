@@ -26,6 +26,7 @@ sys.exit(code)
         ("finetune --help", "--seeds"),
         ("evaluate --help", "--held-out"),
         ("probe --help", "--pooling"),
+        ("show --help", "--html"),
         ("report --help", "--output"),
         ("study --help", "--flops"),
         ("quickstart --help", "--output"),

@@ -9,7 +9,7 @@ from convbert.models.errors import UserError
 from convbert.pretrain.checkpoints import writer
 from convbert.pretrain.checkpoints.reader import CheckpointReader
 from convbert.pretrain.checkpoints.snapshot import Snapshot
-from convbert.pretrain.engine.fragments import KINDS, Fragment
+from convbert.pretrain.engine.fragments import Fragment
 from convbert.pretrain.exchange.averaging import averaged, parse_average
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.directory import RunDirectory
@@ -23,7 +23,7 @@ def weights(step: int) -> torch.Tensor:
 
 def write(run: RunDirectory, step: int) -> None:
     folder = run.checkpoints / f".tmp-{step}"
-    views = dict.fromkeys(KINDS, weights(step))
+    views = dict.fromkeys(("param", "exp_avg", "exp_avg_sq"), weights(step))
     held = [Fragment("a.weight", 0, 6, views, owned=True)]
     snapshot = Snapshot()
     snapshot.take(held)

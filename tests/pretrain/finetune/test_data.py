@@ -17,6 +17,7 @@ from convbert.pretrain.finetune.data import (
     evaluation_batches,
     training_batches,
 )
+from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.reading import Example, part_of, read_examples
 from convbert.pretrain.finetune.recipe import SplitRule
 from convbert.pretrain.finetune.sentences import encode, truncate
@@ -153,7 +154,7 @@ def test_missing_undecodable_and_unexpected_values(tmp_path):
         read_examples(spec(tmp_path, "r.csv", **regression))
 
 
-@pytest.mark.parametrize("answers", [1, ["Paris"], [{"answer_start": 0}], {"text": 3}])
+@pytest.mark.parametrize("answers", [1, [["Paris"]], [{"answer_start": 0}], {"text": 3}])
 def test_answers_of_another_form_are_named(tmp_path, answers):
     row = {"question": "Where?", "context": "In Paris.", "answers": answers}
     write(tmp_path, "q.jsonl", json.dumps(row) + "\n")
@@ -184,6 +185,9 @@ def test_task_files(tmp_path):
     [
         ("recipe: {epoch: 2}", "recipe.epoch: unknown key; check the spelling"),
         ("metrics: [spearman]", "no 'spearman' for classification; use accuracy"),
+        ("metrics: []", "metrics: .* at least 1 item"),
+        ("metrics: [f1]\nlabels: [a, b, c]", "f1 is that of the second of two classes"),
+        ("kind: tagging\nmetrics: [span_f1]\nlabels: [X, Y]", "'X' is neither"),
         ("swap_pairs: true", "two text columns"),
         ("split: {dev: 0.6, test: 0.4}", "leave no rows"),
         ("split: {test: 0.4}\ndev: d.csv", "leave out the files"),
@@ -197,6 +201,42 @@ def test_wrong_task_files_are_named_with_their_key(tmp_path, line, message):
     with pytest.raises(UserError, match=message) as caught:
         load_task(str(tmp_path / "m.yaml"))
     assert "m.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "measures"),
+    [
+        ("classification", "0 1", ["accuracy"]),
+        ("regression", "0 1", ["spearman"]),
+        ("tagging", "NOUN VERB", ["accuracy"]),
+        ("tagging", "B-PER O", ["span_f1"]),
+    ],
+)
+def test_a_task_without_measures_gets_the_one_that_is_defined(tmp_path, kind, values, measures):
+    lines = [f"word,{value}\n" for value in values.split()]
+    write(tmp_path, "t.csv", "text,label\n" + "".join(lines))
+    (tmp_path / "t.yaml").write_text(
+        f"name: t\nkind: {kind}\ntrain: t.csv\ndev: t.csv\ntext: [text]\n"
+    )
+    data = prepare(load_task(str(tmp_path / "t.yaml")), Characters())
+    assert data.task.metrics == measures
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "values", "message"),
+    [
+        ("classification", "f1", "a b c", r"task t: metrics: f1 .* there are 3 \(a, b, c\)"),
+        ("tagging", "span_f1", "NOUN B-PER", r"task t: metrics: span_f1 .* 'NOUN' is neither"),
+    ],
+)
+def test_measures_that_the_classes_do_not_allow_are_refused(
+    tmp_path, kind, metric, values, message
+):
+    lines = [f"word,{value}\n" for value in values.split()]
+    write(tmp_path, "t.csv", "text,label\n" + "".join(lines))
+    task = spec(tmp_path, "t.csv", kind=kind, metrics=[metric], dev=tmp_path / "t.csv")
+    with pytest.raises(UserError, match=message):
+        prepare(task, Characters())
 
 
 def test_an_unknown_task_names_those_there_are():

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from convbert.pretrain.finetune.metrics import METRICS
+from convbert.pretrain.finetune.answer_metrics import Answer
+from convbert.pretrain.finetune.metrics import METRICS, default_measure, misfit, spans
 
 
 def score(name, labels, predictions):
@@ -59,3 +60,63 @@ def test_predicting_one_class_scores_zero(name):
 @pytest.mark.parametrize("name", ["pearson", "spearman"])
 def test_a_constant_prediction_scores_zero(name):
     assert score(name, [0.0, 1.0, 2.0], [1.0, 1.0, 1.0]) == 0.0
+
+
+def test_tags_of_one_scheme_are_compared_with_those_of_another():
+    gold = ["B-PER", "I-PER", "I-PER", "O", "B-LOC", "B-LOC"]
+    same = ["B-PER", "I-PER", "L-PER", "O", "U-LOC", "U-LOC"]
+    assert METRICS["tagging"]["span_f1"]([gold], [same]) == 1.0
+    assert spans(["U-PER", "U-PER", "B-PER", "L-PER"]) == {
+        (0, 1, "PER"),
+        (1, 2, "PER"),
+        (2, 4, "PER"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "measure"),
+    [
+        (["0", "1", "2"], "accuracy"),
+        (["NOUN", "VERB"], "accuracy"),
+        (["O", "PER-B", "PER-I"], "accuracy"),
+        (["O", "B", "I"], "accuracy"),
+        (["O", "B-", "I-"], "accuracy"),
+        (["B-PER", "I-PER", "O"], "span_f1"),
+        (["B-PER", "L-PER", "U-PER", "I-LOC", "O"], "span_f1"),
+        (["B-a-b", "M-a-b", "E-a-b", "S-a-b"], "span_f1"),
+    ],
+)
+def test_tags_without_spans_are_judged_by_accuracy_and_refused_for_span_measures(names, measure):
+    assert default_measure("tagging", names) == measure
+    refused = misfit("tagging", ["accuracy", "span_recall"], names)
+    assert (refused is None) == (measure == "span_f1")
+    assert misfit("tagging", ["accuracy"], names) is None
+
+
+def test_f1_needs_two_classes():
+    assert misfit("classification", ["accuracy", "f1"], ["no", "yes"]) is None
+    fault = misfit("classification", ["accuracy", "f1"], ["a", "b", "c"])
+    assert "there are 3 (a, b, c); use f1_macro" in fault
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "labels", "guesses"),
+    [
+        ("classification", "matthews", [1, 1], [[1, 1], [0, 1]]),
+        ("classification", "f1", [0, 0], [[0, 0], [0, 1]]),
+        ("regression", "pearson", [2.0, 2.0, 2.0], [[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]),
+        ("regression", "spearman", [2.0], [[1.0]]),
+        ("tagging", "span_f1", [["O", "O"]], [[["O", "O"]], [["B-X", "O"]]]),
+        ("tagging", "span_recall", [["O", "O"]], [[["O", "O"]], [["B-X", "O"]]]),
+        ("qa", "has_answer_f1", [[]], [[Answer("", "", 1.0)], [Answer("a", "a", 0.0)]]),
+        ("qa", "no_answer", [["a"]], [[Answer("", "", 1.0)], [Answer("a", "a", 0.0)]]),
+    ],
+)
+def test_labels_that_define_no_measure_give_nan_whatever_is_predicted(kind, name, labels, guesses):
+    for guess in guesses:
+        assert math.isnan(METRICS[kind][name](labels, guess))
+
+
+def test_macro_f1_is_the_mean_over_the_classes_of_the_labels():
+    # Class 2 is predicted but in no label: F1 of class 0 is 2/3, of class 1 it is 1.
+    assert score("f1_macro", [0, 0, 1], [0, 2, 1]) == pytest.approx((2 / 3 + 1) / 2)

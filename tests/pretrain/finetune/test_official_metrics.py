@@ -175,16 +175,26 @@ def test_glue_measures(record, seed):
                 assert kind[names[name]](labels, guesses) == pytest.approx(value), (task, name)
 
 
-@pytest.mark.parametrize("scheme", ["IOB", "IOBES"])
+SCHEMES = {"IOB": "BI", "IOBES": "BIES", "BILOU": "BILU", "BMES": "BMES"}
+AS_IOBES = str.maketrans("LUM", "ESI")
+
+
+def iobes(row):
+    """Tags in the names that seqeval knows."""
+    return [tag[0].translate(AS_IOBES) + tag[1:] for tag in row]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_spans_are_those_of_seqeval_also_where_tags_break_the_scheme(scheme):
     seqeval = pytest.importorskip("seqeval.metrics")
-    prefixes = {"IOB": "BI", "IOBES": "BIES"}[scheme]
+    prefixes = SCHEMES[scheme]
     tags = ["O", *(f"{prefix}-{kind}" for prefix in prefixes for kind in ("PER", "LOC"))]
     rng = random.Random(0)
     for _ in range(50):
         gold = [[rng.choice(tags) for _ in range(rng.randint(1, 12))] for _ in range(20)]
         guess = [[t if rng.random() < 0.7 else rng.choice(tags) for t in row] for row in gold]
         measured = {n: METRICS["tagging"][n](gold, guess) for n in METRICS["tagging"]}
+        gold, guess = (list(map(iobes, rows)) for rows in (gold, guess))
         assert measured == pytest.approx(
             {
                 "span_f1": seqeval.f1_score(gold, guess),

@@ -1,12 +1,14 @@
 """Which positions are selected, and what the generator sees there."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
 
 from convbert.data_pipeline.loading.batch import Batch
-from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch, slot_count
+from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
+from convbert.pretrain.run.schedule import sampling
 from convbert.pretrain.settings.objective import MaskingConfig
 
 SPECIAL = SpecialIds(pad=0, cls=2, sep=3, mask=4)
@@ -29,8 +31,8 @@ def masked(lengths: list[int], **options: int) -> MaskedBatch:
 
 
 def test_slots_per_row_as_published() -> None:
-    assert slot_count(0.15, 128) == 19
-    assert slot_count(0.15, 512) == 79
+    assert MaskingConfig().slots(128) == 19
+    assert MaskingConfig().slots(512) == 79
 
 
 @pytest.mark.parametrize(("real", "expected"), [(128, 19), (100, 15), (50, 8), (5, 1), (3, 1)])
@@ -69,7 +71,7 @@ def test_a_row_is_masked_alike_in_any_batch() -> None:
     whole = masked([128] * 8)
     part = masked([128] * 3, first=4)
     for field in dataclasses.fields(part):
-        if field.name != "packed":
+        if isinstance(getattr(part, field.name), torch.Tensor):
             assert torch.equal(getattr(part, field.name), getattr(whole, field.name)[4:7])
 
 
@@ -77,3 +79,43 @@ def test_a_row_without_ordinary_tokens_selects_nothing() -> None:
     result = masked([2, 128])
     assert not result.valid_BM[0].any()
     assert torch.equal(result.masked_BL[0], result.input_ids_BL[0])
+
+
+FALLING = MaskingConfig(mask_fraction=0.3, schedule={"final": 0.15})
+
+
+@pytest.mark.parametrize("length", [128, 64])
+def test_a_falling_share_is_met_at_ten_places_of_a_run(length: int) -> None:
+    rows, steps = 600, 1000
+    shapes = set()
+    for place in range(10):
+        step = place * 111
+        stated = 0.3 - 0.15 * step / steps
+        drawn = sampling(FALLING, step, steps)
+        given = batch([length] * rows, length, first=step * rows)
+        result = mask_batch(FALLING, SPECIAL, 0, given, drawn)
+        tokens = rows * length
+        deviation = math.sqrt(stated * (1 - stated) / tokens)
+        share = result.valid_BM.sum().item() / tokens
+        assert abs(share - stated) < 1.96 * deviation, step
+        # No token is selected in an unused slot, and the number of slots is that of the largest.
+        assert (result.masked_BL != result.input_ids_BL).sum() <= result.valid_BM.sum()
+        shapes.add(tuple(result.slots_BM.shape))
+    assert shapes == {(rows, math.ceil(0.3 * length))}
+
+
+def test_a_falling_share_is_the_same_on_one_and_on_four_processes() -> None:
+    drawn = sampling(FALLING, 400, 1000)
+    whole = mask_batch(FALLING, SPECIAL, 0, batch([128, 90, 40, 17] * 2), drawn)
+    parts = [
+        mask_batch(FALLING, SPECIAL, 0, batch(lengths, first=2 * rank), drawn)
+        for rank, lengths in enumerate([[128, 90], [40, 17]] * 2)
+    ]
+    for name in ("masked_BL", "slots_BM", "valid_BM", "uniforms_BM"):
+        assert torch.equal(torch.cat([getattr(p, name) for p in parts]), getattr(whole, name))
+
+
+def test_held_out_text_is_masked_as_by_a_run_without_schedule() -> None:
+    given = batch([128, 77, 20] * 20)
+    falling = mask_batch(FALLING, SPECIAL, 0, given)
+    assert torch.equal(falling.masked_BL, mask_batch(CONFIG, SPECIAL, 0, given).masked_BL)

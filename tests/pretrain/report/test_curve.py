@@ -53,6 +53,18 @@ def test_one_point_and_a_wide_range_can_be_drawn(tmp_path, flops):
     assert matplotlib.image.imread(tmp_path / "curve.png").std() > 0
 
 
+def test_an_undefined_measure_leaves_no_line(tmp_path):
+    undefined = Spread.of([0.6, float("nan")])
+    points = [Point(step=1, flops=1e12, spread=undefined)]
+    draw_curve(curve().model_copy(update={"points": points}), tmp_path / "some.png")
+    rows, _ = rows_of(matplotlib.image.imread(tmp_path / "some.png")[:, 150:], BLUE)
+    assert not rows.size
+    nothing = curve().model_copy(update={"points": points, "baseline": undefined})
+    draw_curve(nothing, tmp_path / "none.png")
+    rows, _ = rows_of(matplotlib.image.imread(tmp_path / "none.png")[:, 150:], VERMILION)
+    assert not rows.size
+
+
 def test_publishing_keeps_the_data_beside_the_picture_and_logs_all(tmp_path):
     run_dir = tmp_path / "run"
     tracker = open_tracker(

@@ -11,9 +11,12 @@ import yaml
 from small_runs import small_run
 
 from convbert.models.errors import UserError
+from convbert.pretrain.evaluation.publishing import publish_curve
 from convbert.pretrain.report.page import GLUE, write_report
 from convbert.pretrain.report.runs import Measured, ReportCurve, Track, read_run
 from convbert.pretrain.report.targets import Reach, frontier, reach, round_targets
+from convbert.pretrain.run.curve import Curve, Point, Spread
+from convbert.pretrain.tracking.tracker import open_tracker
 
 RISING = (0.6, 0.65, 0.7, 0.75)
 
@@ -124,6 +127,24 @@ def test_what_is_not_a_number_is_left_out(tmp_path):
     assert 9e14 not in [p.flops for p in found.curves["held_out/accuracy"].points]
     assert all(math.isfinite(value) for _, value in found.track.metrics["loss/total"])
     write_report([run], tmp_path / "r.html")
+
+
+def test_an_undefined_measure_is_named_and_stops_no_page(tmp_path):
+    run = small_run(tmp_path / "run", "off", None)
+    tracker = open_tracker(
+        run, enabled=True, experiment="e", run_name="run", tracking_uri="off",
+        params={}, tags={}, resume_step=None,
+    )  # fmt: skip
+    nothing = Spread.of([math.nan, math.nan])
+    points = [Point(step=s, flops=s * 1e12, spread=nothing) for s in (100, 200)]
+    curve = Curve(run="run", task="flat", metric="pearson", baseline=nothing, points=points)
+    publish_curve(curve, run / "report" / "flat", tracker)
+    tracker.close("FINISHED")
+    content = json.loads((run / "report" / "flat" / "curve.json").read_bytes(), parse_constant=int)
+    assert content["baseline"]["median"] == "NaN"
+    page = write_report([run], tmp_path / "r.html").read_text()
+    assert "run: undefined on the rows that were measured: flat/pearson." in page
+    assert "flat/pearson" not in [chart["title"] for chart in embedded(page)["charts"]]
 
 
 def test_directories_that_cannot_be_shown(tmp_path):

@@ -3,8 +3,17 @@ import itertools
 import pytest
 import torch
 
-from convbert.pretrain.run.schedule import electra, learning_rate
+from convbert.models.errors import UserError
+from convbert.pretrain.run.schedule import (
+    Sampling,
+    electra,
+    final_sampling,
+    learning_rate,
+    sampling,
+)
+from convbert.pretrain.settings.objective import MaskingConfig
 from convbert.pretrain.settings.optimizer import ScheduleConfig
+from convbert.pretrain.settings.recipes import resolve
 
 
 def test_electra_is_the_product_of_warmup_and_decay() -> None:
@@ -53,3 +62,32 @@ def test_decays_as_torch_does(name: str) -> None:
         assert learning_rate(config, step, 100, 2.0) == pytest.approx(expected, rel=1e-9)
         optimizer.step()
         reference.step()
+
+
+def test_mask_rate_and_temperature_move_in_straight_lines() -> None:
+    config = MaskingConfig(
+        mask_fraction=0.3,
+        schedule={"final": 0.15},
+        temperature=2.0,
+        temperature_schedule={"final": 0.5, "total_steps": 50},
+    )
+    found = [sampling(config, step, 100) for step in (0, 25, 50, 100, 120)]
+    assert [x.mask_fraction for x in found] == pytest.approx([0.3, 0.2625, 0.225, 0.15, 0.15])
+    assert [x.temperature for x in found] == pytest.approx([2.0, 1.25, 0.5, 0.5, 0.5])
+    assert final_sampling(config) == Sampling(0.15, 0.5)
+    assert sampling(MaskingConfig(), 77, 100) == Sampling(0.15, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("schedule={final: 1.5}", r"objective.masking: schedule.final=1.5 is no share"),
+        ("schedule={final: 0}", r"schedule.final: .*greater than 0"),
+        ("temperature_schedule={final: -1}", r"temperature_schedule.final: .*greater than 0"),
+        ("schedule={name: cosine, final: 0.1}", r"schedule.name: .*'linear'"),
+        ("schedule=linear", r"objective.masking.schedule"),
+    ],
+)
+def test_a_schedule_of_masks_that_makes_no_sense_is_refused(setting: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        resolve("tiny", [f"objective.masking.{setting}"])

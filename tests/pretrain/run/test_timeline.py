@@ -38,6 +38,24 @@ def test_costs_add_up_across_the_boundary() -> None:
     assert line.positions(103)[1] == 60 * 32 + 44 * 8
 
 
+@pytest.mark.parametrize(
+    ("masking", "slots"),
+    [
+        ("mask_fraction: 0.15", 19),
+        ("mask_fraction: 0.3", 39),
+        ("mask_fraction: 0.3, schedule: {final: 0.15}", 39),  # those that exist, used or not
+        ("mask_fraction: 0.1, schedule: {final: 0.2}", 26),
+    ],
+)
+def test_the_hardware_predicts_the_slots_that_exist(masking: str, slots: int) -> None:
+    config = resolve("tiny", [*BASE, f"objective.masking={{{masking}}}"])
+    networks = config.model.build(1000)
+    line = Timeline(derive(config, networks, [128]))
+    expected = training_flops_per_sequence(networks, 128, "hardware", masked_positions=slots)
+    assert line.flops(1, "hardware") == 32 * expected
+    assert line.flops(1) == 32 * training_flops_per_sequence(networks, 128, "electra")
+
+
 def test_later_phases_draw_other_random_numbers() -> None:
     line = timeline(f"{{start: 60, manifest: {LONG}}}")
     assert line.phases[0].seed == 0

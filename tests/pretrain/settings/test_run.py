@@ -60,6 +60,18 @@ def test_unknown_recipe_lists_the_known(tmp_path) -> None:
         resolve(str(broken))
 
 
+def test_a_run_directory_stands_for_its_configuration(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(dump(resolve("small", ["seed=7"])))
+    assert resolve("mine", ["seed=8"]) == resolve("small", ["seed=8"])
+    assert resolve("./tiny") == resolve("small", ["seed=7"])
+    assert resolve("tiny").model.preset == "tiny"  # the name of a recipe is never a directory
+    with pytest.raises(UserError, match=r"path of a \.yaml file or of a run directory"):
+        resolve("yours")
+
+
 def test_differences_ignore_how_a_run_is_executed() -> None:
     old = resolve("tiny")
     same = resolve("tiny", ["deepspeed=zero3", "micro_batch=4", "checkpoint.every=7"])

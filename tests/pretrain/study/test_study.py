@@ -1,6 +1,7 @@
 """The study: equal budgets, a design that is checked, and two variants trained and compared."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from convbert.pretrain.study.page import render
 from convbert.pretrain.study.processes import Commands
 from convbert.pretrain.study.results import Variant, collect, difference
 from convbert.pretrain.study.steps import data_steps, run_steps, write_sweep
+from convbert.pretrain.study.tuning import compared_runs, known_runs, tried_rates
 from convbert.pretrain.tracking.metrics_log import MetricsLog
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord
 
@@ -58,7 +60,7 @@ def test_half_the_budget_is_half_the_updates_and_a_sweep_names_every_run(tmp_pat
         assert run.steps == pytest.approx(whole[run.name].steps / 2, abs=1)
     from convbert.cluster.sweep import read_sweep
 
-    sweep = read_sweep(write_sweep(design, tmp_path))
+    sweep = read_sweep(write_sweep(design, tmp_path, plan_runs(design)))
     assert list(sweep) == [r.name for r in plan_runs(design)]
     assert "seed=1" in sweep["conv-seed1"][1]
     manifest = (tmp_path / "shards" / "manifest.json").resolve()
@@ -80,6 +82,52 @@ def test_a_design_that_makes_no_sense_is_refused(tmp_path, change, message):
     path.write_text(yaml.safe_dump(shipped | change))
     with pytest.raises(UserError, match=message):
         plan_runs(load_design(path, flops=None, seeds=None))
+
+
+def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path):
+    shipped = load_design(None, flops=None, seeds=3).model_dump(mode="json")
+    variants = {
+        "adamw": {"optimizer.learning_rate": 2e-3},
+        "muon": {"optimizer.name": "muon", "optimizer.muon.learning_rate": 0.02},
+    }
+    tuned = {"variants": variants, "reference": "adamw", "rate_factors": [0.5, 1, 2]}
+    path = tmp_path / "design.yaml"
+    path.write_text(yaml.safe_dump(shipped | tuned | {"finetune": []}))
+    design = load_design(path, flops=None, seeds=None)
+    first = known_runs(design, tmp_path)
+    assert [r.name for r in first] == [
+        f"{name}-x{factor}-seed0" for name in variants for factor in ("0.5", "1", "2")
+    ]
+    assert first[-1].settings["optimizer.muon.learning_rate"] == pytest.approx(0.04)
+    assert first[-1].settings["optimizer.learning_rate"] == pytest.approx(4e-3)
+    assert "optimizer.muon.learning_rate" not in first[0].settings
+
+    losses = {"adamw": {0.5: 5.0, 1: 4.0, 2: math.nan}, "muon": {0.5: 3.5, 1: 3.6, 2: 3.5}}
+    for run in first[:5]:
+        write_tuned(tmp_path, run, losses[run.variant][run.factor])
+    # Muon has not tried all yet.
+    assert [r.name for r in known_runs(design, tmp_path) if r.seed] == [
+        "adamw-x1-seed1",
+        "adamw-x1-seed2",
+    ]
+    write_tuned(tmp_path, first[5], losses["muon"][2])
+    later = [r.name for r in known_runs(design, tmp_path) if r.seed]
+    assert later == [f"{name}-seed{seed}" for seed in (1, 2) for name in ("adamw-x1", "muon-x0.5")]
+    assert [r.name for r in compared_runs(design, tmp_path)] == [
+        "adamw-x1-seed0",
+        "muon-x0.5-seed0",
+    ]
+    page = render(design, [], tried_rates(design, tmp_path))
+    assert "3 learning rates: its own times" in page
+
+
+def write_tuned(root, run, loss):
+    path = root / "runs" / run.name
+    (path / "checkpoints" / f"step-{run.steps:08d}").mkdir(parents=True)
+    log = MetricsLog(path / "metrics.jsonl")
+    log.append(CurvePoint("held_out/loss/mlm", 0.0, 1e6, loss, {"step": run.steps}))
+    log.close()
+    (path / "config.yaml").write_text("{}")
 
 
 def variant(name, scores, runs):

@@ -1,4 +1,7 @@
-"""After its first update a compiled run compiles nothing, and our code reads the device once."""
+"""After its first update a compiled run compiles nothing, and our code reads the device once.
+
+Also where the share of masked tokens and the temperature of the samples are others in every update.
+"""
 
 import json
 import subprocess
@@ -18,6 +21,8 @@ SETTINGS = [
     "compile=true",
     "threads=1",
     "schedule.warmup_steps=2",
+    "objective.masking.schedule={final: 0.3}",
+    "objective.masking.temperature_schedule={final: 0.5}",
     "tracking.uri=off",
     "model.overrides={num_layers: 1, hidden_size: 32, embedding_size: 32, num_heads: 2}",
 ]

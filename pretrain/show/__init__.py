@@ -1,0 +1,1 @@
+"""What a model makes of a text: fillings of its masks, and which tokens look replaced."""

@@ -1,0 +1,71 @@
+"""From what a user names, a run or a model and texts, to looks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from convbert.models.errors import AbsentError, UserError
+from convbert.pretrain.exchange.run_models import RunModels, find_run
+from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps
+from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.show.look import Options
+from convbert.pretrain.show.samples import samples_of
+from convbert.pretrain.show.series import Sample, Series, show_directory, show_run
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run, one of its checkpoints or a Hugging Face directory, and what to show of it.
+
+    ``texts`` may be empty for a run. ``step`` is the checkpoint to show first, by default the
+    newest; the others of the run are looked at only with ``every``.
+    """
+
+    source: Path
+    texts: Sequence[str]
+    step: int | None
+    tokenizer: Path | None
+    every: bool
+
+
+def answer(request: Request, options: Options, device: torch.device) -> tuple[Series, int]:
+    """Return the looks, and the number of the point that was asked for.
+
+    Raises ``UserError`` for what is not there, and for options that the source does not take.
+    """
+    samples = [Sample(text=text) for text in request.texts]
+    found = find_run(request.source)
+    if found is not None:
+        return _answer_run(request, found, samples, options, device)
+    if request.step is not None:
+        raise UserError(f"--step {request.step}: {request.source} is one model, leave it out")
+    if not samples:
+        raise UserError(f"{request.source}: is no run with data of its own; give a TEXT")
+    series = show_directory(request.source, request.tokenizer, samples, options, device)
+    return series, 0
+
+
+def _answer_run(
+    request: Request,
+    found: tuple[RunDirectory, list[int]],
+    samples: list[Sample],
+    options: Options,
+    device: torch.device,
+) -> tuple[Series, int]:
+    run, named = found
+    if request.tokenizer is not None:
+        raise UserError(f"--tokenizer {request.tokenizer}: a run has its own, leave it out")
+    present = checkpoint_steps(run.checkpoints)
+    if not present:
+        raise AbsentError(f"{run.checkpoints}: no checkpoint; train the run first")
+    first = request.step if request.step is not None else (named or present[-1:])[0]
+    if first not in present:
+        known = ", ".join(map(str, present))
+        raise AbsentError(f"{run.checkpoints}: no checkpoint of step {first}; present: {known}")
+    models = RunModels(run, present if request.every else [first])
+    samples = samples or samples_of(models.config, models.tokenizer)
+    if not samples:
+        raise UserError(f"{run.path}: its data give no sentence to show; give a TEXT")
+    return show_run(models, samples, options, device), models.steps.index(first)
