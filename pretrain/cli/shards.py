@@ -147,7 +147,9 @@ def shards_split(
 @shards_app.command("verify")
 def shards_verify(
     shards: Shards,
-    workers: Annotated[int | None, typer.Option(help="Threads; default one per core.", min=1)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads; default one per core.", min=1)
+    ] = None,
 ) -> None:
     """Check every digest and count; name each fault. Exit status 1 if there is one."""
     from convbert.data_pipeline.shards.manifest import Manifest

@@ -27,13 +27,15 @@ def tokenizer_train(
     ascii: Annotated[
         bool, typer.Option(help="Cover every printable ASCII character that occurs.")
     ] = True,
-    max_sentences: Annotated[int, typer.Option(help="Size of the training sample.")] = 2_000_000,
+    max_sentences: Annotated[
+        int, typer.Option(help="Size of the training sample.", min=1)
+    ] = 2_000_000,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Fold case, as BERT's.")] = False,
     normalization: Annotated[
         Literal["nmt_nfkc", "nfkc", "identity"],
         typer.Option(help="Rule of sentencepiece; identity: the text as it is."),
     ] = "nmt_nfkc",
-    threads: Annotated[int, typer.Option(help="Pinned: a unigram model depends on it.")] = 2,
+    threads: Annotated[int, typer.Option(help="Pinned: a unigram model depends on it.", min=1)] = 2,
     *,
     reader: "ReaderOptions",
 ) -> None:
