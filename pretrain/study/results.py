@@ -86,6 +86,7 @@ def _curve(variant: str, measure: str, curves: list[ReportCurve]) -> Curve:
     """Put the curves of several seeds together; all have the same steps and FLOPs."""
     task, metric = measure.rsplit("/", 1)
     origins = [c.baseline.value for c in curves if c.baseline]
+    same_words = all(c.lexical == curves[0].lexical for c in curves)
     return Curve(
         run=variant,
         task=task,
@@ -95,6 +96,7 @@ def _curve(variant: str, measure: str, curves: list[ReportCurve]) -> Curve:
             Point(step=at[0].step or 0, flops=at[0].flops, spread=Spread.of([p.value for p in at]))
             for at in zip(*(c.points for c in curves), strict=True)
         ],
+        lexical=curves[0].lexical if same_words else None,
     )
 
 
