@@ -39,7 +39,7 @@ from convbert.models.interop.links import (
     refuse_unused,
     unfilled,
 )
-from convbert.models.interop.model_card import render_card
+from convbert.models.interop.model_card import CardFacts, render_card
 from convbert.models.interop.naming import (
     TRANSFORMERS,
     discriminator_head_links,
@@ -99,11 +99,11 @@ def save_pretrained(
     model: Encoder | PretrainingModel,
     directory: str | Path,
     *,
-    model_card: Mapping[str, object] | None = None,
+    model_card: CardFacts | None = None,
 ) -> Export:
     """Write ``model`` as transformers' models read it: weights, configuration and model card.
 
-    ``model_card`` holds facts about the training for the card. The main directory becomes
+    ``model_card`` holds what the card says beside the architecture. The main directory becomes
 
     - ConvBERT: a ``ConvBertModel``, the discriminator's head in a file beside it;
     - ELECTRA: an ``ElectraForPreTraining``, or an ``ElectraModel`` from an encoder alone;
@@ -125,7 +125,7 @@ def save_pretrained(
     card = render_card(
         part.config,
         part.architecture,
-        model_card or {},
+        model_card or CardFacts(str(directory)),
         generator=export.generator,
         generator_refusal=export.generator_refusal,
     )

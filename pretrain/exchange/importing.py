@@ -11,6 +11,7 @@ from convbert.data_pipeline.tokenizer.tokenizer import VOCABULARY, Tokenizer
 from convbert.models.encoder import Encoder
 from convbert.models.errors import AbsentError, UserError
 from convbert.models.interop import hf, tf
+from convbert.models.interop.model_card import CardFacts
 from convbert.models.interop.vocab import inspect_vocab, require_sound_vocab
 from convbert.models.presets import preset
 from convbert.models.pretraining import (
@@ -62,7 +63,8 @@ def import_weights(
         raise UserError(f"{output}: exists already; remove it or choose another directory")
     found = read_networks(source, size, vocab_size)
     with atomic_directory(output) as temporary:
-        export = hf.save_pretrained(found, temporary, model_card={"imported from": source.name})
+        facts = CardFacts(str(output), training={"imported from": source.name})
+        export = hf.save_pretrained(found, temporary, model_card=facts)
         note = _take_vocabulary(source, vocab, temporary, _encoder(found).config.max_positions)
     generator = export.generator or export.generator_refusal or "none"
     if isinstance(found, Encoder):
