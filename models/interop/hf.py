@@ -43,6 +43,7 @@ from convbert.models.interop.model_card import render_card
 from convbert.models.interop.naming import (
     TRANSFORMERS,
     discriminator_head_links,
+    embedding_links,
     encoder_links,
     masked_lm_head_links,
 )
@@ -200,7 +201,7 @@ def _load_replaced_token_model(
         {
             "discriminator": config,
             "generator": generator_config,
-            "tie_embeddings": _same_word_table(source, family, generator_source, generator_family),
+            "tie_embeddings": _same_embeddings(source, family, generator_source, generator_family),
         },
         beside / CONFIG_FILE,
     )
@@ -213,15 +214,18 @@ def _load_replaced_token_model(
     return model
 
 
-def _same_word_table(
+def _same_embeddings(
     one: LoadedTensors, one_family: Family, other: LoadedTensors, other_family: Family
 ) -> bool:
     """Return whether two models share their embeddings, which their files hold twice."""
-    tables = (
-        source.read(TRANSFORMERS.path(_scope(source, family), "embeddings/word_embeddings/weight"))
+    names = (
+        [link.foreign[0] for link in embedding_links(TRANSFORMERS, _scope(source, family))]
         for source, family in ((one, one_family), (other, other_family))
     )
-    return torch.equal(*tables)
+    return all(
+        ours in one and theirs in other and torch.equal(one.read(ours), other.read(theirs))
+        for ours, theirs in zip(*names, strict=True)
+    )
 
 
 def _fill_encoder(encoder: Encoder, source: LoadedTensors, family: Family) -> None:
@@ -245,8 +249,8 @@ def _scope(source: LoadedTensors, family: Family) -> str:
 
 def _parts(model: Encoder | PretrainingModel) -> tuple[_Part, _Part | str | None]:
     """Return the main directory, and the generator's or why there is none."""
-    encoder = model if isinstance(model, Encoder) else kept_encoder(model)
-    reason = refusal(encoder.config)
+    config = model.config if isinstance(model, Encoder) else model.config.discriminator
+    reason = refusal(config)
     if reason is not None:
         raise UserError(f"cannot be exported to Hugging Face: {reason}")
     if isinstance(model, ReplacedTokenModel):
@@ -277,13 +281,14 @@ def _masked_language_part(model: MaskedLanguageModel) -> _Part:
 
 
 def _replaced_token_parts(model: ReplacedTokenModel) -> tuple[_Part, _Part | str]:
-    config = model.discriminator.config
+    discriminator = kept_encoder(model)
+    config = discriminator.config
     head = export_tensors(_DISCRIMINATOR_HEAD_LINKS, model.discriminator_head)
     if config.local_op == "sdconv":
-        part = replace(_encoder_part(model.discriminator), head=head)
+        part = replace(_encoder_part(discriminator), head=head)
     else:
         links = encoder_links(TRANSFORMERS, config, ELECTRA.model_type)
-        tensors = export_tensors(links, model.discriminator) | head
+        tensors = export_tensors(links, discriminator) | head
         part = _Part(config, ELECTRA, "ElectraForPreTraining", tensors)
     reason = refusal(model.generator.config)
     if reason is not None:

@@ -15,7 +15,7 @@ app = typer.Typer()
 def export(
     run: RunDir,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
-    step: Annotated[int | None, typer.Option(help="Checkpoint; default the newest.")] = None,
+    step: Annotated[int | None, typer.Option(help="Checkpoint; default the newest.", min=1)] = None,
     average: Average = None,
     register: Annotated[
         str | None, typer.Option(help="Name in MLflow's model registry to add a version to.")

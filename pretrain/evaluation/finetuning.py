@@ -8,6 +8,8 @@ from pathlib import Path
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.interop.hf import load_pretrained
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
+from convbert.pretrain.evaluation.finished import FinishedSeeds
+from convbert.pretrain.evaluation.lexical import measure_lexical
 from convbert.pretrain.evaluation.publishing import publish_results
 from convbert.pretrain.evaluation.results import StartResults, TaskResults, write_results
 from convbert.pretrain.finetune.data import TaskData
@@ -16,7 +18,7 @@ from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.remarks import remarks
 from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
-from convbert.pretrain.finetune.workers import InitialEncoder, finetune_all
+from convbert.pretrain.finetune.workers import InitialEncoder, check_starts, finetune_all
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +44,10 @@ def finetune_run(
     """Fine-tune every checkpoint, and the same model from random weights, on every task.
 
     Each task, or number of rows in a list of ``train_rows``, gets a folder ``report/TASK`` in the
-    run directory with ``results.json``, ``curve.json``, ``curve.png`` and the interactive page
-    ``curve.html``; points, pictures and data are published in the run's MLflow run, each seed's in
-    a nested one. Raises ``UserError`` for unusable task files before any training.
+    run directory with ``results.json``, ``lexical.json`` (the baseline that sees only words),
+    ``curve.json``, ``curve.png`` and the interactive page ``curve.html``; points, pictures and data
+    are published in the run's MLflow run, each seed's in a nested one. Raises ``UserError`` for
+    unusable task files before any training.
     """
     named = [task.model_copy(update={"name": evaluated.task_name(task.name)}) for task in tasks]
     prepared = prepare_all(named, evaluated.tokenizer, options.source)
@@ -52,8 +55,8 @@ def finetune_run(
     found = []
     for data in prepared:
         folder = run.report / data.task.name
-        results = _finetune(encoders, evaluated.points, data, options, run.name)
-        found.append(write_results(results, data, folder))
+        results = _finetune(encoders, evaluated.points, data, options, run.name, folder)
+        found.append(write_results(results, folder))
         publish_results(evaluated, found[-1], data, folder)
     return found
 
@@ -74,12 +77,12 @@ def finetune_directory(
     prepared = prepare_all(tasks, words, options.source)
     name = directory.resolve().name
     point = StartingPoint(name, 0, 0.0)
-    return [
-        write_results(
-            _finetune({name: encoder}, [point], data, options, name), data, output / data.task.name
-        )
-        for data in prepared
-    ]
+    found = []
+    for data in prepared:
+        folder = output / data.task.name
+        results = _finetune({name: encoder}, [point], data, options, name, folder)
+        found.append(write_results(results, folder))
+    return found
 
 
 def _finetune(
@@ -88,18 +91,39 @@ def _finetune(
     data: TaskData,
     options: FinetuneOptions,
     run: str,
+    folder: Path,
 ) -> TaskResults:
+    """Fine-tune what ``folder`` does not hold yet; each seed is written there as it ends."""
+    check_starts(encoders, data)
     said = remarks(data)
     for remark in said:
         log.warning(remark)
+    lexical = measure_lexical(data, range(options.seeds), folder)
+    finished = FinishedSeeds(folder, data, encoders, keep=options.predict)
+    known = finished.known(range(options.seeds))
+    count = sum(map(len, known.values()))
+    if count:
+        total = len(encoders) * options.seeds
+        log.warning(f"{finished.folder}: {count} of {total} seeds were measured before, and count")
+        for label, results in known.items():
+            for result in results:
+                options.on_result(label, result)
+
+    def ended(label: str, result: FinetuneResult) -> None:
+        finished.add(label, result)
+        options.on_result(label, result)
+
     found = finetune_all(
         encoders,
         data,
         seeds=range(options.seeds),
         workers=options.workers,
         keep=options.predict,
-        on_result=options.on_result,
+        on_result=ended,
+        known=known,
     )
+    for label, results in found.items():
+        finished.publish_predictions(label, results)
     return TaskResults(
         run=run,
         task=data.task.name,
@@ -108,4 +132,5 @@ def _finetune(
         rows={split: len(examples) for split, examples in data.for_seed(0).examples.items()},
         remarks=said,
         starts=[StartResults.of(p.label, p.step, p.flops, found[p.label]) for p in points],
+        lexical=lexical,
     )

@@ -57,6 +57,26 @@ def test_hidden_states_are_ours(run: RunDirectory, exported: Path, documents: li
         assert (expected - found).abs().max() < 1e-5
 
 
+def test_disentangled_tables_are_exported_as_their_sums(
+    zygote, tmp_path: Path, documents: list[str], tokenizer_dir: Path
+) -> None:
+    shape = "num_layers: 1, hidden_size: 32, embedding_size: 32, num_heads: 4"
+    overrides = f"model.overrides={{{shape}, tie_embeddings: gdes}}"
+    rate = "optimizer.learning_rate=0.01"
+    zygote.finish(tmp_path / "run", overrides, rate, "deepspeed=zero3")
+    run = RunDirectory(tmp_path / "run")
+    export_checkpoint(run, tmp_path / "model")
+    trained = load_model(run)[0].eval()
+    assert trained.discriminator.embeddings.word.weight.abs().max() > 0.01
+    theirs = AutoModel.from_pretrained(tmp_path / "model", local_files_only=True).eval()
+    tokenizer = Tokenizer.load(tokenizer_dir)
+    for text in documents[:8]:
+        ids = torch.tensor([tokenizer.encode_batch([text])[0][:60]])
+        with torch.no_grad():
+            found, expected = trained.discriminator(ids), theirs(ids).last_hidden_state
+        assert (found - expected).abs().max() < 1e-6
+
+
 def test_ids_of_a_thousand_sentences(
     exported: Path, tokenizer_dir: Path, documents: list[str]
 ) -> None:

@@ -141,6 +141,22 @@ def test_pretraining_pair_round_trips_bit_for_bit(tmp_path, overrides, tied):
 
 
 @pytest.mark.parametrize("local_op", ["sdconv", "attention"])
+def test_disentangled_embeddings_are_added_up(tmp_path, batch, local_op):
+    model = randomized(build_model(pair(local_op=local_op, tie_embeddings="gdes")))
+    save_pretrained(model, tmp_path)
+    loaded = load_pretraining_model(tmp_path).eval()
+    theirs = load_in_transformers(transformers.AutoModelForMaskedLM, tmp_path / "generator")
+    with torch.no_grad():
+        hidden = model.discriminator(**batch)
+        expected = transformers.AutoModel.from_pretrained(tmp_path).eval()(**batch)
+        assert torch.allclose(hidden, expected.last_hidden_state, atol=1e-5, rtol=0)
+        assert torch.equal(hidden, loaded.discriminator(**batch))
+        ours = model.generator_head(model.generator(**batch))
+        assert torch.allclose(ours, theirs(**batch).logits, atol=1e-5, rtol=0)
+        assert torch.equal(ours, loaded.generator_head(loaded.generator(**batch)))
+
+
+@pytest.mark.parametrize("local_op", ["sdconv", "attention"])
 def test_transformers_generator_fills_masks_alike(tmp_path, batch, local_op):
     model = randomized(build_model(pair(local_op=local_op)))
     save_pretrained(model, tmp_path)
