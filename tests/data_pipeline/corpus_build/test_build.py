@@ -170,3 +170,30 @@ def test_the_report_folds_rare_reasons_and_scales_bars_to_the_commonest(built: P
     assert "language: 22 more (lang-00, lang-01" in page
     assert 'class="drop" style="width:100.00%"' in page  # 22 more are 253 documents
     assert "<td>253</td>" in page
+
+
+def test_bad_records_are_in_the_report_or_stop_with_their_place(
+    settings: dict[str, Any], documents: list[str], tmp_path: Path
+) -> None:
+    source = tmp_path / "a.jsonl"
+    lines = [json.dumps({"text": text}) for text in documents[:6]]
+    source.write_text("\n".join([*lines, '{"text": null}', '{"text": 1, "n": "\\ud800"}']))
+    given = {
+        "inputs": [str(source)],
+        "filters": {"language": None, "gopher": None, "repetition": None},
+        "tokenizer": settings["tokenizer"],
+        "shards": {"seq_len": [64]},
+    }
+    with pytest.raises(
+        UserError, match=r"a\.jsonl, line 7: 'text' is None, .* or set --on-bad-rec"
+    ):
+        build(given, tmp_path / "out", workers=2)
+    report = build({**given, "reader": {"on_bad_record": "skip"}}, tmp_path / "out", workers=2)
+    read = report.stages[0]
+    assert (read.stage, read.documents_in, read.documents_out) == ("read", 8, 6)
+    assert read.dropped == {"'text' is no text": 2}
+    samples = read.samples["'text' is no text"]
+    assert sorted(s.id for s in samples) == [f"{source}#7", f"{source}#8"]
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "read: &#39;text&#39; is no text" in page
+    assert "line 7: &#39;text&#39; is None, not text" in page
