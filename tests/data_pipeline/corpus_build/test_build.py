@@ -250,3 +250,30 @@ def test_a_build_that_drops_everything_says_why_in_its_report(
         assert len(stage.samples["word count"]) == 20
         assert "gopher: word count" in (out / "report.html").read_text()
     assert build({**settings, "filters": UNFILTERED}, out).shards[0].documents > 50
+
+
+def test_bad_records_are_in_the_report_or_stop_with_their_place(
+    settings: dict[str, Any], documents: list[str], tmp_path: Path
+) -> None:
+    source = tmp_path / "a.jsonl"
+    lines = [json.dumps({"text": text}) for text in documents[:6]]
+    source.write_text("\n".join([*lines, '{"text": null}', '{"text": 1, "n": "\\ud800"}']))
+    given = {
+        "inputs": [str(source)],
+        "filters": {"language": None, "gopher": None, "repetition": None},
+        "tokenizer": settings["tokenizer"],
+        "shards": {"seq_len": [64]},
+    }
+    with pytest.raises(
+        UserError, match=r"a\.jsonl, line 7: 'text' is None, .* or set --on-bad-rec"
+    ):
+        build(given, tmp_path / "out", workers=2)
+    report = build({**given, "reader": {"on_bad_record": "skip"}}, tmp_path / "out", workers=2)
+    read = report.stages[0]
+    assert (read.stage, read.documents_in, read.documents_out) == ("read", 8, 6)
+    assert read.dropped == {"'text' is no text": 2}
+    samples = read.samples["'text' is no text"]
+    assert sorted(s.id for s in samples) == [f"{source}#7", f"{source}#8"]
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "read: &#39;text&#39; is no text" in page
+    assert "line 7: &#39;text&#39; is None, not text" in page
