@@ -24,7 +24,7 @@ class Compression:
 
 
 def _zstandard(file: BinaryIO) -> Any:
-    """Open Zstandard with windows of up to 2 GiB: ``zstd --long=31`` writes them, and needs them."""
+    """Open Zstandard with windows of up to 2 GiB, which ``zstd --long=31`` writes."""
     zstd = load_extra("backports.zstd", "corpus", "reading Zstandard")
     bounds = zstd.DecompressionParameter.window_log_max.bounds()
     options = {zstd.DecompressionParameter.window_log_max: bounds[1]}

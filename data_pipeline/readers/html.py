@@ -98,8 +98,8 @@ def page_text(html: str, part: Literal["main", "all"]) -> str:
     """Return paragraphs in lines: of the main content, or of everything visible.
 
     The time to find the main content grows with the square of the depth of blocks, and that to read
-    a tag with the square of its attributes. Pages beyond what browsers lay out are taken whole, tags
-    of thousands of attributes are left out.
+    a tag with the square of its attributes. Pages beyond what browsers lay out are taken whole,
+    tags of thousands of attributes are left out.
     """
     extract = load_extra("resiliparse.extract.html2text", "corpus", "reading web pages")
     html = _LONG_TAG.sub(lambda tag: tag[0] if tag[0].count("=") < _ATTRIBUTES else "", html)
