@@ -78,7 +78,7 @@ def split_segments(text: str) -> list[str]:
         if foreign and _OTHER_END.search(line):
             segments += _sentences(line)
         elif line:
-            segments += _plain_sentences(line)
+            _cut_plainly(line, segments)
     return segments
 
 
@@ -123,19 +123,24 @@ def _may_hold(text: str, ranges: list["regex.Pattern[str]"]) -> bool:
     return not text.isascii() and any(r.search(text) for r in ranges)
 
 
-def _plain_sentences(line: str) -> Iterator[str]:
-    """Cut a line, without white space around it, where a stop precedes white space."""
+def _cut_plainly(line: str, segments: list[str]) -> None:
+    """Append the parts of a line, without white space around it, cut at stops before white space.
+
+    Appending, unlike yielding, costs English text no time.
+    """
     start = 0
     for end in _SENTENCE_END.finditer(line):
-        yield line[start : end.end(1)]
+        segments.append(line[start : end.end(1)])
         start = end.end()
-    yield line[start:]
+    segments.append(line[start:])
 
 
 def _sentences(line: str) -> Iterator[str]:
     """Cut a line also at the stops of other scripts."""
     locale = "el" if "\u037e" in line or re.search(_GREEK_QUESTION, line) else "und"
+    parts: list[str] = []
     for sentence in SentenceBreaker(line, locale):
         if sentence := sentence.strip():
-            for part in _plain_sentences(sentence):
-                yield from _CLAUSE_END.split(part)
+            _cut_plainly(sentence, parts)
+    for part in parts:
+        yield from _CLAUSE_END.split(part)
