@@ -55,7 +55,7 @@ setup(
         "numpy>=2.0",
         "protobuf>=4.25",
         "psutil>=5.9",
-        "pydantic>=2.7",
+        "pydantic>=2.12",
         "pyyaml>=6.0",
         "regex>=2024.4",
         "rich>=13.7",

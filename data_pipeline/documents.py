@@ -7,7 +7,7 @@ of parts of a corpus merge into the report of the whole, whatever the parts and 
 import heapq
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -21,7 +21,7 @@ EXCERPT_CHARACTERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text with its origin.
+    """One text with its origin, and its language (ISO 639) where that is known.
 
     ``id`` is ``source#position`` unless the file gives ids of its own: it does not depend on other
     files or their order. ``source`` is the path or URL that was read, ``meta`` what else the
@@ -32,10 +32,11 @@ class Document:
     text: str
     source: str
     meta: Mapping[str, Any] = field(default_factory=dict)
+    language: str = ""
 
     def with_text(self, text: str) -> "Document":
         """Return the same document with another text."""
-        return Document(self.id, text, self.source, self.meta)
+        return replace(self, text=text)
 
 
 def encodable(document: Document) -> Document:

@@ -46,6 +46,20 @@ _UNSPACED = (
 # A run of them, and the punctuation behind it, which belongs to its last word.
 _RUN = re.compile(rf"([{_UNSPACED}]+)([^\w\s]*)")
 
+# Languages of scripts without spaces; kana first, since Japanese has Han as well.
+_SAMPLED = 500  # characters
+_LANGUAGES = [
+    (language, re.compile(f"[{letters}]"))
+    for language, letters in {
+        "ja": "\u3041-\u30ff",
+        "zh": "\u4e00-\u9fff",
+        "th": "\u0e01-\u0e5b",
+        "lo": "\u0e81-\u0edf",
+        "my": "\u1000-\u109f",
+        "km": "\u1780-\u17ff",
+    }.items()
+]
+
 # ``regex`` finds a character of one range some twenty times faster than one of several.
 _WITH_OTHER_STOPS = [
     regex.compile(r) for r in ("[\u037e-\u03ff]", "[\u0589-\u1fff]", "[\u2e00-\U0003ffff]")
@@ -91,6 +105,18 @@ def spaced(text: str) -> str:
     parts = " ".join(WordBreaker("\n".join(runs), "und")).split(" \n ")
     found = iter(parts)
     return _RUN.sub(lambda match: f" {next(found)}{match.group(2)} ", text)
+
+
+def language_of_script(text: str) -> str:
+    """Guess the language of a text in a script without spaces, from its middle; else ``""``."""
+    start = max(0, (len(text) - _SAMPLED) // 2)
+    part = text[start : start + _SAMPLED]
+    if not _may_hold(part, _MAYBE_UNSPACED):
+        return ""
+    for language, letters in _LANGUAGES:
+        if 4 * len(letters.findall(part)) >= len(part):
+            return language
+    return ""
 
 
 def _may_hold(text: str, ranges: list["regex.Pattern[str]"]) -> bool:

@@ -19,8 +19,13 @@ Result = TypeVar("Result")
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent is gone, however it ended."""
+    """Leave Ctrl-C to the parent, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """End this process when its parent is gone, however that ended."""
     parent = parent_process()
     assert parent is not None
 

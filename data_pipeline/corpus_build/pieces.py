@@ -1,7 +1,7 @@
 """Pieces: cleaned documents on disk, each some tens of megabytes of text.
 
-A piece is a folder with ``documents.arrow`` (an Arrow IPC file with id, text, source and meta as
-JSON, compressed) and the records of deduplication (``dedup/records.py``).
+A piece is a folder with ``documents.arrow`` (an Arrow IPC file with id, text, source, meta as
+JSON and language, compressed) and the records of deduplication (``dedup/records.py``).
 """
 
 import json
@@ -24,6 +24,7 @@ _SCHEMA = pa.schema(
         ("text", pa.large_string()),
         ("source", pa.string()),
         ("meta", pa.string()),
+        ("language", pa.string()),
     ]
 )
 
@@ -82,6 +83,7 @@ class _OpenPiece:
             pa.array(texts, pa.large_string()),
             pa.array([document.source for document in documents], pa.string()),
             pa.array([_json(document.meta) for document in documents], pa.string()),
+            pa.array([document.language for document in documents], pa.string()),
         ]
         batch = pa.record_batch(columns, schema=_SCHEMA)
         self._writer.write_batch(batch)
@@ -107,7 +109,7 @@ def read_piece(folder: Path, rows: Container[int] | None = None) -> Iterator[tup
         for number in range(reader.num_record_batches):
             batch: Any = reader.get_batch(number).to_pydict()
             fields = zip(*(batch[name] for name in _SCHEMA.names), strict=True)
-            for row, (name, text, source, meta) in enumerate(fields, first):
+            for row, (name, text, source, meta, language) in enumerate(fields, first):
                 if rows is None or row in rows:
-                    yield row, Document(name, text, source, json.loads(meta))
+                    yield row, Document(name, text, source, json.loads(meta), language)
             first += len(batch["id"])

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from convbert.data_pipeline.documents import Document, StageReport
+from convbert.data_pipeline.filters.by_language import LanguageDefaults
+from convbert.data_pipeline.segmentation import language_of_script
 from convbert.models.schema import StrictModel
 
 Config = TypeVar("Config", bound=StrictModel)
@@ -13,12 +15,16 @@ Config = TypeVar("Config", bound=StrictModel)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of one document: a reason to drop it, or its new text if that changed."""
+    """What becomes of one document: a reason to drop it, or its new text if that changed.
+
+    ``language`` is that of the document, where the filter tells it.
+    """
 
     reason: str = ""
     detail: str = ""
     text: str | None = None
     changes: tuple[str, ...] = ()
+    language: str = ""
 
 
 KEEP = Verdict()
@@ -53,7 +59,7 @@ class Filter(Generic[Config]):
         everything = list(documents)
         kept = []
         report.read(everything)
-        verdicts = self.judge([document.text for document in everything])
+        verdicts = self._verdicts(everything)
         for document, verdict in zip(everything, verdicts, strict=True):
             for change in verdict.changes:
                 report.change(change)
@@ -61,11 +67,28 @@ class Filter(Generic[Config]):
                 report.drop(document, verdict.reason, verdict.detail)
             elif verdict.text is not None:
                 kept.append(document.with_text(verdict.text))
+            elif verdict.language:
+                kept.append(replace(document, language=verdict.language))
             else:
                 kept.append(document)
         report.keep(kept)
         report.seconds = time.process_time() - started
         return kept, report
+
+    def _verdicts(self, documents: Sequence[Document]) -> list[Verdict]:
+        """Judge documents, each by the settings for its language."""
+        config = self.config
+        if not isinstance(config, LanguageDefaults) or not config.by_language:
+            return self.judge([document.text for document in documents])
+        groups: dict[str, list[int]] = {}
+        for place, document in enumerate(documents):
+            language = document.language or language_of_script(document.text)
+            groups.setdefault(language, []).append(place)
+        verdicts: dict[int, Verdict] = {}
+        for language, places in groups.items():
+            judge = type(self)(config.for_language(language), self.sample_limit).judge
+            verdicts |= zip(places, judge([documents[place].text for place in places]), strict=True)
+        return [verdicts[place] for place in range(len(documents))]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was computed from the settings, which other processes compute again."""

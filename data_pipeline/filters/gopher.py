@@ -9,8 +9,8 @@ import re
 from pydantic import Field
 
 from convbert.data_pipeline.filters.base import KEEP, Filter, Verdict
+from convbert.data_pipeline.filters.by_language import LanguageDefaults
 from convbert.data_pipeline.segmentation import spaced
-from convbert.models.schema import StrictModel
 
 _SOURCE = "Gopher A.1.1"
 _LETTER = re.compile(r"[^\W\d_]")
@@ -19,8 +19,8 @@ _NO_LETTERS = bytes(c for c in range(128) if not (chr(c).isalpha() or chr(c).iss
 _SPACES = bytes(32 if c < 128 and chr(c).isspace() else c for c in range(256))
 
 
-class GopherConfig(StrictModel):
-    """Bounds beyond which a document is dropped; all from Gopher, appendix A.1.1."""
+class GopherConfig(LanguageDefaults):
+    """Bounds beyond which a document is dropped; those of English from Gopher, appendix A.1.1."""
 
     min_words: int = Field(50, ge=0, description=f"fewest words ({_SOURCE}: 50)")
     max_words: int = Field(100_000, gt=0, description=f"most words ({_SOURCE}: 100,000)")
@@ -41,9 +41,7 @@ class GopherConfig(StrictModel):
         ("the", "be", "to", "of", "and", "that", "have", "with"),
         description=f"frequent words of the language ({_SOURCE}: these eight)",
     )
-    min_stop_words: int = Field(
-        2, ge=0, description=f"how many of them must occur ({_SOURCE}: 2); 0 for other languages"
-    )
+    min_stop_words: int = Field(2, ge=0, description=f"how many of them must occur ({_SOURCE}: 2)")
 
 
 class GopherFilter(Filter[GopherConfig]):

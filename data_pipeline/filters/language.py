@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from convbert.data_pipeline.extras import load_extra
-from convbert.data_pipeline.filters.base import KEEP, Filter, Verdict
+from convbert.data_pipeline.filters.base import Filter, Verdict
 from convbert.models.schema import StrictModel
 
 
@@ -36,7 +36,7 @@ def _model() -> Any:
 
 
 class LanguageFilter(Filter[LanguageConfig]):
-    """Drops other languages, with the language as the reason."""
+    """Drops other languages, with the language as the reason, and notes that of what stays."""
 
     name = "language"
     settings = LanguageConfig
@@ -54,4 +54,4 @@ class LanguageFilter(Filter[LanguageConfig]):
             return Verdict(language, f"score {score:.2f}")
         if score < self.config.min_score:
             return Verdict("uncertain", f"{language}, score {score:.2f}")
-        return KEEP
+        return Verdict(language=language)

@@ -18,8 +18,8 @@ from pydantic import Field
 
 from convbert.data_pipeline.dedup.words import hash_runs
 from convbert.data_pipeline.filters.base import KEEP, Filter, Verdict
+from convbert.data_pipeline.filters.by_language import LanguageDefaults
 from convbert.data_pipeline.segmentation import spaced
-from convbert.models.schema import StrictModel
 
 _SOURCE = "Gopher A1"
 # n-grams of a document are told apart by 40 bits; two of 10,000 coincide with 1 in 20,000 chances.
@@ -29,8 +29,8 @@ _SPACES = np.array([byte < 128 and chr(byte).isspace() for byte in range(256)])
 _OTHER_SPACE = re.compile(r"[^\S\x00-\x7f]")
 
 
-class RepetitionConfig(StrictModel):
-    """Shares beyond which a document is dropped; all from Gopher, table A1."""
+class RepetitionConfig(LanguageDefaults):
+    """Shares beyond which a document is dropped; those of English from Gopher, table A1."""
 
     max_duplicate_lines: float = Field(0.30, ge=0, description=f"of the lines ({_SOURCE}: 0.30)")
     max_duplicate_paragraphs: float = Field(
@@ -65,12 +65,12 @@ class _Words:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "_Words":
-        """Find the words of texts (some megabytes at most: memory is 40 B a byte)."""
+        """Find the words of texts."""
         parts = [_spaced(text).encode("utf-8", "surrogatepass") for text in texts]
         content = np.frombuffer(b" " + b" ".join(parts) + b" ", np.uint8)
         starts, ends, hashes = hash_runs(content, ~_SPACES[content])
         # Bytes that continue a character; without any, bytes are characters.
-        inner = np.cumsum((content & 0xC0) == 0x80) if content.max() > 127 else None
+        inner = np.cumsum((content & 0xC0) == 0x80, dtype=np.int32) if content.max() > 127 else None
         lengths = ends - starts
         if inner is not None:
             lengths = lengths - (inner[ends - 1] - inner[starts - 1])

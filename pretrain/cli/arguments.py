@@ -1,9 +1,34 @@
 """Arguments that several commands share."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+
+def between(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[Any], Any]:
+    """Return the callback of an option that takes finite numbers from ``low`` to ``high``.
+
+    With ``above``, ``low`` itself is refused. typer's own ranges let NaN and infinity through.
+    """
+    least = f"above {low:g}" if above else f"of at least {low:g}"
+    most = "" if high == math.inf else f" and at most {high:g}"
+
+    def check(given: Any) -> Any:
+        for number in given if isinstance(given, list | tuple) else [given]:
+            if number is None:
+                continue
+            within = (
+                low <= number <= high and math.isfinite(number) and not (above and number == low)
+            )
+            if not within:
+                raise typer.BadParameter(f"{number} is not a finite number {least}{most}.")
+        return given
+
+    return check
+
 
 Recipe = Annotated[
     str,
@@ -25,5 +50,5 @@ Source = Annotated[
     Path, typer.Argument(help="Run directory, one of its checkpoints, or a Hugging Face model's.")
 ]
 ModelTokenizer = Annotated[
-    Path | None, typer.Option("--tokenizer", help="Of a Hugging Face model without vocab.txt.")
+    Path | None, typer.Option("--tokenizer", help="Of a Hugging Face model that has none.")
 ]

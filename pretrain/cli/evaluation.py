@@ -35,7 +35,8 @@ TaskSettings = Annotated[
     list[str] | None, typer.Option("--set", help="key=value, e.g. recipe.learning_rate=1e-4.")
 ]
 CheckpointSteps = Annotated[
-    list[int] | None, typer.Option("--step", help="Checkpoints to take; default all of the run.")
+    list[int] | None,
+    typer.Option("--step", help="Checkpoints to take; default all of the run.", min=1),
 ]
 DataSourceOption = Annotated[
     Literal["auto", "files", "datasets", "hub"],
@@ -228,17 +229,20 @@ def report(
 
 @tasks_app.command("list")
 def tasks_list() -> None:
-    """List the tasks that come with the package."""
+    """List the tasks that come with the package, where their data are and on which terms."""
     from convbert.pretrain.finetune.packages import PACKAGES
     from convbert.pretrain.finetune.task import load_task, packaged_tasks
 
     rows = []
     for name in packaged_tasks():
         task = load_task(name)
-        origin = "tasks fetch" if name in PACKAGES else "your copy"
+        known = PACKAGES.get(name)
+        origin = f"your copy, {task.train}"
+        if known:
+            origin = f"{known.package.requirement}, {known.license}"
         measure = task.metric if task.metrics else "by its labels"
-        rows.append((name, task.kind, measure, str(task.train), origin))
-    print_table(("task", "kind", "measure", "training file", "data"), rows, text=True)
+        rows.append((name, task.kind, measure, origin))
+    print_table(("task", "kind", "measure", "data, license and terms"), rows, text=True)
 
 
 @tasks_app.command("fetch")

@@ -43,7 +43,7 @@ def pairs(
         bool, typer.Option("--per-token", help="Divide scores by the sentence's tokens.")
     ] = False,
     step: Annotated[
-        list[int] | None, typer.Option("--step", help="Checkpoints; default all of the run.")
+        list[int] | None, typer.Option("--step", help="Checkpoints; default all of the run.", min=1)
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sentences and their faults.", min=0)] = 0,
     tokenizer: ModelTokenizer = None,

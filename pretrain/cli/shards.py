@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convbert.pretrain.cli.arguments import between
 from convbert.pretrain.cli.data_arguments import (
     Inputs,
     Output,
@@ -131,7 +132,12 @@ def shards_split(
     shards: Annotated[Path, typer.Argument(help="Directory of the shards.")],
     output: Output,
     shares: Annotated[
-        list[float], typer.Option("--share", help="Of each part, e.g. --share 99 --share 1.")
+        list[float],
+        typer.Option(
+            "--share",
+            help="Of each part, e.g. --share 99 --share 1.",
+            callback=between(0, above=True),
+        ),
     ],
 ) -> None:
     """Make consecutive parts of a set, verified; only a shard that is cut is written again."""
@@ -147,7 +153,9 @@ def shards_split(
 @shards_app.command("verify")
 def shards_verify(
     shards: Shards,
-    workers: Annotated[int | None, typer.Option(help="Threads; default one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads; default one per core.", min=1)
+    ] = None,
 ) -> None:
     """Check every digest and count; name each fault. Exit status 1 if there is one."""
     from convbert.data_pipeline.shards.manifest import Manifest

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import ModelTokenizer, Source
+from convbert.pretrain.cli.arguments import ModelTokenizer, Source, between
 
 app = typer.Typer()
 
@@ -21,11 +21,12 @@ def show(
         ),
     ] = None,
     step: Annotated[
-        int | None, typer.Option(help="Checkpoint on the terminal; default the newest.")
+        int | None, typer.Option(help="Checkpoint on the terminal; default the newest.", min=1)
     ] = None,
     top: Annotated[int, typer.Option(help="Fillings of each mask.", min=1)] = 5,
     share: Annotated[
-        float, typer.Option(help="Of the tokens that the generator replaces.", min=0, max=1)
+        float,
+        typer.Option(help="Of the tokens that the generator replaces.", callback=between(0, 1)),
     ] = 0.15,
     seed: Annotated[int, typer.Option(help="Of what is replaced.", min=0)] = 0,
     html: Annotated[

@@ -176,7 +176,7 @@ def status(
 def logs(
     run: RunDir,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="Lines from the end.")] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Lines from the end.", min=1)] = 50,
 ) -> None:
     """Show the log of a run's newest job."""
     from convbert.cluster.records import JobRecords

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from convbert.pretrain.cli.arguments import between
 from convbert.pretrain.cli.tables import print_table
 
 app = typer.Typer()
@@ -31,7 +32,10 @@ def study(
         Path, typer.Option("--output", "-o", help="Directory for everything it makes.")
     ] = Path("study"),
     flops: Annotated[
-        float | None, typer.Option(help="Training FLOPs of each run, hardware convention.")
+        float | None,
+        typer.Option(
+            help="Training FLOPs of each run, hardware convention.", callback=between(0, above=True)
+        ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs of each variant.", min=1)] = None,
     workers: Annotated[

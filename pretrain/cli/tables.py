@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +15,9 @@ def print_table(
     table = Table(title=title or None)
     for number, heading in enumerate(headings):
         left = text or not number
-        table.add_column(heading, justify="left" if left else "right", overflow="fold")
+        name = text and not number  # to be copied: in one piece
+        justify: Literal["left", "right"] = "left" if left else "right"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=name)
     for row in rows:
         table.add_row(*row)
     Console().print(table)

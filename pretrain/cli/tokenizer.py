@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from convbert.pretrain.cli.arguments import between
 from convbert.pretrain.cli.data_arguments import Inputs, reads_text
 from convbert.pretrain.cli.tables import print_figures
 
@@ -22,18 +23,24 @@ def tokenizer_train(
     vocab_size: Annotated[int, typer.Option(help="Number of ids.", min=300)] = 32_000,
     model_type: Annotated[Literal["unigram", "bpe"], typer.Option(help="Algorithm.")] = "unigram",
     character_coverage: Annotated[
-        float, typer.Option(help="Share of characters with a piece; others become bytes.")
+        float,
+        typer.Option(
+            help="Share of characters with a piece; others become bytes.",
+            callback=between(0, 1, above=True),
+        ),
     ] = 0.9995,
     ascii: Annotated[
         bool, typer.Option(help="Cover every printable ASCII character that occurs.")
     ] = True,
-    max_sentences: Annotated[int, typer.Option(help="Size of the training sample.")] = 2_000_000,
+    max_sentences: Annotated[
+        int, typer.Option(help="Size of the training sample.", min=1)
+    ] = 2_000_000,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Fold case, as BERT's.")] = False,
     normalization: Annotated[
         Literal["nmt_nfkc", "nfkc", "identity"],
         typer.Option(help="Rule of sentencepiece; identity: the text as it is."),
     ] = "nmt_nfkc",
-    threads: Annotated[int, typer.Option(help="Pinned: a unigram model depends on it.")] = 2,
+    threads: Annotated[int, typer.Option(help="Pinned: a unigram model depends on it.", min=1)] = 2,
     *,
     reader: "ReaderOptions",
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.interop.hf import load_pretrained
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
+from convbert.pretrain.evaluation.finished import FinishedSeeds
 from convbert.pretrain.evaluation.lexical import measure_lexical
 from convbert.pretrain.evaluation.publishing import publish_results
 from convbert.pretrain.evaluation.results import StartResults, TaskResults, write_results
@@ -55,7 +56,7 @@ def finetune_run(
     for data in prepared:
         folder = run.report / data.task.name
         results = _finetune(encoders, evaluated.points, data, options, run.name, folder)
-        found.append(write_results(results, data, folder))
+        found.append(write_results(results, folder))
         publish_results(evaluated, found[-1], data, folder)
     return found
 
@@ -80,7 +81,7 @@ def finetune_directory(
     for data in prepared:
         folder = output / data.task.name
         results = _finetune({name: encoder}, [point], data, options, name, folder)
-        found.append(write_results(results, data, folder))
+        found.append(write_results(results, folder))
     return found
 
 
@@ -92,19 +93,37 @@ def _finetune(
     run: str,
     folder: Path,
 ) -> TaskResults:
+    """Fine-tune what ``folder`` does not hold yet; each seed is written there as it ends."""
     check_starts(encoders, data)
     said = remarks(data)
     for remark in said:
         log.warning(remark)
     lexical = measure_lexical(data, range(options.seeds), folder)
+    finished = FinishedSeeds(folder, data, encoders, keep=options.predict)
+    known = finished.known(range(options.seeds))
+    count = sum(map(len, known.values()))
+    if count:
+        total = len(encoders) * options.seeds
+        log.warning(f"{finished.folder}: {count} of {total} seeds were measured before, and count")
+        for label, results in known.items():
+            for result in results:
+                options.on_result(label, result)
+
+    def ended(label: str, result: FinetuneResult) -> None:
+        finished.add(label, result)
+        options.on_result(label, result)
+
     found = finetune_all(
         encoders,
         data,
         seeds=range(options.seeds),
         workers=options.workers,
         keep=options.predict,
-        on_result=options.on_result,
+        on_result=ended,
+        known=known,
     )
+    for label, results in found.items():
+        finished.publish_predictions(label, results)
     return TaskResults(
         run=run,
         task=data.task.name,

@@ -1,7 +1,6 @@
-"""What is kept of fine-tuning: files of results, and the predictions of the best seed."""
+"""What is kept of fine-tuning: files of results, joined over commands and processes."""
 
 import fcntl
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +9,9 @@ from pydantic import Field
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.schema import StrictModel, parse
-from convbert.pretrain.finetune.data import TaskData
+from convbert.pretrain.evaluation.finished import file_name
 from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.recipe import FinetuneConfig
-from convbert.pretrain.finetune.submission import write_predictions
 from convbert.pretrain.run.curve import Level, Spread
 
 RESULTS = "results.json"
@@ -49,7 +47,7 @@ class StartResults(StrictModel):
     @property
     def file_name(self) -> str:
         """The starting point's name in file names."""
-        return self.start.replace(" ", "-")
+        return file_name(self.start)
 
 
 class LexicalResults(StrictModel):
@@ -85,19 +83,13 @@ class TaskResults(StrictModel):
         return all(getattr(self, key) == getattr(other, key) for key in same)
 
 
-def write_results(results: TaskResults, data: TaskData, folder: Path) -> TaskResults:
+def write_results(results: TaskResults, folder: Path) -> TaskResults:
     """Write what was measured into ``folder``; return it with all that was measured before.
 
     ``checkpoints/START.json`` holds one starting point, ``results.json`` all of them that were
-    measured with the same recipe on the same rows, by whichever command. ``predictions/START/``
-    holds, where they were kept, those of the seed that is best on the dev split. Several processes
-    may evaluate checkpoints of one run at the same time.
+    measured with the same recipe on the same rows, by whichever command. Several processes may
+    evaluate checkpoints of one run at the same time.
     """
-    for start in results.starts:
-        # NaN compares with nothing: where the measure is undefined, any seed is as good.
-        best = max(start.results, key=lambda r: -math.inf if math.isnan(r.score) else r.score)
-        for split, predictions in best.predictions.items():
-            write_predictions(data, split, predictions, folder / "predictions" / start.file_name)
     single = folder / "checkpoints"
     single.mkdir(parents=True, exist_ok=True)
     with locked(folder):

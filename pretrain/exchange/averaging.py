@@ -17,7 +17,7 @@ from convbert.pretrain.run.directory import RunDirectory
 def parse_average(text: str | None) -> int:
     """Return N of ``last:N``, or 1 for None: how many checkpoints are averaged."""
     kind, _, number = (text or "last:1").partition(":")
-    if kind != "last" or not number.isdigit() or int(number) < 1:
+    if kind != "last" or not number.isdecimal() or int(number) < 1:
         raise UserError(f"average '{text}': write last:N, e.g. last:5")
     return int(number)
 

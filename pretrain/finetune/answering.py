@@ -3,6 +3,7 @@
 Shapes: B rows, L positions, K starts that are followed.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,12 @@ from convbert.pretrain.finetune.answer_head import SpanScores
 from convbert.pretrain.finetune.answer_metrics import Answer
 from convbert.pretrain.finetune.data import IGNORED, Features, LabeledBatch, TaskData, framed
 from convbert.pretrain.finetune.reading import Example
+from convbert.pretrain.finetune.recipe import AnswerConfig
 from convbert.pretrain.finetune.task import TaskSpec
+
+log = logging.getLogger(__name__)
+
+_STRIDE = 128
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Fea
     contexts = _encode_contexts(tokenizer, [example.texts[1] for example in examples])
     unanswerable = any(example.label == () for example in examples)
     found = Features()
+    outside = 0
     for owner, (example, question) in enumerate(zip(examples, questions, strict=True)):
         ids, spans = contexts[example.texts[1]]
         room = recipe.max_length - len(question) - 3
@@ -64,8 +71,9 @@ def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Fea
                 f"task {task.name}: recipe.max_length={recipe.max_length} leaves no room beside a "
                 f"question of {len(question)} tokens; raise it or lower recipe.qa.max_query"
             )
-        parts = windows(len(ids), room, recipe.qa.stride)
+        parts = windows(len(ids), room, step(recipe.qa, room))
         answer = _tokens(example, spans)
+        outside += bool(example.label) and not _inside(answer, parts)
         for index, (first, length) in enumerate(parts):
             row = framed([question, ids[first : first + length]], tokenizer)
             offset = len(question) + 2
@@ -75,7 +83,31 @@ def encode(task: TaskSpec, tokenizer: Tokenizer, examples: list[Example]) -> Fea
             central = [_central(parts, index, first + i) for i in range(length)]
             window = Window(offset, spans[first : first + length], central)
             found.add(row, label, owner, window)
+    if outside:
+        log.warning(
+            f"task {task.name}: {outside:,} answers lie in no window, so their questions train as "
+            "unanswerable; raise recipe.max_length, or lower recipe.qa.stride"
+        )
     return found
+
+
+def step(config: AnswerConfig, room: int) -> int:
+    """Return the tokens from one window of ``room`` tokens to the next.
+
+    The default is ELECTRA's 128 where windows overlap by all but one token of the longest answer,
+    less in shorter windows: cut windows lose every answer that lies across a border.
+    """
+    if config.stride is not None:
+        return config.stride
+    longest = room - config.max_answer + 1
+    return min(_STRIDE, longest if longest > 0 else max(1, room // 2))
+
+
+def _inside(answer: tuple[int, int] | None, parts: list[tuple[int, int]]) -> bool:
+    """Return whether one of the windows holds an answer's first and last token."""
+    return answer is not None and any(
+        first <= answer[0] and answer[1] < first + length for first, length in parts
+    )
 
 
 def _encode_contexts(

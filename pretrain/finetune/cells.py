@@ -10,6 +10,7 @@ from convbert.pretrain.finetune.task import TaskSpec
 
 _SHOWN = 60  # characters of an offending value
 # Not \s and not str.split(): a no-break space is part of a word.
+_BREAKS = re.compile(r"[\t\r\n]")
 _GAPS = re.compile(r"[ \t\r\n]+")
 
 
@@ -51,12 +52,14 @@ def number(place: str, column: str, value: object) -> float:
 
 def class_name(task: TaskSpec, place: str, value: object) -> str:
     """Return the name of a class or tag, without spaces around it and renamed as the task says."""
-    if not isinstance(value, str | int | float) or not _encodable(str(value)):
+    bare = str(value).strip()
+    # Files of predictions have a class a line, beside others in columns.
+    named = isinstance(value, str | int | float) and _encodable(bare) and not _BREAKS.search(bare)
+    if not named:
         raise UserError(
             f"{place}: {task.label} {shown(value)} is not the name of one class; write a text or a "
             "number"
         )
-    bare = str(value).strip()
     name = task.label_names.get(str(value), task.label_names.get(bare, bare))
     if name.lower() in ("", "nan") and name not in (task.labels or ()):
         raise UserError(
@@ -72,8 +75,8 @@ def words(place: str, column: str, value: object) -> list[str]:
         found = [text(place, column, word) for word in value]
     else:
         found = [word for word in _GAPS.split(text(place, column, value)) if word]
-    if not found or not all(word.strip(" \t\r\n") for word in found):
-        what = "an empty word" if found else "no words"
+    if not found or not all(word.strip(" ") and not _BREAKS.search(word) for word in found):
+        what = "an empty word, or one of several lines," if found else "no words"
         raise UserError(f"{place}: {column} holds {what}; correct the row")
     return found
 

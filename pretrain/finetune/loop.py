@@ -52,6 +52,10 @@ class FinetuneResult(StrictModel):
         """The deciding measure on the dev split."""
         return self.scores["dev"][self.metric]
 
+    def rank(self) -> float:
+        """Return what orders seeds; NaN compares with nothing, so undefined is below all."""
+        return -math.inf if math.isnan(self.score) else self.score
+
 
 def finetune(encoder: Encoder, data: TaskData, *, seed: int, keep: bool = False) -> FinetuneResult:
     """Fine-tune a copy of ``encoder`` on a task and measure it on the held-out rows.

@@ -131,6 +131,7 @@ METRICS: dict[str, dict[str, Score]] = {
         "span_f1": _span_score(lambda right, expected, found: (2 * right, expected + found)),
         "span_precision": _span_score(lambda right, expected, found: (right, found)),
         "span_recall": _span_score(lambda right, expected, found: (right, expected)),
+        "span_f05": _span_score(lambda right, expected, found: (5 * right, expected + 4 * found)),
         "accuracy": tag_accuracy,
     },
     "qa": dict(ANSWER_METRICS),

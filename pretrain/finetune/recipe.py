@@ -39,7 +39,12 @@ class AnswerConfig(StrictModel):
         description="electra: the end depends on the start, answerability has its own output; "
         "simple: two linear outputs as in BERT",
     )
-    stride: int = Field(128, gt=0, description="tokens from one window to the next")
+    stride: int | None = Field(
+        None,
+        gt=0,
+        description="tokens from one window to the next; default 128 as far as every answer of "
+        "max_answer tokens lies in a window",
+    )
     max_query: int = Field(64, gt=0, description="tokens of the question")
     max_answer: int = Field(30, gt=0, description="tokens")
     beam: int = Field(20, gt=0, description="starts that are followed, electra head")

@@ -6,14 +6,18 @@ import pickle
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from convbert.data_pipeline.workers import end_with_parent
 from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
+from convbert.models.errors import UserError
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.device import compute_device, default_workers
 from convbert.pretrain.finetune.loop import FinetuneResult, check_fit, finetune
@@ -36,17 +40,38 @@ def finetune_all(
     workers: int | None = None,
     keep: bool = False,
     on_result: Callable[[str, FinetuneResult], None] = lambda label, result: None,
+    known: Mapping[str, Sequence[FinetuneResult]] = MappingProxyType({}),
 ) -> dict[str, list[FinetuneResult]]:
     """Fine-tune every start with every seed; return the results by label, ordered by seed.
 
     Each runs in one of ``workers`` processes (default: one per visible GPU, or per available core
     where there is none) on one thread, so that the results do not depend on how many there are.
     The processes take the GPUs in turn. ``keep`` asks for predictions too. ``on_result`` is called
-    in this process as each one ends.
+    in this process as each one ends. What is ``known`` is not measured again. Raises ``UserError``
+    where a process is killed.
     """
     check_starts(starts, data)
-    count = min(workers or default_workers(), len(starts) * len(seeds))
-    results: dict[str, list[FinetuneResult]] = {label: [] for label in starts}
+    results = {label: list(known.get(label, ())) for label in starts}
+    open_ = {
+        label: [seed for seed in seeds if seed not in {r.seed for r in found}]
+        for label, found in results.items()
+    }
+    count = min(workers or default_workers(), sum(map(len, open_.values())))
+    if count:
+        _measure(starts, data, open_, count, keep, on_result, results)
+    return {label: sorted(found, key=lambda r: r.seed) for label, found in results.items()}
+
+
+def _measure(
+    starts: Mapping[str, InitialEncoder],
+    data: TaskData,
+    seeds: Mapping[str, Sequence[int]],
+    count: int,
+    keep: bool,
+    on_result: Callable[[str, FinetuneResult], None],
+    results: dict[str, list[FinetuneResult]],
+) -> None:
+    """Fine-tune each start with its ``seeds`` in ``count`` processes; append to ``results``."""
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     numbers = context.SimpleQueue()
     for number in range(count):
@@ -61,16 +86,20 @@ def finetune_all(
         futures: dict[Future[FinetuneResult], str] = {}
         for number, (label, start) in enumerate(starts.items()):
             initial = _write(start, Path(folder, f"{number}.pickle"))
-            futures |= {pool.submit(_work, initial, task, s, keep): label for s in seeds}
+            futures |= {pool.submit(_work, initial, task, s, keep): label for s in seeds[label]}
         try:
             for future in as_completed(futures):
                 label, result = futures[future], future.result()
                 results[label].append(result)
                 on_result(label, result)
+        except BrokenProcessPool:
+            raise UserError(
+                f"task {data.task.name}: one of {count} processes was killed, most likely for lack "
+                "of memory; lower --workers, and the seeds that have ended count"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return {label: sorted(found, key=lambda r: r.seed) for label, found in results.items()}
 
 
 def _write(content: Any, path: Path) -> Path:
@@ -81,6 +110,7 @@ def _write(content: Any, path: Path) -> Path:
 
 def _start_worker(numbers: "SimpleQueue[int]") -> None:
     """Use one thread and, where there are GPUs, the one that this worker's number falls to."""
+    end_with_parent()
     torch.set_num_threads(1)
     if torch.cuda.is_available():
         torch.cuda.set_device(numbers.get() % torch.cuda.device_count())

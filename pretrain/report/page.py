@@ -236,9 +236,9 @@ def _amount(number: float | None) -> str:
     return f"{number:.3g}" if 0.001 <= number < 1e6 or number == 0 else f"{number:.2e}"
 
 
-def _cost(cost: Cost) -> str:
+def _cost(cost: Cost, unit: str = "") -> str:
     hours = "" if cost.hours is None else f" · {_amount(cost.hours)} h"
-    return f"{_amount(cost.flops)} FLOPs{hours}"
+    return f"{_amount(cost.flops)}{unit}{hours}"
 
 
 def _value(number: float) -> str:

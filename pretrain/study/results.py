@@ -14,11 +14,11 @@ from pathlib import Path
 from scipy import stats
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.finetune.task import load_task
 from convbert.pretrain.report.runs import ReportCurve, read_run
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.study.design import Design, StudyRun
+from convbert.pretrain.study.steps import result_names
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord
 
@@ -134,9 +134,12 @@ def measures(design: Design, variants: Sequence[Variant]) -> list[str]:
     wanted = [_LOSS, "held_out/generator/accuracy", "held_out/loss/rtd"]
     wanted += [metric_names.pairs_measure("swap", "discriminator")]
     wanted += [
-        metric_names.probe_measure(load_task(task).name, "dev", "accuracy") for task in design.probe
+        metric_names.probe_measure(name, "dev", "accuracy")
+        for task in design.probe
+        for name in result_names(task)
     ]
-    wanted += [f"{load_task(task).name}/accuracy" for task in design.finetune]
+    names = [n for task in design.finetune for n in result_names(task, design.finetune_settings)]
+    wanted += [f"{name}/accuracy" for name in names]
     return [m for m in wanted if all(m in v.curves for v in variants)]
 
 

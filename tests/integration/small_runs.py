@@ -89,7 +89,7 @@ FLOPS = 1e12  # of an update
 HOURS = 0.5
 
 
-def logged_run(path, steps, measures, origin=None):
+def logged_run(path, steps, measures, origin=None, uri="off"):
     """Write a run that logged each of ``steps``, at half a process hour each, and measures."""
     RunDirectory(path).prepare(
         resolve("tiny", [f"steps={steps[-1]}", "schedule.warmup_steps=1", f"seed={path.name[-1]}"])
@@ -97,7 +97,7 @@ def logged_run(path, steps, measures, origin=None):
     if origin:
         (path / FILE_NAME).write_text(origin.model_dump_json())
     tracker = open_tracker(
-        path, enabled=True, experiment="e", run_name=path.name, tracking_uri="off", params={},
+        path, enabled=True, experiment="e", run_name=path.name, tracking_uri=uri, params={},
         tags={}, resume_step=None,
     )  # fmt: skip
     for step in steps:
@@ -109,7 +109,7 @@ def logged_run(path, steps, measures, origin=None):
     return path
 
 
-def branch_run(path, step, decay, measures, trunk="key", done=None, hours=True):
+def branch_run(path, step, decay, measures, trunk="key", done=None, hours=True, uri="off"):
     """Write a run that branched off ``long-0`` beside it; ``done`` updates of its decay are."""
     origin = Origin(
         trunk="long", path=path.parent / "long-0", key=trunk, step=step, decay=decay,
@@ -117,4 +117,4 @@ def branch_run(path, step, decay, measures, trunk="key", done=None, hours=True):
         manifest="0" * 64,
     )  # fmt: skip
     steps = range(step + 1, step + (done or decay) + 1)
-    return logged_run(path, steps, measures, origin)
+    return logged_run(path, steps, measures, origin, uri)

@@ -48,7 +48,7 @@ def test_results_of_a_training_that_diverged_can_be_joined(tmp_path, tokenizer_d
         results = TaskResults(
             run="r", task="t", metric=metric, recipe=task.recipe, rows=sizes, starts=[start]
         )
-        write_results(results, data, tmp_path / "report")
+        write_results(results, tmp_path / "report")
     joined = read_results(tmp_path / "report" / "results.json")
     assert [start.step for start in joined.starts] == [10, 20]
     assert all(math.isnan(start.results[0].train_loss) for start in joined.starts)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, fbeta_score
 
 from convbert.pretrain.finetune.answer_metrics import Answer
 from convbert.pretrain.finetune.metrics import METRICS, default_measure, misfit, spans
@@ -50,6 +51,16 @@ def test_correlations_on_random_predictions_with_ties(seed):
     assert score("pearson", labels.tolist(), predictions.tolist()) == pytest.approx(expected)
     expected = pearson(ranks(labels), ranks(predictions))
     assert score("spearman", labels.tolist(), predictions.tolist()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_f05_of_one_word_spans_counts_wrong_words_as_scikit_learn_does(seed):
+    rng = np.random.default_rng(seed)
+    wrong, guessed = rng.integers(0, 2, (2, 30, 7))
+    tags = [np.where(words, "S-error", "O").tolist() for words in (wrong, guessed)]
+    expected = fbeta_score(wrong.ravel(), guessed.ravel(), beta=0.5)
+    assert METRICS["tagging"]["span_f05"](*tags) == pytest.approx(expected)
+    assert METRICS["tagging"]["accuracy"](*tags) == accuracy_score(wrong.ravel(), guessed.ravel())
 
 
 @pytest.mark.parametrize("name", ["matthews", "f1"])

@@ -120,7 +120,10 @@ def test_every_task_of_the_real_packages_is_finetuned(tokenizer_dir, tmp_path):
     encoder = Encoder(EncoderConfig(vocab_size=tokenizer.vocab_size, intermediate_size=64, **shape))
     expected = {
         "rotten_tomatoes": 8530, "imdb": 25_000, "trec": 5952, "trec_fine": 5952, "bbc": 2225,
-        "lee_similarity": 1225, "tatoeba_paraphrase": 41_382,
+        "lee_similarity": 1225, "tatoeba_paraphrase": 41_382, "porttinari_pos": 8418,
+        "porttinari_feats": 8418, "dantestocks_pos": 4033, "petrogold_deprel": 9127,
+        "turkish_pos": 4851, "turkish_deprel": 4851, "ua_gec_acceptability": 32_150,
+        "ua_gec_errors": 33_733,
     }  # fmt: skip
     assert set(expected) == set(PACKAGES)
     few = ["train_rows=96", "recipe.epochs=1", "recipe.max_length=48"]

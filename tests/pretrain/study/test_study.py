@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,16 @@ def test_a_design_that_makes_no_sense_is_refused(tmp_path, change, message):
     path.write_text(yaml.safe_dump(shipped | change))
     with pytest.raises(UserError, match=message):
         plan_runs(load_design(path, flops=None, seeds=None))
+
+
+def test_the_study_of_recipes_gives_every_contender_the_same_grid_and_flops():
+    shipped = resources.files("convbert.pretrain.study") / "recipes.yaml"
+    design = load_design(Path(str(shipped)), flops=None, seeds=None)
+    runs = plan_runs(design)
+    assert len(runs) == len(design.variants) * len(design.rate_factors)
+    assert all(0.99 * design.flops < run.hardware_flops <= design.flops for run in runs)
+    together = next(r for r in runs if r.variant == "together")
+    assert together.settings["optimizer.name"] == "muon"
 
 
 def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path):
@@ -264,6 +275,19 @@ def test_commands_see_the_gpu_of_their_run_and_choose_deepspeeds_accelerator(tmp
     show = "import os; print([os.getenv(k) for k in ('CUDA_VISIBLE_DEVICES', 'DS_ACCELERATOR')])"
     assert Commands(Console(), threads=1)._finish([sys.executable, "-c", show], log, "7") == 0
     assert log.read_text().strip() == "['7', None]"
+
+
+def test_a_list_of_training_rows_is_done_when_its_last_number_is(tmp_path):
+    design = load_design(None, flops=None, seeds=None)
+    sizes = {"finetune": ["trec"], "finetune_settings": ["train_rows=[100, all]"]}
+    design = design.model_copy(update=sizes)
+    (run, *_) = plan_runs(design)
+    step = run_steps(design, tmp_path, run)[-1]
+    for name, done in (("trec_100_rows", False), ("trec_all_rows", True)):
+        folder = tmp_path / "runs" / run.name / "report" / name
+        folder.mkdir(parents=True)
+        (folder / "curve.html").touch()
+        assert step.done() == done
 
 
 def test_every_command_of_a_study_is_one_that_exists(tmp_path):
