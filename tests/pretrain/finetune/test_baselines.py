@@ -132,18 +132,15 @@ def test_words_get_the_most_frequent_tag_of_what_is_known_of_them(tmp_path, sour
     data = task_data(tmp_path, rows, kind="tagging", metrics=["accuracy"], split={"dev": 0.5})
     train = [pair for e in data.examples["train"] for pair in zip(e.texts, e.label, strict=True)]
     counts = Counter(word for word, _ in train)
+    rare = [(word, tag) for word, tag in train if counts[word] <= 10]
 
     def known(word):
         """Yield the tags of the training words that tell of this one, the nearest first."""
         yield [tag for other, tag in train if other == word]
         yield [tag for other, tag in train if other == word.lower()]
-        rare = [
-            (other, tag)
-            for other, tag in train
-            if counts[other] <= 10 and other[0].isupper() == word[0].isupper()
-        ]
+        alike = [(other, tag) for other, tag in rare if other[0].isupper() == word[0].isupper()]
         for length in range(min(5, len(word)), -1, -1):
-            yield [tag for other, tag in rare if other.endswith(word[len(word) - length :])]
+            yield [tag for other, tag in alike if other.endswith(word[len(word) - length :])]
         yield [tag for _, tag in train]
 
     @functools.cache
