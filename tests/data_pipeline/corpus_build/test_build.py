@@ -267,8 +267,8 @@ def test_bad_records_are_in_the_report_or_stop_with_their_place(
     with pytest.raises(
         UserError, match=r"a\.jsonl, line 7: 'text' is None, .* or set --on-bad-rec"
     ):
-        build(given, tmp_path / "out", workers=2)
-    report = build({**given, "reader": {"on_bad_record": "skip"}}, tmp_path / "out", workers=2)
+        build(given, tmp_path / "out")
+    report = build({**given, "reader": {"on_bad_record": "skip"}}, tmp_path / "out")
     read = report.stages[0]
     assert (read.stage, read.documents_in, read.documents_out) == ("read", 8, 6)
     assert read.dropped == {"'text' is no text": 2}
