@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: install lint format types test test-slow test-slurm test-browser browser-packages postgres-packages slurm-packages slurm-local slurm-local-stop \
+.PHONY: install lint format types test test-slow fuzz test-slurm test-browser browser-packages postgres-packages slurm-packages slurm-local slurm-local-stop \
 	bench bench-zero bench-gpu quickstart study docs clean
 
 install: $(STAMP)
@@ -44,6 +44,10 @@ test-slow: install postgres-packages
 INSTALL_POSTGRES := DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql
 postgres-packages:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(INSTALL_POSTGRES) || { apt-get update && $(INSTALL_POSTGRES); }
+
+# All readers on damaged files for FUZZ_MINUTES; what fails is kept and read first by every later run.
+fuzz: install
+	FUZZ_MINUTES=$(or $(FUZZ_MINUTES),30) $(PYTEST) -m slow -s tests/data_pipeline/readers/test_fuzz.py
 
 # A real SLURM of several nodes on this machine; Debian's packages are installed on first use (root).
 test-slurm: install slurm-packages

@@ -10,6 +10,7 @@ LocalOp = Literal["sdconv", "dynamic", "lightweight", "conv", "none", "attention
 HeadRule = Literal["original", "hf"]
 InitScheme = Literal["original", "hf"]
 ObjectiveName = Literal["rtd", "mlm"]
+EmbeddingTying = Literal[True, False, "gdes"]
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 # These keep the block's second half empty: nothing is concatenated to the attention heads.
@@ -116,16 +117,18 @@ class PretrainingConfig(StrictModel):
     ``rtd`` trains a generator and a discriminator on replaced tokens (ELECTRA, Clark et al. 2020);
     ``mlm`` trains one encoder as BERT does. ``discriminator`` is the encoder that is kept, for
     either objective. With ``tie_embeddings`` the generator reads the discriminator's whole
-    embedding block, layer norm included. With ``tie_encoders`` both are one encoder with two
-    heads, which needs equal sizes (section 3.2 of the paper): an update costs more than with a
-    small generator, but the encoder that is kept learns from the masked-LM loss too, which matters
-    where there is little text.
+    embedding block, layer norm included; ``gdes`` (gradient-disentangled embedding sharing,
+    DeBERTaV3, He et al. 2021) makes the discriminator's tables those of the generator plus
+    differences of its own, through which alone it learns. With ``tie_encoders`` both are one
+    encoder with two heads, which needs equal sizes (section 3.2 of ELECTRA's paper): an update
+    costs more than with a small generator, but the encoder that is kept learns from the masked-LM
+    loss too, which matters where there is little text.
     """
 
     objective: ObjectiveName = "rtd"
     discriminator: EncoderConfig
     generator: EncoderConfig | None = None
-    tie_embeddings: bool = True
+    tie_embeddings: EmbeddingTying = True
     tie_encoders: bool = False
 
     @model_validator(mode="after")
@@ -135,12 +138,15 @@ class PretrainingConfig(StrictModel):
                 raise ValueError("objective=mlm trains one encoder: leave generator out")
             if self.tie_encoders:
                 raise ValueError("objective=mlm trains one encoder: leave tie_encoders out")
+            if self.tie_embeddings == "gdes":
+                raise ValueError("objective=mlm trains one encoder: leave tie_embeddings out")
             return self
         if self.generator is None:
             raise ValueError("objective=rtd needs a generator: give one, or use objective=mlm")
         self._refuse_difference(self.generator, "vocab_size", "")
         self._refuse_difference(self.generator, "pad_token_id", "")
-        if self.tie_encoders and self.generator != self.discriminator:
+        apart = self.generator != self.discriminator or self.tie_embeddings == "gdes"
+        if self.tie_encoders and apart:
             raise ValueError(
                 "tie_encoders=true makes generator and discriminator one encoder: use "
                 "generator_size=1, generator_depth=1 and tie_embeddings=true"

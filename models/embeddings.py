@@ -1,11 +1,15 @@
 """The embedding block: word, position and token type, normalized."""
 
+import torch
 from torch import Tensor, nn
 
 from convbert.models.architecture import EncoderConfig
 from convbert.models.errors import UserError
+from convbert.models.init import initialize
 from convbert.models.masking import restarting_positions
 from convbert.models.ops.dropout import Dropout
+
+TABLES = ("word.weight", "position.weight", "token_type.weight")
 
 
 class Embeddings(nn.Module):
@@ -40,12 +44,40 @@ class Embeddings(nn.Module):
                 "shorten the rows or use a model with more positions"
             )
         if document_ids_BL is None:
-            position = self.position.weight[:length]
+            position = self.rows("position", slice(length))
         else:
-            position = self.position(restarting_positions(document_ids_BL))
-        if token_type_ids_BL is None:
-            token_type = self.token_type.weight[0]
-        else:
-            token_type = self.token_type(token_type_ids_BL)
-        summed: Tensor = self.word(input_ids_BL) + position + token_type
-        return self.dropout(self.norm(summed))
+            position = self.rows("position", restarting_positions(document_ids_BL))
+        token_type = self.rows("token_type", 0 if token_type_ids_BL is None else token_type_ids_BL)
+        summed = self.rows("word", input_ids_BL) + position + token_type
+        normalized: Tensor = self.dropout(self.norm(summed))
+        return normalized
+
+    def rows(self, name: str, index: Tensor | slice | int) -> Tensor:
+        """Return the rows of a table at ids [B, L], or at those that are the same in every row."""
+        table: nn.Embedding = getattr(self, name)
+        found: Tensor = table(index) if isinstance(index, Tensor) else table.weight[index]
+        return found
+
+
+class DisentangledEmbeddings(Embeddings):
+    """Embeddings whose tables are those of another block plus differences, which start at zero.
+
+    Gradients reach the differences alone: the discriminator uses what its generator has learnt of
+    words without pulling the generator's tables in a direction of its own (gradient-disentangled
+    embedding sharing, DeBERTaV3, He et al. 2021, arXiv 2111.09543). ``word``, ``position`` and
+    ``token_type`` hold the differences; the layer norm is the block's own.
+    """
+
+    def __init__(self, config: EncoderConfig, shared: Embeddings) -> None:
+        super().__init__(config)
+        initialize(self, config)
+        for table in (self.word, self.position, self.token_type):
+            nn.init.zeros_(table.weight)
+        # In a tuple the module is not registered a second time.
+        self._shared = (shared,)
+
+    def rows(self, name: str, index: Tensor | slice | int) -> Tensor:
+        """Return the sums of both tables' rows, as ``Embeddings.rows`` does."""
+        with torch.no_grad():
+            shared = self._shared[0].rows(name, index)
+        return shared + super().rows(name, index)

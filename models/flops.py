@@ -220,4 +220,8 @@ def training_flops_per_sequence(
     if config.generator is None:
         return passes * forward(config.discriminator, head="masked_lm")
     generator = forward(config.generator, head="masked_lm")
-    return passes * (generator + forward(config.discriminator, head="discriminator"))
+    discriminator = forward(config.discriminator, head="discriminator")
+    if config.tie_embeddings == "gdes" and convention == "electra":
+        # Rows of three tables are added; the lookup itself is charged once, as that of the sums.
+        discriminator += 3 * config.discriminator.embedding_size * seq_len
+    return passes * (generator + discriminator)

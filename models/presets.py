@@ -4,7 +4,13 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from convbert.models.architecture import EncoderConfig, LocalOp, ObjectiveName, PretrainingConfig
+from convbert.models.architecture import (
+    EmbeddingTying,
+    EncoderConfig,
+    LocalOp,
+    ObjectiveName,
+    PretrainingConfig,
+)
 from convbert.models.errors import UserError
 
 
@@ -54,7 +60,7 @@ def generator_of(
     size: Fraction | float,
     *,
     depth: Fraction | float = 1,
-    tie_embeddings: bool = True,
+    tie_embeddings: EmbeddingTying = True,
 ) -> EncoderConfig:
     """Return the generator that belongs to ``discriminator`` at the fraction ``size`` of its width.
 
@@ -83,7 +89,7 @@ def preset(
     vocab_size: int = 30522,
     generator_size: Fraction | float | None = None,
     generator_depth: Fraction | float = 1,
-    tie_embeddings: bool = True,
+    tie_embeddings: EmbeddingTying = True,
     tie_encoders: bool = False,
     objective: ObjectiveName | None = None,
     **overrides: Any,
@@ -105,7 +111,10 @@ def preset(
     objective = objective or size.objective
     if objective == "mlm":
         return PretrainingConfig(
-            objective="mlm", discriminator=discriminator, tie_encoders=tie_encoders
+            objective="mlm",
+            discriminator=discriminator,
+            tie_embeddings=tie_embeddings,
+            tie_encoders=tie_encoders,
         )
     default = Fraction(1) if tie_encoders else size.generator_size
     fraction = default if generator_size is None else generator_size

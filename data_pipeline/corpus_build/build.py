@@ -79,6 +79,8 @@ def _completed(config: BuildConfig, out: Path) -> CorpusReport | None:
     path = out / "report.json"
     if path.is_file():
         report = CorpusReport.model_validate_json(path.read_bytes())
+        if not report.shards:
+            return None  # of a build that kept nothing
         if report.config == config:
             return report
         raise UserError(
@@ -120,15 +122,42 @@ class _Build:
         cleaned = self._clean()
         pieces = [piece for result in cleaned for piece in result.pieces]
         if not pieces:
-            raise UserError("no document is left of the input; look at the filters and the input")
+            raise self._nothing_left(self._report(cleaned))
         dropped = self._duplicates(pieces)
         tokenizer = self._tokenizer(pieces, dropped)
         packed = self._pack(pieces, dropped, tokenizer)
+        if not sum(result.report.tokens for result in packed):
+            self._report(cleaned, packed, pieces, dropped=dropped)
+            raise UserError(
+                "the input holds no tokens, only invisible characters; check it, and see "
+                f"{self._out / 'report.html'}"
+            )
         lengths = self._config.shards.seq_len
         manifests = [self._shards(packed, length, tokenizer) for length in lengths]
+        return self._report(cleaned, packed, pieces, manifests, dropped)
+
+    def _report(
+        self,
+        cleaned: Sequence[Cleaned],
+        packed: Sequence[Packed] = (),
+        pieces: Sequence[TextPiece] = (),
+        manifests: Sequence[Manifest] = (),
+        dropped: Path | None = None,
+    ) -> CorpusReport:
         self._list_contaminated(cleaned)
+        timings = self._progress.timings
         return write_report(
-            self._out, self._config, cleaned, packed, pieces, manifests, self._progress.timings
+            self._out, self._config, cleaned, packed, pieces, manifests, timings, dropped
+        )
+
+    def _nothing_left(self, report: CorpusReport) -> UserError:
+        """Name what dropped most of an input of which nothing is left."""
+        reasons = {f"{s.stage}: {r}": n for s in report.stages for r, n in s.dropped.items()}
+        most = max(reasons, key=lambda reason: reasons[reason], default="")
+        why = f" ({most}, {reasons[most]:,} of {report.stages[0].documents_in:,})" if most else ""
+        return UserError(
+            f"no document is left of the input{why}; look at the filters and the input, and at "
+            f"{self._out / 'report.html'}"
         )
 
     def _clear_left(self) -> None:
@@ -199,10 +228,7 @@ class _Build:
             )
         ]
         with self._progress.step("pack", sum(piece.bytes for piece in pieces)) as done:
-            packed = self._engine.map(run_pack, tasks, lambda result: done(result.size))
-        if not sum(result.report.tokens for result in packed):
-            raise UserError("the input holds no tokens, only invisible characters; check it")
-        return packed
+            return self._engine.map(run_pack, tasks, lambda result: done(result.size))
 
     def _shards(self, packed: Sequence[Packed], length: int, tokenizer: Tokenizer) -> Manifest:
         out = shards_folder(self._out, length)

@@ -1,12 +1,13 @@
 """What a corpus is built from and how."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from convbert.data_pipeline.dedup.dedup_settings import DecontaminationConfig, DedupConfig
 from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
+from convbert.data_pipeline.packing.rows import SHORTEST_ROW
 from convbert.data_pipeline.shards.manifest import Packing
 from convbert.data_pipeline.tokenizer.training import ModelType, Normalization
 from convbert.models.schema import StrictModel
@@ -34,10 +35,19 @@ class TokenizerConfig(StrictModel):
 class ShardsConfig(StrictModel):
     """The shards to write, one set per length."""
 
-    seq_len: list[int] = Field([128], min_length=1, description="tokens per sequence")
+    seq_len: list[Annotated[int, Field(ge=SHORTEST_ROW)]] = Field(
+        [128], min_length=1, description="tokens per sequence"
+    )
     packing: Packing = "electra"
     megabytes: int = Field(256, ge=1, description="size of a shard")
     seed: int = Field(0, description="of segment lengths")
+
+    @field_validator("seq_len")
+    @classmethod
+    def _is_no_list_of_copies(cls, value: list[int]) -> list[int]:
+        if len(set(value)) < len(value):
+            raise ValueError("names a length twice; give each once")
+        return value
 
 
 class BuildConfig(CorpusConfig):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from convbert.data_pipeline.corpus_build.build_settings import ShardsConfig
+from convbert.data_pipeline.corpus_build.overview import Contents
 from convbert.data_pipeline.corpus_build.pieces import TextPiece, read_piece
 from convbert.data_pipeline.corpus_build.tasks import once
 from convbert.data_pipeline.dedup.clusters import dropped_of_piece
@@ -38,6 +39,7 @@ class PackReport(BaseModel):
     tokens_in_rows: dict[int, int] = {}
     document_tokens: dict[int, int] = {}
     stages: list[StageReport] = []
+    contents: Contents = Contents()
 
 
 @dataclass(frozen=True)
@@ -105,21 +107,22 @@ def _pack(task: PackTask, folder: Path) -> None:
     tokenizer = _tokenizer(task.tokenizer, task.digest)
     dedup = StageReport(stage="deduplicate", sample_limit=task.samples)
     pack = StageReport(stage="tokenise and pack", sample_limit=task.samples)
-    report = PackReport(stages=[dedup, pack])
+    report = PackReport(stages=[dedup, pack], contents=Contents())
     lengths: Counter[int] = Counter()
     rows: dict[int, list[NDArray[np.unsignedinteger]]] = {n: [] for n in task.config.seq_len}
     start = time.process_time()
     documents = survivors(task.piece, task.number, task.dropped, dedup)
-    for texts in _chunks(documents, pack):
+    for chunk in _chunks(documents, pack):
         dedup.seconds += time.process_time() - start
         start = time.process_time()
-        encoded = encode_documents(texts, tokenizer)
+        encoded = encode_documents([document.text for document in chunk], tokenizer)
         for length, packed in rows.items():
             numbered = enumerate(encoded, task.first + report.documents)
             packed.append(_rows(numbered, length, tokenizer, task.config))
         counts = [sum(map(len, document)) for document in encoded]
         lengths.update(1 << max(0, count.bit_length() - 1) for count in counts)
-        report.documents += len(texts)
+        report.contents.count(chunk, counts, task.samples)
+        report.documents += len(chunk)
         report.tokens += sum(counts)
         pack.seconds += time.process_time() - start
         start = time.process_time()
@@ -134,8 +137,8 @@ def _pack(task: PackTask, folder: Path) -> None:
     (folder / "report.json").write_bytes(report.model_dump_json().encode())
 
 
-def _chunks(documents: Iterable[Document], report: StageReport) -> Iterator[list[str]]:
-    """Group texts by size, and count them."""
+def _chunks(documents: Iterable[Document], report: StageReport) -> Iterator[list[Document]]:
+    """Group documents by size, and count them."""
     chunk: list[Document] = []
     size = 0
     for document in documents:
@@ -148,10 +151,10 @@ def _chunks(documents: Iterable[Document], report: StageReport) -> Iterator[list
         yield _counted(chunk, report)
 
 
-def _counted(documents: list[Document], report: StageReport) -> list[str]:
+def _counted(documents: list[Document], report: StageReport) -> list[Document]:
     report.read(documents)
     report.keep(documents)
-    return [document.text for document in documents]
+    return documents
 
 
 def _rows(

@@ -13,14 +13,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.clean import Cleaned
+from convbert.data_pipeline.corpus_build.overview import (
+    Cluster,
+    Contents,
+    documents_of,
+    largest_clusters,
+)
 from convbert.data_pipeline.corpus_build.pack import Packed
-from convbert.data_pipeline.corpus_build.pieces import TextPiece, read_piece
+from convbert.data_pipeline.corpus_build.pieces import TextPiece
 from convbert.data_pipeline.corpus_build.progress import Timing
 from convbert.data_pipeline.documents import EXCERPT_CHARACTERS, Document, Sample, StageReport
+from convbert.data_pipeline.segmentation import SEGMENTATION
 from convbert.data_pipeline.shards.manifest import Manifest
 
 _REASONS_SHOWN = 8  # of a stage; a crawl has pages in a hundred languages
-_ROW_BITS, _ROW_MASK = 32, (1 << 32) - 1
+_SOURCES_SHOWN = 20
+_CLUSTERS = 10
 
 
 class ShardSet(BaseModel):
@@ -75,6 +83,9 @@ class CorpusReport(BaseModel):
     steps: list[Step] = Field(description="a step that an earlier run had finished takes no time")
     shards: list[ShardSet]
     document_tokens: dict[int, int] = Field(description="documents by tokens, bins of powers of 2")
+    kept: Contents = Contents()
+    clusters: list[Cluster] = Field([], description="of duplicates, the largest")
+    segmentation: str = Field("", description="what cut sentences and words that need more rules")
 
 
 def merged_stages(parts: Sequence[Sequence[StageReport]]) -> list[StageReport]:
@@ -95,8 +106,13 @@ def write_report(
     pieces: Sequence[TextPiece],
     manifests: Sequence[Manifest],
     timings: Sequence[Timing],
+    dropped: Path | None,
 ) -> CorpusReport:
-    """Write both files to ``out``; ``report.json``, written last, says that all is complete."""
+    """Write both files to ``out``; ``report.json``, written last, says that all is complete.
+
+    A report without shards is that of a build that kept nothing. ``dropped`` is the folder of the
+    duplicates.
+    """
     stages = merged_stages([r.stages for r in cleaned] + [r.report.stages for r in packed])
     tokens: Counter[int] = Counter()
     for result in packed:
@@ -108,6 +124,9 @@ def write_report(
         steps=[Step(**asdict(timing)) for timing in timings],
         shards=[ShardSet.of(manifest) for manifest in manifests],
         document_tokens=dict(sorted(tokens.items())),
+        kept=Contents.merged((r.report.contents for r in packed), config.samples),
+        clusters=largest_clusters(dropped, pieces, _CLUSTERS) if dropped else [],
+        segmentation=SEGMENTATION,
     )
     with atomic_write(out / "report.html") as file:
         file.write(render(report).encode())
@@ -120,17 +139,10 @@ def _with_survivors(stage: StageReport, pieces: Sequence[TextPiece]) -> StageRep
     """Show beside each duplicate the document that stayed, instead of its number."""
     if stage.stage != "deduplicate":
         return stage
-    wanted: dict[int, set[int]] = {}
-    for sample in chain.from_iterable(stage.samples.values()):
-        number = int(sample.detail)
-        wanted.setdefault(number >> _ROW_BITS, set()).add(number & _ROW_MASK)
-    found = {
-        str(piece << _ROW_BITS | row): document
-        for piece, rows in wanted.items()
-        for row, document in read_piece(pieces[piece].folder, rows)
-    }
+    numbers = {int(sample.detail) for sample in chain.from_iterable(stage.samples.values())}
+    found = documents_of(numbers, pieces)
     samples = {
-        reason: [_beside(sample, found[sample.detail]) for sample in held]
+        reason: [_beside(sample, found[int(sample.detail)]) for sample in held]
         for reason, held in stage.samples.items()
     }
     return stage.model_copy(update={"samples": samples})
@@ -157,4 +169,6 @@ def render(report: CorpusReport) -> str:
         most=most,
         most_dropped=max(chain.from_iterable(s.dropped.values() for s in report.stages), default=1),
         reasons_shown=_REASONS_SHOWN,
+        sources_shown=_SOURCES_SHOWN,
+        tokens_kept=sum(share.tokens for share in report.kept.sources.values()),
     )

@@ -21,6 +21,7 @@ Hashes = NDArray[np.uint64]
 
 _BASE = 0x9E3779B97F4A7C15  # odd, so that its powers have inverses modulo 2**64
 _MULTIPLIER = np.uint64(0xFF51AFD7ED558CCD)
+_HASHED_AT_ONCE = 1 << 21
 _WORD = re.compile("[a-z0-9\x80-\U0010ffff]+")
 
 
@@ -71,7 +72,7 @@ class HashedWords:
 
 
 def hash_words(texts: Sequence[str]) -> HashedWords:
-    """Hash the words of a batch of documents (some megabytes at most: memory is 40 B a byte)."""
+    """Hash the words of a batch of documents."""
     encoded = [normalized(text).encode("utf-8", "surrogatepass") for text in texts]
     content = np.frombuffer(b" " + b" ".join(encoded) + b" ", np.uint8)
     starts, _, hashes = hash_runs(content, _word_bytes()[content])
@@ -84,8 +85,25 @@ def hash_runs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Hashes]:
     """Return starts, ends and hashes of the runs of bytes that are ``inside``.
 
-    The first and the last byte must not be.
+    The first and the last byte must not be. Some megabytes are hashed at a time, cut between runs:
+    it takes 40 bytes of memory for each.
     """
+    parts = []
+    start = 0
+    while start + 1 < len(content):
+        end = min(start + _HASHED_AT_ONCE, len(content))
+        if end < len(content):
+            end += int(np.argmin(inside[end - 1 :]))  # up to the next byte outside
+        starts, ends, hashes = _hash_runs(content[start:end], inside[start:end])
+        parts.append((starts + start, ends + start, hashes))
+        start = end - 1
+    starts, ends, hashes = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return starts, ends, hashes
+
+
+def _hash_runs(
+    content: NDArray[np.uint8], inside: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Hashes]:
     edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
     starts, ends = edges[::2], edges[1::2]
     powers, inverses = _powers(1 << (len(content) - 1).bit_length())

@@ -65,12 +65,12 @@ class _Words:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "_Words":
-        """Find the words of texts (some megabytes at most: memory is 40 B a byte)."""
+        """Find the words of texts."""
         parts = [_spaced(text).encode("utf-8", "surrogatepass") for text in texts]
         content = np.frombuffer(b" " + b" ".join(parts) + b" ", np.uint8)
         starts, ends, hashes = hash_runs(content, ~_SPACES[content])
         # Bytes that continue a character; without any, bytes are characters.
-        inner = np.cumsum((content & 0xC0) == 0x80) if content.max() > 127 else None
+        inner = np.cumsum((content & 0xC0) == 0x80, dtype=np.int32) if content.max() > 127 else None
         lengths = ends - starts
         if inner is not None:
             lengths = lengths - (inner[ends - 1] - inner[starts - 1])

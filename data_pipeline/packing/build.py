@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from convbert.data_pipeline.atomic import atomic_directory, naming, require_vacant
 from convbert.data_pipeline.documents import StageReport
-from convbert.data_pipeline.packing.rows import PACKERS, RowFormat, to_array
+from convbert.data_pipeline.packing.rows import PACKERS, SHORTEST_ROW, RowFormat, to_array
 from convbert.data_pipeline.packing.tokens import (
     TokenChunk,
     TokenManifest,
@@ -148,8 +148,10 @@ def _counting(source: TokenSource, read: StageReport) -> TokenSource:
 
 
 def _packer(source: TokenSource, rows: RowSettings) -> _Packer:
-    if rows.seq_len < 8:
-        raise UserError(f"seq_len={rows.seq_len}: too short for a segment pair; use at least 8")
+    if rows.seq_len < SHORTEST_ROW:
+        raise UserError(
+            f"seq_len={rows.seq_len}: too short for a segment pair; use at least {SHORTEST_ROW}"
+        )
     form = RowFormat(rows.seq_len, source.pad_id, source.cls_id, source.sep_id)
     return _Packer(form, rows.packing, rows.seed)
 

@@ -24,6 +24,8 @@ from convbert.data_pipeline.shards.manifest import Packing
 Row = list[int]
 Documents = Iterable[tuple[int, list[list[int]]]]
 
+# [CLS] A [SEP] B [SEP] with a few tokens; a shorter row could hold none and packing would not end.
+SHORTEST_ROW = 8
 SINGLE_SEGMENT, SHORT_TARGET, COIN = 0.1, 0.05, 0.5
 
 

@@ -24,7 +24,11 @@ class Compression:
 
 
 def _zstandard(file: BinaryIO) -> Any:
-    return load_extra("backports.zstd", "corpus", "reading Zstandard").open(file, "rb")
+    """Open Zstandard with windows of up to 2 GiB, which ``zstd --long=31`` writes."""
+    zstd = load_extra("backports.zstd", "corpus", "reading Zstandard")
+    bounds = zstd.DecompressionParameter.window_log_max.bounds()
+    options = {zstd.DecompressionParameter.window_log_max: bounds[1]}
+    return zstd.open(file, "rb", options=options)
 
 
 _GZIP = Compression("gzip", b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file))

@@ -26,6 +26,12 @@ _LOOKED_AT = 1024
 # What a page declares in ASCII it is not in, by the HTML standard.
 _NOT_DECLARED_SO = {"utf-16le": "utf-8", "utf-16be": "utf-8", "x-user-defined": "windows-1252"}
 
+_DEPTH = 512  # where Chromium stops nesting
+_BLOCK = re.compile(r"<(/?)(?:div|article|section|main)\b", re.I)
+_LONG_TAG = re.compile(r"<[a-zA-Z][^<>]{16384,}>")
+_ATTRIBUTES = 1000
+_FOREIGN = re.compile(r"[^\x00-\x7f]+")
+
 
 def page_decode(content: bytes, charset: str | None, where: str = "page") -> str:
     """Decode a page by its byte order mark, the server's label, its own declaration, or a guess.
@@ -77,15 +83,29 @@ def _fits(text: str) -> bool:
     return misfits == 0 or 2 * misfits < sum(map(len, _FOREIGN.findall(text)))
 
 
-_FOREIGN = re.compile(r"[^\x00-\x7f]+")
+def _depth(html: str) -> int:
+    """Return how deep blocks are nested, about: what closes is taken to close the last."""
+    if html.count("<") <= _DEPTH:
+        return 0
+    depth = deepest = 0
+    for tag in _BLOCK.finditer(html):
+        depth = max(0, depth - 1) if tag[1] else depth + 1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def page_text(html: str, part: Literal["main", "all"]) -> str:
-    """Return paragraphs in lines: of the main content, or of everything visible."""
+    """Return paragraphs in lines: of the main content, or of everything visible.
+
+    The time to find the main content grows with the square of the depth of blocks, and that to read
+    a tag with the square of its attributes. Pages beyond what browsers lay out are taken whole,
+    tags of thousands of attributes are left out.
+    """
     extract = load_extra("resiliparse.extract.html2text", "corpus", "reading web pages")
+    html = _LONG_TAG.sub(lambda tag: tag[0] if tag[0].count("=") < _ATTRIBUTES else "", html)
     text: str = extract.extract_plain_text(
         html,
-        main_content=part == "main",
+        main_content=part == "main" and _depth(html) <= _DEPTH,
         alt_texts=False,
         list_bullets=False,
     )

@@ -35,6 +35,7 @@ class ReaderOptions(StrictModel):
         None,
         description="records that cannot be read: stop, or count and show them and go on; default: "
         "skip in WARC and MediaWiki dumps, whose pages nobody can mend, else stop",
+        exclude_if=lambda value: value is None,  # what older builds recorded stays the same
     )
     quotes: bool = Field(True, description="whether double quotes may enclose a field of a table")
     html: Literal["main", "all"] = Field(

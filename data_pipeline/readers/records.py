@@ -18,10 +18,13 @@ class BadRecordError(DamagedError):
     """
 
     def __init__(self, what: str, remedy: str, reason: str) -> None:
-        super().__init__(f"{what}; {remedy}")
+        super().__init__(what, remedy, reason)  # what another process makes it of again
         self.what = what
         self.remedy = remedy
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,12 @@ from itertools import pairwise
 from typing import Any
 
 from convbert.data_pipeline.extras import load_extra
-from convbert.data_pipeline.readers.compression import Unpacked, decompressed, split_suffix
+from convbert.data_pipeline.readers.compression import (
+    Unpacked,
+    decompressed,
+    is_damage,
+    split_suffix,
+)
 from convbert.data_pipeline.readers.inputs import InputFile, Part
 from convbert.data_pipeline.readers.options import Format, ReaderOptions
 from convbert.data_pipeline.readers.pages import START
@@ -26,8 +31,18 @@ Cut = Callable[[io.BufferedReader, int, ReaderOptions], int]
 def split_file(file: InputFile, options: ReaderOptions, target: int) -> list[InputFile]:
     """Return the parts of a file, of about ``target`` stored bytes each; or the file, uncut.
 
-    Raises ``OSError`` if it cannot be read, and ``UserError`` for an unknown format.
+    A damaged file is not cut: its reader says what is wrong. Raises ``OSError`` if it cannot be
+    read, and ``UserError`` for an unknown format.
     """
+    try:
+        return _split(file, options, target)
+    except Exception as error:
+        if is_damage(error):
+            return [file]
+        raise
+
+
+def _split(file: InputFile, options: ReaderOptions, target: int) -> list[InputFile]:
     size = file.size()
     count = round(size / target)
     if count < 2:

@@ -5,6 +5,7 @@ a cut goes through is written anew. Results are verified against their digests b
 """
 
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -98,11 +99,14 @@ def _local(place: Path) -> Path:
 
 
 def _cuts(size: int, shares: Sequence[float]) -> list[int]:
+    if not all(0 < share < math.inf for share in shares):
+        listed = " ".join(f"{share:g}" for share in shares)
+        raise UserError(f"shares {listed}: not all are positive numbers; give such")
     total = sum(shares)
     ends = np.cumsum([0.0, *shares]) / total * size
     cuts = [round(float(end) / MEMBER_SEQUENCES) * MEMBER_SEQUENCES for end in ends[:-1]]
     cuts.append(size)
-    if any(first >= last for first, last in pairwise(cuts)) or min(shares) <= 0:
+    if any(first >= last for first, last in pairwise(cuts)):
         listed = " ".join(f"{share:g}" for share in shares)
         raise UserError(
             f"shares {listed}: leave a part of {size:,} sequences without a block of "

@@ -76,6 +76,13 @@ class Manifest(StrictModel):
         """Share of the stored tokens that are not padding."""
         return self.num_tokens / (self.num_sequences * self.seq_len)
 
+    @property
+    def languages(self) -> list[str]:
+        """Codes of the languages that ``corpus build`` kept; empty where that is not recorded."""
+        sources = self.build.get("sources", [])
+        filters = [source["filters"].get("language") for source in sources if "filters" in source]
+        return [code for kept in filters if kept for code in kept["languages"]]
+
     @classmethod
     def load(cls, place: Path | str) -> "Manifest":
         """Read a manifest, or the one in a directory, also at a URL; raises ``UserError``."""

@@ -20,7 +20,6 @@ from tokenizers import Tokenizer as FastTokenizer
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.tokenizer.tokenizer import (
     PIECES,
-    VOCABULARY,
     Tokenizer,
     reads_lowercase,
     word_piece,
@@ -66,6 +65,7 @@ TRICKY = (
 def save_hf_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) -> None:
     """Write ``tokenizer.json`` and its two settings files, which ``AutoTokenizer`` loads.
 
+    The original file is copied beside them: it is what this package reads.
     ``max_length`` is the longest row of the model. Raises ``UserError`` if the fast tokenizer
     gives other ids than ``tokenizer`` for any of the sample texts; nothing is written then.
     """
@@ -81,16 +81,15 @@ def save_hf_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) ->
         settings["do_lower_case"] = reads_lowercase(tokenizer.folder)
     names = {f"{name}_token": piece for name, piece in PIECES.items()}
     files = {
-        "tokenizer.json": fast.to_str(),
-        "tokenizer_config.json": json.dumps({**settings, **names}, indent=2),
-        "special_tokens_map.json": json.dumps(names, indent=2),
+        "tokenizer.json": fast.to_str().encode(),
+        "tokenizer_config.json": json.dumps({**settings, **names}, indent=2).encode(),
+        "special_tokens_map.json": json.dumps(names, indent=2).encode(),
+        tokenizer.file.name: tokenizer.file.read_bytes(),
     }
-    if not tokenizer.is_sentencepiece:
-        files[VOCABULARY] = tokenizer.file.read_text(encoding="utf-8")
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         with atomic_write(directory / name) as file:
-            file.write(content.encode())
+            file.write(content)
 
 
 def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:

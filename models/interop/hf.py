@@ -39,10 +39,11 @@ from convbert.models.interop.links import (
     refuse_unused,
     unfilled,
 )
-from convbert.models.interop.model_card import render_card
+from convbert.models.interop.model_card import CardFacts, render_card
 from convbert.models.interop.naming import (
     TRANSFORMERS,
     discriminator_head_links,
+    embedding_links,
     encoder_links,
     masked_lm_head_links,
 )
@@ -98,11 +99,11 @@ def save_pretrained(
     model: Encoder | PretrainingModel,
     directory: str | Path,
     *,
-    model_card: Mapping[str, object] | None = None,
+    model_card: CardFacts | None = None,
 ) -> Export:
     """Write ``model`` as transformers' models read it: weights, configuration and model card.
 
-    ``model_card`` holds facts about the training for the card. The main directory becomes
+    ``model_card`` holds what the card says beside the architecture. The main directory becomes
 
     - ConvBERT: a ``ConvBertModel``, the discriminator's head in a file beside it;
     - ELECTRA: an ``ElectraForPreTraining``, or an ``ElectraModel`` from an encoder alone;
@@ -124,7 +125,7 @@ def save_pretrained(
     card = render_card(
         part.config,
         part.architecture,
-        model_card or {},
+        model_card or CardFacts(str(directory)),
         generator=export.generator,
         generator_refusal=export.generator_refusal,
     )
@@ -200,7 +201,7 @@ def _load_replaced_token_model(
         {
             "discriminator": config,
             "generator": generator_config,
-            "tie_embeddings": _same_word_table(source, family, generator_source, generator_family),
+            "tie_embeddings": _same_embeddings(source, family, generator_source, generator_family),
         },
         beside / CONFIG_FILE,
     )
@@ -213,15 +214,18 @@ def _load_replaced_token_model(
     return model
 
 
-def _same_word_table(
+def _same_embeddings(
     one: LoadedTensors, one_family: Family, other: LoadedTensors, other_family: Family
 ) -> bool:
     """Return whether two models share their embeddings, which their files hold twice."""
-    tables = (
-        source.read(TRANSFORMERS.path(_scope(source, family), "embeddings/word_embeddings/weight"))
+    names = (
+        [link.foreign[0] for link in embedding_links(TRANSFORMERS, _scope(source, family))]
         for source, family in ((one, one_family), (other, other_family))
     )
-    return torch.equal(*tables)
+    return all(
+        ours in one and theirs in other and torch.equal(one.read(ours), other.read(theirs))
+        for ours, theirs in zip(*names, strict=True)
+    )
 
 
 def _fill_encoder(encoder: Encoder, source: LoadedTensors, family: Family) -> None:
@@ -245,8 +249,8 @@ def _scope(source: LoadedTensors, family: Family) -> str:
 
 def _parts(model: Encoder | PretrainingModel) -> tuple[_Part, _Part | str | None]:
     """Return the main directory, and the generator's or why there is none."""
-    encoder = model if isinstance(model, Encoder) else kept_encoder(model)
-    reason = refusal(encoder.config)
+    config = model.config if isinstance(model, Encoder) else model.config.discriminator
+    reason = refusal(config)
     if reason is not None:
         raise UserError(f"cannot be exported to Hugging Face: {reason}")
     if isinstance(model, ReplacedTokenModel):
@@ -277,13 +281,14 @@ def _masked_language_part(model: MaskedLanguageModel) -> _Part:
 
 
 def _replaced_token_parts(model: ReplacedTokenModel) -> tuple[_Part, _Part | str]:
-    config = model.discriminator.config
+    discriminator = kept_encoder(model)
+    config = discriminator.config
     head = export_tensors(_DISCRIMINATOR_HEAD_LINKS, model.discriminator_head)
     if config.local_op == "sdconv":
-        part = replace(_encoder_part(model.discriminator), head=head)
+        part = replace(_encoder_part(discriminator), head=head)
     else:
         links = encoder_links(TRANSFORMERS, config, ELECTRA.model_type)
-        tensors = export_tensors(links, model.discriminator) | head
+        tensors = export_tensors(links, discriminator) | head
         part = _Part(config, ELECTRA, "ElectraForPreTraining", tensors)
     reason = refusal(model.generator.config)
     if reason is not None:

@@ -1,6 +1,9 @@
 """The README.md of an exported model: what it is, how to use it, where transformers differs."""
 
-from collections.abc import Mapping
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from convbert.models.architecture import EncoderConfig
 from convbert.models.counts import encoder_counts
@@ -9,7 +12,8 @@ _FRONT_MATTER = """\
 ---
 library_name: transformers
 pipeline_tag: {task}
-tags:
+license: {license}
+{languages}tags:
 - convbert-pretrain
 ---
 """
@@ -20,9 +24,39 @@ _USE = """\
 ```python
 from transformers import AutoModel, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("PATH")
-model = AutoModel.from_pretrained("PATH")
+tokenizer = AutoTokenizer.from_pretrained({place})
+model = AutoModel.from_pretrained({place})
 hidden = model(**tokenizer("A sentence.", return_tensors="pt")).last_hidden_state
+```
+"""
+
+_FILL = """\
+## Fill masks
+
+```python
+from transformers import pipeline
+
+fill = pipeline("fill-mask", model={place})
+for answer in fill("A sentence with a [MASK] in it.", top_k=3):
+    print(answer["token_str"], answer["score"])
+```
+"""
+
+_FINE_TUNE = """\
+## Fine-tune
+
+```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({place})
+classifier = AutoModelForSequenceClassification.from_pretrained({place}, num_labels=2)
+scores = classifier(**tokenizer("A sentence.", return_tensors="pt")).logits  # to be trained
+```
+
+or with the package that trained it, on one of its tasks or on a file of your own:
+
+```bash
+convbert finetune {shell_place} --task rotten_tomatoes --data-dir corpus
 ```
 """
 
@@ -63,21 +97,49 @@ The generator is not included: {reason}.
 """
 
 
+@dataclass(frozen=True)
+class CardFacts:
+    """What the card says beside the architecture.
+
+    ``place`` is where the reader finds the model, ``license`` and ``languages`` are codes as on the
+    Hugging Face hub. ``training`` and ``scores`` are tables, the latter of measure, value, spread.
+    """
+
+    place: str
+    license: str = "unknown"
+    languages: Sequence[str] = ()
+    training: Mapping[str, object] = field(default_factory=dict)
+    scores: Sequence[tuple[str, str, str]] = ()
+
+
 def render_card(
     config: EncoderConfig,
     architecture: str,
-    facts: Mapping[str, object],
+    facts: CardFacts,
     *,
     generator: str | None,
     generator_refusal: str | None,
 ) -> str:
-    """Return the model card of an exported encoder; ``facts`` become its table on training.
+    """Return the model card of an exported encoder.
 
     ``generator`` is the class of the generator beside it, ``generator_refusal`` why there is none.
     """
     convolutional = config.local_op == "sdconv"
     task = "fill-mask" if architecture.endswith("ForMaskedLM") else "feature-extraction"
-    sections = [_FRONT_MATTER.format(task=task), _shape(config, architecture), _USE]
+    place = facts.place.rstrip("/")
+    sections = [
+        _front_matter(task, facts),
+        _shape(config, architecture),
+        _USE.format(place=json.dumps(place, ensure_ascii=False)),
+    ]
+    filler = place if task == "fill-mask" else f"{place}/generator"
+    if task == "fill-mask" or generator:
+        sections.append(_FILL.format(place=json.dumps(filler, ensure_ascii=False)))
+    sections.append(
+        _FINE_TUNE.format(
+            place=json.dumps(place, ensure_ascii=False), shell_place=shlex.quote(place)
+        )
+    )
     if convolutional:
         ours = _TRAINED_WITHOUT_LEAK if config.mask_conv_padding else _TRAINED_WITH_LEAK
         sections.append(_PADDING.format(reach=config.conv_kernel_size // 2, ours=ours))
@@ -87,10 +149,31 @@ def render_card(
         sections.append(_GENERATOR.format(architecture=generator))
     if generator_refusal:
         sections.append(_NO_GENERATOR.format(reason=generator_refusal))
-    if facts:
-        rows = {key.replace("_", " "): str(value) for key, value in facts.items()}
+    if facts.training:
+        rows = {key.replace("_", " "): str(value) for key, value in facts.training.items()}
         sections.append("## Training\n\n" + _table(rows))
+    if facts.scores:
+        sections.append("## Scores\n\n" + _scores(facts.scores))
     return "\n".join(sections)
+
+
+def _front_matter(task: str, facts: CardFacts) -> str:
+    """Return the YAML that the hub reads; JSON strings are YAML, so nothing in them is special."""
+    codes = "".join(f"- {json.dumps(code)}\n" for code in facts.languages)
+    return _FRONT_MATTER.format(
+        task=task,
+        license=json.dumps(facts.license),
+        languages=f"language:\n{codes}" if codes else "",
+    )
+
+
+def _scores(scores: Sequence[tuple[str, str, str]]) -> str:
+    lines = [
+        "| measure | value | |",
+        "| --- | --- | --- |",
+        *(f"| {' | '.join(s)} |" for s in scores),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _shape(config: EncoderConfig, architecture: str) -> str:

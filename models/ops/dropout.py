@@ -23,11 +23,16 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with a share ``p`` of its elements zeroed and the rest scaled, when training."""
-        return dropout(x, self.p) if self.training and self.p else x
+        return dropout(x, self.p) if self.training else x
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """Zero each element with probability ``p`` and divide the others by ``1 - p``."""
+    """Zero each element with probability ``p`` and divide the others by ``1 - p``.
+
+    At 0 this is no operation: no random number is drawn and no mask made.
+    """
+    if p == 0.0:
+        return x
     if x.is_cuda or not torch.compiler.is_compiling():
         return F.dropout(x, p)
     # Drawn as a float: the compiler would draw an integer anew for every element.

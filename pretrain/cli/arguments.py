@@ -50,5 +50,5 @@ Source = Annotated[
     Path, typer.Argument(help="Run directory, one of its checkpoints, or a Hugging Face model's.")
 ]
 ModelTokenizer = Annotated[
-    Path | None, typer.Option("--tokenizer", help="Of a Hugging Face model without vocab.txt.")
+    Path | None, typer.Option("--tokenizer", help="Of a Hugging Face model that has none.")
 ]

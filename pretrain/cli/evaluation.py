@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from convbert.pretrain.evaluation.evaluated_run import PointValues
     from convbert.pretrain.evaluation.results import TaskResults
     from convbert.pretrain.finetune.loop import FinetuneResult
+    from convbert.pretrain.run.curve import Level
 
 app = typer.Typer()
 tasks_app = typer.Typer(help="Labeled tasks: list, fetch.", no_args_is_help=True)
@@ -121,7 +122,7 @@ def _progress(total: int) -> Iterator[Callable[[str, FinetuneResult], None]]:
 
 
 def _print_results(sizes: Sequence[TaskResults]) -> None:
-    """Print a row for each starting point: the deciding measure's spread, the others' medians.
+    """Print a row for the words' baseline and each starting point: a spread, the others' medians.
 
     ``sizes`` holds one task's results, or those of each number of training rows.
     """
@@ -135,13 +136,15 @@ def _print_results(sizes: Sequence[TaskResults]) -> None:
     names = [other if split == "dev" else f"{split} {other}" for split, other in others]
     rows = []
     for results in sizes:
-        for start in results.starts:
-            spread = start.main(metric)
+        lines = [(s.start, f"{s.flops:.2e}", s.spreads) for s in results.starts]
+        if results.lexical:
+            lines.insert(0, (results.lexical.name, "0", results.lexical.spreads))
+        for start, flops, spreads in lines:
+            spread = spreads["dev"][metric]
             values = [spread.median, spread.low, spread.high]
-            values += [start.spreads[split][other].median for split, other in others]
+            values += [spreads[split][other].median for split, other in others]
             head = [f"{results.rows['train']:,}"] if len(sizes) > 1 else []
-            head += [start.start]
-            rows.append([*head, f"{start.flops:.2e}", *map(measured, values)])
+            rows.append([*head, start, flops, *map(measured, values)])
     heads = ("rows", "start") if len(sizes) > 1 else ("start",)
     title = f"{task} to {sizes[-1].task}" if len(sizes) > 1 else task
     print_table(
@@ -171,12 +174,17 @@ def evaluate(
     _print_points(f"{run}: {count:,} held-out sequences", points)
 
 
-def _print_points(title: str, points: list[PointValues]) -> None:
+def _print_points(
+    title: str, points: list[PointValues], lexical: Mapping[str, Level] | None = None
+) -> None:
     names = list(points[0][1])
     rows = [
         [point.label, f"{point.flops:.2e}", *(measured(values[name]) for name in names)]
         for point, values in points
     ]
+    if lexical:
+        scores = (measured(lexical[name].spread.median) for name in names)
+        rows.insert(0, [lexical[names[0]].name, "0", *scores])
     headings = ("checkpoint", "training FLOPs", *(name.split("/", 1)[1] for name in names))
     print_table(headings, rows, title=title)
 
@@ -202,8 +210,8 @@ def probe(
 
     tasks = load_tasks(task, data_dir, settings or [])
     evaluated = EvaluatedRun(RunDirectory(run), step or [])
-    for name, points in probe_run(evaluated, tasks, pooling, data_source).items():
-        _print_points(f"{name}: linear probe on {pooling} states", points)
+    for name, found in probe_run(evaluated, tasks, pooling, data_source).items():
+        _print_points(f"{name}: linear probe on {pooling} states", found.points, found.lexical)
 
 
 @app.command()

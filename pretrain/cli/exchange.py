@@ -17,6 +17,13 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
     step: Annotated[int | None, typer.Option(help="Checkpoint; default the newest.", min=1)] = None,
     average: Average = None,
+    license_code: Annotated[
+        str, typer.Option("--license", help="For the model card, e.g. apache-2.0.")
+    ] = "unknown",
+    language: Annotated[
+        list[str] | None,
+        typer.Option(help="For the model card, e.g. en; default those of `corpus build`."),
+    ] = None,
     register: Annotated[
         str | None, typer.Option(help="Name in MLflow's model registry to add a version to.")
     ] = None,
@@ -29,7 +36,14 @@ def export(
 
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     directory = RunDirectory(run)
-    written = export_checkpoint(directory, output, step, parse_average(average))
+    written = export_checkpoint(
+        directory,
+        output,
+        step,
+        parse_average(average),
+        license_code=license_code,
+        languages=language or (),
+    )
     print(f"{output}: step {written} in Hugging Face format")
     if register is not None:
         version = register_export(directory, output, written, register)

@@ -17,13 +17,27 @@ def plan(
     gpus: Annotated[int, typer.Option(help="GPUs the run gets.", min=1)] = 1,
     gpu: Annotated[str, typer.Option(help="Kind: a100, h100, l40s, v100, ...")] = "a100",
     mfu: Annotated[
-        float,
-        typer.Option(help="Share of the peak, e.g. speed/mfu of a run.", callback=between(0.01, 1)),
-    ] = 0.4,
+        float | None,
+        typer.Option(
+            help="Share of the peak, e.g. speed/mfu of a run; default from measurements.",
+            callback=between(0.001, 1),
+        ),
+    ] = None,
     price: Annotated[float, typer.Option(help="Of one GPU hour.", callback=between(0))] = 0.0,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a few updates on this machine.")
+    ] = False,
+    processes: Annotated[
+        int | None, typer.Option(help="With --measure; default as in `pretrain`.", min=1)
+    ] = None,
 ) -> None:
     """Show memory, time and cost of a recipe before it is queued or its shards are built."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from convbert.pretrain.planning.show import show
 
-    show(recipe, overrides or [], gpus, gpu, mfu, price)
+    world = None
+    if measure:
+        from convbert.pretrain.training.launch import default_processes
+
+        world = processes or default_processes()
+    show(recipe, overrides or [], gpus, gpu, mfu, price, world)

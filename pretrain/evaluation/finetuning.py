@@ -9,6 +9,7 @@ from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.interop.hf import load_pretrained
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
 from convbert.pretrain.evaluation.finished import FinishedSeeds
+from convbert.pretrain.evaluation.lexical import measure_lexical
 from convbert.pretrain.evaluation.publishing import publish_results
 from convbert.pretrain.evaluation.results import StartResults, TaskResults, write_results
 from convbert.pretrain.finetune.data import TaskData
@@ -17,7 +18,7 @@ from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.remarks import remarks
 from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
-from convbert.pretrain.finetune.workers import InitialEncoder, finetune_all
+from convbert.pretrain.finetune.workers import InitialEncoder, check_starts, finetune_all
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,10 @@ def finetune_run(
     """Fine-tune every checkpoint, and the same model from random weights, on every task.
 
     Each task, or number of rows in a list of ``train_rows``, gets a folder ``report/TASK`` in the
-    run directory with ``results.json``, ``curve.json``, ``curve.png`` and the interactive page
-    ``curve.html``; points, pictures and data are published in the run's MLflow run, each seed's in
-    a nested one. Raises ``UserError`` for unusable task files before any training.
+    run directory with ``results.json``, ``lexical.json`` (the baseline that sees only words),
+    ``curve.json``, ``curve.png`` and the interactive page ``curve.html``; points, pictures and data
+    are published in the run's MLflow run, each seed's in a nested one. Raises ``UserError`` for
+    unusable task files before any training.
     """
     named = [task.model_copy(update={"name": evaluated.task_name(task.name)}) for task in tasks]
     prepared = prepare_all(named, evaluated.tokenizer, options.source)
@@ -92,9 +94,11 @@ def _finetune(
     folder: Path,
 ) -> TaskResults:
     """Fine-tune what ``folder`` does not hold yet; each seed is written there as it ends."""
+    check_starts(encoders, data)
     said = remarks(data)
     for remark in said:
         log.warning(remark)
+    lexical = measure_lexical(data, range(options.seeds), folder)
     finished = FinishedSeeds(folder, data, encoders, keep=options.predict)
     known = finished.known(range(options.seeds))
     count = sum(map(len, known.values()))
@@ -128,4 +132,5 @@ def _finetune(
         rows={split: len(examples) for split, examples in data.for_seed(0).examples.items()},
         remarks=said,
         starts=[StartResults.of(p.label, p.step, p.flops, found[p.label]) for p in points],
+        lexical=lexical,
     )

@@ -1,8 +1,10 @@
 """A linear probe on every checkpoint of a run: ``convbert probe`` and its file ``probe.json``."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ConfigDict
 
@@ -10,15 +12,21 @@ from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.pretraining import kept_encoder
 from convbert.models.schema import StrictModel, parse
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, PointValues
+from convbert.pretrain.evaluation.lexical import measure_lexical
 from convbert.pretrain.evaluation.linear_probe import Pooling, probe
+from convbert.pretrain.evaluation.publishing import level_values
 from convbert.pretrain.evaluation.results import locked
+from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.kinds import prepare_all
 from convbert.pretrain.finetune.remarks import remarks
 from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
+from convbert.pretrain.run.curve import Level
 from convbert.pretrain.run.metric_names import probe_measure
 
 log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
 
 
 class ProbedPoint(StrictModel):
@@ -39,30 +47,57 @@ class ProbeResults(StrictModel):
     points: list[ProbedPoint]
 
 
+@dataclass
+class Probed:
+    """One task's points by rising step, and its words' baseline by the same names of measures."""
+
+    points: list[PointValues] = field(default_factory=list)
+    lexical: dict[str, Level] = field(default_factory=dict)
+
+
 def probe_run(
     evaluated: EvaluatedRun, tasks: Sequence[TaskSpec], pooling: Pooling, source: DataSource
-) -> dict[str, list[PointValues]]:
+) -> dict[str, Probed]:
     """Fit a linear probe on every starting point for each task; log it and keep ``probe.json``."""
     prepared = prepare_all(tasks, evaluated.tokenizer, source)
     for remark in (r for data in prepared for r in remarks(data)):
         log.warning(remark)
-    found: dict[str, list[PointValues]] = {data.task.name: [] for data in prepared}
+    found = {data.task.name: Probed() for data in prepared}
     with evaluated.tracker() as tracker:
         for point, model in evaluated.models():
             for data in prepared:
                 scores = probe(kept_encoder(model), data, pooling)
-                name = data.task.name
-                values = {
-                    probe_measure(name, split, metric): value
-                    for split, measured in scores.items()
-                    for metric, value in measured.items()
-                }
-                found[name].append((point, values))
+                probed = found[data.task.name]
+                if not probed.points:  # the first model tells that the task can be probed
+                    probed.lexical = _lexical(data, evaluated.run.report / data.task.name)
+                values = _named(data, scores)
+                probed.points.append((point, values))
                 for measure, value in values.items():
-                    tracker.curve_point(point.flops, measure, value, step=point.step)
-        for name, points in found.items():
-            tracker.artifact(_write(evaluated.run.report / name, pooling, points))
+                    rest = level_values(probed.lexical[measure])
+                    tracker.curve_point(point.flops, measure, value, step=point.step, **rest)
+        for name, probed in found.items():
+            tracker.artifact(_write(evaluated.run.report / name, pooling, probed.points))
     return found
+
+
+def _lexical(data: TaskData, folder: Path) -> dict[str, Level]:
+    results = measure_lexical(data, [0], folder)
+    assert results is not None  # every task that can be probed has one
+    return _named(
+        data,
+        {
+            split: {metric: results.level(split, metric) for metric in spreads}
+            for split, spreads in results.spreads.items()
+        },
+    )
+
+
+def _named(data: TaskData, scores: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
+    return {
+        probe_measure(data.task.name, split, metric): value
+        for split, measured in scores.items()
+        for metric, value in measured.items()
+    }
 
 
 def _write(folder: Path, pooling: Pooling, measured: list[PointValues]) -> Path:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
@@ -10,7 +11,7 @@ from convbert.pretrain.evaluation.results import RESULTS, TaskResults, joined, l
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.report.curve import draw_curve
 from convbert.pretrain.report.page import write_report
-from convbert.pretrain.run.curve import Curve, Point, Spread
+from convbert.pretrain.run.curve import Curve, Level, Point, Spread
 from convbert.pretrain.run.metric_names import task_measure
 from convbert.pretrain.tracking.records import NestedRun, now
 from convbert.pretrain.tracking.tracked_run import DataInput, flatten
@@ -31,7 +32,8 @@ def publish_results(
                 for metric, spread in spreads.items():
                     if (split, metric) != ("dev", results.metric):  # the curve holds that one
                         name = task_measure(results.task, split, metric)
-                        _log_spread(tracker, name, start.step, start.flops, spread)
+                        level = results.lexical.level(split, metric) if results.lexical else None
+                        _log_spread(tracker, name, start.step, start.flops, spread, level)
         log_seeds(tracker, results, data)
         tracker.artifact(folder / RESULTS)
         tracker.artifact(page)
@@ -45,6 +47,7 @@ def _curve(results: TaskResults) -> Curve:
         metric=results.metric,
         baseline=baseline.main(results.metric),
         points=[Point(step=s.step, flops=s.flops, spread=s.main(results.metric)) for s in trained],
+        lexical=results.lexical.level("dev", results.metric) if results.lexical else None,
     )
 
 
@@ -57,7 +60,7 @@ def publish_curve(curve: Curve, folder: Path, tracker: Tracker) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     name = task_measure(curve.task, "dev", curve.metric)
     for point in [Point(step=0, flops=0.0, spread=curve.baseline), *curve.points]:
-        _log_spread(tracker, name, point.step, point.flops, point.spread)
+        _log_spread(tracker, name, point.step, point.flops, point.spread, curve.lexical)
     data, picture = folder / "curve.json", folder / "curve.png"
     with atomic_write(data) as file:
         file.write(curve.model_dump_json(indent=2).encode() + b"\n")
@@ -67,9 +70,16 @@ def publish_curve(curve: Curve, folder: Path, tracker: Tracker) -> Path:
     return picture
 
 
-def _log_spread(tracker: Tracker, name: str, step: int, flops: float, spread: Spread) -> None:
-    rest = spread.model_dump()
+def _log_spread(
+    tracker: Tracker, name: str, step: int, flops: float, spread: Spread, level: Level | None
+) -> None:
+    rest = spread.model_dump() | level_values(level)
     tracker.curve_point(flops, name, rest.pop("median"), step=step, **rest)
+
+
+def level_values(level: Level | None) -> dict[str, Any]:
+    """Return what a point's record says of the baseline that sees only words."""
+    return {} if level is None else {"lexical": level.spread.median, "lexical_name": level.name}
 
 
 def log_seeds(tracker: Tracker, results: TaskResults, data: TaskData) -> None:

@@ -12,7 +12,7 @@ from convbert.models.schema import StrictModel, parse
 from convbert.pretrain.evaluation.finished import file_name
 from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.recipe import FinetuneConfig
-from convbert.pretrain.run.curve import Spread
+from convbert.pretrain.run.curve import Level, Spread
 
 RESULTS = "results.json"
 
@@ -50,10 +50,22 @@ class StartResults(StrictModel):
         return file_name(self.start)
 
 
+class LexicalResults(StrictModel):
+    """The baseline that sees only words: every measure's spread over the draws of training rows."""
+
+    name: str
+    spreads: dict[str, dict[str, Spread]]
+
+    def level(self, split: str, metric: str) -> Level:
+        """Return one measure, as it stands on a curve."""
+        return Level(name=self.name, spread=self.spreads[split][metric])
+
+
 class TaskResults(StrictModel):
     """Contents of ``results.json``: one task, all starting points, all seeds.
 
     ``rows`` are the sizes of the splits, ``remarks`` what a reader of the measures should know.
+    ``lexical`` is None for tasks without such a baseline, and in older files.
     """
 
     run: str
@@ -63,6 +75,7 @@ class TaskResults(StrictModel):
     rows: dict[str, int]
     remarks: list[str] = Field(default_factory=list)
     starts: list[StartResults]
+    lexical: LexicalResults | None = None
 
     def comparable(self, other: "TaskResults") -> bool:
         """Return whether both were measured in the same way, on the same rows."""

@@ -3,14 +3,23 @@
 import logging
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from convbert.data_pipeline.atomic import atomic_directory
 from convbert.data_pipeline.tokenizer.tokenizer import VOCABULARY, Tokenizer
 from convbert.models.encoder import Encoder
 from convbert.models.errors import AbsentError, UserError
 from convbert.models.interop import hf, tf
+from convbert.models.interop.model_card import CardFacts
 from convbert.models.interop.vocab import inspect_vocab, require_sound_vocab
 from convbert.models.presets import preset
-from convbert.models.pretraining import PretrainingModel, kept_encoder
+from convbert.models.pretraining import (
+    MaskedLanguageModel,
+    PretrainingModel,
+    disentangled,
+    kept_encoder,
+)
 from convbert.pretrain.exchange.export import save_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -54,7 +63,8 @@ def import_weights(
         raise UserError(f"{output}: exists already; remove it or choose another directory")
     found = read_networks(source, size, vocab_size)
     with atomic_directory(output) as temporary:
-        export = hf.save_pretrained(found, temporary, model_card={"imported from": source.name})
+        facts = CardFacts(str(output), training={"imported from": source.name})
+        export = hf.save_pretrained(found, temporary, model_card=facts)
         note = _take_vocabulary(source, vocab, temporary, _encoder(found).config.max_positions)
     generator = export.generator or export.generator_refusal or "none"
     if isinstance(found, Encoder):
@@ -86,20 +96,50 @@ def _take_vocabulary(source: Path, vocab: Path | None, folder: Path, max_length:
 def initialize_from(model: PretrainingModel, source: Path) -> None:
     """Overwrite fresh networks with those of a directory; what it does not hold stays fresh.
 
-    Raises ``UserError`` as ``read_networks`` does, and naming the first tensor whose shape differs.
+    With ``gdes`` the differences become those of the two networks' tables; where the encoder is
+    alone, its tables are shared and the differences zero. Raises ``UserError`` as ``read_networks``
+    does, naming the first tensor that is missing or whose shape differs, and where one tensor would
+    have to hold the different tables of two networks.
     """
-    weights = read_networks(source)
-    complete = type(weights) is type(model)
-    if not complete:
+    found = read_networks(source)
+    weights, kept = found.state_dict(), ""
+    if type(found) is not type(model):
         logger.warning("%s: its encoder alone is used; generator and heads start fresh", source)
-    found = weights if complete else _encoder(weights)
-    target = model if complete else kept_encoder(model)
-    own = target.state_dict()
-    for name, tensor in found.state_dict().items():
-        if name not in own or own[name].shape != tensor.shape:
-            expected = tuple(own[name].shape) if name in own else "nothing"
+        weights, kept = _of_encoder_alone(model, _encoder(found).state_dict())
+    own = model.state_dict()
+    needed = [name for name in own if name.startswith(kept)]
+    for name in dict.fromkeys([*weights, *needed]):
+        shapes = [tuple(x[name].shape) if name in x else "nothing" for x in (weights, own)]
+        if shapes[0] != shapes[1]:
             raise UserError(
-                f"{source}: {name} has shape {tuple(tensor.shape)}, the configuration expects "
-                f"{expected}; use the size and vocabulary the weights were trained with"
+                f"{source}: {name} has shape {shapes[0]}, the configuration expects {shapes[1]}; "
+                "use the size and vocabulary the weights were trained with"
             )
-    target.load_state_dict(found.state_dict())
+    _refuse_conflict(own, weights, source)
+    if model.config.tie_embeddings == "gdes":
+        weights = disentangled(weights)
+    model.load_state_dict(weights, strict=False)
+
+
+def _of_encoder_alone(
+    model: PretrainingModel, weights: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], str]:
+    """Return an encoder's weights by their names in a model that keeps it, and its own prefix."""
+    kept = "encoder." if isinstance(model, MaskedLanguageModel) else "discriminator."
+    named = {f"{kept}{name}": tensor for name, tensor in weights.items()}
+    if model.config.tie_embeddings == "gdes":
+        embeddings = {n: t for n, t in weights.items() if n.startswith("embeddings.")}
+        named |= {f"generator.{name}": tensor for name, tensor in embeddings.items()}
+    return named, kept
+
+
+def _refuse_conflict(own: dict[str, Tensor], weights: dict[str, Tensor], source: Path) -> None:
+    """Raise ``UserError`` where two tensors that differ would be written into a shared one."""
+    first: dict[int, str] = {}
+    for name, tensor in weights.items():
+        other = first.setdefault(own[name].data_ptr(), name)
+        if not torch.equal(tensor, weights[other]):
+            raise UserError(
+                f"{source}: {other} and {name} differ, and the configuration makes them one; give "
+                "each network its own with model.overrides={tie_embeddings: gdes}"
+            )

@@ -26,6 +26,12 @@ InitialEncoder = Encoder | EncoderConfig
 """What fine-tuning starts from: trained weights, or a shape initialized anew for each seed."""
 
 
+def check_starts(starts: Mapping[str, InitialEncoder], data: TaskData) -> None:
+    """Raise ``UserError`` unless every start can read the task's ids and lengths."""
+    for start in starts.values():
+        check_fit(start.config if isinstance(start, Encoder) else start, data)
+
+
 def finetune_all(
     starts: Mapping[str, InitialEncoder],
     data: TaskData,
@@ -44,8 +50,7 @@ def finetune_all(
     in this process as each one ends. What is ``known`` is not measured again. Raises ``UserError``
     where a process is killed.
     """
-    for start in starts.values():
-        check_fit(start.config if isinstance(start, Encoder) else start, data)
+    check_starts(starts, data)
     results = {label: list(known.get(label, ())) for label in starts}
     open_ = {
         label: [seed for seed in seeds if seed not in {r.seed for r in found}]

@@ -14,7 +14,7 @@ from convbert.pretrain.engine.gpus import Gpu
 from convbert.pretrain.engine.matrices import matrix_elements
 from convbert.pretrain.planning.activations import Activations, trace
 from convbert.pretrain.planning.memory import Memory, memory
-from convbert.pretrain.run.timeline import Phase, Timeline
+from convbert.pretrain.run.timeline import Phase
 from convbert.pretrain.settings.run import RunConfig
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -127,21 +127,3 @@ def largest_micro_batch(
         if total <= _USABLE * card.memory:
             return rows
     return None
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Wall-clock hours, GPU hours and money of a whole run."""
-
-    hours: float
-    gpu_hours: float
-    money: float
-
-
-def cost(timeline: Timeline, steps: int, gpus: int, card: Gpu, mfu: float, price: float) -> Cost:
-    """Return what the hardware FLOPs cost at the share ``mfu`` of the peak rate.
-
-    ``price`` is that of one GPU hour.
-    """
-    seconds = timeline.flops(steps, "hardware") / (card.peak * mfu)
-    return Cost(seconds / gpus / 3600, seconds / 3600, seconds / 3600 * price)

@@ -1,5 +1,8 @@
 """``convbert plan``: memory, time and cost of a run as tables on a terminal."""
 
+import math
+from dataclasses import dataclass
+
 from rich.console import Console
 from rich.table import Table
 
@@ -12,12 +15,13 @@ from convbert.pretrain.engine.gpus import Gpu, gpu
 from convbert.pretrain.engine.precision import with_precision
 from convbert.pretrain.planning.plan import (
     CONFIGURATIONS,
-    cost,
     estimate_activations,
     largest_micro_batch,
     memory_of,
 )
 from convbert.pretrain.planning.rates import rate_note
+from convbert.pretrain.planning.rates_seen import hours_of
+from convbert.pretrain.planning.rehearsal import rehearse
 from convbert.pretrain.run.timeline import Phase, Timeline, derive, stretches
 from convbert.pretrain.settings.data import DataConfig
 from convbert.pretrain.settings.recipes import recipe_names, resolve
@@ -67,15 +71,84 @@ def outline(recipe: str, config: RunConfig) -> tuple[PretrainingConfig, Timeline
     return networks, Timeline(derive(config, networks, lengths)), note
 
 
+@dataclass(frozen=True)
+class Duration:
+    """Hours of a run, between two bounds that may be equal, and where they come from."""
+
+    fewest: float
+    most: float
+    source: str
+
+    @property
+    def shown(self) -> str:
+        """The hours as a person reads them."""
+        alike = math.isclose(self.fewest, self.most)
+        return _hours(self.fewest) if alike else f"{_hours(self.fewest)} to {_hours(self.most)}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
+
+
+def _assumed(timeline: Timeline, steps: int, gpus: int, card: Gpu, mfu: float) -> Duration:
+    hours = timeline.flops(steps, "hardware") / (card.peak * mfu) / gpus / 3600
+    return Duration(hours, hours, f"an MFU of {mfu:.0%}, as given")
+
+
+def _carried_over(
+    config: RunConfig, networks: PretrainingConfig, timeline: Timeline, gpus: int, gpu_name: str
+) -> Duration:
+    spans = [(min(p.end, config.steps) - p.start, p) for p in timeline.phases]
+    fewest, most, speeds = hours_of(config, networks, spans, gpus, gpu_name)
+    kinds = dict.fromkeys(
+        f"{'measured' if s.measured else 'extrapolated from'}: {s.source}" for s in speeds
+    )
+    return Duration(fewest, most, "; ".join(kinds))
+
+
+def _measured(
+    recipe: str, overrides: list[str], config: RunConfig, timeline: Timeline, processes: int
+) -> Duration:
+    found = rehearse(recipe, overrides, processes)
+    rate = timeline.phases[0].flops["hardware"] / found.seconds
+    hours = timeline.flops(config.steps, "hardware") / rate / 3600
+    source = (
+        f"measured here: {found.seconds:.3g} s an update, median of {found.updates}, "
+        f"{processes} processes"
+    )
+    if len(timeline.phases) > 1:
+        source += "; later phases by their FLOPs"
+    return Duration(hours, hours, source)
+
+
 def show(
-    recipe: str, overrides: list[str], gpus: int, gpu_name: str, mfu: float, price: float
+    recipe: str,
+    overrides: list[str],
+    gpus: int,
+    gpu_name: str,
+    mfu: float | None,
+    price: float,
+    measure: int | None = None,
 ) -> None:
-    """Print parameters, FLOPs, time and cost, and memory by ZeRO stage for every phase."""
+    """Print parameters, FLOPs, time and cost, and memory by ZeRO stage for every phase.
+
+    The time comes from updates measured here on ``measure`` processes, from ``mfu``, or else from
+    the measurements that ship with the package.
+    """
     card = gpu(gpu_name)
     config = with_precision(resolve(recipe, overrides), bfloat16=card.bfloat16)
     networks, timeline, note = outline(recipe, config)
+    if measure is not None:
+        if note:
+            raise UserError(f"--measure trains a few updates, but there are {note}; build them")
+        duration = _measured(recipe, overrides, config, timeline, measure)
+    elif mfu is not None:
+        duration = _assumed(timeline, config.steps, gpus, card, mfu)
+    else:
+        duration = _carried_over(config, networks, timeline, gpus, gpu_name)
     console = Console()
-    table = Table(title=f"{recipe}: {config.model.preset} on {gpus} x {gpu_name}", caption=note)
+    place = "this machine" if measure is not None else f"{gpus} x {gpu_name}"
+    table = Table(title=f"{recipe}: {config.model.preset} on {place}", caption=note)
     table.add_column("quantity")
     table.add_column("value", justify="right")
     counts = parameter_counts(networks)
@@ -85,12 +158,15 @@ def show(
     table.add_row("tokens", f"{timeline.tokens(config.steps):.3e}")
     table.add_row("training FLOPs, electra", f"{timeline.flops(config.steps):.3e}")
     table.add_row("training FLOPs, hardware", f"{timeline.flops(config.steps, 'hardware'):.3e}")
-    spent = cost(timeline, config.steps, gpus, card, mfu, price)
-    table.add_row(f"hours at {mfu:.0%} MFU", f"{spent.hours:,.1f}")
-    table.add_row("GPU hours", f"{spent.gpu_hours:,.1f}")
-    if price:
-        table.add_row(f"cost at {price:g} per GPU hour", f"{spent.money:,.0f}")
+    table.add_row("hours", duration.shown)
+    if measure is None:
+        spent = Duration(duration.fewest * gpus, duration.most * gpus, "")
+        table.add_row("GPU hours", spent.shown)
+        if price:
+            bill = Duration(spent.fewest * price, spent.most * price, "")
+            table.add_row(f"cost at {price:g} per GPU hour", bill.shown)
     console.print(table)
+    console.print(f"hours: {duration.source}", soft_wrap=True, markup=False)
     if advice := rate_note(resolve(recipe), config):
         console.print(f"learning rate: {advice}", soft_wrap=True, markup=False)
     for phase in timeline.phases:

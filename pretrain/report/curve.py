@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.run.curve import Curve
+from convbert.pretrain.run.curve import Curve, Level
 
 # Okabe and Ito's palette: distinct with every kind of color vision and in print.
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
+BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
 
 
 def draw_curve(curve: Curve, path: Path) -> None:
-    """Draw the curve as a PNG: log axis, median and range of the seeds, baseline as a band."""
+    """Draw the curve as a PNG: log axis, medians and ranges, what it is compared with as bands."""
     # Not pyplot: it keeps figures and a backend in global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -19,27 +19,30 @@ def draw_curve(curve: Curve, path: Path) -> None:
     figure = Figure(figsize=(7.2, 4.2), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _draw_baseline(axes, curve)
+    _draw_level(axes, Level(name="without pretraining", spread=curve.baseline), VERMILION)
+    if curve.lexical:
+        _draw_level(axes, curve.lexical, GREEN, left=True)
     _draw_points(axes, curve)
     _label(axes, curve)
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
 
 
-def _draw_baseline(axes: Any, curve: Curve) -> None:
-    base = curve.baseline
-    if not base.defined:
+def _draw_level(axes: Any, level: Level, color: str, *, left: bool = False) -> None:
+    spread = level.spread
+    if not spread.defined:
         return
-    axes.axhspan(base.low, base.high, color=VERMILION, alpha=0.15, linewidth=0)
-    axes.axhline(base.median, color=VERMILION, linestyle=(0, (5, 3)), linewidth=1.6)
+    axes.axhspan(spread.low, spread.high, color=color, alpha=0.15, linewidth=0)
+    dashes = (5, 3) if not left else (7, 2, 1.5, 2)  # told apart without colors too
+    axes.axhline(spread.median, color=color, linestyle=(0, dashes), linewidth=1.6)
     axes.annotate(
-        f"without pretraining {base.median:.3f}",
-        (0.99, base.high),
+        f"{level.name} {spread.median:.3f}",
+        (0.01 if left else 0.99, spread.high),
         xycoords=axes.get_yaxis_transform(),
         xytext=(0, 4),
         textcoords="offset points",
-        ha="right",
-        color=VERMILION,
+        ha="left" if left else "right",
+        color=color,
         fontweight="bold",
     )
 

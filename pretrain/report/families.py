@@ -122,9 +122,11 @@ def _curves(ended: Sequence[tuple[ReportRun, Origin]]) -> dict[str, ReportCurve]
         own = [run.curves[name] for run, _ in ended if name in run.curves]
         points = [point for run, origin in ended for point in _end(run, name, origin)]
         baseline = next((curve.baseline for curve in own if curve.baseline), None)
+        lexical = next((curve.lexical for curve in own if curve.lexical), None)
         if points:
             points.sort(key=lambda point: point.flops)
-            curves[name] = ReportCurve(name, points, baseline, any(c.decides for c in own))
+            decides = any(curve.decides for curve in own)
+            curves[name] = ReportCurve(name, points, baseline, decides, lexical)
     return curves
 
 

@@ -47,11 +47,11 @@
     return decades > 12 ? ticks.filter((_, i) => i % 3 === 0) : ticks;
   }
 
-  function scales(series, box) {
+  function scales(series, levels, box) {
     const points = series.flatMap((s) => s.points);
     const xs = points.map((p) => p[state.quantity]);
-    const levels = points.concat(series.map((s) => s.base).filter(Boolean));
-    const ys = levels.flatMap((p) => [p.low ?? p.y, p.high ?? p.y]);
+    const all = points.concat(series.map((s) => s.base).filter(Boolean), levels);
+    const ys = all.flatMap((p) => [p.low ?? p.y, p.high ?? p.y]);
     const log = state.scale === "log";
     let [x0, x1] = [log ? Math.min(...xs) : 0, Math.max(...xs)];
     if (log) [x0, x1] = x0 === x1 ? [x0 / 2, x1 * 2] : [x0 / (x1 / x0) ** 0.04, x1 * (x1 / x0) ** 0.04];
@@ -95,11 +95,29 @@
     draw(svg, "text", { x: middle, y: box.bottom + 38, "text-anchor": "middle" }, `${label} (${state.scale})`);
   }
 
+  function drawRange(parent, level, at, box) {
+    if (!(level.high > level.low)) return;
+    const [top, bottom] = [at.y(level.high), at.y(level.low)];
+    const size = { x: box.left, y: top, width: box.right - box.left, height: bottom - top };
+    draw(parent, "rect", { class: "range", ...size });
+  }
+
+  function drawLevel(svg, level, at, box) {
+    const group = draw(svg, "g", { class: "level" });
+    const y = at.y(level.y);
+    drawRange(group, level, at, box);
+    draw(group, "line", { x1: box.left, x2: box.right, y1: y, y2: y });
+    const above = at.y(level.high) - 5;
+    const spot = { x: box.left + 6, y: above - 12 < box.top ? at.y(level.low) + 15 : above };
+    draw(group, "text", spot, `${level.name} ${number(level.y)}`);
+  }
+
   function drawSeries(svg, series, at, box, dense) {
     const kind = dense ? "series dense" : "series";
     const group = draw(svg, "g", { class: `${kind} ${tint(series.run)}`, "data-run": series.run });
     if (series.base) {
       const y = at.y(series.base.y);
+      drawRange(group, series.base, at, box);
       draw(group, "line", { class: "base", x1: box.left, x2: box.right, y1: y, y2: y });
     }
     const spots = series.points.map((p) => ({ p, x: at.x(p[state.quantity]), y: at.y(p.y) }));
@@ -171,8 +189,10 @@
       draw(svg, "text", { x: width / 2, y: height / 2, "text-anchor": "middle", class: "empty" }, "nothing to show");
       return;
     }
-    const at = scales(series, box);
+    const levels = chart.levels.filter((l) => l.runs.some((run) => series.some((s) => s.run === run)));
+    const at = scales(series, levels, box);
     axes(svg, at, box, width);
+    for (const level of levels) drawLevel(svg, level, at, box);  // behind the points
     follow(svg, series.flatMap((s) => drawSeries(svg, s, at, box, chart.dense)), width);
   }
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
 from convbert.pretrain.report.families import Cost, Family, gather
+from convbert.pretrain.report.levels import levels
 from convbert.pretrain.report.runs import SHOWN, Measured, ReportRun, differing, read_run
 from convbert.pretrain.report.targets import Reach, falls, frontier, reach, round_targets
 from convbert.pretrain.run import metric_names
@@ -112,7 +113,8 @@ def _measure_chart(number: int, name: str, runs: Sequence[ReportRun]) -> dict[st
             base = _point(curve.baseline, run) if curve.baseline else None
             series.append({"run": index, "points": points, "base": base})
     large = _decides(name, runs)
-    return {"id": f"measure-{number}", "title": name, "series": series, "large": large}
+    chart = {"id": f"measure-{number}", "title": name, "series": series, "large": large}
+    return chart | {"levels": levels(name, runs, _names(runs))}
 
 
 def _point(point: Measured, run: ReportRun) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def _training_charts(runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
         ]
         if any(entry["points"] for entry in series):
             chart = {"id": f"training-{number}", "title": title, "series": series, "large": False}
-            charts.append(chart | {"dense": True})
+            charts.append(chart | {"levels": [], "dense": True})
     return charts
 
 
@@ -169,6 +171,8 @@ def _tables(runs: Sequence[ReportRun], names: Sequence[str]) -> list[dict[str, A
                 "names": list(curves),
                 "costs": costs,
                 "pareto": _pareto(measure, curves),
+                "untrained": [(name, c.baseline) for name, (c, _) in curves.items() if c.baseline],
+                "levels": levels(measure, runs, names),
             }
         )
     return tables
@@ -232,9 +236,9 @@ def _amount(number: float | None) -> str:
     return f"{number:.3g}" if 0.001 <= number < 1e6 or number == 0 else f"{number:.2e}"
 
 
-def _cost(cost: Cost) -> str:
+def _cost(cost: Cost, unit: str = "") -> str:
     hours = "" if cost.hours is None else f" · {_amount(cost.hours)} h"
-    return f"{_amount(cost.flops)} FLOPs{hours}"
+    return f"{_amount(cost.flops)}{unit}{hours}"
 
 
 def _value(number: float) -> str:

@@ -10,7 +10,7 @@ from convbert.models.errors import AbsentError
 from convbert.models.schema import parse, read_mapping
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.branches import Origin, read_origin
-from convbert.pretrain.run.curve import Curve
+from convbert.pretrain.run.curve import Curve, Level, Spread
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord, process_hours
@@ -42,12 +42,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class ReportCurve:
-    """One measure of a run by rising FLOPs; ``decides`` for the measure a task is judged by."""
+    """One measure of a run by rising FLOPs; ``decides`` for the measure a task is judged by.
+
+    ``baseline`` is the model without pretraining, ``lexical`` a baseline that sees only words.
+    """
 
     name: str
     points: list[Measured]
     baseline: Measured | None
     decides: bool
+    lexical: Level | None = None
 
 
 @dataclass(frozen=True)
@@ -142,13 +146,14 @@ def _published(folder: Path) -> dict[str, ReportCurve]:
         b = curve.baseline
         baseline = Measured(0.0, b.median, b.low, b.high, len(b.scores), 0)
         name = f"{curve.task}/{curve.metric}"
-        curves[name] = ReportCurve(name, measured, baseline, decides=True)
+        curves[name] = ReportCurve(name, measured, baseline, True, curve.lexical)
     return curves
 
 
 def _logged(records: list[CurvePoint]) -> dict[str, ReportCurve]:
     """Collect the curve points of the log; of two at the same FLOPs the later counts."""
     found: dict[str, dict[float, Measured]] = {}
+    lexical: dict[str, Level] = {}
     for record in records:
         extra = record.extra
         found.setdefault(record.curve, {})[record.flops] = Measured(
@@ -159,12 +164,15 @@ def _logged(records: list[CurvePoint]) -> dict[str, ReportCurve]:
             len(extra.get("scores", [record.value])),
             extra.get("step"),
         )
+        if "lexical" in extra:
+            level = Spread.of([float(extra["lexical"])])
+            lexical[record.curve] = Level(name=extra["lexical_name"], spread=level)
     curves = {}
     for name, points in sorted(found.items()):
         baseline = points.pop(0.0, None)
         if points:
             ordered = [points[flops] for flops in sorted(points)]
-            curves[name] = ReportCurve(name, ordered, baseline, decides=False)
+            curves[name] = ReportCurve(name, ordered, baseline, False, lexical.get(name))
     return curves
 
 
@@ -175,6 +183,7 @@ def _defined(curve: ReportCurve) -> ReportCurve:
         curve,
         points=[p for p in curve.points if math.isfinite(p.value)],
         baseline=baseline if baseline and math.isfinite(baseline.value) else None,
+        lexical=curve.lexical if curve.lexical and curve.lexical.spread.defined else None,
     )
 
 

@@ -94,7 +94,10 @@ def branch_config(file: Path, trunk: RunConfig, step: int, decay: int) -> RunCon
         # Its product with the length of the schedule rounds to the updates of the decay.
         update={"name": "wsd", "decay_fraction": decay / (total - begin), "total_steps": None}
     )
-    changes: dict[str, object] = {"steps": total, "phases": phases}
+    # Masks go on as the trunk's would, and so does what came before.
+    masking = trunk.objective.masking.spanning(trunk.steps)
+    objective = trunk.objective.model_copy(update={"masking": masking})
+    changes: dict[str, object] = {"steps": total, "phases": phases, "objective": objective}
     if own:
         ours = own.model_copy(update={"schedule": schedule})
         changes["phases"] = (*begun[:-1], ours)

@@ -42,11 +42,25 @@ class Point(StrictModel):
     spread: Spread
 
 
+class Level(StrictModel):
+    """What something else than the run's checkpoints gives, such as a baseline without a network.
+
+    Its scores are those of different training rows.
+    """
+
+    name: str
+    spread: Spread
+
+
 class Curve(StrictModel):
-    """One run on one task; ``baseline`` is the same model fine-tuned from random weights."""
+    """One run on one task; ``baseline`` is the same model fine-tuned from random weights.
+
+    ``lexical`` is what a task's words give away without a network, where that was measured.
+    """
 
     run: str
     task: str
     metric: str
     baseline: Spread
     points: list[Point]
+    lexical: Level | None = None

@@ -41,6 +41,15 @@ class MaskingConfig(StrictModel):
             )
         return self
 
+    def spanning(self, steps: int) -> "MaskingConfig":
+        """Return the same with schedules that span ``steps`` updates, unless they say how many."""
+        moving = {
+            name: schedule.model_copy(update={"total_steps": schedule.total_steps or steps})
+            for name in ("schedule", "temperature_schedule")
+            if (schedule := getattr(self, name)) is not None
+        }
+        return self.model_copy(update=moving)
+
     def slots(self, length: int) -> int:
         """Return the slots that a row of ``length`` tokens has in every update of a run.
 

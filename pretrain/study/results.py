@@ -14,11 +14,11 @@ from pathlib import Path
 from scipy import stats
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.finetune.task import load_task
 from convbert.pretrain.report.runs import ReportCurve, read_run
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.study.design import Design, StudyRun
+from convbert.pretrain.study.steps import result_names
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord
 
@@ -86,6 +86,7 @@ def _curve(variant: str, measure: str, curves: list[ReportCurve]) -> Curve:
     """Put the curves of several seeds together; all have the same steps and FLOPs."""
     task, metric = measure.rsplit("/", 1)
     origins = [c.baseline.value for c in curves if c.baseline]
+    same_words = all(c.lexical == curves[0].lexical for c in curves)
     return Curve(
         run=variant,
         task=task,
@@ -95,6 +96,7 @@ def _curve(variant: str, measure: str, curves: list[ReportCurve]) -> Curve:
             Point(step=at[0].step or 0, flops=at[0].flops, spread=Spread.of([p.value for p in at]))
             for at in zip(*(c.points for c in curves), strict=True)
         ],
+        lexical=curves[0].lexical if same_words else None,
     )
 
 
@@ -132,9 +134,12 @@ def measures(design: Design, variants: Sequence[Variant]) -> list[str]:
     wanted = [_LOSS, "held_out/generator/accuracy", "held_out/loss/rtd"]
     wanted += [metric_names.pairs_measure("swap", "discriminator")]
     wanted += [
-        metric_names.probe_measure(load_task(task).name, "dev", "accuracy") for task in design.probe
+        metric_names.probe_measure(name, "dev", "accuracy")
+        for task in design.probe
+        for name in result_names(task)
     ]
-    wanted += [f"{load_task(task).name}/accuracy" for task in design.finetune]
+    names = [n for task in design.finetune for n in result_names(task, design.finetune_settings)]
+    wanted += [f"{name}/accuracy" for name in names]
     return [m for m in wanted if all(m in v.curves for v in variants)]
 
 

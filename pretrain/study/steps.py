@@ -65,8 +65,8 @@ def run_steps(design: Design, root: Path, run: StudyRun) -> list[StudyStep]:
     tasks = ["--data-dir", str(_task_data(design, root))]
     settings = [part for text in design.finetune_settings for part in ("--set", text)]
 
-    def report(task: str, file: str) -> Path:
-        return path / "report" / load_task(task).name / file
+    def report(name: str, file: str) -> Path:
+        return path / "report" / name / file
 
     return [
         StudyStep(
@@ -83,7 +83,7 @@ def run_steps(design: Design, root: Path, run: StudyRun) -> list[StudyStep]:
         *(
             StudyStep(
                 f"{run.name}: probe on {task}",
-                report(task, "probe.json").is_file,
+                report(result_names(task)[-1], "probe.json").is_file,
                 ["probe", str(path), "--task", task, *tasks],
             )
             for task in design.probe
@@ -91,13 +91,18 @@ def run_steps(design: Design, root: Path, run: StudyRun) -> list[StudyStep]:
         *(
             StudyStep(
                 f"{run.name}: fine-tune on {task}",
-                report(task, "curve.html").is_file,
+                report(result_names(task, design.finetune_settings)[-1], "curve.html").is_file,
                 ["finetune", str(path), "--task", task, *tasks, *settings]
                 + ["--step", str(run.steps), "--seeds", "1", "--workers", "1"],
             )
             for task in design.finetune
         ),
     ]
+
+
+def result_names(task: str, settings: Sequence[str] = ()) -> list[str]:
+    """Return the names of a task's results: one, or those of a list of ``train_rows``."""
+    return [one.name for one in load_task(task, overrides=settings).by_size()]
 
 
 def finished(design: Design, root: Path, run: StudyRun) -> bool:

@@ -7,7 +7,9 @@ from selenium.common.exceptions import ElementClickInterceptedException, WebDriv
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from small_runs import STEPS, small_run
+from small_runs import STEPS, branch_run, logged_run, small_run
+
+from convbert.pretrain.tracking.tracked_run import TrackedRun
 
 pytestmark = pytest.mark.browser
 
@@ -164,3 +166,24 @@ def choose_metric(pages, name):
     ActionChains(pages.driver).move_to_element(box).click().perform()
     ActionChains(pages.driver).send_keys(name).perform()
     pages.press(f"[data-testid='metric-{name}']")
+
+
+def test_branches_are_children_of_their_trunk_and_one_line(tmp_path, server, browser):
+    trunk = logged_run(tmp_path / "long-0", range(1, 51), {20: 5.0, 40: 4.0}, uri=server.url)
+    key = TrackedRun.load(trunk).state.key
+    for step, decay, loss in ((20, 5, 4.2), (30, 8, 3.8), (40, 10, 3.4)):
+        measures = {step: 5.0, step + decay: loss}
+        branch_run(tmp_path / f"at-{step}", step, decay, measures, key, uri=server.url)
+    client = MlflowClient(server.url)
+    experiment = client.get_experiment_by_name("e").experiment_id
+    (whole,) = client.search_runs([experiment], "attributes.run_name = 'long-0'")
+    pages = Pages(browser, server.url, experiment)
+    pages.open(f"/runs/{whole.info.run_id}", "Child runs")
+    for step in (20, 30, 40):
+        pages.shows(f"at-{step}")
+    pages.open("/runs?compareRunsMode=CHART", "branches")
+    search = pages.found("input[placeholder='Search metric charts']")[0]
+    search.send_keys("^branches/held_out/loss/mlm$")
+    # Only the trunk has it: GFLOPs of the trunk up to each branch and of its decay.
+    assert points(pages.drawn()) == {"long-0": ([25e3, 38e3, 50e3], [4.2, 3.8, 3.4])}
+    browser.picture("mlflow-branches")

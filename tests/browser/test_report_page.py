@@ -27,6 +27,16 @@ def colors(browser):
     return tuple(browser.driver.execute_script(script))
 
 
+def heights(browser, selector):
+    """Return the values at an element's upper and lower edge, read off the axis's labels."""
+    script = """const box = document.querySelector(arguments[0]).getBBox();
+        const ticks = [...document.querySelectorAll('#measure-0 text[text-anchor=end]')]
+            .map(t => [Number(t.getAttribute('y')) - 4, Number(t.textContent)]);
+        const [[y0, v0], [y1, v1]] = [ticks[0], ticks.at(-1)];
+        return [box.y, box.y + box.height].map(y => v0 + (y - y0) / (y1 - y0) * (v1 - v0));"""
+    return browser.driver.execute_script(script, f"{FIGURE} {selector}")
+
+
 def gaps(browser):
     """Horizontal distances between the points of the first run, in the picture's units."""
     script = """return [...document.querySelectorAll('#measure-0 [data-run="0"] .point')]
@@ -43,6 +53,10 @@ def test_the_page_shows_what_a_reader_points_at(tmp_path, browser):
     browser.driver.get(write_report(runs, tmp_path / "report.html").as_uri())
     assert len(found(browser, f"{FIGURE} .point")) == 8
     assert len(found(browser, f"{FIGURE} .band")) == 2
+    # The untrained models' ranges and the words' baseline, at their heights.
+    assert heights(browser, "[data-run='0'] .range") == pytest.approx([0.56, 0.54], abs=1e-3)
+    assert heights(browser, ".level line") == pytest.approx([0.68, 0.68], abs=1e-3)
+    assert found(browser, f"{FIGURE} .level text")[0].text == "TF-IDF + logistic regression 0.68"
     tip = browser.driver.find_element(By.ID, "tip")
     assert not tip.is_displayed()
 

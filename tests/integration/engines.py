@@ -3,8 +3,8 @@
 ``python engines.py OUT.json CASES.json``, started by ``run_cases`` with a rank in the environment.
 Every case is a mapping: ``deepspeed`` (a name in ds_configs), ``precision``, ``optimizer`` (fields
 of its settings), ``accumulation``, ``checkpointing``, ``steps``, ``width``, ``rows`` per process,
-``zero`` and ``fp16`` (keys of those sections of the configuration), ``dropout`` (another rate),
-``graphs`` (treat gradients as
+``model`` (overrides of its preset), ``zero`` and ``fp16`` (keys of those sections of the
+configuration), ``dropout`` (another rate), ``graphs`` (treat gradients as
 if CUDA graphs were replayed), ``memory`` (return the most that is allocated, instead of losses),
 ``reload`` (a step before which the state goes through a checkpoint into a new engine) and
 ``new_stage`` for that engine.
@@ -69,7 +69,7 @@ def _objective(case: dict[str, Any]) -> Any:
     shape = {"num_layers": 1, "hidden_size": width, "embedding_size": width, "num_heads": 2}
     if "dropout" in case:
         shape |= dict.fromkeys(("hidden_dropout", "attention_dropout"), case["dropout"])
-    model = build_model(preset("tiny", vocab_size=VOCABULARY, **shape))
+    model = build_model(preset("tiny", vocab_size=VOCABULARY, **(shape | case.get("model", {}))))
     for module in model.modules():
         if isinstance(module, Encoder):
             module.gradient_checkpointing = case.get("checkpointing", False)

@@ -120,14 +120,14 @@ def wait_for(done: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-def kill_after(zygote: Zygote, run: Path, step: int, *settings: str) -> None:
+def kill_after(zygote: Zygote, run: Path, step: int, *settings: str, processes: int = 2) -> None:
     """Start a run and kill all its processes, as a node failure does, after a checkpoint."""
     hang = {"hang": {"on": 0, "step": step + 2}}  # so that it cannot finish before it is killed
-    started = zygote.start(run, *settings, faults=hang)
+    started = zygote.start(run, *settings, processes=processes, faults=hang)
     wait_for(checkpoint_directory(run / "checkpoints", step).exists)
-    for rank in range(2):
+    for rank in range(processes):
         started.kill(rank)
-    assert started.wait() == [-signal.SIGKILL] * 2
+    assert started.wait() == [-signal.SIGKILL] * processes
 
 
 def positions(folder: Path) -> dict[int, list[list[int]]]:

@@ -3,7 +3,7 @@
 from convbert.pretrain.evaluation.publishing import publish_curve
 from convbert.pretrain.report.page import write_report
 from convbert.pretrain.run.branches import FILE_NAME, Origin
-from convbert.pretrain.run.curve import Curve, Point, Spread
+from convbert.pretrain.run.curve import Curve, Level, Point, Spread
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.settings.recipes import resolve
 from convbert.pretrain.tracking.records import NestedRun, now
@@ -23,8 +23,14 @@ def small_curve(name, medians, flops_per_step, base=0.55):
         Point(step=s, flops=s * flops_per_step, spread=spread(m - 0.01, m, m + 0.008))
         for s, m in zip(STEPS, medians, strict=True)
     ]
-    around = spread(base - 0.01, base, base + 0.01)
-    return Curve(run=name, task="mood", metric="accuracy", baseline=around, points=points)
+    return Curve(
+        run=name,
+        task="mood",
+        metric="accuracy",
+        baseline=spread(base - 0.01, base, base + 0.01),
+        points=points,
+        lexical=Level(name="TF-IDF + logistic regression", spread=spread(0.68)),
+    )
 
 
 def log_seed(tracker, seed, curve):
@@ -83,7 +89,7 @@ FLOPS = 1e12  # of an update
 HOURS = 0.5
 
 
-def logged_run(path, steps, measures, origin=None):
+def logged_run(path, steps, measures, origin=None, uri="off"):
     """Write a run that logged each of ``steps``, at half a process hour each, and measures."""
     RunDirectory(path).prepare(
         resolve("tiny", [f"steps={steps[-1]}", "schedule.warmup_steps=1", f"seed={path.name[-1]}"])
@@ -91,7 +97,7 @@ def logged_run(path, steps, measures, origin=None):
     if origin:
         (path / FILE_NAME).write_text(origin.model_dump_json())
     tracker = open_tracker(
-        path, enabled=True, experiment="e", run_name=path.name, tracking_uri="off", params={},
+        path, enabled=True, experiment="e", run_name=path.name, tracking_uri=uri, params={},
         tags={}, resume_step=None,
     )  # fmt: skip
     for step in steps:
@@ -103,7 +109,7 @@ def logged_run(path, steps, measures, origin=None):
     return path
 
 
-def branch_run(path, step, decay, measures, trunk="key", done=None, hours=True):
+def branch_run(path, step, decay, measures, trunk="key", done=None, hours=True, uri="off"):
     """Write a run that branched off ``long-0`` beside it; ``done`` updates of its decay are."""
     origin = Origin(
         trunk="long", path=path.parent / "long-0", key=trunk, step=step, decay=decay,
@@ -111,4 +117,4 @@ def branch_run(path, step, decay, measures, trunk="key", done=None, hours=True):
         manifest="0" * 64,
     )  # fmt: skip
     steps = range(step + 1, step + (done or decay) + 1)
-    return logged_run(path, steps, measures, origin)
+    return logged_run(path, steps, measures, origin, uri)

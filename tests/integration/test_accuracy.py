@@ -114,7 +114,8 @@ def test_without_held_out_text_evaluate_asks_for_it(run, tmp_path):
         evaluate(other)
 
 
-def test_a_probe_gives_a_point_for_each_checkpoint(run, labelled):
+def test_a_probe_gives_a_point_for_each_checkpoint(run, labelled, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     probe(run, [synthetic_task("nli", labelled)], settings=["train_rows=300"])
     found = points(run, "probe/synthetic_nli/accuracy")
     assert [p["extra"]["step"] for p in found] == [0, *STEPS]
@@ -122,13 +123,35 @@ def test_a_probe_gives_a_point_for_each_checkpoint(run, labelled):
     # Words alone tell the three kinds of synthetic hypotheses apart.
     assert all(p["value"] > 0.6 for p in found)
     assert len(points(run, "probe/synthetic_nli_dev_mismatched/accuracy")) == 3
-    kept = json.loads((run / "report" / "synthetic_nli" / "probe.json").read_text())
+    folder = run / "report" / "synthetic_nli"
+    (draw,) = json.loads((folder / "lexical.json").read_text())["draws"]
+    value = draw["scores"]["dev"]["accuracy"]
+    assert [p["extra"]["lexical"] for p in found] == [value] * 3
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "TF-IDF + logistic" in line]
+    assert f"{value:.4f}" in row
+    kept = json.loads((folder / "probe.json").read_text())
     assert [p["step"] for p in kept["points"]] == [0, *STEPS]
     with pytest.raises(UserError, match="synthetic_tags: a probe reads one vector"):
         probe(run, [synthetic_task("tags", labelled)])
 
 
-def test_several_tasks_are_finetuned_with_results_curves_and_predictions(run, labelled, capsys):
+def check_lexical(folder, results, curve):
+    """The words' baseline stands in every file, and questions have none."""
+    if results["task"] == "synthetic_qa":
+        assert results["lexical"] is curve["lexical"] is None
+        return
+    assert curve["lexical"]["name"] == results["lexical"]["name"] == "TF-IDF + logistic regression"
+    spread = results["lexical"]["spreads"]["dev"][results["metric"]]
+    assert curve["lexical"]["spread"] == spread
+    (draw,) = json.loads((folder / "lexical.json").read_text())["draws"]
+    assert draw["scores"]["dev"][results["metric"]] == spread["median"]
+    assert draw["rows"] == results["rows"]
+
+
+def test_several_tasks_are_finetuned_with_results_curves_and_predictions(
+    run, labelled, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "120")
     settings = ["train_rows=64", "recipe.epochs=1", "recipe.max_length=64"]
     tasks = [synthetic_task(name, labelled) for name in ("cola", "qa")]
     finetune(run, tasks, settings=settings, seeds=2, predict=True, step=[4])
@@ -141,6 +164,7 @@ def test_several_tasks_are_finetuned_with_results_curves_and_predictions(run, la
         assert spread["low"] <= spread["median"] <= spread["high"]
         curve = json.loads((folder / "curve.json").read_text())
         assert curve["points"][0]["spread"] == spread
+        check_lexical(folder, results, curve)
         assert (folder / "curve.png").stat().st_size > 10_000
         assert "measure-0" in (folder / "curve.html").read_text()
         assert [p["extra"]["step"] for p in points(run, f"{name}/{metric}")] == [0, 4]
@@ -148,7 +172,9 @@ def test_several_tasks_are_finetuned_with_results_curves_and_predictions(run, la
     predictions = run / "report" / "synthetic_cola" / "predictions" / "step-4"
     assert len((predictions / "SyntheticCoLA.tsv").read_text().splitlines()) == 201
     assert len(points(run, "synthetic_cola/accuracy")) == 2
-    assert "synthetic_qa: best_f1, 2 seeds" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "synthetic_qa: best_f1, 2 seeds" in printed
+    assert printed.count("TF-IDF + logistic regression") == 1, "a row of the first table"
 
 
 def test_a_measure_that_dev_leaves_undefined_stops_nothing_that_follows(
@@ -206,6 +232,10 @@ def test_a_list_of_training_rows_gives_a_curve_over_labels(run, labelled, capsys
         lines = [line for line in table.splitlines() if f" {rows} " in line and "step 4" in line]
         assert len(lines) == 1
         assert f"{value:.4f}" in lines[0]
+        words = results["lexical"]["spreads"]["dev"]["matthews"]
+        assert len(words["scores"]) == 2, "each seed's rows"
+        (line,) = [x for x in table.splitlines() if f" {rows} " in x and "TF-IDF" in x]
+        assert all(f"{words[key]:.4f}" in line for key in ("median", "low", "high"))
     probe(run, [synthetic_task("cola", labelled)], settings=settings, step=[4])
     assert [p["extra"]["step"] for p in points(run, "probe/few_48_rows/matthews")] == [0, 4]
     records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())

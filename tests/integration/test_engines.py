@@ -8,6 +8,7 @@ from engines import run_cases
 pytestmark = pytest.mark.integration
 
 LAMB = {"name": "lamb"}
+GDES = {"tie_embeddings": "gdes"}
 MUON = {"name": "muon"}
 CORRECTED = {"bias_correction": True}
 # A small model, because CPUs emulate fp16; the scale overflows first and then grows and overflows.
@@ -38,6 +39,9 @@ CASES: dict[str, dict[str, Any]] = {
         "reload": 2,
         "new_stage": "zero1",
     },
+    **{f"gdes {s}": {"deepspeed": s, "model": GDES} for s in ("zero0", "zero2", "zero3")},
+    "gdes reloaded": {"deepspeed": "zero1", "model": GDES, "reload": 2, "new_stage": "zero3"},
+    "gdes zero3, recomputing": {"deepspeed": "zero3", "model": GDES, "checkpointing": True},
     **{
         f"bf16 zero1{kind}": {
             "deepspeed": "zero1",
@@ -91,6 +95,10 @@ def losses(rows: list[dict[str, Any]]) -> list[float]:
         ("adamw zero3-offload, recomputing", "adamw zero0"),
         ("corrected, reloaded", "corrected"),
         ("lamb reloaded", "lamb zero0"),
+        ("gdes zero2", "gdes zero0"),
+        ("gdes zero3", "gdes zero0"),
+        ("gdes zero3, recomputing", "gdes zero0"),
+        ("gdes reloaded", "gdes zero0"),
         ("muon zero3", "muon zero0"),
         ("muon reloaded", "muon zero0"),
     ],

@@ -22,6 +22,8 @@ from convbert.pretrain.exchange.export import export_checkpoint
 from convbert.pretrain.exchange.registering import register_export
 from convbert.pretrain.exchange.trained_model import load_model
 from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.timeline import Timeline
+from convbert.pretrain.tracking.records import CurvePoint, encode
 from convbert.pretrain.tracking.tracked_run import TrackedRun
 
 pytestmark = pytest.mark.integration
@@ -57,6 +59,26 @@ def test_hidden_states_are_ours(run: RunDirectory, exported: Path, documents: li
         assert (expected - found).abs().max() < 1e-5
 
 
+def test_disentangled_tables_are_exported_as_their_sums(
+    zygote, tmp_path: Path, documents: list[str], tokenizer_dir: Path
+) -> None:
+    shape = "num_layers: 1, hidden_size: 32, embedding_size: 32, num_heads: 4"
+    overrides = f"model.overrides={{{shape}, tie_embeddings: gdes}}"
+    rate = "optimizer.learning_rate=0.01"
+    zygote.finish(tmp_path / "run", overrides, rate, "deepspeed=zero3")
+    run = RunDirectory(tmp_path / "run")
+    export_checkpoint(run, tmp_path / "model")
+    trained = load_model(run)[0].eval()
+    assert trained.discriminator.embeddings.word.weight.abs().max() > 0.01
+    theirs = AutoModel.from_pretrained(tmp_path / "model", local_files_only=True).eval()
+    tokenizer = Tokenizer.load(tokenizer_dir)
+    for text in documents[:8]:
+        ids = torch.tensor([tokenizer.encode_batch([text])[0][:60]])
+        with torch.no_grad():
+            found, expected = trained.discriminator(ids), theirs(ids).last_hidden_state
+        assert (found - expected).abs().max() < 1e-6
+
+
 def test_ids_of_a_thousand_sentences(
     exported: Path, tokenizer_dir: Path, documents: list[str]
 ) -> None:
@@ -70,6 +92,47 @@ def test_ids_of_a_thousand_sentences(
     assert framed["input_ids"] == [*ids, *ours.encode_batch(["two"])[0], ours.sep_id]
     assert framed["token_type_ids"] == [0] * len(ids) + [1] * (len(framed["input_ids"]) - len(ids))
     assert theirs.pad_token_id == ours.pad_id == 0
+
+
+def test_the_card_holds_facts_of_the_run_and_code_that_runs(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = run.path / "metrics.jsonl"
+    before = log.read_bytes()
+    flops = Timeline.load(run.open()).flops(3)
+    points = [
+        CurvePoint("held_out/loss/mlm", 1.0, flops, 5.25, {"step": 3}),
+        CurvePoint("held_out/loss/mlm", 2.0, flops, 5.5, {"step": 3}),  # measured again
+        CurvePoint("held_out/loss/mlm", 1.0, flops / 3, 9.0, {"step": 1}),
+        CurvePoint("pairs/swap", 1.0, flops, 0.75,
+                   {"step": 3, "standard_error": 0.01, "pairs": 1200}),
+        CurvePoint("trec/accuracy", 1.0, flops, 0.5,
+                   {"step": 3, "low": 0.4, "high": 0.6, "scores": [0.4, 0.5, 0.6]}),
+        CurvePoint("trec/accuracy", 3.0, flops, 0.1, {"step": 3}, "trec-seed-1"),  # of a seed
+        CurvePoint("trec_average_2/accuracy", 1.0, flops, 0.9, {"step": 3}),
+    ]  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    try:
+        with open(log, "ab") as file:
+            file.writelines(encode(point) for point in points)
+        export_checkpoint(run, Path("model"), license_code="mit", languages=["en"])
+        single = (tmp_path / "model" / "README.md").read_text()
+        export_checkpoint(run, Path("mean"), average=2)
+        mean = (tmp_path / "mean" / "README.md").read_text()
+    finally:
+        log.write_bytes(before)
+    for line in (
+        "license: \"mit\"", '- "en"', f"papers count | {flops:.3e} |", "| data | `shards`, ",
+        "| held_out/loss/mlm | 5.5000 |  |", "| pairs/swap | 0.7500 | ± 0.0100, 1,200 pairs |",
+        "| trec/accuracy | 0.5000 | median of 3 seeds, 0.4000 to 0.6000 |", "| step | 3 |",
+    ):  # fmt: skip
+        assert line in single
+    assert "average_2" not in single
+    assert re.findall(r"^\| (\S+) \| \d\.\d{4} ", mean, re.M) == ["trec_average_2/accuracy"]
+    code = re.findall(r"```python\n(.*?)```", single, re.S)
+    assert len(code) == 2  # the generator of this model is one that transformers cannot hold
+    for block in code:
+        exec(block, {})
 
 
 def test_an_export_is_a_version_of_a_registered_model(
@@ -130,16 +193,18 @@ def test_a_run_without_mlflow_cannot_register(
 
 
 def test_fine_tuning_an_export_is_fine_tuning_its_checkpoint(
-    run: RunDirectory, exported: Path, tokenizer_dir: Path, tmp_path: Path
+    run: RunDirectory, exported: Path, tmp_path: Path
 ) -> None:
     """Weights, tokenizer and padding come through the directory without any change."""
     write_synthetic(tmp_path)
     settings = ["train_rows=64", "recipe.epochs=1", "recipe.max_length=48"]
     task, output = [synthetic_task("cola", tmp_path)], tmp_path / "results"
     options = {"settings": settings, "seeds": 1, "predict": True}
+    bare = tmp_path / exported.name
+    shutil.copytree(exported, bare, ignore=shutil.ignore_patterns("tokenizer*"))
     with pytest.raises(UserError, match="tokenizer"):
-        finetune(exported, task, output=output, **options)
-    finetune(exported, task, tokenizer=tokenizer_dir, output=output, **options)
+        finetune(bare, task, output=output, **options)
+    finetune(exported, task, output=output, **options)
     finetune(run.path, task, step=[3], **options)
     folder = output / "synthetic_cola"
     (start,) = read_results(folder / "results.json").starts

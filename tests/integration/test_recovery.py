@@ -12,11 +12,10 @@ from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, chec
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("option", ["precision=fp32", "precision=bf16", "optimizer.name=muon"])
 def test_killed_and_restarted_run_repeats_every_loss(
-    zygote: Zygote, read_losses, tmp_path: Path, precision: str
+    zygote: Zygote, read_losses, tmp_path: Path, option: str
 ) -> None:
-    option = f"precision={precision}"
     zygote.finish(tmp_path / "whole", option)
     kill_after(zygote, tmp_path / "killed", 8, option)
     assert not checkpoint_directory(tmp_path / "killed" / "checkpoints", 12).exists()
@@ -27,13 +26,16 @@ def test_killed_and_restarted_run_repeats_every_loss(
     assert killed == whole
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_continues_on_other_processes_stage_and_micro_batch(
-    zygote: Zygote, read_losses, tmp_path: Path
+    zygote: Zygote, read_losses, tmp_path: Path, optimizer: str
 ) -> None:
-    zygote.finish(tmp_path / "whole", "micro_batch=2")
+    same = ("micro_batch=2", f"optimizer.name={optimizer}")
+    zygote.finish(tmp_path / "whole", *same)
     run = tmp_path / "elastic"
-    kill_after(zygote, run, 4, "micro_batch=2", "deepspeed=zero1")
-    zygote.finish(run, "micro_batch=2", "deepspeed=zero3", processes=1)
+    kill_after(zygote, run, 4, *same, "deepspeed=zero1")
+    kill_after(zygote, run, 8, *same, "deepspeed=zero3", processes=1)
+    zygote.finish(run, *same, "deepspeed=zero1")
 
     whole, elastic = read_losses(tmp_path / "whole"), read_losses(run)
     assert sorted(elastic) == sorted(whole)

@@ -160,6 +160,16 @@ def test_a_generator_of_full_width_and_half_depth() -> None:
         preset("tiny", tie_encoders=True, generator_depth=0.5)
 
 
+def test_embeddings_are_tied_in_three_ways_and_no_other() -> None:
+    made = preset("small", tie_embeddings="gdes", generator_size=0.5)
+    assert made.generator is not None
+    assert made.generator.embedding_size == made.discriminator.embedding_size == 128
+    with pytest.raises(ValidationError, match="tie_embeddings"):
+        preset("tiny", tie_embeddings="desg")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="leave tie_embeddings out"):
+        preset("bert-tiny", tie_embeddings="gdes")
+
+
 def test_an_unknown_objective_is_refused() -> None:
     with pytest.raises(ValidationError, match="'rtd' or 'mlm'"):
         preset("tiny", objective="rdt")  # type: ignore[arg-type]
@@ -196,6 +206,6 @@ def test_an_unknown_preset_names_the_known_ones() -> None:
 
 def test_tied_encoders_need_equal_networks() -> None:
     assert preset("tiny", tie_encoders=True).generator == preset("tiny").discriminator
-    for wrong in ({"generator_size": 0.5}, {"objective": "mlm"}):
+    for wrong in ({"generator_size": 0.5}, {"objective": "mlm"}, {"tie_embeddings": "gdes"}):
         with pytest.raises(ValidationError, match="tie_encoders"):
             preset("tiny", tie_encoders=True, **wrong)

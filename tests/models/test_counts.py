@@ -60,7 +60,7 @@ def test_plain_attention_has_the_known_size(name, encoder):
     assert parameter_counts(preset(name)).encoder.total == encoder
 
 
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("tied", [True, False, "gdes"], ids=["tied", "untied", "gdes"])
 @pytest.mark.parametrize("overrides", VARIANTS, ids=str)
 def test_counts_are_what_was_built(overrides, tied):
     fields = {
@@ -86,6 +86,12 @@ def test_counts_are_what_was_built(overrides, tied):
     layer = model.discriminator.layers[0]
     assert sum(p.numel() for p in layer.parameters()) == counts.encoder.layer
     assert sum(p.numel() for p in model.parameters()) == counts.total
+
+
+def test_differences_are_a_second_embedding_block():
+    tied, apart = (parameter_counts(preset("small", tie_embeddings=t)) for t in (True, "gdes"))
+    assert apart.encoder == tied.encoder
+    assert apart.total - tied.total == 3_972_864  # the published embeddings of small
 
 
 def test_masked_language_model_is_one_network_and_a_head():

@@ -164,6 +164,15 @@ def test_a_generator_of_half_depth_costs_half_the_layers():
     assert saved == 3 * (passes[0] - passes[1]) > 0
 
 
+def test_differences_of_the_embeddings_cost_additions():
+    tied, apart = preset("small"), preset("small", tie_embeddings="gdes")
+    per_token = 3 * 128  # three tables of width 128, each row added once
+    more = training_flops_per_sequence(apart, 128) - training_flops_per_sequence(tied, 128)
+    assert more == 2 * 128 * per_token
+    hardware = (training_flops_per_sequence(c, 128, "hardware") for c in (tied, apart))
+    assert len(set(hardware)) == 1
+
+
 def test_masked_language_modeling_counts_one_network():
     config = preset("bert-tiny")
     forward = forward_flops(config.discriminator, 128, head="masked_lm", convention="hardware")

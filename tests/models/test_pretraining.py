@@ -11,7 +11,12 @@ from torch.nn import functional as F
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.presets import preset
-from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel, build_model
+from convbert.models.pretraining import (
+    MaskedLanguageModel,
+    ReplacedTokenModel,
+    build_model,
+    kept_encoder,
+)
 
 VOCABULARY = 60
 LOCAL_OPS = ["sdconv", "dynamic", "lightweight", "conv", "none", "attention"]
@@ -82,6 +87,58 @@ def test_an_untied_generator_shares_nothing() -> None:
     assert model.generator_head.vocabulary.shape == (VOCABULARY, 32)
 
 
+def disentangled(**overrides: Any) -> ReplacedTokenModel:
+    """Networks with gdes whose differences are no longer zero."""
+    model = make(tie_embeddings="gdes", **overrides)
+    for parameter in model.discriminator.embeddings.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def test_differences_start_at_zero() -> None:
+    model = make(tie_embeddings="gdes").eval()
+    assert not addresses(model.generator) & addresses(model.discriminator)
+    ids = torch.randint(1, VOCABULARY, (2, 8))
+    blocks = (model.generator.embeddings, model.discriminator.embeddings)
+    assert torch.equal(*(block(ids) for block in blocks))
+    with torch.no_grad():
+        model.generator.embeddings.word.weight.add_(1.0)
+    assert torch.equal(*(block(ids) for block in blocks))
+
+
+@pytest.mark.parametrize("inputs", ["plain", "documents"])
+def test_the_discriminator_learns_its_differences_as_it_would_the_sums(inputs: str) -> None:
+    """Outputs and gradients are those of an encoder with the summed tables, to the last bit."""
+    model = disentangled(hidden_dropout=0.0, attention_dropout=0.0)
+    plain = kept_encoder(model)
+    own = model.discriminator
+    assert torch.equal(
+        plain.embeddings.word.weight,
+        own.embeddings.word.weight + model.generator.embeddings.word.weight,
+    )
+    ids = torch.randint(1, VOCABULARY, (2, 12))
+    documents = torch.tensor([[1] * 7 + [2] * 5, [1] * 9 + [0] * 3])
+    given = {} if inputs == "plain" else {"document_ids": documents, "token_type_ids": ids % 2}
+    found, expected = own(ids, **given), plain(ids, **given)
+    assert torch.equal(found, expected)
+    for output in (found, expected):
+        output.pow(3).sum().backward()
+    for name, parameter in plain.named_parameters():
+        assert parameter.grad is not None
+        assert torch.equal(own.get_parameter(name).grad, parameter.grad), name
+    assert own.embeddings.word.weight.grad.any()
+    assert all(parameter.grad is None for parameter in model.generator.parameters())
+
+
+def test_the_generator_learns_the_shared_table_alone() -> None:
+    model = disentangled()
+    ids, at = torch.randint(1, VOCABULARY, (2, 8)), torch.zeros(2, 8, dtype=torch.bool)
+    at[:, 2] = True
+    mlm_loss(model.generator, model.generator_head, ids, at, ids).backward()
+    assert model.generator.embeddings.word.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in model.discriminator.parameters())
+
+
 def test_tied_encoders_are_one_module() -> None:
     model = make(tie_encoders=True)
     assert model.generator is model.discriminator
@@ -108,6 +165,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "wide kernel": {"conv_kernel_size": 31},
     "unmasked": {"mask_conv_padding": False},
     "untied": {"tie_embeddings": False},
+    "gdes": {"tie_embeddings": "gdes"},
     "one encoder": {"tie_encoders": True},
 }
 

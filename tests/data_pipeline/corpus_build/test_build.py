@@ -7,9 +7,11 @@ import pytest
 
 from convbert.data_pipeline.corpus_build.build import build_corpus
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
+from convbert.data_pipeline.corpus_build.overview import MOST_SOURCES, Contents
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
 from convbert.data_pipeline.corpus_build.report import CorpusReport, render
 from convbert.data_pipeline.dedup.words import words
+from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.filters.corpus_settings import load_config
 from convbert.data_pipeline.segmentation import split_segments
 from convbert.data_pipeline.shards.manifest import Manifest
@@ -17,6 +19,8 @@ from convbert.data_pipeline.shards.store import SequenceStore
 from convbert.data_pipeline.shards.verify import verify_shards
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
+
+UNFILTERED = {"language": None, "gopher": None, "repetition": None}
 
 
 def build(settings: dict[str, Any], out: Path, **options: Any) -> CorpusReport:
@@ -153,7 +157,7 @@ def test_a_wrong_key_is_named(tmp_path: Path) -> None:
 def test_the_report_is_one_file_with_samples_of_both_copies(built: Path) -> None:
     page = (built / "report.html").read_text()
     for outside in ("http://", "https://", "<script", "<link", "src="):
-        assert outside not in page.split("<h2>Samples")[0]
+        assert outside not in page.split("<h2>The largest")[0]
     report = CorpusReport.model_validate_json((built / "report.json").read_bytes())
     (stage,) = (stage for stage in report.stages if stage.stage == "deduplicate")
     for sample in stage.samples["exact duplicate"]:
@@ -170,3 +174,106 @@ def test_the_report_folds_rare_reasons_and_scales_bars_to_the_commonest(built: P
     assert "language: 22 more (lang-00, lang-01" in page
     assert 'class="drop" style="width:100.00%"' in page  # 22 more are 253 documents
     assert "<td>253</td>" in page
+
+
+def test_the_report_shows_what_the_corpus_holds(built: Path, sources: Path) -> None:
+    report = CorpusReport.model_validate_json((built / "report.json").read_bytes())
+    kept, manifest = report.kept, Manifest.load(built / "shards-32")
+    assert set(kept.sources) == {str(path) for path in sources.iterdir()}
+    assert set(kept.languages) == {""}  # nothing told them
+    for shares in (kept.sources, kept.languages):
+        assert sum(share.documents for share in shares.values()) == manifest.num_documents
+        assert sum(s.tokens for s in shares.values()) == len(stored_tokens(built / "shards-32"))
+    gone = {s.id for stage in report.stages for held in stage.samples.values() for s in held}
+    assert len(kept.samples) == report.config.samples
+    assert not gone & {sample.id for sample in kept.samples}
+    (stage,) = (stage for stage in report.stages if stage.stage == "deduplicate")
+    clusters = report.clusters
+    assert len(clusters) < 10  # so these are all
+    assert sum(cluster.documents - 1 for cluster in clusters) == sum(stage.dropped.values())
+    assert sum(cluster.exact for cluster in clusters) == stage.dropped["exact duplicate"]
+    assert [c.documents for c in clusters] == sorted((c.documents for c in clusters), reverse=True)
+    whole = [
+        words(json.loads(line)["text"])
+        for path in sources.iterdir()
+        for line in path.read_text().splitlines()
+    ]
+    for cluster in clusters:
+        starts = (words(sample.excerpt)[:30] for sample in (cluster.kept, cluster.dropped))
+        one, two = (set(next(w for w in whole if w[:30] == start)) for start in starts)
+        assert len(one & two) > 0.5 * len(one | two)  # others share less than half
+    page = (built / "report.html").read_text()
+    assert f"{clusters[0].documents} documents, " in page
+    assert "not told" in page
+
+
+def test_languages_and_samples_of_parts_are_those_of_the_whole() -> None:
+    documents = [
+        Document(f"f#{n}", "x" * n, f"file-{n % 1500}", language="de" if n % 3 else "ja")
+        for n in range(3000)
+    ]
+    parts, whole = [], Contents()
+    whole.count(documents, range(3000), 5)
+    for start in (2000, 0, 1000):
+        part = Contents()
+        for first in range(start, start + 1000, 250):
+            part.count(documents[first : first + 250], range(first, first + 250), 5)
+        parts.append(part)
+    merged = Contents.merged(parts, 5)
+    assert merged == Contents.merged([whole], 5)
+    assert len(merged.samples) == 5
+    assert {name: share.documents for name, share in merged.languages.items()} == {
+        "de": 2000, "ja": 1000,
+    }  # fmt: skip
+    assert len(merged.sources) == MOST_SOURCES + 1
+    assert merged.sources["500 others"].documents == 1000
+    assert sum(share.tokens for share in merged.sources.values()) == sum(range(3000))
+
+
+def test_a_build_that_drops_everything_says_why_in_its_report(
+    tmp_path: Path, sources: Path, tokenizer_dir: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "inputs": [str(path) for path in sorted(sources.iterdir())],
+        "filters": {**UNFILTERED, "gopher": {"min_words": 9000}},
+        "tokenizer": {"path": str(tokenizer_dir)},
+    }
+    out = tmp_path / "corpus"
+    for _ in range(2):  # a failure is no finished build
+        with pytest.raises(
+            UserError, match=r"left of the input \(gopher: word count, (\d+) of \1\)"
+        ):
+            build(settings, out)
+        report = CorpusReport.model_validate_json((out / "report.json").read_bytes())
+        (stage,) = (stage for stage in report.stages if stage.stage == "gopher")
+        assert (stage.documents_out, report.shards) == (0, [])
+        assert len(stage.samples["word count"]) == 20
+        assert "gopher: word count" in (out / "report.html").read_text()
+    assert build({**settings, "filters": UNFILTERED}, out).shards[0].documents > 50
+
+
+def test_bad_records_are_in_the_report_or_stop_with_their_place(
+    settings: dict[str, Any], documents: list[str], tmp_path: Path
+) -> None:
+    source = tmp_path / "a.jsonl"
+    lines = [json.dumps({"text": text}) for text in documents[:6]]
+    source.write_text("\n".join([*lines, '{"text": null}', '{"text": 1, "n": "\\ud800"}']))
+    given = {
+        "inputs": [str(source)],
+        "filters": {"language": None, "gopher": None, "repetition": None},
+        "tokenizer": settings["tokenizer"],
+        "shards": {"seq_len": [64]},
+    }
+    with pytest.raises(
+        UserError, match=r"a\.jsonl, line 7: 'text' is None, .* or set --on-bad-rec"
+    ):
+        build(given, tmp_path / "out", workers=2)
+    report = build({**given, "reader": {"on_bad_record": "skip"}}, tmp_path / "out", workers=2)
+    read = report.stages[0]
+    assert (read.stage, read.documents_in, read.documents_out) == ("read", 8, 6)
+    assert read.dropped == {"'text' is no text": 2}
+    samples = read.samples["'text' is no text"]
+    assert sorted(s.id for s in samples) == [f"{source}#7", f"{source}#8"]
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "read: &#39;text&#39; is no text" in page
+    assert "line 7: &#39;text&#39; is None, not text" in page

@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import os
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,12 @@ from text_formats import answer, dump, page, record
 from webencodings.labels import LABELS
 
 from convbert.data_pipeline.documents import Document, StageReport, encodable
-from convbert.data_pipeline.readers import ReaderOptions, iter_documents, read_documents
+from convbert.data_pipeline.readers import (
+    BadRecordError,
+    ReaderOptions,
+    iter_documents,
+    read_documents,
+)
 from convbert.models.errors import UserError
 
 HTML = "Content-Type: text/html"
@@ -267,6 +273,18 @@ def test_the_rest_of_a_damaged_file_is_passed_over_on_request_only(tmp_path: Pat
     assert report.dropped["rest of a damaged file"] == 2
     with pytest.raises(UserError, match=r"a\.wet: is cut off at record 3"):
         list(iter_documents([tmp_path]))
+
+
+def test_the_error_of_a_bad_record_reaches_other_processes_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("[]\n")
+    with pytest.raises(BadRecordError) as caught:
+        list(iter_documents([path]))
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert type(error) is BadRecordError
+    assert str(error) == str(caught.value)
+    assert str(error).startswith(f"{path}, line 1: is a list, not an object with 'text'; mend or")
+    assert error.reason == "no object"
 
 
 def test_a_column_that_no_row_has_is_a_setting_and_always_stops(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 import json
 import os
 import pickle
+import re
+import shlex
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+import yaml
 from safetensors.torch import load_file, save_file
 
 from convbert.models.architecture import EncoderConfig, PretrainingConfig
@@ -19,6 +22,7 @@ from convbert.models.interop.hf import (
     load_pretraining_model,
     save_pretrained,
 )
+from convbert.models.interop.model_card import CardFacts
 from convbert.models.presets import generator_of
 from convbert.models.pretraining import build_model
 
@@ -141,6 +145,22 @@ def test_pretraining_pair_round_trips_bit_for_bit(tmp_path, overrides, tied):
 
 
 @pytest.mark.parametrize("local_op", ["sdconv", "attention"])
+def test_disentangled_embeddings_are_added_up(tmp_path, batch, local_op):
+    model = randomized(build_model(pair(local_op=local_op, tie_embeddings="gdes")))
+    save_pretrained(model, tmp_path)
+    loaded = load_pretraining_model(tmp_path).eval()
+    theirs = load_in_transformers(transformers.AutoModelForMaskedLM, tmp_path / "generator")
+    with torch.no_grad():
+        hidden = model.discriminator(**batch)
+        expected = transformers.AutoModel.from_pretrained(tmp_path).eval()(**batch)
+        assert torch.allclose(hidden, expected.last_hidden_state, atol=1e-5, rtol=0)
+        assert torch.equal(hidden, loaded.discriminator(**batch))
+        ours = model.generator_head(model.generator(**batch))
+        assert torch.allclose(ours, theirs(**batch).logits, atol=1e-5, rtol=0)
+        assert torch.equal(ours, loaded.generator_head(loaded.generator(**batch)))
+
+
+@pytest.mark.parametrize("local_op", ["sdconv", "attention"])
 def test_transformers_generator_fills_masks_alike(tmp_path, batch, local_op):
     model = randomized(build_model(pair(local_op=local_op)))
     save_pretrained(model, tmp_path)
@@ -244,12 +264,35 @@ def test_export_leaves_only_finished_files(tmp_path):
 @pytest.mark.parametrize("hidden", [True, False])
 def test_model_card_tells_how_padding_differs(tmp_path, hidden):
     encoder = Encoder(encoder_config(mask_conv_padding=hidden))
-    save_pretrained(encoder, tmp_path, model_card={"training_tokens": 1234})
+    save_pretrained(
+        encoder, tmp_path, model_card=CardFacts("here", training={"training_tokens": 1234})
+    )
     card = (tmp_path / "README.md").read_text()
     assert "last\n4 tokens of a text see the padding" in card
     assert ("pretrained with padding hidden" in card) == hidden
     assert "| training tokens | 1234 |" in card
     assert f"{sum(p.numel() for p in encoder.parameters()):,}" in card
+
+
+def test_model_card_is_yaml_markdown_and_code_that_is_right(tmp_path):
+    place, odd = tmp_path / "a model's", 'we: "ird'
+    facts = CardFacts(f"{place}/", odd, ["no", "uk"], scores=[("trec/accuracy", "0.7000", "one")])
+    save_pretrained(build_model(pair()), place, model_card=facts)
+    card = (place / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert (front["license"], front["language"]) == (odd, ["no", "uk"])
+    assert front["pipeline_tag"] == "feature-extraction"
+    assert "| trec/accuracy | 0.7000 | one |" in card
+    assert f'pipeline("fill-mask", model="{place}/generator")' in card
+    command = re.search(r"^convbert .*$", card, re.M)[0]
+    assert shlex.split(command)[:3] == ["convbert", "finetune", str(place)]
+
+    save_pretrained(Encoder(encoder_config()), tmp_path / "alone")
+    card = (tmp_path / "alone" / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert (front["license"], "language" in front) == ("unknown", False)
+    assert "fill-mask" not in card
+    assert f'AutoModel.from_pretrained("{tmp_path / "alone"}")' in card
 
 
 def convbert_config(**overrides) -> transformers.ConvBertConfig:

@@ -17,6 +17,7 @@ def test_the_generator_fills_masks_from_its_own_directory(tokenizer_dir, tmp_pat
     model = build_model(preset("tiny", vocab_size=tokenizer.vocab_size, **shape))
     save_pretrained(model, tmp_path)
     save_tokenizer(tokenizer, tmp_path, 64)
+    assert Tokenizer.load(tmp_path).digest == tokenizer.digest
     fill = transformers.pipeline("fill-mask", model=str(tmp_path / "generator"))
     found = fill("A name can [MASK] to an object.", top_k=3)
     assert len(found) == 3

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,9 +22,9 @@ SIZES = {"num_layers": 1, "hidden_size": 32, "embedding_size": 32, "num_heads": 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "house", "##s", "é", "“"]
 
 
-def networks(seed: int, vocab_size: int = 10) -> ReplacedTokenModel:
+def networks(seed: int, vocab_size: int = 10, **overrides: Any) -> ReplacedTokenModel:
     torch.manual_seed(seed)
-    model = build_model(preset("tiny", vocab_size=vocab_size, **SIZES))
+    model = build_model(preset("tiny", vocab_size=vocab_size, **(SIZES | overrides)))
     assert isinstance(model, ReplacedTokenModel)
     return model
 
@@ -46,6 +47,65 @@ def test_an_encoder_alone_leaves_the_rest_fresh(tmp_path: Path) -> None:
         assert torch.equal(target.discriminator.state_dict()[name], tensor), name
     for name, tensor in fresh.discriminator_head.state_dict().items():
         assert torch.equal(target.discriminator_head.state_dict()[name], tensor), name
+
+
+def outputs(model: ReplacedTokenModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """What both networks make of some rows."""
+    ids = torch.arange(20).view(2, 10) % 10
+    model.eval()
+    with torch.no_grad():
+        logits = model.discriminator_head(model.discriminator(ids))
+        return logits, model.generator_head(model.generator(ids))
+
+
+@pytest.mark.parametrize("tied", [True, "gdes"])
+def test_differences_of_imported_networks(tmp_path: Path, tied: Any) -> None:
+    source = networks(0, tie_embeddings=tied)
+    if tied == "gdes":
+        torch.nn.init.normal_(source.discriminator.embeddings.word.weight, std=0.1)
+    save_pretrained(source, tmp_path / "hf")
+    target = networks(1, tie_embeddings="gdes")
+    initialize_from(target, tmp_path / "hf")
+    difference = target.discriminator.embeddings.word.weight
+    expected = source.discriminator.embeddings.word.weight if tied == "gdes" else 0 * difference
+    torch.testing.assert_close(difference, expected, rtol=0, atol=1e-6)
+    for found, wanted in zip(outputs(target), outputs(source), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+
+
+def test_an_encoder_alone_gives_its_tables_to_both_networks(tmp_path: Path) -> None:
+    source = networks(0)
+    save_pretrained(source.discriminator, tmp_path / "hf")
+    target = networks(1, tie_embeddings="gdes")
+    initialize_from(target, tmp_path / "hf")
+    assert not target.discriminator.embeddings.word.weight.any()
+    for name, tensor in source.discriminator.embeddings.state_dict().items():
+        assert torch.equal(target.generator.embeddings.state_dict()[name], tensor), name
+    assert torch.equal(outputs_alone(target), outputs_alone(source))
+
+
+def outputs_alone(model: ReplacedTokenModel) -> torch.Tensor:
+    return model.discriminator.eval()(torch.arange(20).view(2, 10) % 10)
+
+
+def test_one_table_cannot_take_those_of_two_networks(tmp_path: Path) -> None:
+    source = networks(0, tie_embeddings="gdes")
+    torch.nn.init.normal_(source.discriminator.embeddings.word.weight, std=0.1)
+    save_pretrained(source, tmp_path / "hf")
+    target, fresh = networks(1), networks(1)
+    with pytest.raises(UserError, match=r"embeddings.word.weight differ.*tie_embeddings: gdes"):
+        initialize_from(target, tmp_path / "hf")
+    for name, tensor in fresh.state_dict().items():
+        assert torch.equal(target.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_layers_that_are_missing_are_named(tmp_path: Path, network: str) -> None:
+    save_pretrained(networks(0, num_layers=2, generator_depth=0.5), tmp_path / "hf")
+    deeper = {"generator_depth": 1} if network == "generator" else {"num_layers": 3}
+    target = networks(1, **{"num_layers": 2, "generator_depth": 0.5} | deeper)
+    with pytest.raises(UserError, match=rf"{network}.layers.\d.* has shape nothing"):
+        initialize_from(target, tmp_path / "hf")
 
 
 def test_another_shape_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from convbert.data_pipeline.corpora import corpus
 from convbert.pretrain.finetune.packages import fetch_task
 from convbert.pretrain.finetune.reading import read_examples
+from convbert.pretrain.finetune.tables import read_table
 from convbert.pretrain.finetune.task import load_task
 from convbert.pretrain.finetune.ua_gec import annotate, edits
 from convbert.pretrain.pairs.files import read_pairs
@@ -62,10 +63,9 @@ def test_files_of_a_treebank_become_one(package, tmp_path):
     package["data/web.conllu"] = sentences(["blog:1:S1", "blog:1:S2"], "NOUN").rstrip("\n")
     package["data/wiki.conllu"] = sentences(["http://x/(y):S5"], "VERB")
     (path,) = fetch_task("turkish_pos", tmp_path)
-    task = load_task("turkish_pos", tmp_path, [f"dev={path}"])
-    examples, names = read_examples(task)
-    assert names == ["NOUN", "VERB"]
-    assert [e.group for e in examples["train"]] == ["blog:1", "blog:1", "http://x/(y)"]
+    rows = [row for _, row in read_table(load_task("turkish_pos", tmp_path), path)]
+    assert [row["upos"] for row in rows] == [["NOUN"], ["NOUN"], ["VERB"]]
+    assert [row["newdoc id"] for row in rows] == ["blog:1", "blog:1", "http://x/(y)"]
 
 
 ANNOTATED = (
@@ -112,7 +112,8 @@ def test_corrected_sentences_become_two_tasks_and_a_file_of_pairs(package, tmp_p
         table = list(csv.reader(file))
     assert table[:3] == [["text", "label", "author"], ["— Ет!", "0", "5"], ["— Ет! Так.", "1", "5"]]
     assert len(table) == 1 + 2 * 2 * len(LINES)  # a sentence without errors makes none
-    task = load_task("ua_gec_errors", tmp_path, [f"dev={tmp_path / 'ua_gec_errors_test.jsonl'}"])
+    whole = ["split.by=null", f"dev={tmp_path / 'ua_gec_errors_test.jsonl'}"]
+    task = load_task("ua_gec_errors", tmp_path, whole)
     examples, names = read_examples(task)
     assert {split: len(rows) for split, rows in examples.items()} == {
         "train": 10,

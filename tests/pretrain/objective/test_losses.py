@@ -1,6 +1,7 @@
 """The two losses against their definitions, and their independence of how a batch is split."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from convbert.models.pretraining import build_model
 from convbert.pretrain.objective.losses import STATISTICS, Normalizers, build_objective, summarize
 from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_batch
 from convbert.pretrain.settings.objective import MaskingConfig, ObjectiveConfig
+from convbert.pretrain.settings.recipes import resolve
 
 SPECIAL = SpecialIds(pad=0, cls=2, sep=3, mask=4)
 SIZES = {"num_layers": 1, "hidden_size": 32, "embedding_size": 32, "num_heads": 2}
@@ -113,6 +115,29 @@ def test_masked_language_modeling_alone() -> None:
     assert loss.item() == pytest.approx(values["loss/mlm"], rel=1e-6)
     assert values["loss/mlm"] == pytest.approx(math.log(50), rel=0.1)
     assert "loss/rtd" not in values
+
+
+def random_operations(**dropout: float) -> set[str]:
+    """The operations with random numbers in the training graph of a recipe's networks."""
+    found: set[str] = set()
+
+    def look(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        for part in graph.modules():
+            nodes = part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ()
+            found.update(str(node.target) for node in nodes)
+        return graph
+
+    torch._dynamo.reset()
+    networks = resolve("small", [f"model.overrides={SIZES | dropout}"]).model.build(50)
+    module = build_objective(build_model(networks).bfloat16(), ObjectiveConfig())
+    batch = masked_batch(rows=2)
+    torch.compile(module, backend=look, fullgraph=True)(batch, counts(batch))
+    return {name for name in found if re.search("drop|rand|bernoulli|seed|checkpoint", name)}
+
+
+def test_a_recipe_without_dropout_leaves_it_out_of_the_graph() -> None:
+    assert random_operations(hidden_dropout=0.0, attention_dropout=0.0) == set()
+    assert random_operations(hidden_dropout=0.0, attention_dropout=0.1) != set()
 
 
 def test_rates_of_the_two_networks() -> None:

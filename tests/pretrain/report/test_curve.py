@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from convbert.pretrain.evaluation.publishing import publish_curve
-from convbert.pretrain.report.curve import BLUE, VERMILION, draw_curve
-from convbert.pretrain.run.curve import Curve, Point, Spread
+from convbert.pretrain.report.curve import BLUE, GREEN, VERMILION, draw_curve
+from convbert.pretrain.run.curve import Curve, Level, Point, Spread
 from convbert.pretrain.tracking.metrics_log import read_records
 from convbert.pretrain.tracking.records import ArtifactRecord, CurvePoint
 from convbert.pretrain.tracking.tracker import open_tracker
@@ -25,7 +25,10 @@ def curve(flops=(4e12, 1.6e13, 6.4e13)):
         for i, x in enumerate(flops, start=1)
     ]
     baseline = spread(0.58, 0.6, 0.59)
-    return Curve(run="tiny", task="mood", metric="accuracy", baseline=baseline, points=points)
+    words = Level(name="TF-IDF", spread=spread(0.65))
+    return Curve(
+        run="tiny", task="mood", metric="accuracy", baseline=baseline, points=points, lexical=words
+    )
 
 
 def rows_of(pixels, color):
@@ -45,6 +48,11 @@ def test_the_picture_shows_a_rising_line_above_its_baseline(tmp_path):
     assert np.ptp(line_columns) > 700
     assert np.ptp(base_columns) > 700
     assert line_rows.max() < base_rows.max()  # row 0 is the top
+    words_rows, words_columns = rows_of(body, GREEN)
+    assert np.ptp(words_columns) > 700
+    assert line_rows.min() < words_rows.max() < base_rows.max()
+    draw_curve(curve().model_copy(update={"lexical": None}), tmp_path / "curve.png")
+    assert not len(rows_of(matplotlib.image.imread(tmp_path / "curve.png"), GREEN)[0])
 
 
 @pytest.mark.parametrize("flops", [(3e18,), (1e9, 1e21)])
@@ -92,5 +100,6 @@ def test_publishing_keeps_the_data_beside_the_picture_and_logs_all(tmp_path):
         ("mood/accuracy", 6.4e13, pytest.approx(0.70)),
     ]
     assert points[1].extra["scores"] == drawn.points[0].spread.scores
+    assert [(p.extra["lexical"], p.extra["lexical_name"]) for p in points] == [(0.65, "TF-IDF")] * 4
     files = [r.artifact for r in records if isinstance(r, ArtifactRecord)]
     assert files == ["report/curve.json", "report/curve.png"]

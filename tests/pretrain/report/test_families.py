@@ -47,11 +47,11 @@ def test_branches_are_one_curve_of_decayed_points(family, tmp_path):
 def test_the_trunk_counts_once_for_the_whole_curve(family, tmp_path):
     page = write_report(family, tmp_path / "report.html").read_text()
     assert cells(page) == [
-        ["early-2", "20", "5", "2.50e+13 FLOPs · 12.5 h", "2.50e+13 FLOPs · 12.5 h",
-         "2.50e+13 FLOPs · 12.5 h", "4.2000"],
+        ["early-2", "20", "5", "2.50e+13 · 12.5 h", "2.50e+13 · 12.5 h",
+         "2.50e+13 · 12.5 h", "4.2000"],
         # The stretch from 20 to 40 and the decay of 10; then 40 + 5 + 10.
-        ["late-1", "40", "10", "5.00e+13 FLOPs · 25 h", "3.00e+13 FLOPs · 15 h",
-         "5.50e+13 FLOPs · 27.5 h", "3.0000"],
+        ["late-1", "40", "10", "5.00e+13 · 25 h", "3.00e+13 · 15 h",
+         "5.50e+13 · 27.5 h", "3.0000"],
     ]  # fmt: skip
     assert "the whole curve cost 5.50e+13 FLOPs · 27.5 h" in page
     assert "would have cost 7.50e+13 FLOPs · 37.5 h" in page

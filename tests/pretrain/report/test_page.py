@@ -88,7 +88,15 @@ def test_two_runs_on_one_page(tmp_path):
     ]  # fmt: skip
     mood = charts["mood/accuracy"]["series"]
     assert [point["y"] for point in mood[0]["points"]] == list(RISING)
-    assert mood[0]["base"]["y"] == 0.55
+    base = mood[0]["base"]
+    assert (base["y"], base["low"], base["high"]) == pytest.approx((0.55, 0.54, 0.56))
+    (level,) = charts["mood/accuracy"]["levels"]
+    assert (level["name"], level["y"], level["runs"]) == (
+        "TF-IDF + logistic regression",
+        0.68,
+        [0, 1],
+    )
+    assert charts["held_out/accuracy"]["levels"] == []
     # 800 updates of 5 s, in 80 records of which each stands for the one update it names
     assert mood[0]["points"][-1]["hours"] == pytest.approx(80 * 5 * 2 / 3600)
     assert len(charts["training loss"]["series"]) == 3
@@ -99,10 +107,43 @@ def test_two_runs_on_one_page(tmp_path):
     assert costs["0.8"][0] == "not reached"
     assert ["seed", "0", "0", "7"] in cells(page, "differences")
     assert len(cells(page, "published")) == 14
+    levels = cells(page, "pareto")[-3:]
+    assert levels[0] == [
+        "plain, without pretraining",
+        "0",
+        "0",
+        "0",
+        "0.5500",
+        "0.5400–0.5600",
+        "3",
+        "",
+    ]
+    assert levels[2] == ["TF-IDF + logistic regression", "–", "0", "0", "0.6800", "–", "–", ""]
     best = [row[0] for row in cells(page, "pareto") if row[-1] == "◆"]
     assert best == ["plain"] * 4 + ["&lt;b&gt;wild&lt;_b&gt; &amp; co"]
     assert not re.search(r"(src|href)=[\"'](?!data:)", page)
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+
+
+def test_runs_that_saw_other_rows_have_a_line_each(tmp_path):
+    runs = [small_run(tmp_path / name, "off", RISING) for name in ("few", "many")]
+    path = runs[1] / "report" / "mood" / "curve.json"
+    content = json.loads(path.read_text())
+    content["lexical"]["spread"] |= {"median": 0.7, "low": 0.69, "high": 0.72}
+    path.write_text(json.dumps(content))
+    with open(runs[1] / "metrics.jsonl", "a") as log:  # as probes log it
+        extra = {"step": 100, "lexical": 0.71, "lexical_name": "TF-IDF"}
+        line = {"curve": "probe/mood/accuracy", "time": 1.0, "flops": 1e14, "value": 0.9}
+        log.write(json.dumps(line | {"extra": extra}) + "\n")
+    page = write_report(runs, tmp_path / "r.html").read_text()
+    charts = {chart["title"]: chart["levels"] for chart in embedded(page)["charts"]}
+    few, many = charts["mood/accuracy"]
+    assert (few["name"], few["y"]) == ("TF-IDF + logistic regression (few)", 0.68)
+    assert (many["name"], many["low"], many["high"]) == (
+        "TF-IDF + logistic regression (many)", 0.69, 0.72,
+    )  # fmt: skip
+    (probed,) = charts["probe/mood/accuracy"]
+    assert (probed["name"], probed["y"], probed["runs"]) == ("TF-IDF", 0.71, [1])
 
 
 def test_of_a_measure_logged_twice_the_later_counts(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from convbert.models.errors import DamagedError, UserError
 from convbert.pretrain.run.branches import FILE_NAME, branch_config, parse_decay, read_origin
+from convbert.pretrain.run.schedule import sampling
 from convbert.pretrain.run.timeline import rate_of, stretches
 from convbert.pretrain.settings.recipes import resolve
 from convbert.pretrain.settings.run import RunConfig
@@ -86,6 +87,18 @@ def test_a_branch_repeats_its_trunk_and_decays_from_the_same_rate(
 def test_what_has_no_stable_rate_is_refused(settings: list[str], step: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         branch_config(FILE, trunk(*settings), step, 20)
+
+
+def test_masks_of_a_branch_go_on_as_those_of_its_trunk_would() -> None:
+    falling = "objective.masking={mask_fraction: 0.3, schedule: {final: 0.15}}"
+    long = trunk("schedule.name=constant", falling)
+    branch = branch_config(FILE, long, 60, 10)
+    for step in range(70):
+        drawn = (sampling(c.objective.masking, step, c.steps) for c in (long, branch))
+        assert len(set(drawn)) == 1, step
+    assert branch_config(FILE, trunk("schedule.name=constant"), 60, 10).objective == (
+        trunk().objective
+    )
 
 
 def test_a_branch_at_the_begin_of_its_trunks_decay_is_the_trunk() -> None:

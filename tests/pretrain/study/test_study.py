@@ -277,6 +277,19 @@ def test_commands_see_the_gpu_of_their_run_and_choose_deepspeeds_accelerator(tmp
     assert log.read_text().strip() == "['7', None]"
 
 
+def test_a_list_of_training_rows_is_done_when_its_last_number_is(tmp_path):
+    design = load_design(None, flops=None, seeds=None)
+    sizes = {"finetune": ["trec"], "finetune_settings": ["train_rows=[100, all]"]}
+    design = design.model_copy(update=sizes)
+    (run, *_) = plan_runs(design)
+    step = run_steps(design, tmp_path, run)[-1]
+    for name, done in (("trec_100_rows", False), ("trec_all_rows", True)):
+        folder = tmp_path / "runs" / run.name / "report" / name
+        folder.mkdir(parents=True)
+        (folder / "curve.html").touch()
+        assert step.done() == done
+
+
 def test_every_command_of_a_study_is_one_that_exists(tmp_path):
     design = load_design(None, flops=None, seeds=None)
     root = typer.main.get_command(app)

@@ -1,0 +1,52 @@
+"""Time a few real updates of a run on the machine at hand: ``convbert plan --measure``."""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from convbert.models.errors import UserError
+from convbert.pretrain.run import metric_names
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.records import StepRecord
+
+UPDATES = 12
+_WARMING = 4  # updates that are not counted: caches, allocation, compilation
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Median seconds of an update of the first phase, and of how many they are the median."""
+
+    seconds: float
+    updates: int
+    processes: int
+
+
+def rehearse(recipe: str, overrides: list[str], processes: int) -> Rehearsal:
+    """Train the first updates of a run in a folder that is thrown away, and time them.
+
+    Data, precision, compilation and ZeRO are the run's; it writes one checkpoint and tracks
+    nothing. Raises ``UserError`` with the last lines of its output where it cannot be trained.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        changed = [
+            f"steps={UPDATES}",
+            "schedule={name: constant, warmup_steps: 0}",
+            "phases=[]",
+            "checkpoint={every: 1000000}",
+            "evaluation={held_out: null, pairs: null, show: []}",
+            "tracking={uri: 'off', log_every: 1}",
+        ]
+        command = [sys.executable, "-m", "convbert.pretrain.cli", "pretrain", recipe, *overrides]
+        command += [*changed, "--run-dir", str(run), "--processes", str(processes)]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        if found.returncode:
+            said = (found.stderr or found.stdout).strip().splitlines()[-3:]
+            raise UserError(f"--measure: {' / '.join(said) or 'the updates failed'}")
+        records = [r for r in read_records(run / FILE_NAME) if isinstance(r, StepRecord)]
+    times = [r.values[metric_names.STEP_SECONDS] for r in records if r.step > _WARMING]
+    return Rehearsal(statistics.median(times), len(times), processes)
