@@ -6,8 +6,11 @@ import logging
 import pytest
 import yaml
 
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import DamagedError, UserError
+from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.reading import read_examples
+from convbert.pretrain.finetune.remarks import remarks
 from convbert.pretrain.finetune.task import TaskSpec, load_task
 
 CSV = "text,label,who\n" + "".join(f"text {i},{'ab'[i % 2]},p{i % 7}\n" for i in range(60))
@@ -290,3 +293,16 @@ def test_what_is_no_parquet_file_is_refused(tmp_path):
     pytest.importorskip("datasets")
     with pytest.raises(DamagedError, match=r"t\.parquet: not a parquet file"):
         read(tmp_path, b"PAR1 nothing PAR1", "t.parquet")
+
+
+def test_what_a_reader_of_the_measures_should_know_is_said(tmp_path, tokenizer_dir):
+    (tmp_path / "dev.csv").write_text("text,label\na,y\n,x\n")
+    (tmp_path / "test.csv").write_text("text,label\na,y\nb,\n")
+    given = {"dev": tmp_path / "dev.csv", "test": tmp_path / "test.csv"}
+    train = "text,label\na,x\nb,y\nc,z\n"
+    told = task(tmp_path, train, metrics=["f1_macro", "matthews"], **given)
+    assert remarks(prepare(told, Tokenizer.load(tokenizer_dir))) == [
+        "task t, dev: 1 of 2 rows have an empty text",
+        "task t, dev: f1_macro is over 2 of 3 classes, no row has z",
+        "task t, test: 1 of 2 rows have no label, so nothing is measured on it",
+    ]

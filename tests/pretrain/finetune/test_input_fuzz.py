@@ -50,6 +50,14 @@ def as_table(rows, separator=","):
 CONLL = "".join(
     "".join(f"{w} {t}\n" for w, t in zip(*s.values(), strict=True)) + "\n" for s in SENTENCES
 )
+WORD = "{}\t{}\t_\t{}\t_\t_\t{}\tdep\t_\t_\n"
+CONLLU = "".join(
+    f"# sent_id = {verb}\n"
+    + WORD.format(1, "it", "PRON", 2)
+    + WORD.format(2, verb, "VERB", 0)
+    + "\n"
+    for verb in ("is", "goes", "went", "was")
+)
 SQUAD = {"data": [{"paragraphs": [{"context": q["context"], "qas": [q]} for q in QUESTIONS]}]}
 TEXT = {"text": ["text"], "split": {"dev": 0.4, "by": "who"}, "extra": {"more": "FILE"}}
 QA = {"kind": "qa", "text": ["question", "context"], "label": "answers"}
@@ -60,6 +68,7 @@ CASES = [
     ({"text": ["text"], "labels": ["0", "1"]}, "t.json", json.dumps(ROWS)),
     ({"kind": "tagging", "text": ["text"], "dev": "FILE"}, "t.conll", CONLL),
     ({"kind": "tagging", "text": ["text"], "dev": "FILE"}, "t.jsonl", as_lines(SENTENCES)),
+    ({"dev": "FILE"}, "t.conllu", CONLLU),
     (QA, "t.jsonl", as_lines(QUESTIONS)),
     (QA | {"dev": "FILE", "metrics": ["best_f1", "no_answer"]}, "t.json", json.dumps(SQUAD)),
 ]
