@@ -73,7 +73,7 @@ def _together(branches: Sequence[ReportRun]) -> tuple[ReportRun, Family]:
     pairs.sort(key=lambda pair: (pair[1].step, pair[1].end))
     runs = [run for run, _ in pairs]
     ended = [(run, origin) for run, origin in pairs if _ended(run, origin)]
-    name = f"{pairs[0][1].trunk}: {len(pairs)} branches"
+    name = f"{pairs[0][1].trunk}, {len(pairs)} branches"
     rows = _rows(ended)
     hours = [row.full.hours for row in rows]
     known = [h for h in hours if h is not None]

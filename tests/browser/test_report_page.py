@@ -108,7 +108,7 @@ def test_branches_are_one_curve_and_their_trainings_do_not_touch(tmp_path, brows
     ]
     browser.driver.get(write_report(runs, tmp_path / "report.html").as_uri())
     legend = [button.text for button in found(browser, "#legend button")]
-    assert legend == ["long-0", "long: 3 branches"]
+    assert legend == ["long-0", "long, 3 branches"]
     family = "[data-run='1']"
     assert len(found(browser, f"#measure-0 {family} .point")) == 3
     assert len(found(browser, f"#measure-0 {family} .curve")) == 1
@@ -116,6 +116,6 @@ def test_branches_are_one_curve_and_their_trainings_do_not_touch(tmp_path, brows
     last = found(browser, f"#measure-0 {family} .point")[-1]
     ActionChains(browser.driver).move_to_element(last).perform()
     tip = browser.driver.find_element(By.ID, "tip").text.splitlines()
-    assert tip == ["long: 3 branches", "5×10¹³ FLOPs", "25 process hours", "step 50", "3.4"]
+    assert tip == ["long, 3 branches", "5×10¹³ FLOPs", "25 process hours", "step 50", "3.4"]
     browser.picture("branches")
     assert browser.complaints() == []

@@ -29,7 +29,7 @@ def cells(page):
 def test_branches_are_one_curve_of_decayed_points(family, tmp_path):
     page = write_report(family, tmp_path / "report.html").read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
-    assert [run["name"] for run in data["runs"]] == ["long-0", "long: 2 branches"]
+    assert [run["name"] for run in data["runs"]] == ["long-0", "long, 2 branches"]
     charts = {chart["title"]: chart["series"] for chart in data["charts"]}
     trunk, curve = charts["held_out/loss/mlm"]
     assert [(p["x"], p["y"], p["step"]) for p in trunk["points"]] == [(2e13, 5, 20), (4e13, 4, 40)]
