@@ -6,8 +6,13 @@ from xml.sax.saxutils import escape
 import pytest
 
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
-from convbert.data_pipeline.readers import ReaderOptions, read_documents, read_file, split_file
-from convbert.data_pipeline.readers.inputs import input_files
+from convbert.data_pipeline.readers import (
+    ReaderOptions,
+    input_files,
+    read_documents,
+    read_file,
+    split_file,
+)
 from convbert.data_pipeline.readers.wiki_site import Site
 from convbert.data_pipeline.readers.wikitext import prose
 
