@@ -45,6 +45,8 @@ def encodable(document: Document) -> Document:
     Half surrogate pairs, which escapes of JSON and references of HTML can stand for, become U+FFFD;
     a byte of a path that is no UTF-8 becomes its escape, so that paths stay apart.
     """
+    if not document.meta and all(map(_has_form, (document.text, document.id, document.source))):
+        return document  # nearly every one, and there may be one for each line of a file
     name, source = shown(document.id), shown(document.source)
     text, meta = _encodable(document.text), _encodable(document.meta)
     same = text is document.text and meta is document.meta

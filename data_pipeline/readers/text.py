@@ -17,8 +17,10 @@ def read_text(stream: io.BufferedReader, name: str, options: ReaderOptions) -> I
         yield _file(stream, name, options)
     elif options.unit == "line":
         for line in numbered_lines(stream, name, options):
-            read = partial(_line, line, name, options)
-            yield Record(f"{name}#{line.number}", line.where, line.content, read)
+            number = f"{name}#{line.number}"
+            yield Record(
+                number, line.where, line.content, partial(_line, number, line, name, options)
+            )
     else:
         yield from _paragraphs(stream, name, options)
 
@@ -34,8 +36,8 @@ def _file(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Recor
     )
 
 
-def _line(line: Line, name: str, options: ReaderOptions) -> Document:
-    return Document(f"{name}#{line.number}", line.decode(options).rstrip("\r\n"), name)
+def _line(number: str, line: Line, name: str, options: ReaderOptions) -> Document:
+    return Document(number, line.decode(options).rstrip("\r\n"), name)
 
 
 def _paragraphs(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Record]:
