@@ -102,8 +102,11 @@ def test_traceback_on_request(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["export", "finetune"])
-def test_a_directory_that_is_no_run(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [("export", "not a run directory"), ("finetune", "neither a run directory")],
+)
+def test_a_directory_that_is_no_run(command: str, what: str, tmp_path: Path) -> None:
     options = {"export": ["-o", tmp_path / "out"], "finetune": ["--task", "rotten_tomatoes"]}
     line = refusal(command, tmp_path, *options[command])
-    assert "not a run directory" in line
+    assert f"{tmp_path}: {what}" in line

@@ -195,11 +195,13 @@ def test_spans_are_those_of_seqeval_also_where_tags_break_the_scheme(scheme):
         guess = [[t if rng.random() < 0.7 else rng.choice(tags) for t in row] for row in gold]
         measured = {n: METRICS["tagging"][n](gold, guess) for n in METRICS["tagging"]}
         gold, guess = (list(map(iobes, rows)) for rows in (gold, guess))
+        precision, recall = seqeval.precision_score(gold, guess), seqeval.recall_score(gold, guess)
         assert measured == pytest.approx(
             {
+                "span_f05": 1.25 * precision * recall / (0.25 * precision + recall),
                 "span_f1": seqeval.f1_score(gold, guess),
-                "span_precision": seqeval.precision_score(gold, guess),
-                "span_recall": seqeval.recall_score(gold, guess),
+                "span_precision": precision,
+                "span_recall": recall,
                 "accuracy": seqeval.accuracy_score(gold, guess),
             }
         )
