@@ -160,11 +160,12 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a new directory that becomes ``path`` when the block ends without error.
 
     Everything in it is synced first. ``path`` must not exist or be empty, or be a link to such a
-    place; on an error nothing is left behind. What killed processes left there is removed.
+    place, unless it is to ``replace`` what is there; on an error nothing is left behind. What
+    killed processes left there is removed.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,8 +177,23 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             yield temporary
             for entry in [*temporary.rglob("*"), temporary]:
                 _fsync(entry)
-            temporary.rename(path)
+            if replace and path.is_dir():
+                _exchange(temporary, path)
+            else:
+                temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     fsync_directory(path.parent)
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Put one directory in the place of another, which is removed."""
+    aside = _temporary(path)
+    path.rename(aside)
+    try:
+        new.rename(path)
+    except BaseException:
+        aside.rename(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -6,6 +6,7 @@ bytes of an undisturbed run, whatever the number of workers.
 """
 
 import fcntl
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from convbert.data_pipeline.atomic import atomic_directory, atomic_write, require_vacant
+from convbert.data_pipeline.atomic import (
+    atomic_directory,
+    atomic_write,
+    clear_left,
+    fsync_directory,
+    require_vacant,
+)
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.clean import (
     CONTAMINATED,
@@ -24,19 +31,24 @@ from convbert.data_pipeline.corpus_build.clean import (
     run_clean,
 )
 from convbert.data_pipeline.corpus_build.engine import Engine, open_engine
+from convbert.data_pipeline.corpus_build.finished import find_finished
 from convbert.data_pipeline.corpus_build.match import find_duplicates
+from convbert.data_pipeline.corpus_build.origins import Origin, record_origins
 from convbert.data_pipeline.corpus_build.pack import Packed, PackTask, run_pack
 from convbert.data_pipeline.corpus_build.pieces import TextPiece
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
 from convbert.data_pipeline.corpus_build.report import CorpusReport, write_report
-from convbert.data_pipeline.corpus_build.sharding import write_shards
+from convbert.data_pipeline.corpus_build.sharding import MadeShards, make_shards
 from convbert.data_pipeline.corpus_build.tasks import key_of
 from convbert.data_pipeline.corpus_build.tokenizer_task import TrainTask, run_training
 from convbert.data_pipeline.dedup.clusters import dropped_of_piece
 from convbert.data_pipeline.readers import input_files
-from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_REPLACING = "replacing"  # lies in ``work`` while a finished corpus gives way to another
 
 
 def shards_folder(out: Path, seq_len: int) -> Path:
@@ -53,40 +65,34 @@ def build_corpus(
     scheduler_file: Path | None = None,
     keep_work: bool = False,
 ) -> CorpusReport:
-    """Build everything into ``out`` and return the report.
+    """Build everything into ``out`` and return the report, or that of a finished build.
+
+    If its inputs, tokenizer or evaluation files have changed, it is built again and replaced when
+    all of the new one is there.
 
     ``out`` then holds ``shards-L`` for every length, ``tokenizer`` if one was trained, and the
     report. Raises ``UserError`` for unusable settings or input, if ``out`` holds another build's
     result, and if another build is at work there. What was finished before an error is kept.
     """
     out = out.absolute()
-    done = _completed(config, out)
-    if done is not None:
-        return done
+    finished = find_finished(config, out)
+    if finished is not None:
+        if not finished.stale:
+            return finished.report
+        log.warning(
+            f"{out}: {finished.stale}; built again, the finished corpus is replaced at the end"
+        )
     for length in config.shards.seq_len:
         if not (shards_folder(out, length) / "manifest.json").is_file():
             require_vacant(shards_folder(out, length))
     work = out / "work"
     with _locked(work), open_engine(workers, scheduler_file, work) as engine:
-        report = _Build(config, out, work, engine, progress).run()
+        replaces = finished is not None or (work / _REPLACING).exists()
+        report = _Build(config, out, work, engine, progress, replaces).run()
+        (work / _REPLACING).unlink(missing_ok=True)
     if not keep_work:
         shutil.rmtree(work)
     return report
-
-
-def _completed(config: BuildConfig, out: Path) -> CorpusReport | None:
-    """Return the report of a finished build of the same settings; refuse another's result."""
-    path = out / "report.json"
-    if path.is_file():
-        report = CorpusReport.model_validate_json(path.read_bytes())
-        if not report.shards:
-            return None  # of a build that kept nothing
-        if report.config == config:
-            return report
-        raise UserError(
-            f"{out}: holds a corpus built with other settings; choose another directory"
-        )
-    return None
 
 
 @contextmanager
@@ -109,16 +115,25 @@ class _Build:
     """The steps, in order."""
 
     def __init__(
-        self, config: BuildConfig, out: Path, work: Path, engine: Engine, progress: BuildProgress
+        self,
+        config: BuildConfig,
+        out: Path,
+        work: Path,
+        engine: Engine,
+        progress: BuildProgress,
+        replaces: bool,
     ) -> None:
         self._config = config
         self._out = out
         self._work = work
         self._engine = engine
         self._progress = progress
+        self._replaces = replaces  # a finished corpus of this directory
+        self._origins: list[Origin] = []
 
     def run(self) -> CorpusReport:
         self._clear_left()
+        self._origins = record_origins(self._config, self._engine, self._work, self._progress)
         cleaned = self._clean()
         pieces = [piece for result in cleaned for piece in result.pieces]
         if not pieces:
@@ -130,24 +145,39 @@ class _Build:
             self._report(cleaned, packed, pieces, dropped=dropped)
             raise UserError(
                 "the input holds no tokens, only invisible characters; check it, and see "
-                f"{self._out / 'report.html'}"
+                f"{self._report_folder(complete=False) / 'report.html'}"
             )
         lengths = self._config.shards.seq_len
-        manifests = [self._shards(packed, length, tokenizer) for length in lengths]
-        return self._report(cleaned, packed, pieces, manifests, dropped)
+        made = [self._shards(packed, length, tokenizer) for length in lengths]
+        self._place(made, tokenizer)
+        return self._report(cleaned, packed, pieces, made, dropped)
+
+    def _report_folder(self, *, complete: bool) -> Path:
+        """Return where the report goes: one of a failure must not hide a finished corpus."""
+        return self._work if self._replaces and not complete else self._out
 
     def _report(
         self,
         cleaned: Sequence[Cleaned],
         packed: Sequence[Packed] = (),
         pieces: Sequence[TextPiece] = (),
-        manifests: Sequence[Manifest] = (),
+        made: Sequence[MadeShards] = (),
         dropped: Path | None = None,
     ) -> CorpusReport:
-        self._list_contaminated(cleaned)
+        out = self._report_folder(complete=bool(made))
+        self._list_contaminated(cleaned, out)
+        manifests = [shards.manifest for shards in made]
         timings = self._progress.timings
         return write_report(
-            self._out, self._config, cleaned, packed, pieces, manifests, timings, dropped
+            out,
+            self._config,
+            self._origins,
+            cleaned,
+            packed,
+            pieces,
+            manifests,
+            timings,
+            dropped,
         )
 
     def _nothing_left(self, report: CorpusReport) -> UserError:
@@ -157,7 +187,7 @@ class _Build:
         why = f" ({most}, {reasons[most]:,} of {report.stages[0].documents_in:,})" if most else ""
         return UserError(
             f"no document is left of the input{why}; look at the filters and the input, and at "
-            f"{self._out / 'report.html'}"
+            f"{self._report_folder(complete=False) / 'report.html'}"
         )
 
     def _clear_left(self) -> None:
@@ -165,6 +195,10 @@ class _Build:
         for name in ("report.html", "report.json", CONTAMINATED):
             for path in self._out.glob(f".{name}.*.tmp"):
                 path.unlink(missing_ok=True)
+        folders = [shards_folder(self._out, length) for length in self._config.shards.seq_len]
+        for folder in (*folders, self._out / "tokenizer"):
+            if (real := folder.resolve()).parent.is_dir():
+                clear_left(real)
 
     def _clean(self) -> list[Cleaned]:
         evaluation = None
@@ -193,9 +227,6 @@ class _Build:
         size = min(settings.sample_megabytes << 20, sum(piece.bytes for piece in pieces))
         with self._progress.step("tokenizer", size):
             self._engine.map(run_training, [task], lambda _: None)
-        if not (self._out / "tokenizer").exists():
-            with atomic_directory(self._out / "tokenizer") as copy:
-                shutil.copytree(folder, copy, dirs_exist_ok=True)
         return Tokenizer.load(folder)
 
     def _pack(
@@ -230,19 +261,41 @@ class _Build:
         with self._progress.step("pack", sum(piece.bytes for piece in pieces)) as done:
             return self._engine.map(run_pack, tasks, lambda result: done(result.size))
 
-    def _shards(self, packed: Sequence[Packed], length: int, tokenizer: Tokenizer) -> Manifest:
-        out = shards_folder(self._out, length)
+    def _shards(self, packed: Sequence[Packed], length: int, tokenizer: Tokenizer) -> MadeShards:
         rows = sum(result.report.rows[length] for result in packed)
         size = rows * length * np.dtype(np.uint16).itemsize
         work = packed[0].folder.parent / f"shards-{length}-{self._config.shards.megabytes}"
         with self._progress.step(f"shards-{length}", size) as done:
-            return write_shards(
-                self._engine, packed, length, tokenizer, self._config, work, out, done
-            )
+            return make_shards(self._engine, packed, length, tokenizer, self._config, work, done)
 
-    def _list_contaminated(self, cleaned: Sequence[Cleaned]) -> None:
+    def _place(self, made: Sequence[MadeShards], tokenizer: Tokenizer) -> None:
+        """Put shards and a trained tokenizer in their places."""
+        if self._replaces:
+            # From here to the new report the directory holds parts of both.
+            (self._work / _REPLACING).touch()
+            fsync_directory(self._work)
+            (self._out / "report.json").unlink(missing_ok=True)
+        if self._config.tokenizer.path is None:
+            self._place_tokenizer(tokenizer)
+        for shards in made:
+            out = shards_folder(self._out, shards.manifest.seq_len)
+            shards.place(out, replace=self._replaces)
+
+    def _place_tokenizer(self, tokenizer: Tokenizer) -> None:
+        out = self._out / "tokenizer"
+        if out.is_dir() and any(out.iterdir()):
+            if Tokenizer.load(out).digest == tokenizer.digest:
+                return
+            if not self._replaces:
+                raise UserError(
+                    f"{out}: holds another tokenizer; remove it or choose another directory"
+                )
+        with atomic_directory(out, replace=self._replaces) as copy:
+            shutil.copytree(tokenizer.folder, copy, dirs_exist_ok=True)
+
+    def _list_contaminated(self, cleaned: Sequence[Cleaned], out: Path) -> None:
         """Gather the list of all documents that held an evaluation's words."""
         if self._config.decontamination.files:
-            with atomic_write(self._out / CONTAMINATED) as file:
+            with atomic_write(out / CONTAMINATED) as file:
                 for result in cleaned:
                     file.write((result.folder / CONTAMINATED).read_bytes())

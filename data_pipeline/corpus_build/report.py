@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.clean import Cleaned
+from convbert.data_pipeline.corpus_build.origins import Origin
 from convbert.data_pipeline.corpus_build.overview import (
     Cluster,
     Contents,
@@ -86,6 +87,9 @@ class CorpusReport(BaseModel):
     kept: Contents = Contents()
     clusters: list[Cluster] = Field([], description="of duplicates, the largest")
     segmentation: str = Field("", description="what cut sentences and words that need more rules")
+    origins: list[Origin] | None = Field(
+        None, description="the files that were read; None: an earlier version did not note them"
+    )
 
 
 def merged_stages(parts: Sequence[Sequence[StageReport]]) -> list[StageReport]:
@@ -101,6 +105,7 @@ def merged_stages(parts: Sequence[Sequence[StageReport]]) -> list[StageReport]:
 def write_report(
     out: Path,
     config: BuildConfig,
+    origins: Sequence[Origin],
     cleaned: Sequence[Cleaned],
     packed: Sequence[Packed],
     pieces: Sequence[TextPiece],
@@ -127,6 +132,7 @@ def write_report(
         kept=Contents.merged((r.report.contents for r in packed), config.samples),
         clusters=largest_clusters(dropped, pieces, _CLUSTERS) if dropped else [],
         segmentation=SEGMENTATION,
+        origins=list(origins),
     )
     with atomic_write(out / "report.html") as file:
         file.write(render(report).encode())

@@ -41,17 +41,37 @@ class ShardTask:
     folder: Path
 
 
-def write_shards(
+@dataclass(frozen=True)
+class MadeShards:
+    """The shards of one length, each in the folder of its task."""
+
+    manifest: Manifest
+    folders: list[Path]
+
+    def place(self, out: Path, *, replace: bool) -> None:
+        """Put them at ``out``; raises ``UserError`` for others there that are not to go."""
+        if (out / "manifest.json").is_file():
+            if Manifest.load(out).digest == self.manifest.digest:
+                return
+            if not replace:
+                raise UserError(f"{out}: holds other shards; remove it or choose another directory")
+        with atomic_directory(out, replace=replace) as temporary:
+            for shard, folder in zip(self.manifest.shards, self.folders, strict=True):
+                for name in (shard.name, index_name(shard.name)):
+                    _place(folder / name, temporary / name)
+            self.manifest.save(temporary / "manifest.json")
+
+
+def make_shards(
     engine: Engine,
     packed: Sequence[Packed],
     seq_len: int,
     tokenizer: Tokenizer,
     config: BuildConfig,
     work: Path,
-    out: Path,
     done: Callable[[int], None],
-) -> Manifest:
-    """Write the shards of one length to ``out``; ``done`` is called with the bytes written."""
+) -> MadeShards:
+    """Write the shards of one length below ``work``; ``done`` is called with bytes written."""
     work.mkdir(parents=True, exist_ok=True)
     listed = work / "rows.json"
     ends = list(accumulate(part.report.rows[seq_len] for part in packed))
@@ -91,16 +111,7 @@ def write_shards(
         build=config.recorded(),
         shards=shards,
     )
-    if (out / "manifest.json").is_file():
-        if Manifest.load(out).digest != manifest.digest:
-            raise UserError(f"{out}: holds other shards; remove it or choose another directory")
-        return manifest
-    with atomic_directory(out) as temporary:
-        for shard, task in zip(shards, tasks, strict=True):
-            for name in (shard.name, index_name(shard.name)):
-                _place(task.folder / name, temporary / name)
-        manifest.save(temporary / "manifest.json")
-    return manifest
+    return MadeShards(manifest, [task.folder for task in tasks])
 
 
 def run_shard(task: ShardTask) -> Shard:

@@ -1,0 +1,147 @@
+"""The files that a corpus was made from, and whether they are what they were."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
+from convbert.data_pipeline.corpus_build.engine import Engine
+from convbert.data_pipeline.corpus_build.progress import BuildProgress
+from convbert.data_pipeline.corpus_build.tasks import key_of, once
+from convbert.data_pipeline.digests import file_sha256
+from convbert.data_pipeline.documents import shown
+from convbert.data_pipeline.readers import InputFile, find_files
+from convbert.models.errors import UserError
+
+_GROUP_BYTES = 64 << 20
+_NAMED = 3
+
+
+class Origin(BaseModel):
+    """A file that was read, as it was before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: int | None = Field(description="number of its source; None: an evaluation file")
+    name: str
+    size: int
+    version: str = Field(description="time of change in ns, or the mark of its store")
+    sha256: str | None = Field(None, description="None for what is no local file")
+
+
+@dataclass(frozen=True)
+class DigestTask:
+    """Local files to read, and where their digests go."""
+
+    files: tuple[str, ...]
+    size: int
+    folder: Path
+
+
+def find_origins(config: BuildConfig) -> list[tuple[InputFile, Origin]]:
+    """Return every file that a build would read, with its state but no digest.
+
+    Raises ``AbsentError`` for an entry without a file.
+    """
+    sources: list[tuple[int | None, list[InputFile]]] = [
+        (number, find_files(source.inputs, source.reader.format).files)
+        for number, source in enumerate(config.all_sources())
+    ]
+    if config.decontamination.files:
+        sources.append((None, find_files(config.decontamination.files).files))
+    return [(file, _state(number, file)) for number, files in sources for file in files]
+
+
+def _state(source: int | None, file: InputFile) -> Origin:
+    try:
+        return Origin(
+            source=source, name=shown(file.name), size=file.size(), version=file.version()
+        )
+    except OSError as error:
+        raise UserError(f"{file.name}: cannot be read ({error.strerror}); check it") from None
+
+
+def record_origins(
+    config: BuildConfig, engine: Engine, work: Path, progress: BuildProgress
+) -> list[Origin]:
+    """Return every file that the build reads, local ones with their digest."""
+    found = find_origins(config)
+    # A pipe can be read once only, by the build itself.
+    local = [(file, origin) for file, origin in found if os.path.isfile(file.name)]
+    tasks = list(_digest_tasks(local, work))
+    with progress.step("digest", sum(task.size for task in tasks)) as done:
+        results = engine.map(run_digests, tasks, lambda result: done(result[1]))
+    digests = {
+        name: digest
+        for task, (values, _) in zip(tasks, results, strict=True)
+        for name, digest in zip(task.files, values, strict=True)
+    }
+    return [origin.model_copy(update={"sha256": digests.get(file.name)}) for file, origin in found]
+
+
+def _digest_tasks(files: Sequence[tuple[InputFile, Origin]], work: Path) -> Iterator[DigestTask]:
+    group: list[tuple[str, Origin]] = []
+    size = 0
+    for number, (file, origin) in enumerate(files, 1):
+        group.append((file.name, origin))
+        size += origin.size
+        if size >= _GROUP_BYTES or number == len(files):
+            states = [(origin.name, origin.size, origin.version) for _, origin in group]
+            names = tuple(name for name, _ in group)
+            yield DigestTask(names, size, work / "digests" / key_of(files=states))
+            group, size = [], 0
+
+
+def run_digests(task: DigestTask) -> tuple[list[str], int]:
+    """Do the task unless it is done; return the digests of its files and their size."""
+
+    def make(folder: Path) -> None:
+        digests = [_digest(name) for name in task.files]
+        (folder / "digests.json").write_bytes(json.dumps(digests).encode())
+
+    once(task.folder, make)
+    return json.loads((task.folder / "digests.json").read_bytes()), task.size
+
+
+def _digest(name: str) -> str:
+    try:
+        return file_sha256(Path(name))
+    except OSError as error:
+        raise UserError(f"{shown(name)}: cannot be read ({error.strerror}); check it") from None
+
+
+def differences(before: Sequence[Origin], now: Sequence[tuple[InputFile, Origin]]) -> list[str]:
+    """Say which files came, went or have other bytes, a phrase for each kind of change.
+
+    A file of the same size whose time differs is read: if its digest is the recorded one, it is
+    the same.
+    """
+    old = {(origin.source, origin.name): origin for origin in before}
+    new = {(origin.source, origin.name): (file, origin) for file, origin in now}
+    changes = {
+        "added": [key for key in new if key not in old],
+        "removed": [key for key in old if key not in new],
+        "changed": [key for key in new if key in old and _differs(old[key], *new[key])],
+    }
+    return [
+        _phrase(kind, change, [name for source, name in keys if (source is None) == evaluates])
+        for kind, evaluates in (("input", False), ("evaluation file", True))
+        for change, keys in changes.items()
+        if any((source is None) == evaluates for source, _ in keys)
+    ]
+
+
+def _differs(old: Origin, file: InputFile, new: Origin) -> bool:
+    if old.size != new.size or old.version == new.version:
+        return old.size != new.size
+    return old.sha256 is None or not os.path.isfile(file.name) or _digest(file.name) != old.sha256
+
+
+def _phrase(kind: str, change: str, names: Sequence[str]) -> str:
+    plural = "s" if len(names) > 1 else ""
+    more = ", ..." if len(names) > _NAMED else ""
+    return f"{len(names):,} {kind}{plural} {change} ({', '.join(names[:_NAMED])}{more})"
