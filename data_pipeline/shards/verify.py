@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from convbert.data_pipeline.shards.claims import Claim, Evidence, KnownTokenizer, Rows
 from convbert.data_pipeline.shards.manifest import (
     Manifest,
     Member,
@@ -25,12 +26,13 @@ from convbert.data_pipeline.shards.manifest import (
 from convbert.data_pipeline.shards.writer import token_dtype
 from convbert.models.errors import DamagedError, UserError
 
-Kind = Literal[
-    "missing", "unreadable", "size", "digest", "index", "tar", "crc", "count", "unlisted"
-]
+Kind = (
+    Literal["missing", "unreadable", "size", "digest", "index", "tar", "crc", "count", "unlisted"]
+    | Claim
+)
 Progress = Callable[[int], None]
 
-_CHUNK = 8 << 20
+_DTYPES = (token_dtype(1), token_dtype(1 << 32))
 _REMEDIES: dict[Kind, str] = {
     "missing": "copy the shard again or rebuild the shards",
     "unreadable": "check permissions and the disk",
@@ -41,6 +43,8 @@ _REMEDIES: dict[Kind, str] = {
     "crc": "copy the shard again or rebuild the shards",
     "count": "copy shard, index and manifest of one build",
     "unlisted": "remove it, or use the manifest of its own build",
+    **dict.fromkeys(get_args(Claim), "copy the manifest again or rebuild the shards"),
+    "tokenizer_digest": "give the tokenizer of this build, or copy the manifest again",
 }
 
 
@@ -62,14 +66,18 @@ class Fault:
 
 
 def verify_shards(
-    manifest: Path | str, workers: int | None = None, report: Progress = lambda done: None
+    manifest: Path | str,
+    workers: int | None = None,
+    report: Progress = lambda done: None,
+    tokenizer: KnownTokenizer | None = None,
 ) -> list[Fault]:
     """Return every fault of a shard set, in the order of the shards; none means it is whole.
 
     Compares size and SHA-256 of every shard and index, the tar's own list of members with the
-    index, and each member's CRC-32 and number of sequences. ``report`` is called with the bytes of
-    each finished shard. Threads suffice as ``workers``: digests do not hold the interpreter's lock.
-    Raises ``UserError`` if the manifest itself cannot be read.
+    index, each member's CRC-32 and number of sequences, and what the manifest says of its rows
+    with the rows and the ``tokenizer``. ``report`` is called with the bytes of each finished shard.
+    Threads suffice as ``workers``: digests do not hold the interpreter's lock. Raises ``UserError``
+    if the manifest itself cannot be read.
     """
     path = manifest_path(manifest)
     if isinstance(path, str):
@@ -83,15 +91,19 @@ def verify_shards(
         detail = f"promises {content.num_sequences} sequences, its shards hold {listed}"
         faults.append(Fault(path.name, "count", detail))
 
-    def check(shard: Shard) -> list[Fault]:
-        found = list(_shard_faults(content, path.parent, shard))
+    def check(shard: Shard) -> tuple[list[Fault], Evidence]:
+        seen = Evidence()
+        found = list(_shard_faults(content, path.parent, shard, seen))
         report(shard.bytes)
-        return found
+        return found, seen
 
+    evidence, of_shards = Evidence(), []
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-        for found in pool.map(check, content.shards):
-            faults += found
-    return faults
+        for found, seen in pool.map(check, content.shards):
+            of_shards += found
+            evidence.join(seen)
+    wrong = evidence.contradictions(content, tokenizer)
+    return [*faults, *(Fault(path.name, kind, detail) for kind, detail in wrong), *of_shards]
 
 
 def _unlisted(manifest: Manifest, folder: Path) -> Iterator[Fault]:
@@ -101,7 +113,9 @@ def _unlisted(manifest: Manifest, folder: Path) -> Iterator[Fault]:
             yield Fault(path.name, "unlisted", "does not belong to this manifest")
 
 
-def _shard_faults(manifest: Manifest, folder: Path, shard: Shard) -> Iterator[Fault]:
+def _shard_faults(
+    manifest: Manifest, folder: Path, shard: Shard, seen: Evidence
+) -> Iterator[Fault]:
     index: ShardIndex | None = None
     try:
         index = load_index(folder, shard)
@@ -111,7 +125,7 @@ def _shard_faults(manifest: Manifest, folder: Path, shard: Shard) -> Iterator[Fa
         yield Fault(shard.name, "index", f"{index_name(shard.name)} {reason}")
     try:
         with (folder / shard.name).open("rb") as file:
-            yield from _content_faults(manifest, shard, index, file)
+            yield from _content_faults(manifest, shard, index, file, seen)
     except FileNotFoundError:
         yield Fault(shard.name, "missing", "is missing")
     except OSError as error:
@@ -119,7 +133,11 @@ def _shard_faults(manifest: Manifest, folder: Path, shard: Shard) -> Iterator[Fa
 
 
 def _content_faults(
-    manifest: Manifest, shard: Shard, index: ShardIndex | None, file: io.BufferedReader
+    manifest: Manifest,
+    shard: Shard,
+    index: ShardIndex | None,
+    file: io.BufferedReader,
+    seen: Evidence,
 ) -> Iterator[Fault]:
     size = os.fstat(file.fileno()).st_size
     if size != shard.bytes:
@@ -138,7 +156,11 @@ def _content_faults(
     dtype = token_dtype(manifest.vocab_size)
     for member in index.members:
         shape = (member.sequences, manifest.seq_len)
-        yield from _member_faults(shard.name, member, _read(file, member), shape, dtype)
+        block = _block(shard.name, member, _read(file, member), shape, dtype)
+        if isinstance(block, Fault):
+            yield block
+        else:
+            seen.add(manifest, f"{shard.name}, {member.name}", block)
 
 
 def _read(file: io.BufferedReader, member: Member) -> bytes:
@@ -166,15 +188,16 @@ def _tar_fault(file: io.BufferedReader, members: list[Member]) -> str:
     return f"its headers list {len(found)} members, {same} of them as the {len(members)} indexed"
 
 
-def _member_faults(
+def _block(
     shard: str, member: Member, content: bytes, shape: tuple[int, int], dtype: np.dtype[Any]
-) -> Iterator[Fault]:
+) -> Rows | Fault:
+    """Return the rows of a member, or what is wrong with it."""
     if len(content) != member.size:
-        yield Fault(shard, "crc", f"ends inside member {member.name}")
-    elif zlib.crc32(content) != member.crc32:
-        yield Fault(shard, "crc", f"member {member.name} is damaged (CRC-32)")
-    else:
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-        if (array.shape, array.dtype) != (shape, dtype):
-            detail = f"member {member.name} is {array.dtype} {array.shape}, not {dtype} {shape}"
-            yield Fault(shard, "count", detail)
+        return Fault(shard, "crc", f"ends inside member {member.name}")
+    if zlib.crc32(content) != member.crc32:
+        return Fault(shard, "crc", f"member {member.name} is damaged (CRC-32)")
+    rows: Rows = np.load(io.BytesIO(content), allow_pickle=False)
+    if rows.shape != shape or rows.dtype not in _DTYPES:
+        detail = f"member {member.name} is {rows.dtype} {rows.shape}, not {dtype} {shape}"
+        return Fault(shard, "count", detail)
+    return rows

@@ -156,15 +156,21 @@ def shards_verify(
     workers: Annotated[
         int | None, typer.Option(help="Threads; default one per core.", min=1)
     ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", "-t", help="Tokenizer of the build, to compare its ids too."),
+    ] = None,
 ) -> None:
-    """Check every digest and count; name each fault. Exit status 1 if there is one."""
+    """Check every digest, count and id; name each fault. Exit status 1 if there is one."""
     from convbert.data_pipeline.shards.manifest import Manifest
     from convbert.data_pipeline.shards.verify import verify_shards
+    from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
     from convbert.pretrain.cli.progress import bar
 
+    known = Tokenizer.load(tokenizer) if tokenizer else None
     total = sum(shard.bytes for shard in Manifest.load(shards).shards)
     with bar("verifying", total, documents=False) as report:
-        faults = verify_shards(shards, workers, lambda done: report(0, done))
+        faults = verify_shards(shards, workers, lambda done: report(0, done), known)
     for fault in faults:
         print(fault)
     print(f"{shards}: {len(faults)} fault(s) in {total / 1e6:,.1f} MB of shards")
