@@ -1,13 +1,16 @@
 """Merge shard sets into one, and split one into parts, without encoding anything again.
 
 Whole shards are taken over as hard links (copies where the file system has none); only a shard that
-a cut goes through is written anew. Results are verified against their digests before they appear.
+a cut goes through is written anew, and one whose first or last member has the name of another's
+last or first is copied with new names: webdataset groups neighbors of one name to a sample. Results
+are verified against their digests before they appear.
 """
 
 import hashlib
 import math
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +19,12 @@ from typing import Any
 import numpy as np
 
 from convbert.data_pipeline.atomic import atomic_directory, naming, require_vacant
+from convbert.data_pipeline.shards.files import COPY_AGAIN
 from convbert.data_pipeline.shards.manifest import (
     Manifest,
+    Member,
     Shard,
+    ShardIndex,
     index_name,
     load_index,
     manifest_path,
@@ -26,7 +32,7 @@ from convbert.data_pipeline.shards.manifest import (
 from convbert.data_pipeline.shards.sources import require_alike
 from convbert.data_pipeline.shards.store import SequenceStore
 from convbert.data_pipeline.shards.verify import verify_shards
-from convbert.data_pipeline.shards.writer import MEMBER_SEQUENCES, ShardWriter
+from convbert.data_pipeline.shards.writer import MEMBER_SEQUENCES, ShardWriter, member_name
 from convbert.models.errors import UserError
 
 _READ_AT_ONCE = 64 * MEMBER_SEQUENCES
@@ -140,15 +146,23 @@ class _Assembly:
         self.folder = folder
         self.shards: list[Shard] = []
         self._origins: dict[str, Path] = {}
+        self._firsts: set[str] = set()
+        self._lasts: set[str] = set()
+        self._next_member = 0
 
     def adopt(self, folder: Path, shard: Shard) -> None:
         """Take over a whole shard under the next number."""
         name = f"shard-{len(self.shards):06d}.tar"
-        index = load_index(folder, shard).model_copy(update={"shard": name})
-        content = index.model_dump_json(indent=1).encode() + b"\n"
+        members = load_index(folder, shard).members
+        named = self._named(members)
+        content = ShardIndex(shard=name, members=named).model_dump_json(indent=1).encode() + b"\n"
         (self.folder / index_name(name)).write_bytes(content)
         try:
-            _link_or_copy(folder / shard.name, self.folder / name)
+            if named == members:
+                _link_or_copy(folder / shard.name, self.folder / name)
+            else:
+                digest = _copy_renamed(folder / shard.name, shard, self.folder / name, named)
+                shard = shard.model_copy(update={"sha256": digest})
         except OSError as error:
             raise UserError(
                 f"{folder / shard.name}: cannot be taken over ({error.strerror}), nothing is kept; "
@@ -157,6 +171,21 @@ class _Assembly:
         self._origins[name] = folder / shard.name
         digest = hashlib.sha256(content).hexdigest()
         self.shards.append(shard.model_copy(update={"name": name, "index_sha256": digest}))
+
+    def _named(self, members: list[Member]) -> list[Member]:
+        """Return the members, under new names where they could follow one of the same name."""
+        first, last = members[0].name, members[-1].name
+        if first in self._lasts or last in self._firsts:
+            numbers = range(self._next_member, self._next_member + len(members))
+            members = [
+                member.model_copy(update={"name": member_name(number)})
+                for number, member in zip(numbers, members, strict=True)
+            ]
+        self._firsts.add(members[0].name)
+        self._lasts.add(members[-1].name)
+        number = int(members[-1].name.removesuffix(".npy"))
+        self._next_member = max(self._next_member, number + 1)
+        return members
 
     def write(self, manifest: Manifest, rows: np.ndarray[Any, Any]) -> None:
         """Write rows as a shard under the next number."""
@@ -186,3 +215,23 @@ def _link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _copy_renamed(source: Path, shard: Shard, target: Path, members: list[Member]) -> str:
+    """Copy a tar under other names of its members; return the SHA-256 of the copy.
+
+    Raises ``UserError`` for a damaged tar, whose damage the new digest would hide.
+    """
+    shutil.copyfile(source, target)
+    with target.open("r+b") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+            raise UserError(f"{source}: its SHA-256 is not the manifest's; {COPY_AGAIN}")
+        for member in members:
+            file.seek(member.offset - tarfile.BLOCKSIZE)
+            header = file.read(tarfile.BLOCKSIZE)
+            entry = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+            entry.name = member.name
+            file.seek(member.offset - tarfile.BLOCKSIZE)
+            file.write(entry.tobuf(tarfile.USTAR_FORMAT))
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,6 +25,11 @@ def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
 
 
+def member_name(number: int) -> str:
+    """Return the name of a block."""
+    return f"{number:09d}.npy"
+
+
 def members_per_shard(seq_len: int, vocab_size: int, shard_bytes: int) -> int:
     """Return how many whole members fill a shard."""
     buffer = io.BytesIO()
@@ -143,7 +148,7 @@ class ShardWriter:
         return self.shards
 
     def _write_block(self, rows: NDArray[np.unsignedinteger]) -> None:
-        name = f"{self._blocks:09d}.npy"
+        name = member_name(self._blocks)
         array = np.ascontiguousarray(rows, dtype=self.dtype)
         offset, size, crc32 = self._files.add(name, array)
         self._members.append(

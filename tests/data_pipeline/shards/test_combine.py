@@ -1,6 +1,9 @@
 """Merged and split shard sets hold the same sequences; only a shard that is cut is rewritten."""
 
+import json
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +92,52 @@ def test_both_are_deterministic_and_take_whole_shards_over_as_links(
     first = tmp_path / "a" / "shard-000000.tar"
     assert os.path.samefile(first, tmp_path / "merged1" / "shard-000000.tar")
     assert os.path.samefile(first, tmp_path / "parts1" / "part-0" / "shard-000000.tar")
+
+
+READ_IN_ANY_ORDER = """
+import hashlib, itertools, json, sys
+import webdataset
+group = webdataset.tariterators.group_by_keys
+files = webdataset.tariterators.tar_file_expander
+found = set()
+for paths in itertools.permutations(sys.argv[1:]):
+    entries = files({"url": path, "stream": open(path, "rb")} for path in paths)
+    # Up to 0.2.86 nothing marks where a tar ends, so neighbors of one name are one sample.
+    samples = list(group(entry for entry in entries if entry))
+    found.add((len(samples), len({sample["__key__"] for sample in samples})))
+print(json.dumps(sorted(found)))
+"""
+
+
+def test_webdataset_reads_merged_sets_of_small_shards(make_shards: Write, tmp_path: Path) -> None:
+    sizes = (300, 500, 1, 1700)  # three of one block, one of four in two shards
+    for number, size in enumerate(sizes):
+        make_shards(tmp_path / str(number), rows_of(size, number))
+    folders = [tmp_path / str(number) for number in range(len(sizes))]
+    merge_shards(folders, tmp_path / "all")
+    assert verify_shards(tmp_path / "all") == []
+    rows = [rows_of(size, number) for number, size in enumerate(sizes)]
+    assert np.array_equal(stored(tmp_path / "all"), np.concatenate(rows))
+    tars = sorted(map(str, (tmp_path / "all").glob("*.tar")))
+    command = [sys.executable, "-c", READ_IN_ANY_ORDER, *tars]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [[7, 7]]
+    again = merge_shards([tmp_path / "all", tmp_path / "0"], tmp_path / "more")
+    assert again.num_sequences == sum(sizes) + 300
+    first = tmp_path / "0" / "shard-000000.tar"
+    assert os.path.samefile(first, tmp_path / "more" / "shard-000000.tar")
+
+
+def test_damage_is_not_copied_under_a_new_digest(make_shards: Write, tmp_path: Path) -> None:
+    for name in "ab":
+        make_shards(tmp_path / name, rows_of(300))
+    path = tmp_path / "b" / "shard-000000.tar"
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"b/shard-000000\.tar: its SHA-256 .*; copy"):
+        merge_shards([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_damage_and_strangers_are_refused_and_leave_nothing(
