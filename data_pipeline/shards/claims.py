@@ -56,7 +56,7 @@ def refuted(manifest: Manifest, rows: Rows) -> Iterator[tuple[Claim, int, str]]:
 def _beyond(manifest: Manifest, rows: Rows) -> _Finding:
     if rows.dtype != token_dtype(manifest.vocab_size):
         return "vocab_size", np.ones(len(rows), bool), lambda _: f"is of {rows.dtype}"
-    bad = (rows >= manifest.vocab_size).any(axis=1)
+    bad = np.asarray((rows >= manifest.vocab_size).any(axis=1))
     return "vocab_size", bad, lambda number: f"holds id {rows[number].max()}"
 
 
