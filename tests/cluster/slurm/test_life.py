@@ -20,7 +20,8 @@ SECONDS = 45.0  # that an undisturbed run should train: SLURM looks at time limi
 
 def losses(run: Path) -> dict[int, tuple[float, float]]:
     """Return loss and gradient norm by step."""
-    records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    records = [line for line in lines if "step" in line]
     keys = ("loss/total", "optimizer/gradient_norm")
     return {r["step"]: tuple(r["values"][k] for k in keys) for r in records}  # type: ignore[misc]
 
@@ -36,7 +37,7 @@ def steps_for(slurm: Slurm, folder: Path) -> int:
     """Return how many updates take long enough on this machine, as busy as it is now."""
     undisturbed(slurm, folder, "steps=30")
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    paces = sorted(r["values"]["speed/step_seconds"] for r in records)
+    paces = sorted(r["values"]["speed/step_seconds"] for r in records if "step" in r)
     return max(60, round(SECONDS / paces[len(paces) // 2] / 20) * 20)
 
 
