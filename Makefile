@@ -47,7 +47,7 @@ postgres-packages:
 
 # All readers on damaged files for FUZZ_MINUTES; what fails is kept and read first by every later run.
 fuzz: install
-	FUZZ_MINUTES=$(or $(FUZZ_MINUTES),30) $(PYTEST) -m slow -s tests/data_pipeline/readers/test_fuzz.py
+	FUZZ_FIRST=$(or $(FUZZ_FIRST),$(shell date +%s)) FUZZ_MINUTES=$(or $(FUZZ_MINUTES),30) $(PYTEST) -m slow -s tests/data_pipeline/readers/test_fuzz.py
 
 # A real SLURM of several nodes on this machine; Debian's packages are installed on first use (root).
 test-slurm: install slurm-packages

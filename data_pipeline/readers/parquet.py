@@ -36,7 +36,7 @@ def read_parquet(
         try:
             file = parquet.ParquetFile(_seekable(stream, unpacked))
             yield from _rows(file, name, options, part)
-        except arrow.ArrowException as error:
+        except (arrow.ArrowException, UnicodeDecodeError) as error:
             reason = str(error).splitlines()[0]
             raise DamagedError(
                 f"{name}: damaged or not parquet ({reason}); fetch it again"
@@ -62,7 +62,7 @@ def _rows(file: Any, name: str, options: ReaderOptions, part: Part | None) -> It
     groups = range(part.first, part.last) if part else range(file.num_row_groups)
     row = sum(file.metadata.row_group(number).num_rows for number in range(groups.start))
     for group in groups:
-        size = _batch_rows(file.metadata.row_group(group), columns)
+        size = _batch_rows(file.metadata.row_group(group))
         # Asked for all groups at once, pyarrow holds on to what it read of each.
         for batch in file.iter_batches(size, row_groups=[group], columns=columns):
             for number, values in enumerate(_values(batch)):
@@ -73,15 +73,13 @@ def _rows(file: Any, name: str, options: ReaderOptions, part: Part | None) -> It
                 yield Record(f"{name}#{row}", where, content or "", read)
 
 
-def _batch_rows(group: Any, columns: list[str]) -> int:
-    """Return how many rows to read at a time, by what the wanted columns take unpacked."""
-    parts = [group.column(number) for number in range(group.num_columns)]
-    size = sum(
-        part.total_uncompressed_size
-        for part in parts
-        if part.path_in_schema.split(".")[0] in columns
-    )
-    return max(1, min(BATCH_ROWS, _BATCH_BYTES * group.num_rows // max(1, size)))
+def _batch_rows(group: Any) -> int:
+    """Return how many rows to read at a time, by what all columns take unpacked.
+
+    Of the columns one by one pyarrow cannot be asked: it ends the process if they are damaged.
+    """
+    size = max(1, group.total_byte_size)
+    return max(1, min(BATCH_ROWS, _BATCH_BYTES * group.num_rows // size))
 
 
 def _values(batch: Any) -> list[dict[str, Any] | None]:

@@ -120,7 +120,7 @@ def _row_groups(stream: io.BufferedReader, target: int) -> list[Part]:
     parquet = load_extra("pyarrow.parquet", "corpus", "reading parquet")
     try:
         table: Any = parquet.ParquetFile(stream).metadata
-    except arrow.ArrowException:
+    except (arrow.ArrowException, UnicodeDecodeError):  # of a column's name
         return []
     parts = []
     first = size = 0
