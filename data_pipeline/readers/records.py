@@ -7,7 +7,13 @@ in one place, so that a bad record can be told with its place, or passed over an
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from convbert.data_pipeline.documents import EXCERPT_CHARACTERS, Document, StageReport, encodable
+from convbert.data_pipeline.documents import (
+    EXCERPT_CHARACTERS,
+    Document,
+    StageReport,
+    encodable,
+    shown,
+)
 from convbert.models.errors import DamagedError, UserError
 
 
@@ -18,6 +24,8 @@ class BadRecordError(DamagedError):
     """
 
     def __init__(self, what: str, remedy: str, reason: str) -> None:
+        # They may quote the record: half surrogate pairs would stop a report from being written.
+        what, reason = shown(what), shown(reason)
         super().__init__(what, remedy, reason)  # what another process makes it of again
         self.what = what
         self.remedy = remedy
