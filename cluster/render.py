@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import Field, StringConstraints, model_validator
 
 from convbert.cluster.preflight.verdict import Policy
 from convbert.cluster.site import Names, Site
+from convbert.data_pipeline.templates import templates
 from convbert.models.schema import StrictModel, validate
 from convbert.pretrain.run import exit_codes
 
@@ -78,14 +78,7 @@ def render(template: str, run_dirs: Sequence[Path], site: Site, **values: Any) -
     ``values`` are the template's own names; ``exit`` has the exit statuses. The filter ``sh``
     quotes for the shell; the script is not HTML, so Jinja escapes nothing.
     """
-    environment = Environment(
-        loader=PackageLoader("convbert.cluster", "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
+    environment = templates("convbert.cluster", html=False, folder="templates")
     environment.filters["sh"] = shlex.quote
     directories = [str(p.resolve()) for p in run_dirs]
     mounts = [*(site.container.mounts if site.container else []), *directories]

@@ -7,7 +7,6 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, Field
 
 from convbert.data_pipeline.atomic import atomic_write
@@ -26,6 +25,7 @@ from convbert.data_pipeline.corpus_build.progress import Timing
 from convbert.data_pipeline.documents import EXCERPT_CHARACTERS, Document, Sample, StageReport
 from convbert.data_pipeline.segmentation import SEGMENTATION
 from convbert.data_pipeline.shards.manifest import Manifest
+from convbert.data_pipeline.templates import templates
 
 _REASONS_SHOWN = 8  # of a stage; a crawl has pages in a hundred languages
 _SOURCES_SHOWN = 20
@@ -161,13 +161,7 @@ def _beside(sample: Sample, survivor: Document) -> Sample:
 
 def render(report: CorpusReport) -> str:
     """Return the page: no script, no other file, fit for printing."""
-    environment = Environment(
-        loader=PackageLoader("convbert.data_pipeline.corpus_build", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("convbert.data_pipeline.corpus_build", html=True)
     most = max(report.document_tokens.values(), default=1)
     return environment.get_template("report.html.j2").render(
         report=report,

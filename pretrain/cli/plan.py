@@ -33,9 +33,15 @@ def plan(
 ) -> None:
     """Show memory, time and cost of a recipe before it is queued or its shards are built."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from convbert.models.errors import UserError
     from convbert.pretrain.planning.show import show
 
     world = None
+    if processes and not measure:
+        raise UserError(f"--processes {processes}: it is for --measure; leave it out")
+    if measure and (mfu or price):
+        given = f"--mfu {mfu:g}" if mfu else f"--price {price:g}"
+        raise UserError(f"{given}: is for a plan that is not measured; leave out one of them")
     if measure:
         from convbert.pretrain.training.launch import default_processes
 

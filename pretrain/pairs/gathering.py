@@ -17,7 +17,13 @@ def gather(wanted: PairsConfig) -> tuple[list[Pair], list[str]]:
     path = Path(wanted.inputs[0])
     if len(wanted.inputs) == 1 and path.is_file() and is_pairs_file(path):
         pairs, alone = read_pairs(path)
-        return pairs, [f"{path}: {alone} sentences belong to no pair"] if alone else []
+        notes = [f"{path}: {alone} sentences belong to no pair"] if alone else []
+        usual = PairsConfig(inputs=wanted.inputs)
+        if (wanted.corruptions, wanted.count) != (usual.corruptions, usual.count):
+            notes.append(
+                f"{path}: holds pairs, of which all are taken; corruptions and count are not used"
+            )
+        return pairs, notes
     found: list[Pair] = []
     notes = []
     for corruption in wanted.corruptions:

@@ -13,15 +13,15 @@ from convbert.models.counts import parameter_counts
 from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.engine.gpus import Gpu, gpu
 from convbert.pretrain.engine.precision import with_precision
+from convbert.pretrain.planning.learning_rates import rate_note
 from convbert.pretrain.planning.plan import (
     CONFIGURATIONS,
     estimate_activations,
     largest_micro_batch,
     memory_of,
 )
-from convbert.pretrain.planning.rates import rate_note
-from convbert.pretrain.planning.rates_seen import hours_of
 from convbert.pretrain.planning.rehearsal import rehearse
+from convbert.pretrain.planning.speeds import hours_of
 from convbert.pretrain.run.timeline import Phase, Timeline, derive, stretches
 from convbert.pretrain.settings.data import DataConfig
 from convbert.pretrain.settings.recipes import recipe_names, resolve

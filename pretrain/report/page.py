@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.templates import templates
 from convbert.models.errors import UserError
 from convbert.pretrain.report.families import Cost, Family, gather
 from convbert.pretrain.report.levels import levels
@@ -40,18 +40,6 @@ def write_report(paths: Sequence[Path], output: Path) -> Path:
     with atomic_write(output) as file:
         file.write(page.encode())
     return output
-
-
-def templates(package: str, *, html: bool) -> Environment:
-    """Return the Jinja environment for the templates in a package; an unknown name is an error."""
-    return Environment(
-        loader=PackageLoader(package, "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=html,
-        keep_trailing_newline=not html,
-    )
 
 
 def render(runs: Sequence[ReportRun]) -> str:

@@ -1,8 +1,8 @@
 """The optimizer and the shape of its learning rate."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from convbert.models.schema import StrictModel
 
@@ -30,6 +30,12 @@ class OptimizerConfig(StrictModel):
     weight_decay: float = Field(0.01, ge=0)
     bias_correction: bool = False
     clip: float = Field(1.0, gt=0, description="global gradient norm")
+
+    @model_validator(mode="after")
+    def _refuse_what_is_not_used(self) -> Self:
+        if self.name != "muon" and self.muon != MuonConfig():
+            raise ValueError(f"muon is set, but name is '{self.name}': set name to muon, too")
+        return self
 
 
 class ScheduleConfig(StrictModel):

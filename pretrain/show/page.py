@@ -3,9 +3,8 @@
 from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.templates import templates
 from convbert.pretrain.show.notes import SUSPECTED, origin, position, remarks
 from convbert.pretrain.show.reader import MASK
 from convbert.pretrain.show.series import Series
@@ -23,13 +22,7 @@ def write_page(series: Series, output: Path) -> Path:
 def render(series: Series) -> str:
     """Return the page's HTML: every point is in it, the script shows one at a time."""
     folder = resources.files("convbert.pretrain.show")
-    environment = Environment(
-        loader=PackageLoader("convbert.pretrain.show", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-    )
+    environment = templates("convbert.pretrain.show", html=True)
     environment.filters |= {"zip": zip, "origin": origin, "position": position, "remarks": remarks}
     return environment.get_template("page.html.j2").render(
         series=series,

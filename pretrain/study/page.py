@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.templates import templates
 from convbert.pretrain.report.curve import BLUE, GREY
-from convbert.pretrain.report.page import templates, write_report
+from convbert.pretrain.report.page import write_report
 from convbert.pretrain.report.targets import falls
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.study.design import Design

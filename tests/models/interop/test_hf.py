@@ -3,15 +3,12 @@
 import json
 import os
 import pickle
-import re
-import shlex
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
-import yaml
 from safetensors.torch import load_file, save_file
 
 from convbert.models.architecture import EncoderConfig, PretrainingConfig
@@ -22,7 +19,6 @@ from convbert.models.interop.hf import (
     load_pretraining_model,
     save_pretrained,
 )
-from convbert.models.interop.model_card import CardFacts
 from convbert.models.presets import generator_of
 from convbert.models.pretraining import build_model
 
@@ -259,40 +255,6 @@ def test_export_leaves_only_finished_files(tmp_path):
         "generator/model.safetensors",
         "model.safetensors",
     ]
-
-
-@pytest.mark.parametrize("hidden", [True, False])
-def test_model_card_tells_how_padding_differs(tmp_path, hidden):
-    encoder = Encoder(encoder_config(mask_conv_padding=hidden))
-    save_pretrained(
-        encoder, tmp_path, model_card=CardFacts("here", training={"training_tokens": 1234})
-    )
-    card = (tmp_path / "README.md").read_text()
-    assert "last\n4 tokens of a text see the padding" in card
-    assert ("pretrained with padding hidden" in card) == hidden
-    assert "| training tokens | 1234 |" in card
-    assert f"{sum(p.numel() for p in encoder.parameters()):,}" in card
-
-
-def test_model_card_is_yaml_markdown_and_code_that_is_right(tmp_path):
-    place, odd = tmp_path / "a model's", 'we: "ird'
-    facts = CardFacts(f"{place}/", odd, ["no", "uk"], scores=[("trec/accuracy", "0.7000", "one")])
-    save_pretrained(build_model(pair()), place, model_card=facts)
-    card = (place / "README.md").read_text()
-    front = yaml.safe_load(card.split("---")[1])
-    assert (front["license"], front["language"]) == (odd, ["no", "uk"])
-    assert front["pipeline_tag"] == "feature-extraction"
-    assert "| trec/accuracy | 0.7000 | one |" in card
-    assert f'pipeline("fill-mask", model="{place}/generator")' in card
-    command = re.search(r"^convbert .*$", card, re.M)[0]
-    assert shlex.split(command)[:3] == ["convbert", "finetune", str(place)]
-
-    save_pretrained(Encoder(encoder_config()), tmp_path / "alone")
-    card = (tmp_path / "alone" / "README.md").read_text()
-    front = yaml.safe_load(card.split("---")[1])
-    assert (front["license"], "language" in front) == ("unknown", False)
-    assert "fill-mask" not in card
-    assert f'AutoModel.from_pretrained("{tmp_path / "alone"}")' in card
 
 
 def convbert_config(**overrides) -> transformers.ConvBertConfig:

@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from convbert.models.errors import UserError
 from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
 from convbert.pretrain.engine.matrices import MatrixShape, hidden_matrices
 from convbert.pretrain.engine.matrix_shares import HeldPart, assign_owners
 from convbert.pretrain.engine.muon import Muon, orthogonalize
 from convbert.pretrain.engine.optimizer import AdamW, parameter_groups
+from convbert.pretrain.settings.recipes import resolve
 
 
 def polynomial(matrix: Tensor) -> Tensor:
@@ -104,6 +106,13 @@ def test_hidden_matrices_are_the_maps_of_the_layers(operator: str) -> None:
     groups = parameter_groups(model, 0.01, found)
     assert [g["matrices"] for g in groups] == [True, False, False]
     assert len(groups[0]["params"]) == len(found)
+
+
+def test_its_settings_are_refused_where_they_would_do_nothing() -> None:
+    with pytest.raises(UserError, match="muon is set, but name is 'adamw'"):
+        resolve("tiny", ["optimizer.muon.learning_rate=0.05"])
+    given = ["optimizer.name=muon", "optimizer.muon.learning_rate=0.05"]
+    assert resolve("tiny", given).optimizer.muon.learning_rate == 0.05
 
 
 def test_no_matrix_is_done_twice_and_the_work_is_shared() -> None:

@@ -7,18 +7,15 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
+from small_networks import network
 from torch.nn.functional import gelu, log_softmax, logsigmoid
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.models.interop.hf import save_pretrained
-from convbert.models.presets import preset
-from convbert.models.pretraining import build_model
 from convbert.pretrain.pairs.measure import EncodedPairs, measure
 from convbert.pretrain.pairs.pair import Pair
 from convbert.pretrain.pairs.scores import batches, score_rows, scores_of
-
-SMALL = {"num_layers": 2, "hidden_size": 64, "embedding_size": 64, "num_heads": 8}
 
 SENTENCES = [
     "A name can refer to various objects in other contexts.",
@@ -31,14 +28,6 @@ SENTENCES = [
 @pytest.fixture(scope="module")
 def tokenizer(tokenizer_dir):
     return Tokenizer.load(tokenizer_dir)
-
-
-def network(tokenizer, **overrides):
-    torch.manual_seed(3)
-    model = build_model(preset("tiny", vocab_size=tokenizer.vocab_size, **SMALL, **overrides))
-    for parameter in model.parameters():  # far from the symmetry of fresh weights
-        torch.nn.init.normal_(parameter, std=0.2)
-    return model.eval()
 
 
 def rows_of(tokenizer, sentences):
@@ -89,7 +78,7 @@ def theirs_pll(folder, rows, mask_id):
 
 @pytest.mark.parametrize("local_op", ["sdconv", "attention"])
 def test_scores_of_an_exported_model_equal_those_of_transformers(tokenizer, tmp_path, local_op):
-    model = network(tokenizer, local_op=local_op)
+    model = network(tokenizer, spread=0.2, local_op=local_op)
     save_pretrained(model, tmp_path)
     rows = rows_of(tokenizer, SENTENCES)
     ours = score_rows(model, "discriminator", rows, tokenizer)
@@ -101,7 +90,7 @@ def test_scores_of_an_exported_model_equal_those_of_transformers(tokenizer, tmp_
 
 
 def test_a_masked_language_model_gives_pll_only(tokenizer, tmp_path):
-    model = network(tokenizer, objective="mlm")
+    model = network(tokenizer, spread=0.2, objective="mlm")
     assert scores_of(model) == ("pll",)
     save_pretrained(model, tmp_path)
     rows = rows_of(tokenizer, SENTENCES[:2])
@@ -118,7 +107,7 @@ def test_batches_hold_every_row_once_within_the_budget():
 
 
 def test_preferences_count_ties_half_and_name_what_was_left_out(tokenizer):
-    model = network(tokenizer)
+    model = network(tokenizer, spread=0.2)
     short = Pair("Names refer to objects.", "Names refer to objects.", "same")
     long = Pair(" ".join(SENTENCES * 3), " ".join(SENTENCES * 3), "same")
     encoded = EncodedPairs([short, short, long], tokenizer, 64)
@@ -130,7 +119,7 @@ def test_preferences_count_ties_half_and_name_what_was_left_out(tokenizer):
 
 
 def test_a_deletion_is_judged_per_token(tokenizer):
-    model = network(tokenizer)
+    model = network(tokenizer, spread=0.2)
     good = Pair(SENTENCES[2], SENTENCES[1], "delete")
     named = Pair(SENTENCES[2], SENTENCES[1], "other")
     encoded = EncodedPairs([good, named], tokenizer, 64)
@@ -142,7 +131,7 @@ def test_a_deletion_is_judged_per_token(tokenizer):
 
 
 def test_preferences_are_those_of_the_scores(tokenizer):
-    model = network(tokenizer)
+    model = network(tokenizer, spread=0.2)
     pairs = [Pair(a, b, "different") for a, b in pairwise(SENTENCES)]
     encoded = EncodedPairs(pairs, tokenizer, 64)
     for per_token in (False, True):

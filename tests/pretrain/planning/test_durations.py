@@ -9,8 +9,8 @@ from convbert.models.errors import UserError
 from convbert.pretrain.cli.plan import plan
 from convbert.pretrain.engine.gpus import GPUS
 from convbert.pretrain.engine.precision import with_precision
-from convbert.pretrain.planning.rates_seen import measured_rates, speed
 from convbert.pretrain.planning.show import outline
+from convbert.pretrain.planning.speeds import measured_rates, speed
 from convbert.pretrain.settings.recipes import resolve
 
 FASTEST = ["compile=true", "cuda_graphs=true"]
@@ -77,6 +77,14 @@ def test_a_share_of_the_peak_may_be_given(capsys: pytest.CaptureFixture[str]):
     said = " ".join(capsys.readouterr().out.split())
     assert "hours: an MFU of 50%, as given" in said
     assert "cost at 2 per GPU hour" in said
+
+
+@pytest.mark.parametrize(
+    "options", [{"processes": 2}, {"measure": True, "mfu": 0.4}, {"measure": True, "price": 2.0}]
+)
+def test_options_that_would_be_ignored_are_refused(options):
+    with pytest.raises(UserError, match="leave"):
+        plan("tiny", [], 1, "h100", **options)
 
 
 def test_measuring_needs_shards():

@@ -7,6 +7,7 @@ import tokenizers
 import torch
 import transformers
 from safetensors.torch import load_file
+from small_networks import SMALL, network
 from torch.nn.functional import gelu
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
@@ -19,7 +20,6 @@ from convbert.pretrain.objective.counter_rng import uniform
 from convbert.pretrain.show.look import Options, look, replace
 from convbert.pretrain.show.reader import Reader
 
-SMALL = {"num_layers": 2, "hidden_size": 64, "embedding_size": 64, "num_heads": 8}
 TEXT = "A name can [MASK] to various [MASK]s in  other contexts, é 你好 and the name is bound."
 
 
@@ -28,18 +28,10 @@ def tokenizer(tokenizer_dir):
     return Tokenizer.load(tokenizer_dir)
 
 
-def network(tokenizer, **overrides):
-    torch.manual_seed(3)
-    model = build_model(preset("tiny", vocab_size=tokenizer.vocab_size, **SMALL, **overrides))
-    for parameter in model.parameters():  # far from the symmetry of fresh weights
-        torch.nn.init.normal_(parameter, std=0.1)
-    return model.eval()
-
-
 @pytest.fixture(scope="module", params=["sdconv", "attention"])
 def exported(request, tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "model"
-    save_pretrained(network(tokenizer, local_op=request.param), folder)
+    save_pretrained(network(tokenizer, spread=0.1, local_op=request.param), folder)
     save_tokenizer(tokenizer, folder, 64)
     return folder
 
@@ -121,7 +113,7 @@ def test_without_a_share_a_text_is_judged_as_it_stands(tokenizer, exported):
 
 
 def test_the_seed_decides_what_is_replaced_and_all_can_be(tokenizer):
-    model, reader = network(tokenizer), Reader.of(tokenizer)
+    model, reader = network(tokenizer, spread=0.1), Reader.of(tokenizer)
 
     def places(**options):
         verdicts = look(model, reader, TEXT, 64, Options(**options)).verdicts
@@ -132,7 +124,7 @@ def test_the_seed_decides_what_is_replaced_and_all_can_be(tokenizer):
 
 
 def test_what_is_too_long_is_cut_and_counted(tokenizer):
-    model, reader = network(tokenizer), Reader.of(tokenizer)
+    model, reader = network(tokenizer, spread=0.1), Reader.of(tokenizer)
     long = "The name is bound and [MASK] again. " * 20
     found = look(model, reader, long, 32, Options())
     assert found.tokens == len(found.verdicts) == 30
@@ -141,7 +133,9 @@ def test_what_is_too_long_is_cut_and_counted(tokenizer):
 
 
 def test_a_masked_language_model_fills_only(tokenizer):
-    found = look(network(tokenizer, objective="mlm"), Reader.of(tokenizer), TEXT, 64, Options())
+    found = look(
+        network(tokenizer, spread=0.1, objective="mlm"), Reader.of(tokenizer), TEXT, 64, Options()
+    )
     assert found.verdicts == []
     assert len(found.fillings) == 2
 
@@ -149,7 +143,7 @@ def test_a_masked_language_model_fills_only(tokenizer):
 def test_what_cannot_be_read_is_refused(tokenizer, tmp_path):
     reader = Reader.of(tokenizer)
     with pytest.raises(UserError, match="holds no token"):
-        look(network(tokenizer), reader, " \n", 64, Options())
+        look(network(tokenizer, spread=0.1), reader, " \n", 64, Options())
     other = build_model(preset("tiny", vocab_size=20, **SMALL))
     with pytest.raises(UserError, match=r"tokenizer.model: gives the id \d+, the model knows 20"):
         look(other, reader, TEXT, 64, Options())

@@ -1,7 +1,7 @@
 import pytest
 
 from convbert.pretrain.cli.plan import plan
-from convbert.pretrain.planning.rates import rate_note, suggested_rate
+from convbert.pretrain.planning.learning_rates import rate_note, suggested_rate
 from convbert.pretrain.settings.recipes import resolve
 
 

@@ -27,6 +27,11 @@ def suggested_rate(recipe: RunConfig, config: RunConfig) -> float:
 
 def rate_note(recipe: RunConfig, config: RunConfig) -> str:
     """Return what to do with the learning rate, or nothing where the recipe's fits."""
+    if recipe.optimizer.name != config.optimizer.name:
+        return (
+            f"optimizer.name={config.optimizer.name} instead of the recipe's "
+            f"{recipe.optimizer.name}: its learning rate says nothing here; try several"
+        )
     changes = []
     if config.global_batch != recipe.global_batch:
         ratio = config.global_batch / recipe.global_batch
@@ -36,11 +41,6 @@ def rate_note(recipe: RunConfig, config: RunConfig) -> str:
         )
     if config.optimizer.name == "adamw" and _width(config) != _width(recipe):
         changes.append(f"hidden_size={_width(config)} instead of the recipe's {_width(recipe)}")
-    if recipe.optimizer.name != config.optimizer.name:
-        return (
-            f"optimizer.name={config.optimizer.name} instead of the recipe's "
-            f"{recipe.optimizer.name}: its learning rate says nothing here; try several"
-        )
     if not changes:
         return ""
     found = suggested_rate(recipe, config)
