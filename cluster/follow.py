@@ -14,8 +14,9 @@ from pydantic import Field
 
 from convbert.cluster import scheduler
 from convbert.cluster.records import JobRecords, read_table, write, write_table
-from convbert.cluster.render import Duration, render
-from convbert.cluster.site import Names, Site
+from convbert.cluster.render import render
+from convbert.cluster.site import Site
+from convbert.cluster.words import Duration, Word
 from convbert.models.errors import AbsentError
 from convbert.models.schema import StrictModel, parse
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps
@@ -32,7 +33,7 @@ class Evaluation(StrictModel):
 
     tasks: dict[str, Path] = Field(min_length=1, description="each with the folder of its files")
     seeds: int = Field(3, gt=0)
-    partition: Names | None = None
+    partition: Word | None = None
     time: Duration = "4:00:00"
 
     def save(self, run_dir: Path) -> None:

@@ -5,17 +5,16 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from convbert.cluster.preflight.verdict import Policy
-from convbert.cluster.site import Names, Site
+from convbert.cluster.site import Site
+from convbert.cluster.words import Duration, Word, directive, expanded
 from convbert.data_pipeline.templates import templates
 from convbert.models.schema import StrictModel, validate
 from convbert.pretrain.run import exit_codes
-
-Duration = Annotated[str, StringConstraints(pattern=r"^(\d+-)?\d+(:\d+){0,2}$")]
 
 
 class JobOptions(StrictModel):
@@ -23,7 +22,7 @@ class JobOptions(StrictModel):
 
     nodes: int = Field(1, gt=0)
     min_nodes: int | None = Field(None, gt=0, description="start with fewer if they are free")
-    partition: Names | None = None
+    partition: Word | None = None
     time: Duration = "24:00:00"
     grace_seconds: int | None = Field(
         None, gt=0, description="signal before the limit; default a tenth of it, at most 300"
@@ -75,11 +74,11 @@ class JobOptions(StrictModel):
 def render(template: str, run_dirs: Sequence[Path], site: Site, **values: Any) -> str:
     """Return the script ``template`` for one run directory or several.
 
-    ``values`` are the template's own names; ``exit`` has the exit statuses. The filter ``sh``
-    quotes for the shell; the script is not HTML, so Jinja escapes nothing.
+    ``values`` are the template's own names; ``exit`` has the exit statuses. Filters quote: ``sh``
+    for the shell, ``expanded`` for the shell except variables, ``directive`` for ``#SBATCH`` lines.
     """
     environment = templates("convbert.cluster", html=False, folder="templates")
-    environment.filters["sh"] = shlex.quote
+    environment.filters |= {"sh": shlex.quote, "expanded": expanded, "directive": directive}
     directories = [str(p.resolve()) for p in run_dirs]
     mounts = [*(site.container.mounts if site.container else []), *directories]
     common = {
@@ -91,11 +90,49 @@ def render(template: str, run_dirs: Sequence[Path], site: Site, **values: Any) -
         "name": job_name(run_dirs[0].resolve().name),
         "partition": None,
         "gpus": site.gpus_per_node,
+        "memory": site.memory,
+        "exclusive": site.exclusive,
         "cpus_per_task": site.cpus_per_task,
         "tasks_per_node": site.processes,
         "networked": True,
     }
-    return environment.get_template(f"{template}.sbatch.j2").render(common | values)
+    names: dict[str, Any] = common | values
+    names["resources"] = resources(
+        site, **{k: names[k] for k in ("partition", "gpus", "memory", "exclusive")}
+    )
+    names["srun"] = "".join(f"{option} " for option in srun_options(site))
+    return environment.get_template(f"{template}.sbatch.j2").render(names)
+
+
+def resources(
+    site: Site, *, partition: str | None, gpus: int, memory: str | None, exclusive: bool
+) -> list[tuple[str, str | None]]:
+    """Return sbatch's options for what a job takes from the site, the profile's own last."""
+    own = dict(site.sbatch)
+    found: dict[str, str | None] = {
+        "partition": partition or site.partition,
+        **{key: getattr(site, key) for key in ("account", "qos", "constraint", "exclude")},
+        "mem": memory,
+    }
+    found = {key: value for key, value in found.items() if value}
+    wanted = f"{site.gpu_type}:{gpus}" if site.gpu_type else str(gpus)
+    gres = [f"gpu:{wanted}"] if gpus and site.gpu_request == "gres" else []
+    gres += [other] if (other := own.pop("gres", None)) else []
+    if gres:
+        found["gres"] = ",".join(gres)
+    if gpus and site.gpu_request == "gpus-per-node":
+        found["gpus-per-node"] = wanted
+    if exclusive:
+        found["exclusive"] = None
+    return [*found.items(), *own.items()]
+
+
+def srun_options(site: Site) -> list[str]:
+    """Return the profile's options for srun, quoted for the shell."""
+    return [
+        f"--{key}" if value is None else f"--{key}={shlex.quote(value)}"
+        for key, value in site.srun.items()
+    ]
 
 
 def render_pretraining(
@@ -132,7 +169,6 @@ def render_corpus(config: Path, output: Path, site: Site, options: JobOptions) -
         retries=options.retries,
         tasks_per_node=1,
         gpus=0,
-        networked=False,
         config=str(config.resolve()),
         directory=str(Path.cwd()),  # paths in the configuration are relative to it
     )

@@ -107,13 +107,17 @@ def test_directives_follow_site_and_options(tmp_path: Path) -> None:
     assert "no-requeue" in plain
 
 
-def test_network_decides_the_settings() -> None:
-    ethernet = load_site("cpu").network_variables
-    assert ethernet["NCCL_IB_DISABLE"] == "1"
-    assert ethernet["GLOO_SOCKET_IFNAME"] == "eth0"
-    infiniband = load_site("a100").network_variables
-    assert infiniband["NCCL_IB_HCA"].startswith("mlx5_0")
-    assert "NCCL_IB_DISABLE" not in infiniband
+def test_network_is_never_switched_off_by_omission(tmp_path: Path) -> None:
+    script = render_pretraining([tmp_path], Site(), JobOptions())
+    assert "NCCL_IB" not in script
+    assert "SOCKET_IFNAME" not in script
+    site = Site.model_validate({"network": {"interface": "^docker0,lo", "hca": "mlx5"}})
+    script = render_pretraining([tmp_path], site, JobOptions())
+    assert "export NCCL_SOCKET_IFNAME='^docker0,lo'\n" in script
+    assert "export NCCL_IB_HCA=mlx5\n" in script
+    assert "GLOO" not in script  # each node finds gloo's interface
+    site = Site.model_validate({"network": {"kind": "ethernet"}})
+    assert "export NCCL_IB_DISABLE=1\n" in render_pretraining([tmp_path], site, JobOptions())
 
 
 @pytest.mark.parametrize(
