@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from convbert.cluster.preflight.verdict import Policy
 from convbert.cluster.site import Site
-from convbert.cluster.words import Duration, Word, directive, expanded
+from convbert.cluster.words import Duration, Word, directive, expanded, has_variables
 from convbert.data_pipeline.templates import templates
 from convbert.models.schema import StrictModel, validate
 from convbert.pretrain.run import exit_codes
@@ -79,6 +79,7 @@ def render(template: str, run_dirs: Sequence[Path], site: Site, **values: Any) -
     """
     environment = templates("convbert.cluster", html=False, folder="templates")
     environment.filters |= {"sh": shlex.quote, "expanded": expanded, "directive": directive}
+    environment.filters["has_variables"] = has_variables
     directories = [str(p.resolve()) for p in run_dirs]
     mounts = [*(site.container.mounts if site.container else []), *directories]
     common = {
@@ -100,6 +101,9 @@ def render(template: str, run_dirs: Sequence[Path], site: Site, **values: Any) -
     names["resources"] = resources(
         site, **{k: names[k] for k in ("partition", "gpus", "memory", "exclusive")}
     )
+    names["on_node"] = environment.get_template("_node.j2").render(names)
+    vendor = " --rocm" if site.gpu_vendor == "amd" else " --nv"
+    names["apptainer_gpus"] = vendor if names["gpus"] else ""
     names["srun"] = "".join(f"{option} " for option in srun_options(site))
     return environment.get_template(f"{template}.sbatch.j2").render(names)
 

@@ -69,7 +69,8 @@ def test_names_reach_the_job_unharmed_and_run_nothing(tmp_path: Path, name: str)
     values = shown.stdout.split("\0")[:-1]
     assert values[:2] == [str(run), name]
     image = ["apptainer", "exec", "--bind", name, "--bind", str(run), name, name]
-    assert values[2:] == image
+    assert values[2:4] == ["bash", "-c"]
+    assert values[5:] == ["convbert", *image]
     assert not (tmp_path / "injected").exists()
 
 
