@@ -13,6 +13,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from convbert.cluster import scheduler
+from convbert.cluster.bindings import shared_paths
 from convbert.cluster.records import JobRecords, read_table, write, write_table
 from convbert.cluster.render import render
 from convbert.cluster.site import Site
@@ -92,6 +93,7 @@ def evaluation_script(run_dir: Path, site: Site, plan: Evaluation, step: int) ->
         "finetune",
         [run_dir],
         site,
+        paths=[*shared_paths([run_dir], site), *plan.tasks.values()] if site.container else None,
         nodes=None,
         gpus=min(1, site.gpus_per_node),
         networked=False,

@@ -9,9 +9,18 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from convbert.cluster.bindings import (
+    binds,
+    configurations,
+    corpus_paths,
+    local_places,
+    shared_paths,
+)
 from convbert.cluster.preflight.verdict import Policy
 from convbert.cluster.site import Site
 from convbert.cluster.words import Duration, Word, directive, expanded, has_variables
+from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
+from convbert.data_pipeline.filters.corpus_settings import load_config
 from convbert.data_pipeline.templates import templates
 from convbert.models.schema import StrictModel, validate
 from convbert.pretrain.run import exit_codes
@@ -71,8 +80,17 @@ class JobOptions(StrictModel):
         return self.grace_seconds or max(1, min(300, int(self.limit_seconds / 10)))
 
 
-def render(template: str, run_dirs: Sequence[Path], site: Site, **values: Any) -> str:
+def render(
+    template: str,
+    run_dirs: Sequence[Path],
+    site: Site,
+    *,
+    paths: Sequence[Path] | None = None,
+    **values: Any,
+) -> str:
     """Return the script ``template`` for one run directory or several.
+
+    A container sees ``paths``, by default what the configurations of the runs name.
 
     ``values`` are the template's own names; ``exit`` has the exit statuses. Filters quote: ``sh``
     for the shell, ``expanded`` for the shell except variables, ``directive`` for ``#SBATCH`` lines.
@@ -80,13 +98,12 @@ def render(template: str, run_dirs: Sequence[Path], site: Site, **values: Any) -
     environment = templates("convbert.cluster", html=False, folder="templates")
     environment.filters |= {"sh": shlex.quote, "expanded": expanded, "directive": directive}
     environment.filters["has_variables"] = has_variables
-    directories = [str(p.resolve()) for p in run_dirs]
-    mounts = [*(site.container.mounts if site.container else []), *directories]
     common = {
         "exit": exit_codes,
         "site": site,
-        "runs": directories,
-        "mounts": mounts,
+        "runs": [str(p.resolve()) for p in run_dirs],
+        "mounts": [],
+        "local": {},
         "python": site.python or sys.executable,
         "name": job_name(run_dirs[0].resolve().name),
         "partition": None,
@@ -98,6 +115,10 @@ def render(template: str, run_dirs: Sequence[Path], site: Site, **values: Any) -
         "networked": True,
     }
     names: dict[str, Any] = common | values
+    if site.container:
+        names["local"] = local_places(site, configurations(run_dirs))
+        shared = shared_paths(run_dirs, site) if paths is None else paths
+        names["mounts"] = binds(site, shared, names["local"])
     names["resources"] = resources(
         site, **{k: names[k] for k in ("partition", "gpus", "memory", "exclusive")}
     )
@@ -162,16 +183,20 @@ def render_pretraining(
 
 def render_corpus(config: Path, output: Path, site: Site, options: JobOptions) -> str:
     """Return the script that builds a corpus with a Dask worker on each core of every node."""
+    cores = site.processes * site.cpus_per_task
+    settings = load_config(config, BuildConfig) if site.container else None
     return render(
         "corpus",
         [output],
         site,
+        paths=corpus_paths(config, output, settings) if settings else None,
         nodes=options.nodes,
         min_nodes=options.min_nodes or options.nodes,
         partition=options.partition,
         time=options.time,
         retries=options.retries,
         tasks_per_node=1,
+        cpus_per_task=cores,
         gpus=0,
         config=str(config.resolve()),
         directory=str(Path.cwd()),  # paths in the configuration are relative to it

@@ -23,6 +23,9 @@ def scripts(run: Path, site: Site) -> list[str]:
     """Render everything there is for a run directory and a site."""
     plain = JobOptions(nodes=2)
     bare = JobOptions(nodes=4, min_nodes=2, preflight=False, chain=2, on_bad_node="continue")
+    run.mkdir(exist_ok=True)
+    (run / "corpus.yaml").write_text("inputs: [text]")
+    (run / "data").mkdir(exist_ok=True)
     plan = Evaluation(tasks={"sst2": run / "data", "it's/$(x).yaml": run}, seeds=2)
     return [
         render_pretraining([run], site, plain, follow_seconds=60),
