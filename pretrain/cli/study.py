@@ -7,6 +7,7 @@ import typer
 
 from convbert.models.errors import UserError
 from convbert.pretrain.cli.arguments import Overrides, Recipe, between
+from convbert.pretrain.cli.settings_command import SettingsCommand
 from convbert.pretrain.cli.tables import measured, print_table
 
 app = typer.Typer()
@@ -84,7 +85,7 @@ def study(
     )
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def sweep(
     recipe: Recipe,
     overrides: Overrides = None,
