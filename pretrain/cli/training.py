@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
+from convbert.pretrain.cli.settings_command import SettingsCommand
 from convbert.pretrain.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ Processes = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def pretrain(
     recipe: Recipe,
     overrides: Overrides = None,
@@ -44,7 +45,7 @@ def pretrain(
     _train(run, world, config.threads)
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def branch(
     run: RunDir,
     at: Annotated[
