@@ -13,7 +13,8 @@ from pathlib import Path
 from convbert.cluster.interface import gloo_variables, own_interface
 from convbert.pretrain.run.store import STORE
 
-SECONDS = 300.0
+SECONDS = 600.0
+"""For which a process waits for process 0, whose node may start slowly."""
 _A_DAY = 86_400.0
 
 

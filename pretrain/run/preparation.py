@@ -17,13 +17,15 @@ def prepare(
     In the place of a recipe a run directory stands for its own configuration and continues itself,
     unless ``run_dir`` is another one.
     """
-    if names_run(recipe):
-        name, default = RunDirectory(Path(recipe)).recipe, Path(recipe)
-    else:
-        name, default = Path(recipe).stem, Path("runs") / Path(recipe).stem
+    name = RunDirectory(Path(recipe)).recipe if names_run(recipe) else Path(recipe).stem
     config = resolve(recipe, overrides)
     tokenizer = Tokenizer.load(config.data.tokenizer)
     checks.check(config, tokenizer.digest, world)
-    run = RunDirectory(run_dir or default)
+    run = RunDirectory(run_dir or default_directory(recipe))
     run.prepare(config.absolute(), name)
     return run, run.open()
+
+
+def default_directory(recipe: str) -> Path:
+    """Return the directory of a run that is given none."""
+    return Path(recipe) if names_run(recipe) else Path("runs") / Path(recipe).stem

@@ -1,19 +1,18 @@
 """Who may write to a run directory: training as long as it runs, or one delivery at a time.
 
-Two files are locked; the system releases them when the process dies. Whoever writes to
-``metrics.jsonl`` or MLflow holds ``.tracking.lock``. Training also holds ``.training.lock``, which
-it takes first. It then waits for a delivery that holds the other lock; the delivery checks for
-training after every batch and stops early. The files' content names the holder, for people.
+Two files are locked (``data_pipeline.locks``). Whoever writes to ``metrics.jsonl`` or MLflow holds
+``.tracking.lock``. Training also holds ``.training.lock``, which it takes first. It then waits for
+a delivery that holds the other lock; the delivery checks for training after every batch and stops
+early. The files' content names the holder, for people.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import platform
-import time
 from pathlib import Path
 
+from convbert.data_pipeline.locks import Lock, acquire
 from convbert.models.errors import TransientError
 
 LOCK_FILE = ".tracking.lock"
@@ -22,7 +21,6 @@ PATIENCE = 300.0
 """Seconds that training waits for a delivery, which stops after the batch it is sending."""
 _CHECK_SECONDS = 1.0
 """Seconds for which training retries its own lock: a check for training holds it for a moment."""
-_INTERVAL = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -38,23 +36,23 @@ class Claim:
         """Hold nothing yet; ``kind`` is what the lock files say that the holder does."""
         self._run_dir = run_dir
         self._holder = f"{kind}, process {os.getpid()} on {platform.node()}"
-        self._descriptors: list[int] = []
+        self._locks: list[Lock] = []
 
     def take(self, name: str, patience: float = 0.0) -> bool:
         """Lock the file ``name``, retrying for ``patience`` seconds; return whether it is held."""
-        descriptor = _lock(self._run_dir / name, patience)
-        if descriptor is None:
+        lock = acquire(self._run_dir / name, patience)
+        if lock is None:
             return False
-        self._descriptors.append(descriptor)
+        self._locks.append(lock)
         with contextlib.suppress(OSError):  # a full disk: the lock holds without the name
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, self._holder.encode(), 0)
+            os.ftruncate(lock.descriptor, 0)
+            os.pwrite(lock.descriptor, self._holder.encode(), 0)
         return True
 
     def release(self) -> None:
         """Release the run directory, even if forked processes still hold the descriptors."""
-        while self._descriptors:
-            _unlock(self._descriptors.pop())
+        while self._locks:
+            self._locks.pop().release()
 
 
 def claim_for_training(run_dir: Path) -> Claim:
@@ -87,10 +85,10 @@ def claim_for_delivery(run_dir: Path) -> Claim:
 
 def claimed_by_training(run_dir: Path) -> bool:
     """Return whether a process trains the run, or waits to, until another process releases it."""
-    descriptor = _lock(run_dir / TRAINING_FILE, 0.0)
-    if descriptor is not None:
-        _unlock(descriptor)
-    return descriptor is None
+    lock = acquire(run_dir / TRAINING_FILE)
+    if lock is not None:
+        lock.release()
+    return lock is None
 
 
 def _held(run_dir: Path, name: str) -> HeldError:
@@ -100,24 +98,3 @@ def _held(run_dir: Path, name: str) -> HeldError:
 
 def _holder(run_dir: Path, name: str) -> str:
     return (run_dir / name).read_text(errors="replace") or "unknown"
-
-
-def _lock(path: Path, patience: float) -> int | None:
-    """Return the descriptor of the locked file, or None if another process holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                os.close(descriptor)
-                return None
-            time.sleep(_INTERVAL)
-        else:
-            return descriptor
-
-
-def _unlock(descriptor: int) -> None:
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)

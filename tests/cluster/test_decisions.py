@@ -40,7 +40,7 @@ def attempt(restart: int, outcome: Outcome, start: int, end: int | None, **more:
     [
         (0, "", {}, "finished"),
         (75, "", {}, "saved"),
-        (75, "", {"cancelled": True}, "cancelled"),
+        (75, "", {"terminated": True}, "cancelled"),
         (75, "", {"stopping": True}, "stopped"),
         (2, "", {}, "refused"),
         (77, "", {}, "hung"),
@@ -56,7 +56,7 @@ def attempt(restart: int, outcome: Outcome, start: int, end: int | None, **more:
     ],
 )
 def test_outcomes(code: int, log: str, flags: dict[str, bool], outcome: str) -> None:
-    given = {"cancelled": False, "stopping": False} | flags
+    given = {"terminated": False, "stopping": False} | flags
     assert classify(code, log, **given) == outcome
 
 

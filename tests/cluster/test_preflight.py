@@ -96,7 +96,11 @@ def test_faults_of_no_single_node() -> None:
 def test_silent_node_is_named() -> None:
     found = judge([report(n) for n in NAMES[:3]], NAMES, LIMITS)
     assert [f.node for f in found] == ["node3"]
-    waited = [{"waited": 1.0}, {}, {"waited": LIMITS.patience}]  # one that waited long is enough
+    waited = [
+        {"waited": 1.0},
+        {},
+        {"waited": float(LIMITS.start_seconds)},
+    ]  # one that waited long is enough
     reports = [report(n, **ALONE, **w) for n, w in zip(NAMES, waited, strict=False)]
     found = judge(reports, NAMES, LIMITS)
     assert [f.node for f in found] == ["node3"]

@@ -63,7 +63,7 @@ def test_profile_that_asks_for_no_gpus_by_an_option(tmp_path: Path) -> None:
 def test_options_of_srun_reach_the_steps_that_train(tmp_path: Path) -> None:
     options = "{cpu-bind: 'mask_cpu:ff,ff00', mpi: none, exact: true, comment: $(id) x}"
     lines = script(tmp_path, f"srun: {options}")
-    (launch,) = [line for line in lines if line.lstrip().startswith("srun --ntasks-per-node")]
+    (launch,) = [line for line in lines if line.lstrip().startswith("srun --wait")]
     assert " --cpu-bind=mask_cpu:ff,ff00 --mpi=none --exact --comment='$(id) x' " in launch
 
 
@@ -89,8 +89,8 @@ def test_options_of_srun_reach_the_steps_that_train(tmp_path: Path) -> None:
         ("sbatch: [contiguous]", "sbatch: must be a map of options"),
         ("srun: {ntasks: 4}", "srun: ntasks: the job script needs it for itself"),
         ("{memory: 4G, sbatch: {mem-per-cpu: 1G}}", "memory and sbatch.mem-per-cpu: SLURM takes"),
-        ("gpu_per_node: 4", "gpu_per_node: unknown key; check the spelling"),
-        ("network: {kind: token-ring}", "network.kind: Input should be 'auto', 'ethernet' or"),
+        ("gpu_per_node: 4", "gpu_per_node: unknown key; did you mean gpus_per_node?"),
+        ("network: {kind: token-ring}", "network.kind: choose one of auto, ethernet, infiniband"),
     ],
 )
 def test_mistakes_are_said_in_words(tmp_path: Path, content: str, text: str) -> None:

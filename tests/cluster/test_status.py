@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from convbert.cluster import scheduler
+from convbert.cluster.jobs import evaluations_of, jobs_of
 from convbert.cluster.records import Attempt, JobRecords
 from convbert.cluster.scheduler import Job, parse_duration
 from convbert.cluster.status import overview, run_status
@@ -35,11 +35,11 @@ def run(tmp_path: Path) -> Path:
 
 def test_running_job(run: Path) -> None:
     jobs = {"7": Job("7", "RUNNING", "None", "n[1-2]", 3600.0)}
-    found = run_status(run, ["7"], jobs)
+    found = run_status(run, [*jobs.values()], {})
     assert (found.state, found.step, found.steps) == ("running (n[1-2])", 50, 100)
     assert (found.seconds_to_end, found.seconds_to_limit) == (100.0, 3600.0)
     assert found.checkpoint == 40
-    waiting = run_status(run, ["7"], {"7": Job("7", "PENDING", "Resources")})
+    waiting = run_status(run, [Job("7", "PENDING", "Resources")], {})
     assert waiting.state == "pending (Resources)"
 
 
@@ -56,16 +56,16 @@ def test_of_a_chain_the_running_job_is_shown(run: Path) -> None:
         "8": Job("8", "RUNNING", nodes="n3"),
         "9": Job("9", "PENDING"),
     }
-    assert run_status(run, ["7", "8", "9"], jobs).job == "8"
+    assert run_status(run, [*jobs.values()], {}).job == "8"
 
 
 def test_forgotten_job_is_known_from_its_records(run: Path) -> None:
-    assert run_status(run, ["7"], {}).state == "crashed (n1)"
+    assert run_status(run, [], {}).state == "crashed (n1)"
     JobRecords(run).note(Attempt(job="8", restart=0, nodes=["n1"], begun=3, step=40))
-    assert run_status(run, ["7", "8"], {"8": Job("8", "OUT_OF_MEMORY")}).state == "out of memory"
-    assert run_status(run, ["7", "8"], {}).state == "lost: node failure or killed"
+    assert run_status(run, [Job("8", "OUT_OF_MEMORY")], {}).state == "out of memory"
+    assert run_status(run, [], {}).state == "lost: node failure or killed"
     (run / "checkpoints" / "step-00000100").mkdir()
-    assert run_status(run, ["7", "8"], {}).state == "finished"
+    assert run_status(run, [], {}).state == "finished"
 
 
 def test_without_slurm_the_table_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,25 +90,42 @@ def program(folder: Path, name: str, output: str, code: int = 0) -> None:
 
 
 def test_queue_and_accounting_are_read_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As squeue and sacct of SLURM 22.05 print them.
-    queue = "9|RUNNING|None|node[0-1]|1-02:03:04\n12_1|PENDING|Resources||5:00\n"
-    queue += "12_0|RUNNING|None|node2|4:30"
-    program(tmp_path, "squeue", queue)
-    program(tmp_path, "sacct", "5|CANCELLED by 1000|node1\n6|NODE_FAIL|node1")
+    elsewhere = "job|/elsewhere"
+    program(
+        tmp_path,
+        "squeue",
+        f"9|RUNNING|None|node[0-1]|1-02:03:04|{elsewhere}\n12_1|PENDING|Resources||5:00|{elsewhere}\n"
+        f"12_0|RUNNING|None|node2|4:30|{elsewhere}\n13|PENDING|None||4:30|run|{run}\n"
+        f"14|RUNNING|None|node3|4:30|other|{run}\n15|RUNNING|None|node3|4:30|run|{run}\nx",
+    )
+    program(tmp_path, "sacct", "5|CANCELLED by 1000|node1\n7|NODE_FAIL|node1\n20_0|FAILED|node1")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    found = scheduler.jobs(["5", "6", "9", "12_0", "12_1", "77"])
+    for job in ("5", "9", "12_0", "12_1", "77"):
+        JobRecords(run).submitted(job, "pretrain", run / "slurm" / f"{job}.log")
+    (run / "slurm" / "evaluated.json").write_text('{"10": "12", "20": "20", "30": "21"}')
+    found = {job.id: job for job in jobs_of([run])[run]}
+    # 13 was submitted by hand, in a directory whose name has a line break 15; 14 is not of this run
     assert {k: v.state for k, v in found.items()} == {
         "5": "CANCELLED",
-        "6": "NODE_FAIL",
+        "7": "NODE_FAIL",
         "9": "RUNNING",
         "12_0": "RUNNING",
         "12_1": "PENDING",
+        "13": "PENDING",
+        "15": "RUNNING",
     }
     assert found["9"].seconds_left == 93_784
+    evaluations = evaluations_of([run])[run]
+    assert {step: [job.id for job in jobs] for step, jobs in evaluations.items()} == {
+        "10": ["12_1", "12_0"],
+        "20": ["20_0"],
+        "30": [],
+    }
     program(tmp_path, "sacct", "Slurm accounting storage is disabled", code=1)
-    assert set(scheduler.jobs(["5", "9"])) == {"9"}
+    assert "7" not in {job.id for job in jobs_of([run])[run]}
 
 
 def test_durations() -> None:
