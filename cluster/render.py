@@ -124,6 +124,8 @@ def render(
         site, **{k: names[k] for k in ("partition", "gpus", "memory", "exclusive")}
     )
     names["on_node"] = environment.get_template("_node.j2").render(names)
+    if template == "finetune":
+        names["own_task"] = environment.get_template("_own_task.j2").render(names)
     vendor = " --rocm" if site.gpu_vendor == "amd" else " --nv"
     names["apptainer_gpus"] = vendor if names["gpus"] else ""
     names["srun"] = "".join(f"{option} " for option in srun_options(site))

@@ -5,6 +5,7 @@ are passed to SLURM as they are written; ``words`` says how they are quoted, ``o
 SLURM's own options may be given, too.
 """
 
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Literal, Self
@@ -125,6 +126,20 @@ class Site(StrictModel):
     def processes(self) -> int:
         """Training processes per node: one per GPU."""
         return self.gpus_per_node or self.tasks_per_node
+
+    @property
+    def whole_nodes(self) -> bool:
+        """Whether every job takes whole nodes, however little it needs."""
+        return self.exclusive or (self.memory or "").rstrip("KMGTkmgt") == "0"
+
+    @property
+    def memory_share(self) -> str | None:
+        """The memory of one of the node's processes, as sbatch reads it."""
+        if self.memory is None:
+            return None
+        number, unit = int(self.memory.rstrip("KMGTkmgt")), self.memory[-1].upper()
+        megabytes = number * {"K": 1 / 1024, "G": 1024, "T": 1024**2}.get(unit, 1)
+        return f"{math.ceil(megabytes / self.processes)}M"
 
     @property
     def pyxis(self) -> bool:
