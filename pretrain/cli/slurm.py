@@ -21,7 +21,9 @@ WATCH_SECONDS = 10.0
 SiteName = Annotated[
     str,
     typer.Option(
-        "--site", envvar="CONVBERT_SITE", help="Site profile: local, cpu, a100, h100, or a file."
+        "--site",
+        envvar="CONVBERT_SITE",
+        help="Site profile: a name of `convbert site list`, or a file.",
     ),
 ]
 Nodes = Annotated[int, typer.Option(help="Number of nodes.", min=1)]
