@@ -30,9 +30,9 @@ def jobs_of(run_dirs: Sequence[Path]) -> dict[Path, list[Job]]:
     for run_dir, ids in recorded.items():
         # `sbatch slurm/pretrain.sbatch`, called there by hand, records nothing before it starts.
         place, name = str(run_dir.resolve()), job_name(run_dir.resolve().name)
-        by_hand = [
-            j.id for j in found.values() if j.active and (j.directory, j.name) == (place, name)
-        ]
+        here = [j for j in found.values() if j.active and (j.directory, j.name) == (place, name)]
+        arrays = read_table(run_dir / "slurm" / EVALUATED).values()
+        by_hand = [j.id for j in here if j.id.partition("_")[0] not in arrays]
         jobs[run_dir] = [found[i] for i in dict.fromkeys([*ids, *by_hand]) if i in found]
     return jobs
 
