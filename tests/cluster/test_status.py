@@ -1,16 +1,20 @@
 """What status shows when the scheduler remembers a job, has forgotten it, or is not there."""
 
 import math
+import os
 import stat
 from pathlib import Path
 
 import pytest
 import yaml
 
-from convbert.cluster.jobs import evaluations_of, jobs_of
+from convbert.cluster.jobs import current_log, evaluations_of, jobs_of
 from convbert.cluster.records import Attempt, JobRecords
+from convbert.cluster.render import JobOptions
 from convbert.cluster.scheduler import Job, parse_duration
 from convbert.cluster.status import overview, run_status
+from convbert.cluster.submit import require_idle
+from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord, encode
 
 
@@ -66,6 +70,73 @@ def test_forgotten_job_is_known_from_its_records(run: Path) -> None:
     assert run_status(run, [], {}).state == "lost: node failure or killed"
     (run / "checkpoints" / "step-00000100").mkdir()
     assert run_status(run, [], {}).state == "finished"
+
+
+def test_job_that_was_cancelled_in_the_queue_is_not_shown_as_the_one_before(run: Path) -> None:
+    assert run_status(run, [Job("8", "CANCELLED")], {}).state == "cancelled"
+    assert run_status(run, [Job("7", "FAILED")], {}).state == "crashed (n1)"
+
+
+def test_refused_requeue_is_said(run: Path) -> None:
+    records = JobRecords(run)
+    (ended,) = records.attempts()
+    changes = {"outcome": "saved", "failed_nodes": [], "requeue_refused": True}
+    records.note(ended.model_copy(update=changes))
+    state = run_status(run, [Job("7", "FAILED")], {}).state
+    assert state == "stopped with a checkpoint, but SLURM refused to requeue it: submit it again"
+    records.note(ended.model_copy(update=changes | {"successor": "8"}))
+    assert run_status(run, [], {}).state == "stopped with a checkpoint"
+    assert run_status(run, [Job("8", "PENDING", "Dependency")], {}).state == "pending (Dependency)"
+
+
+def test_evaluations_are_counted_by_state(run: Path) -> None:
+    folder = run / "slurm"
+    (folder / "evaluated.json").write_text('{"10": "20", "20": "30", "40": "40"}')
+    (folder / "evaluate-20_0.status").write_text("0\n")
+    (folder / "evaluate-20_1.status").write_text("2\n")
+    (folder / "evaluate-30_0.status").write_text("1\n")  # of an earlier start of the same task
+    jobs = {"20": [Job("30_0", "RUNNING"), Job("30_1", "PENDING")]}
+    shown = run_status(run, [], jobs).evaluations
+    assert shown == "1 completed, 1 failed, 1 pending, 1 running, 1 unknown (step 40)"
+
+
+def test_log_is_that_of_the_running_job(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = JobRecords(run)
+    for job in ("8", "9"):
+        records.submitted(job, "pretrain", run / "slurm" / f"{job}.log")
+    program(tmp_path, "squeue", "8|RUNNING|None|node0|9:00\n9|PENDING|Dependency||9:00")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(AbsentError, match=r"9\.log: not there yet"):
+        current_log(run)
+    for job, written in (("8", 100), ("7", 200)):
+        (run / "slurm" / f"{job}.log").touch()
+        os.utime(run / "slurm" / f"{job}.log", (written, written))
+    assert current_log(run).name == "8.log"
+    program(tmp_path, "squeue", "", code=1)
+    assert current_log(run).name == "7.log"  # the one that was written last
+    (run / "slurm" / "evaluate-20_0.log").touch()
+    assert current_log(run, "20_0").name == "evaluate-20_0.log"
+    with pytest.raises(AbsentError, match=r"evaluate-77\.log: not there"):
+        current_log(run, "77")
+    with pytest.raises(AbsentError, match="is a sweep; name one of its runs: run"):
+        current_log(run.parent)
+
+
+def test_second_submission_of_a_run_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for state in ("RUNNING", "PENDING"):
+        program(tmp_path, "squeue", f"7|{state}|None|node0|9:00")
+        text = rf"has a job already: 7 \({state.lower()}\); .*--again"
+        with pytest.raises(UserError, match=text):
+            require_idle([run], JobOptions())
+        require_idle([run], JobOptions(again=True))
+        require_idle([run], JobOptions(dry_run=True))
+    program(tmp_path, "squeue", "7|COMPLETED|None|node0|9:00")
+    require_idle([run], JobOptions())
 
 
 def test_without_slurm_the_table_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,8 @@ def late_on(node: str, folder: Path) -> Path:
     """Return an interpreter that starts late in the first step of one node."""
     script = folder / "python"
     script.write_text(
-        f'#!/bin/sh\n[ -n "$SLURM_STEP_ID" ] && [ "$SLURMD_NODENAME" = {node} ] && mkdir {folder}/late 2>&- '
-        f"&& sleep {LATE}\n"
+        f'#!/bin/sh\n[ -n "$SLURM_STEP_ID" ] && [ "$SLURMD_NODENAME" = {node} ] '
+        f"&& mkdir {folder}/late 2>&- && sleep {LATE}\n"
         f'exec {sys.executable} "$@"\n'
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
