@@ -21,6 +21,7 @@ from convbert.pretrain.cli import (
     tokenizer,
     training,
 )
+from convbert.pretrain.cli.overview import arrange
 from convbert.pretrain.run import log
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ for commands in (
     app.add_typer(commands)
 app.add_typer(evaluation.tasks_app, name="tasks")
 app.add_typer(evaluation.track_app, name="track")
+arrange(app)
 
 
 def _version(wanted: bool) -> None:
