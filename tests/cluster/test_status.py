@@ -147,6 +147,18 @@ def test_without_slurm_the_table_says_so(run: Path, monkeypatch: pytest.MonkeyPa
     assert "squeue: not found" in str(overview([run]).caption)
 
 
+def test_the_queue_is_asked_once_for_the_users_own_jobs(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "squeue").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n')
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (run / "slurm" / "evaluated.json").write_text('{"10": "20"}')
+    assert overview([run, run]).row_count == 2
+    (line,) = (tmp_path / "asked").read_text().splitlines()
+    assert f"--user={os.getuid()} " in line
+
+
 def test_unreadable_run_does_not_hide_the_others(run: Path) -> None:
     broken = run.parent / "broken"
     broken.mkdir()
