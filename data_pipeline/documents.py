@@ -19,7 +19,7 @@ from convbert.models.schema import StrictModel
 EXCERPT_CHARACTERS = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take three times as long to make
 class Document:
     """One text with its origin, and its language (ISO 639) where that is known.
 
@@ -45,7 +45,12 @@ def encodable(document: Document) -> Document:
     Half surrogate pairs, which escapes of JSON and references of HTML can stand for, become U+FFFD;
     a byte of a path that is no UTF-8 becomes its escape, so that paths stay apart.
     """
-    if not document.meta and all(map(_has_form, (document.text, document.id, document.source))):
+    if (
+        not document.meta
+        and _has_form(document.text)
+        and _has_form(document.id)
+        and _has_form(document.source)
+    ):
         return document  # nearly every one, and there may be one for each line of a file
     name, source = shown(document.id), shown(document.source)
     text, meta = _encodable(document.text), _encodable(document.meta)

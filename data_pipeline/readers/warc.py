@@ -16,7 +16,7 @@ from convbert.data_pipeline.extras import load_extra
 from convbert.data_pipeline.readers.html import page_decode, page_text
 from convbert.data_pipeline.readers.lines import decode, too_long
 from convbert.data_pipeline.readers.options import ReaderOptions
-from convbert.data_pipeline.readers.records import BadRecordError, Record, refused
+from convbert.data_pipeline.readers.records import BadRecordError, Place, Record, refused
 from convbert.models.errors import DamagedError
 
 _HTML = ("text/html", "application/xhtml+xml")
@@ -78,31 +78,30 @@ def read_warc(stream: io.BufferedReader, name: str, options: ReaderOptions) -> I
 
 
 def _record(record: Any, name: str, number: int, options: ReaderOptions) -> Record:
-    where = f"{name}, record {number}"
+    place = Place(name, "record", number)
     if record.content_length > options.max_bytes:
         content = record.reader.read(1000)
-        return refused(f"{name}#{number}", where, content, too_long(where, options))
+        return refused(place, content, too_long(place.where, options))
     content = record.reader.read()
     if len(content) != record.content_length:
         raise DamagedError(
-            f"{where}: has {len(content)} of {record.content_length} bytes; fetch the file again"
+            f"{place.where}: has {len(content)} of {record.content_length} bytes; "
+            "fetch the file again"
         )
-    read = partial(_document, record, content, name, number, options)
-    return Record(f"{name}#{number}", where, content, read)
+    return Record(place, content, partial(_document, record, content, place, options))
 
 
-def _document(
-    record: Any, content: bytes, name: str, number: int, options: ReaderOptions
-) -> Document | None:
-    text = _text(record, content, f"{name}, record {number}", options)
+def _document(record: Any, content: bytes, place: Place, options: ReaderOptions) -> Document | None:
+    text = _text(record, content, place, options)
     if text is None:
         return None
     meta = {k: record.headers[h] for h, k in _META.items() if h in record.headers}
-    return Document(f"{name}#{number}", text, name, meta)
+    return Document(place.id, text, place.name, meta)
 
 
-def _text(record: Any, content: bytes, where: str, options: ReaderOptions) -> str | None:
+def _text(record: Any, content: bytes, place: Place, options: ReaderOptions) -> str | None:
     """Return the text of a record, or None if it holds none."""
+    where = place.where
     media = _media(record.headers.get("Content-Type"))
     charset = None
     if media == "application/http":
@@ -118,7 +117,7 @@ def _text(record: Any, content: bytes, where: str, options: ReaderOptions) -> st
             return page_decode(content, charset, where)
     if media in _HTML:
         return page_text(page_decode(content, charset, where), options.html)
-    return decode(content, where, options) if media == "text/plain" else None
+    return decode(content, place, options) if media == "text/plain" else None
 
 
 def _media(content_type: str | None) -> str:
