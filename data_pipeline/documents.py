@@ -7,7 +7,7 @@ of parts of a corpus merge into the report of the whole, whatever the parts and 
 import heapq
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -36,7 +36,11 @@ class Document:
 
     def with_text(self, text: str) -> "Document":
         """Return the same document with another text."""
-        return replace(self, text=text)
+        return Document(self.id, text, self.source, self.meta, self.language)
+
+    def with_language(self, language: str) -> "Document":
+        """Return the same document with what its language was found to be."""
+        return Document(self.id, self.text, self.source, self.meta, language)
 
 
 def encodable(document: Document) -> Document:
