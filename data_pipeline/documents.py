@@ -143,15 +143,17 @@ class StageReport(BaseModel):
 
     def read(self, documents: Sequence[Document]) -> None:
         """Count documents that entered the stage."""
+        characters, size = _sizes(documents)
         self.documents_in += len(documents)
-        self.characters_in += sum([len(document.text) for document in documents])
-        self.bytes_in += sum([_bytes(document.text) for document in documents])
+        self.characters_in += characters
+        self.bytes_in += size
 
     def keep(self, documents: Sequence[Document]) -> None:
         """Count documents that leave the stage."""
+        characters, size = _sizes(documents)
         self.documents_out += len(documents)
-        self.characters_out += sum([len(document.text) for document in documents])
-        self.bytes_out += sum([_bytes(document.text) for document in documents])
+        self.characters_out += characters
+        self.bytes_out += size
 
     def change(self, repair: str) -> None:
         """Count a document that was altered."""
@@ -193,5 +195,10 @@ class StageReport(BaseModel):
 Stage = Callable[[Iterable[Document]], tuple[list[Document], StageReport]]
 
 
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+def _sizes(documents: Sequence[Document]) -> tuple[int, int]:
+    """Return the characters of all texts, and their bytes in UTF-8."""
+    texts = [document.text for document in documents]
+    characters = sum(map(len, texts))
+    longer = [text for text in texts if not text.isascii()]
+    encoded = sum([len(text.encode("utf-8", "surrogatepass")) for text in longer])
+    return characters, characters - sum(map(len, longer)) + encoded
