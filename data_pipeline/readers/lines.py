@@ -40,14 +40,15 @@ def numbered_lines(stream: io.BufferedReader, limit: int) -> Iterator[tuple[int,
     passed over without being held.
     """
     for number, line in enumerate(iter(partial(stream.readline, limit + 1), b""), 1):
-        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-        if len(content) <= limit:
-            yield number, content, True
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if len(line) <= limit:
+            yield number, line, True
             continue
-        rest = content
+        rest = line
         while rest and not rest.endswith(b"\n"):
             rest = stream.readline(1 << 20)
-        yield number, content[:1000], False
+        yield number, line[:1000], False
 
 
 def too_long(where: str, options: ReaderOptions) -> BadRecordError:

@@ -49,7 +49,7 @@ class _Table:
             content = ""
             try:
                 row = next(self._rows)
-                content = str(row.get(self._options.field))
+                content = row.get(self._options.field) or ""
             except StopIteration:
                 return
             except csv.Error as error:
@@ -83,9 +83,10 @@ class _Table:
     def _lines(self, stream: io.BufferedReader) -> Iterator[str]:
         """Yield lines as text; the row of one that cannot be decoded is bad as a whole."""
         options = self._options
-        for number, line, whole in numbered_lines(stream, options.max_bytes):
+        place = Place(self._name, "line", 0)
+        for place.number, line, whole in numbered_lines(stream, options.max_bytes):
             try:
-                yield decode(line, Place(self._name, "line", number), options, whole)
+                yield decode(line, place, options, whole)
             except BadRecordError as error:
                 self._error = error
                 yield line.decode(options.encoding, "replace")
