@@ -14,9 +14,10 @@ from typing import Any
 from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.extras import load_extra
 from convbert.data_pipeline.readers.html import page_decode, page_text
+from convbert.data_pipeline.readers.http import read_answer
 from convbert.data_pipeline.readers.lines import decode, too_long
 from convbert.data_pipeline.readers.options import ReaderOptions
-from convbert.data_pipeline.readers.records import BadRecordError, Place, Record, refused
+from convbert.data_pipeline.readers.records import Place, Record, refused
 from convbert.models.errors import DamagedError
 
 _HTML = ("text/html", "application/xhtml+xml")
@@ -26,10 +27,6 @@ _META = {
     "WARC-Identified-Content-Language": "languages",
 }
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.I)
-# Servers and crawlers name codings that a stored body does not have; where decoding by all of them
-# fails, some of them are taken to be untrue.
-_DECODINGS = ("all", "transfer", "content", "none")
-_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 class _Forwards(io.RawIOBase):
@@ -105,8 +102,8 @@ def _text(record: Any, content: bytes, place: Place, options: ReaderOptions) -> 
     media = _media(record.headers.get("Content-Type"))
     charset = None
     if media == "application/http":
-        answer, content = _answer(content, where)
-        if answer is None or answer.status_code != 200:
+        answer, content = read_answer(content, where, options.max_bytes)
+        if answer.status_code != 200:
             return None
         typed = answer.get("Content-Type") or ""
         media, found = _media(typed), _CHARSET.search(typed)
@@ -122,27 +119,3 @@ def _text(record: Any, content: bytes, place: Place, options: ReaderOptions) -> 
 
 def _media(content_type: str | None) -> str:
     return (content_type or "").split(";")[0].strip().lower()
-
-
-def _answer(content: bytes, where: str) -> tuple[Any, bytes]:
-    """Return headers and body of a server's answer, decoded as far as its headers are true."""
-    warc = load_extra("fastwarc.warc", "corpus", f"{where}: reading WARC")
-    reason = ""
-    for decoding in _DECODINGS:
-        record = warc.WarcRecord()
-        record.set_bytes_content(content)
-        record.is_http = True
-        try:
-            record.parse_http(auto_decode=decoding)
-            body = record.reader.read()
-        except OSError as error:
-            reason = reason or " ".join(str(error).split())
-            continue
-        if reason and _BINARY.search(body, 0, 1024):
-            break
-        return record.http_headers, body
-    raise BadRecordError(
-        f"{where}: its body cannot be decoded ({reason:.200})",
-        "remove it",
-        "body cannot be decoded",
-    )

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pickle
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -134,6 +135,25 @@ def test_one_bad_byte_costs_one_character_and_a_false_label_nothing(tmp_path: Pa
         ),
         ("Transfer-Encoding: chunked\r\nContent-Encoding: gzip", b"<p>as it is</p>", ["as it is"]),
         ("Content-Encoding: gzip", b"\x1f\x8b\x08\0\0\0\0\0\0\x03" + b"\xff" * 90, []),
+        ("Content-Encoding: x-gzip", gzip.compress(b"<p>packed</p>"), ["packed"]),
+        ("Content-Encoding: deflate", zlib.compress(b"<p>packed</p>"), ["packed"]),
+        ("Content-Encoding: deflate", zlib.compress(b"<p>packed</p>")[2:-4], ["packed"]),
+        ("Content-Encoding: deflate", b"<p>as it is</p>", ["as it is"]),
+        *(
+            ("Transfer-Encoding: chunked", body, ["in chunk"])
+            for body in (
+                b"f;name=x\r\n<p>in chunk</p>\r\n0\r\nTrailer: x\r\n\r\n",
+                b"3\r\n<p>\r\nC\r\nin chunk</p>\r\n0\r\n\r\n",
+                b"3\r\n<p>\r\nFF\r\nin chunk</p>",  # cut off
+                b"3\n<p>\nc\nin chunk</p>\n0\n\n",
+            )
+        ),
+        ("Transfer-Encoding: chunked", b"3\r\n<p>\r\nwithout size</p>", ["without size"]),
+        (
+            "Transfer-Encoding: gzip, chunked",
+            b"%x\r\n%b" % (len(packed := gzip.compress(b"<p>packed</p>")), packed),
+            ["packed"],
+        ),
     ],
 )
 def test_a_header_that_lies_costs_its_own_page_at_most(
@@ -142,6 +162,23 @@ def test_a_header_that_lies_costs_its_own_page_at_most(
     good = answer(b"<p>good</p>", HTML)
     found = read(tmp_path / "a.warc", good + answer(body, f"{HTML}\r\n{headers}") + good)
     assert found == ["good", *expected, "good"]
+
+
+def test_an_answer_may_end_its_lines_as_it_likes_but_must_be_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stored(content: bytes) -> bytes:
+        return record("response", content, "application/http; msgtype=response")
+
+    unix = stored(b"HTTP/1.0 200 OK\nContent-Type: text/html\n\n<p>first</p>\r\n\r\n<p>second</p>")
+    none = [stored(b"<p>a page without headers</p>"), stored(b"\x16\x03\x01\0"), stored(b"")]
+    with caplog.at_level(logging.WARNING):
+        (found,) = read(tmp_path / "a.warc", unix + b"".join(none))
+    assert found.split() == ["first", "second"]
+    assert "passed over 3 record(s) that cannot be read (no HTTP answer: 3)" in caplog.messages[0]
+    # The standard's characters of private use say nothing.
+    mine = answer("<p>zwölf Größen</p>".encode(), f"{HTML}; charset=x-user-defined")
+    assert read(tmp_path / "a.warc", mine) == ["zwölf Größen"]
 
 
 def test_bad_pages_are_counted_and_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
