@@ -1,11 +1,13 @@
 """Records with named fields, as JSON lines, tables and parquet files hold them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.readers.lines import too_long
 from convbert.data_pipeline.readers.options import ReaderOptions, setting
 from convbert.data_pipeline.readers.records import BadRecordError, Place
+from convbert.models.errors import UserError
 
 
 def to_document(record: object, place: Place, options: ReaderOptions) -> Document:
@@ -15,9 +17,12 @@ def to_document(record: object, place: Place, options: ReaderOptions) -> Documen
     """
     if not isinstance(record, dict):
         kind = type(record).__name__
+        remedy = "mend or remove it"
+        if isinstance(record, list):
+            remedy += "; a list becomes lines with jq -c '.[]'"
         raise BadRecordError(
             f"{place.where}: is a {kind}, not an object with '{options.field}'",
-            "mend or remove it",
+            remedy,
             "no object",
         )
     text = _required(record, options.field, place, "field")
@@ -36,6 +41,19 @@ def to_document(record: object, place: Place, options: ReaderOptions) -> Documen
         number = str(_required(record, options.id_field, place, "id_field"))
     meta = {key: plain(record[key]) for key in options.meta_fields if key in record}
     return Document(number, text, place.name, meta)
+
+
+def require_columns(present: Sequence[str], where: str, options: ReaderOptions) -> None:
+    """Refuse a table without a wanted column, or with two of its name."""
+    for option, key in (("field", options.field), ("id_field", options.id_field)):
+        if key is None:
+            continue
+        if key not in present:
+            raise UserError(str(missing(key, present, where, option)))
+        if present.count(key) > 1:
+            raise UserError(
+                f"{where}: has {present.count(key)} columns '{key}'; rename all but one"
+            )
 
 
 def missing(key: str, found: Any, where: str, option: str) -> BadRecordError:

@@ -27,9 +27,10 @@ def _document(place: Place, line: bytes, whole: bool, options: ReaderOptions) ->
         record = _parse(text)
     except (json.JSONDecodeError, RecursionError) as error:
         reason = getattr(error, "msg", "nested too deeply")
-        raise BadRecordError(
-            f"{place.where}: not JSON ({reason})", "mend or remove it", "not JSON"
-        ) from None
+        remedy = "mend or remove it"
+        if place.number == 1 and text.strip() in ("[", "{"):
+            remedy = "make lines of the file's one value, e.g. with jq -c '.[]'"
+        raise BadRecordError(f"{place.where}: not JSON ({reason})", remedy, "not JSON") from None
     return to_document(record, place, options)
 
 

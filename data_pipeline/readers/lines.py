@@ -23,6 +23,12 @@ def decode(content: bytes, place: Place, options: ReaderOptions, whole: bool = T
             return content.decode(options.encoding, "replace")
         name = options.encoding.upper()
         found = "has bytes that are"
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise BadRecordError(
+                f"{place.where}: is UTF-16, not {name}",
+                "convert the file, e.g. with iconv -f utf-16 -t utf-8",
+                f"UTF-16, not {name}",
+            ) from None
         if isinstance(error, UnicodeDecodeError) and error.start < len(content):
             found = f"byte 0x{content[error.start]:02x} at {error.start} is"
         raise BadRecordError(

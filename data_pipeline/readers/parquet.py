@@ -9,12 +9,12 @@ from typing import IO, Any
 
 from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.extras import load_extra
-from convbert.data_pipeline.readers.fields import missing, to_document
+from convbert.data_pipeline.readers.fields import require_columns, to_document
 from convbert.data_pipeline.readers.inputs import Part
 from convbert.data_pipeline.readers.lines import decode
 from convbert.data_pipeline.readers.options import ReaderOptions
 from convbert.data_pipeline.readers.records import Place, Record
-from convbert.models.errors import DamagedError, UserError
+from convbert.models.errors import DamagedError
 
 BATCH_ROWS = 256
 # Rows are read so many at a time that about this much of the wanted columns is held.
@@ -52,11 +52,8 @@ def _seekable(stream: io.BufferedReader, unpacked: IO[bytes]) -> IO[bytes]:
 
 
 def _rows(file: Any, name: str, options: ReaderOptions, part: Part | None) -> Iterator[Record]:
-    wanted = {"field": options.field, "id_field": options.id_field}
     present = file.schema_arrow.names
-    for option, key in wanted.items():
-        if key is not None and key not in present:
-            raise UserError(str(missing(key, present, name, option)))
+    require_columns(present, name, options)
     keys = (options.field, options.id_field, *options.meta_fields)
     columns = [key for key in keys if key is not None and key in present]
     groups = range(part.first, part.last) if part else range(file.num_row_groups)
@@ -74,7 +71,7 @@ def _rows(file: Any, name: str, options: ReaderOptions, part: Part | None) -> It
                     yield Record(place, text, partial(to_document, values, place, options), plain)
                 else:
                     read = partial(_document, batch, number, values, place, options)
-                    yield Record(place, text or "", read)
+                    yield Record(place, text if isinstance(text, bytes) else str(text), read)
 
 
 def _batch_rows(group: Any) -> int:

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 
-from convbert.data_pipeline.readers.fields import missing, to_document
+from convbert.data_pipeline.readers.fields import require_columns, to_document
 from convbert.data_pipeline.readers.lines import decode, numbered_lines
 from convbert.data_pipeline.readers.options import ReaderOptions, setting
 from convbert.data_pipeline.readers.records import BadRecordError, Place, Record, refused
-from convbert.models.errors import UserError
 
 
 def read_csv(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Record]:
@@ -62,16 +61,15 @@ class _Table:
                 yield Record(place, content, read, self._plain)
 
     def _read_header(self) -> None:
-        options = self._options
         try:
-            header = self._rows.fieldnames
+            while (header := self._rows.fieldnames) == []:
+                self._rows.fieldnames = None  # a blank line: the header is the next one
         except csv.Error as error:
             raise self._damage(error) from None
         if self._error is not None:
             raise self._error
-        for key, option in ((options.field, "field"), (options.id_field, "id_field")):
-            if key is not None and header and key not in header:
-                raise UserError(str(missing(key, header, self._place.where, option)))
+        if header:
+            require_columns(header, self._place.where, self._options)
 
     def _damage(self, error: csv.Error) -> BadRecordError:
         return BadRecordError(

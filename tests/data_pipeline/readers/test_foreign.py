@@ -334,3 +334,48 @@ def test_a_column_that_no_row_has_is_a_setting_and_always_stops(tmp_path: Path) 
         list(iter_documents([tmp_path / "a.csv"], skip))
     with pytest.raises(UserError, match=r"b\.jsonl: no text in 1 .*passed over 1 .*has no 'text'"):
         list(iter_documents([tmp_path / "b.jsonl"], skip))
+
+
+def test_columns_are_named_once_and_behind_blank_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('\n\r\ntext,n\n"good",1\n')
+    assert [(d.id, d.text) for d in read_documents([path])] == [(f"{path}#4", "good")]
+    for content in ("\n\n", ""):
+        path.write_text(content)
+        with pytest.raises(UserError, match="no text in 1 file"):
+            list(read_documents([path]))
+    path.write_text("text,n,text\na,1,b\n")
+    with pytest.raises(UserError, match=r"a\.csv, line 1: has 2 columns 'text'; rename all but"):
+        list(read_documents([path], ReaderOptions(on_bad_record="skip")))
+    columns = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["id", "text", "id"])
+    pq.write_table(columns, path := tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: has 2 columns 'id'; rename all but one"):
+        list(read_documents([path], ReaderOptions(id_field="id")))
+
+
+def test_values_that_are_no_text_are_shown(tmp_path: Path) -> None:
+    for values in ([1, None], [["a"], None], [{"x": 1}, None]):
+        pq.write_table(pa.table({"text": values}), path := tmp_path / "a.parquet")
+        report = StageReport(stage="read")
+        with pytest.raises(UserError, match="no text in 1 file"):
+            list(read_documents([path], ReaderOptions(on_bad_record="skip"), report))
+        assert report.dropped == {"'text' is no text": 2}
+        samples = {s.id: s.excerpt for s in report.samples["'text' is no text"]}
+        assert samples == {f"{path}#1": str(values[0]), f"{path}#2": "None"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "remedy"),
+    [
+        ("a.txt", "text".encode("utf-16"), "is UTF-16, not UTF-8; .*iconv -f utf-16 -t utf-8"),
+        ("a.csv", "text\na\n".encode("utf-16"), "line 1: is UTF-16, not UTF-8; .*iconv -f utf-16"),
+        ("a.json", b'[\n{"text": "a"},\n{"text": "b"}\n]\n', r"line 1: not JSON .*jq -c '\.\[\]'"),
+        ("a.json", b'{\n"text": "a"\n}', r"line 1: not JSON .*jq -c '\.\[\]'"),
+        ("a.json", b'[{"text": "a"}, {"text": "b"}]', r"line 1: is a list, .*jq -c '\.\[\]'"),
+    ],
+)
+def test_files_of_another_form_are_named_with_what_makes_them_readable(
+    tmp_path: Path, name: str, content: bytes, remedy: str
+) -> None:
+    with pytest.raises(UserError, match=remedy):
+        read(tmp_path / name, content)
