@@ -8,6 +8,7 @@ Chinese, Japanese, Thai, Lao, Khmer and Burmese.
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import icu4py
 import regex
@@ -28,12 +29,8 @@ _CLAUSE_END = re.compile(
 )
 _OTHER_STOPS = r"[\p{Sentence_Terminal}\p{Sentence_Break=ATerm}--[.!?]]"
 _GREEK_QUESTION = "[\u0370-\u03ff\u1f00-\u1fff] ?;"
-_OTHER_END = regex.compile(
-    rf"{_OTHER_STOPS}|\u037e|{_GREEK_QUESTION}|[{_CLAUSED}]\s+[{_CLAUSED}]", regex.V1
-)
-_FOREIGN_END = regex.compile(
-    rf"(?:{_OTHER_STOPS}\p{{Sentence_Break=Close}}*|[{_CLAUSED}])$", regex.V1
-)
+_OTHER_END = rf"{_OTHER_STOPS}|\u037e|{_GREEK_QUESTION}|[{_CLAUSED}]\s+[{_CLAUSED}]"
+_FOREIGN_END = rf"(?:{_OTHER_STOPS}\p{{Sentence_Break=Close}}*|[{_CLAUSED}])$"
 
 # Letters of scripts without spaces: Thai, Lao, Tibetan, Myanmar, Khmer, Tai scripts, iteration
 # marks, kana, Han, more Myanmar, compatibility Han, half-width kana, supplementary Han.
@@ -75,7 +72,7 @@ def split_segments(text: str) -> list[str]:
     segments: list[str] = []
     foreign = _may_hold(text, _WITH_OTHER_STOPS)
     for line in map(str.strip, text.splitlines()):
-        if foreign and _OTHER_END.search(line):
+        if foreign and _compiled(_OTHER_END).search(line):
             segments += _sentences(line)
         elif line:
             _cut_plainly(line, segments)
@@ -87,7 +84,7 @@ def ends_foreign_sentence(line: str) -> bool:
 
     That is with a stop of their own; in scripts without one every line does.
     """
-    return _may_hold(line[-8:], _WITH_OTHER_STOPS) and bool(_FOREIGN_END.search(line))
+    return _may_hold(line[-8:], _WITH_OTHER_STOPS) and bool(_compiled(_FOREIGN_END).search(line))
 
 
 def spaced(text: str) -> str:
@@ -117,6 +114,12 @@ def language_of_script(text: str) -> str:
         if 4 * len(letters.findall(part)) >= len(part):
             return language
     return ""
+
+
+@cache
+def _compiled(pattern: str) -> "regex.Pattern[str]":
+    """Compile what takes longest to compile when a text first needs it; English never does."""
+    return regex.compile(pattern, regex.V1)
 
 
 def _may_hold(text: str, ranges: list["regex.Pattern[str]"]) -> bool:

@@ -46,7 +46,7 @@ class _SentencePiece:
         self._composes = composes(path)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        texts = [_nfkc(text) for text in texts] if self._composes else list(texts)
+        texts = _composed(texts) if self._composes else list(texts)
         ids: list[list[int]] = self.processor.Encode(texts, num_threads=1)
         return ids
 
@@ -125,9 +125,9 @@ def composes(path: Path) -> bool:
     return bool(proto.normalizer_spec.precompiled_charsmap)
 
 
-def _nfkc(text: str) -> str:
+def _composed(texts: Sequence[str]) -> list[str]:
     """Compose characters first: sentencepiece's table knows most sequences, but not all."""
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return [text if text.isascii() else unicodedata.normalize("NFKC", text) for text in texts]
 
 
 class Tokenizer:
