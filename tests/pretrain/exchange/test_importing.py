@@ -11,9 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
-from convbert.models.interop.hf import load_pretrained, save_pretrained
+from convbert.models.interop.hf import save_pretrained
 from convbert.models.presets import preset
 from convbert.models.pretraining import ReplacedTokenModel, build_model
 from convbert.pretrain.exchange.importing import import_weights, initialize_from
@@ -112,25 +111,6 @@ def test_another_shape_is_named(tmp_path: Path) -> None:
     save_pretrained(networks(0), tmp_path / "hf")
     with pytest.raises(UserError, match=r"embeddings.word.weight has shape \(10, 32\)"):
         initialize_from(networks(1, vocab_size=12), tmp_path / "hf")
-
-
-def test_import_keeps_a_sound_vocabulary_only(tmp_path: Path) -> None:
-    save_pretrained(networks(0).discriminator, tmp_path / "hf")
-    (tmp_path / "hf" / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
-    _, note = import_weights(tmp_path / "hf", tmp_path / "sound")
-    assert "sound" in note
-    assert (tmp_path / "sound" / "tokenizer.json").is_file()
-
-    mangled = "\n".join(WORDS).encode().decode("gbk", "replace")
-    (tmp_path / "hf" / "vocab.txt").write_text(mangled.replace("\n", "\r\n"), encoding="utf-8")
-    _, note = import_weights(tmp_path / "hf", tmp_path / "damaged")
-    assert "left out" in note
-    assert not (tmp_path / "damaged" / "vocab.txt").exists()
-    with pytest.raises(UserError, match="damaged vocabulary"):
-        import_weights(tmp_path / "hf", tmp_path / "no", vocab=tmp_path / "hf" / "vocab.txt")
-    assert not (tmp_path / "no").exists()
-    ours = load_pretrained(tmp_path / "damaged")
-    assert isinstance(ours, Encoder)
 
 
 def test_a_path_that_is_neither(tmp_path: Path) -> None:
