@@ -1,10 +1,6 @@
 """Take over weights from elsewhere: Hugging Face directories and the original TF checkpoints."""
 
-import logging
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from convbert.data_pipeline.atomic import atomic_directory
 from convbert.models.encoder import Encoder
@@ -12,12 +8,7 @@ from convbert.models.errors import AbsentError, UserError
 from convbert.models.interop import hf, tf
 from convbert.models.interop.model_card import CardFacts
 from convbert.models.presets import preset
-from convbert.models.pretraining import (
-    MaskedLanguageModel,
-    PretrainingModel,
-    disentangled,
-    kept_encoder,
-)
+from convbert.models.pretraining import PretrainingModel, kept_encoder
 from convbert.pretrain.exchange.export import save_tokenizer
 from convbert.pretrain.exchange.tokenizer_import import (
     OWN_TOKENIZER,
@@ -25,8 +16,6 @@ from convbert.pretrain.exchange.tokenizer_import import (
     fit,
     take_tokenizer,
 )
-
-logger = logging.getLogger(__name__)
 
 
 def read_networks(
@@ -69,7 +58,7 @@ def import_weights(
     with atomic_directory(output) as temporary:
         words = take_tokenizer(place, tokenizer, temporary)
         found = read_networks(source, size, vocab_size)
-        config, note = _encoder(found).config, "none found; give --vocab FILE to add one"
+        config, note = encoder_of(found).config, "none found; give --vocab FILE to add one"
         if words is not None:
             note = f"{tokenizer.vocab or place / words.file.name}: {fit(words, config)}"
             _set_padding(found, words.pad_id)
@@ -85,7 +74,8 @@ def import_weights(
     return f"{export.architecture}; generator: {generator}", note
 
 
-def _encoder(found: PretrainingModel | Encoder) -> Encoder:
+def encoder_of(found: PretrainingModel | Encoder) -> Encoder:
+    """Return the encoder that is fine-tuned: the networks' own, or the one that is alone."""
     return found if isinstance(found, Encoder) else kept_encoder(found)
 
 
@@ -104,55 +94,3 @@ def _set_padding(found: PretrainingModel | Encoder, pad_id: int) -> None:
     parts = {name: getattr(found.config, name) for name in networks}
     changed = {n: part.model_copy(update=padding) for n, part in parts.items() if part is not None}
     found.config = found.config.model_copy(update=changed)
-
-
-def initialize_from(model: PretrainingModel, source: Path) -> None:
-    """Overwrite fresh networks with those of a directory; what it does not hold stays fresh.
-
-    With ``gdes`` the differences become those of the two networks' tables; where the encoder is
-    alone, its tables are shared and the differences zero. Raises ``UserError`` as ``read_networks``
-    does, naming the first tensor that is missing or whose shape differs, and where one tensor would
-    have to hold the different tables of two networks.
-    """
-    found = read_networks(source)
-    weights, kept = found.state_dict(), ""
-    if type(found) is not type(model):
-        logger.warning("%s: its encoder alone is used; generator and heads start fresh", source)
-        weights, kept = _of_encoder_alone(model, _encoder(found).state_dict())
-    own = model.state_dict()
-    needed = [name for name in own if name.startswith(kept)]
-    for name in dict.fromkeys([*weights, *needed]):
-        shapes = [tuple(x[name].shape) if name in x else "nothing" for x in (weights, own)]
-        if shapes[0] != shapes[1]:
-            raise UserError(
-                f"{source}: {name} has shape {shapes[0]}, the configuration expects {shapes[1]}; "
-                "use the size and vocabulary the weights were trained with"
-            )
-    _refuse_conflict(own, weights, source)
-    if model.config.tie_embeddings == "gdes":
-        weights = disentangled(weights)
-    model.load_state_dict(weights, strict=False)
-
-
-def _of_encoder_alone(
-    model: PretrainingModel, weights: dict[str, Tensor]
-) -> tuple[dict[str, Tensor], str]:
-    """Return an encoder's weights by their names in a model that keeps it, and its own prefix."""
-    kept = "encoder." if isinstance(model, MaskedLanguageModel) else "discriminator."
-    named = {f"{kept}{name}": tensor for name, tensor in weights.items()}
-    if model.config.tie_embeddings == "gdes":
-        embeddings = {n: t for n, t in weights.items() if n.startswith("embeddings.")}
-        named |= {f"generator.{name}": tensor for name, tensor in embeddings.items()}
-    return named, kept
-
-
-def _refuse_conflict(own: dict[str, Tensor], weights: dict[str, Tensor], source: Path) -> None:
-    """Raise ``UserError`` where two tensors that differ would be written into a shared one."""
-    first: dict[int, str] = {}
-    for name, tensor in weights.items():
-        other = first.setdefault(own[name].data_ptr(), name)
-        if not torch.equal(tensor, weights[other]):
-            raise UserError(
-                f"{source}: {other} and {name} differ, and the configuration makes them one; give "
-                "each network its own with model.overrides={tie_embeddings: gdes}"
-            )
