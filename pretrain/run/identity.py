@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from convbert.models.errors import UserError
-from convbert.models.schema import first_fault
+from convbert.models.faults import first_fault
 from convbert.pretrain.run.checkpoint_manifest import CheckpointManifest
 from convbert.pretrain.run.continuation import require_same_past
 from convbert.pretrain.settings.differences import EXECUTION_KEYS
