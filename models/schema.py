@@ -1,5 +1,6 @@
 """The base of every setting and record, and the checks of files that hold them."""
 
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +48,26 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, found {type(content).__name__}")
     return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a JSON file that a program wrote.
+
+    Raises ``AbsentError`` where it does not exist, ``DamagedError`` where it is not a JSON object.
+    """
+    try:
+        fields = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AbsentError(f"{path}: no such file: give a directory with a {path.name}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(
+            f"{path}: not a JSON file ({error}): copy it from its source again"
+        ) from error
+    if not isinstance(fields, dict):
+        raise DamagedError(f"{path}: holds no JSON object: copy it from its source again")
+    return fields
 
 
 def validate(

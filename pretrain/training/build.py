@@ -2,6 +2,7 @@
 
 import torch
 
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.architecture import PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.ops.compilation import compile_for_training
@@ -14,7 +15,7 @@ from convbert.pretrain.engine.deepspeed_config import (
 )
 from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.norms import PartNorms
-from convbert.pretrain.exchange.importing import initialize_from
+from convbert.pretrain.exchange.initializing import initialize_from
 from convbert.pretrain.objective.losses import Objective, build_objective
 from convbert.pretrain.run.division import BatchDivision
 from convbert.pretrain.run.seeds import mix
@@ -50,5 +51,6 @@ def _objective(config: RunConfig, networks: PretrainingConfig) -> Objective:
         if isinstance(module, Encoder):
             module.gradient_checkpointing = config.activation_checkpointing
     if config.model.init_from:
-        initialize_from(model, config.model.init_from)
+        tokenizer = Tokenizer.load(config.data.tokenizer)
+        initialize_from(model, config.model.init_from, config.model.adapt, tokenizer)
     return build_objective(model, config.objective)
