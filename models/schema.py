@@ -43,6 +43,8 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not YAML ({error}); save it as UTF-8") from None
+    except ValueError as error:  # a name with a null character
+        raise UserError(f"{str(path)!r}: cannot be read ({error}); check the path") from None
 
 
 def parse_yaml(text: str, place: object) -> Any:

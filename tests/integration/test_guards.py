@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from convbert.data_pipeline.digests import file_sha256
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, verify
+from convbert.pretrain.run.claim import claim_for_training
 from convbert.pretrain.run.exit_codes import HUNG, TRANSIENT
-from convbert.pretrain.tracking.claim import claim_for_training
 from convbert.pretrain.tracking.stopped_run import sync
 
 pytestmark = pytest.mark.integration
