@@ -18,7 +18,7 @@ from pydantic import Field, RootModel
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import AbsentError
-from convbert.models.schema import Model, StrictModel, parse
+from convbert.models.schema import Model, StrictModel, parse, read_record
 from convbert.pretrain.run.directory import RunDirectory
 
 Outcome = Literal[
@@ -71,7 +71,7 @@ def read_table(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     what, remedy = "a JSON object of strings", "correct it or delete the file"
-    return parse(_Table, path.read_bytes(), path, what=what, remedy=remedy).root
+    return read_record(_Table, path, what=what, remedy=remedy).root
 
 
 def write(directory: Path, name: str, content: str) -> Path:

@@ -87,3 +87,12 @@ def parse(kind: type[Model], content: bytes, place: object, *, what: str, remedy
         return kind.model_validate_json(content)
     except ValidationError as error:
         raise DamagedError(f"{place}: not {what} ({first_fault(error)}); {remedy}") from None
+
+
+def read_record(kind: type[Model], path: Path, *, what: str, remedy: str) -> Model:
+    """Return what ``parse`` makes of a file; also ``DamagedError`` for what is no readable file."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:  # a directory, a loop of links, another user's
+        raise DamagedError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    return parse(kind, content, path, what=what, remedy=remedy)

@@ -55,7 +55,10 @@ def checkpoint_directory(root: Path, step: int) -> Path:
 def checkpoint_step(folder: Path) -> int | None:
     """Return the step of a finished checkpoint's directory, None for another name."""
     number = folder.name.removeprefix(_PREFIX)
-    return int(number) if folder.name.startswith(_PREFIX) and number.isdigit() else None
+    if not (number.isascii() and number.isdigit()):
+        return None
+    step = int(number)
+    return step if folder.name == checkpoint_directory(folder.parent, step).name else None
 
 
 @contextmanager

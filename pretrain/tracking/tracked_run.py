@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import AbsentError, DamagedError, UserError
-from convbert.models.schema import StrictModel
+from convbert.models.errors import AbsentError, UserError
+from convbert.models.schema import StrictModel, read_record
 
 RUN_FILE = "mlflow.json"
 SQLITE = "sqlite:///"
@@ -160,9 +160,5 @@ def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _read_state(path: Path) -> RunState:
-    try:
-        return RunState.model_validate_json(path.read_bytes())
-    except ValueError as error:
-        raise DamagedError(
-            f"{path}: not the description of a tracked run; remove it to start a new MLflow run"
-        ) from error
+    remedy = "remove it to start a new MLflow run"
+    return read_record(RunState, path, what="the description of a tracked run", remedy=remedy)
