@@ -17,7 +17,7 @@ from convbert.cluster.records import JobRecords, read_table, write, write_table
 from convbert.cluster.render import Duration, render
 from convbert.cluster.site import Names, Site
 from convbert.models.errors import AbsentError
-from convbert.models.schema import StrictModel, parse
+from convbert.models.schema import StrictModel, read_record
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 
@@ -46,7 +46,7 @@ class Evaluation(StrictModel):
         if not path.is_file():
             raise AbsentError(f"{path}: missing; submit the run with --evaluate TASK")
         remedy = "submit the run again"
-        return parse(cls, path.read_bytes(), path, what="an evaluation plan", remedy=remedy)
+        return read_record(cls, path, what="an evaluation plan", remedy=remedy)
 
 
 def permanent_steps(run: RunDirectory) -> list[int]:

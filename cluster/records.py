@@ -18,7 +18,7 @@ from pydantic import Field, RootModel
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import AbsentError
-from convbert.models.schema import StrictModel, parse
+from convbert.models.schema import Model, StrictModel, parse, read_record
 from convbert.pretrain.run.directory import RunDirectory
 
 Outcome = Literal[
@@ -71,7 +71,7 @@ def read_table(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     what, remedy = "a JSON object of strings", "correct it or delete the file"
-    return parse(_Table, path.read_bytes(), path, what=what, remedy=remedy).root
+    return read_record(_Table, path, what=what, remedy=remedy).root
 
 
 def write(directory: Path, name: str, content: str) -> Path:
@@ -107,7 +107,7 @@ class JobRecords:
 
     def submissions(self) -> list[Submission]:
         """Return the queued jobs, oldest first."""
-        return [Submission.model_validate(line) for line in self._lines("jobs.jsonl")]
+        return list(self._lines("jobs.jsonl", Submission))
 
     def newest_log(self) -> Path:
         """Return the log of the newest job; raise ``AbsentError`` if there is none yet."""
@@ -128,8 +128,7 @@ class JobRecords:
     def attempts(self, job: str | None = None) -> list[Attempt]:
         """Return the attempts of one job or of all jobs, in the order of their beginning."""
         found: dict[tuple[str, int], Attempt] = {}
-        for line in self._lines("attempts.jsonl"):
-            attempt = Attempt.model_validate(line)
+        for attempt in self._lines("attempts.jsonl", Attempt):
             if job in (None, attempt.job):
                 found[attempt.job, attempt.restart] = attempt
         return list(found.values())
@@ -164,12 +163,14 @@ class JobRecords:
             file.flush()
             os.fsync(file.fileno())
 
-    def _lines(self, name: str) -> Iterator[dict[str, Any]]:
+    def _lines(self, name: str, kind: type[Model]) -> Iterator[Model]:
         path = self.folder / name
         if not path.is_file():
             return
-        for line in path.read_text().splitlines():
+        for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
             try:
-                yield json.loads(line)
-            except ValueError:  # a node died while it wrote the line
+                json.loads(line)
+            except (ValueError, RecursionError):  # a node died while it wrote the line
                 continue
+            place, remedy = f"{path}:{number}", "remove that line"
+            yield parse(kind, line, place, what="a record of a job", remedy=remedy)

@@ -1,6 +1,5 @@
 """One table of runs: the queue's state beside the content of the run directories."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from convbert.models.errors import AbsentError, TransientError, UserError
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.tracking.metrics_log import FILE_NAME
 from convbert.pretrain.tracking.records import StepRecord, decode
+from convbert.pretrain.tracking.tracked_run import RUN_FILE, TrackedRun
 
 _TAIL_BYTES = 1 << 16
 _ENDED = {
@@ -47,7 +47,7 @@ class RunStatus:
 
 def overview(run_dirs: Sequence[Path]) -> Table:
     """Return the table of runs; SLURM is asked once for all of them."""
-    submitted = {p: [s.job for s in JobRecords(p).submissions()] for p in run_dirs}
+    submitted = {path: _submitted(path) for path in run_dirs}
     try:
         jobs = scheduler.jobs([j for ids in submitted.values() for j in ids])
         note = None
@@ -68,9 +68,18 @@ def overview(run_dirs: Sequence[Path]) -> Table:
     return table
 
 
+def _submitted(run_dir: Path) -> list[str]:
+    """Return the run's jobs; damaged records are shown where its row is made."""
+    try:
+        return [submission.job for submission in JobRecords(run_dir).submissions()]
+    except UserError:
+        return []
+
+
 def run_status(run_dir: Path, submitted: Sequence[str], jobs: dict[str, Job]) -> RunStatus:
     """Return the state of one run, from its directory and from ``jobs``, SLURM's answer."""
     records = JobRecords(run_dir)
+    records.submissions()  # raises where they are damaged
     last = last_metrics(run_dir / FILE_NAME)
     values, step = (last.values, last.step) if last else ({}, 0)
     steps = records.run.open().steps if records.run.config_file.is_file() else None
@@ -98,8 +107,9 @@ def _state(records: JobRecords, job: Job | None) -> str:
     if job is not None and job.active:
         waits = job.reason if job.state == "PENDING" and job.reason != "None" else job.nodes
         return f"{job.state.lower()} ({waits})" if waits else job.state.lower()
-    if records.finished():
-        return "finished"
+    whole = _finished(records)
+    if whole is not None:
+        return "finished" if whole else "last checkpoint damaged: start it again"
     attempts = records.attempts()
     if not attempts:
         return job.state.lower() if job else "not submitted"
@@ -109,6 +119,11 @@ def _state(records: JobRecords, job: Job | None) -> str:
         return job.state.lower().replace("_", " ")
     state = _ENDED.get(last.outcome, last.outcome)
     return f"{state} ({','.join(last.failed_nodes)})" if last.failed_nodes else state
+
+
+def _finished(records: JobRecords) -> bool | None:
+    run = records.run
+    return run.looks_finished(run.open()) if run.config_file.is_file() else None
 
 
 def last_metrics(path: Path) -> StepRecord | None:
@@ -129,13 +144,12 @@ def last_metrics(path: Path) -> StepRecord | None:
 
 
 def _mlflow(run_dir: Path) -> str:
-    path = run_dir / "mlflow.json"
-    if not path.is_file():
+    if not (run_dir / RUN_FILE).is_file():
         return ""
-    state = json.loads(path.read_text())
-    uri, run = state["tracking_uri"], state.get("run_id") or "not delivered yet"
+    state = TrackedRun.load(run_dir).state
+    uri, run = state.tracking_uri, state.run_id or "not delivered yet"
     where = f"{uri}/#/runs/{run}" if uri.startswith("http") else f"{Path(uri).name}: {run}"
-    return f"{state['status']} {where}"
+    return f"{state.status} {where}"
 
 
 def _row(status: RunStatus) -> list[str]:

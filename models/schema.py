@@ -30,6 +30,8 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not YAML ({error}); save it as UTF-8") from None
+    except ValueError as error:  # a name with a null character
+        raise UserError(f"{str(path)!r}: cannot be read ({error}); check the path") from None
 
 
 def parse_yaml(text: str, place: object) -> Any:
@@ -92,3 +94,12 @@ def parse(kind: type[Model], content: bytes, place: object, *, what: str, remedy
         return kind.model_validate_json(content)
     except ValidationError as error:
         raise DamagedError(f"{place}: not {what} ({first_fault(error, kind)}); {remedy}") from None
+
+
+def read_record(kind: type[Model], path: Path, *, what: str, remedy: str) -> Model:
+    """Return what ``parse`` makes of a file; also ``DamagedError`` for what is no readable file."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:  # a directory, a loop of links, another user's
+        raise DamagedError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    return parse(kind, content, path, what=what, remedy=remedy)

@@ -204,8 +204,7 @@ class Trainer:
             self.order.leave_out(low, row.batch + 1)
             self.reporter.forget()
             facts |= {"first_sequence": self.timeline.positions(low)[0], "step": row.step}
-            tracker.rewind(resumed)
-            tracker.event(event.kind, "rollback", resumed + 1, facts)
+            tracker.rollback(event.kind, resumed, facts)
             self._note_damaged(tracker)
             return True
         action = "skip" if event.action == "rollback" else event.action

@@ -22,8 +22,8 @@ from convbert.pretrain.training.stopping import StopRequest
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+    from convbert.pretrain.run.claim import Claim
     from convbert.pretrain.run.timeline import Timeline
-    from convbert.pretrain.tracking.claim import Claim
     from convbert.pretrain.tracking.tracked_run import DataInput
     from convbert.pretrain.tracking.tracker import Tracker
     from convbert.pretrain.training.hooks import Hooks
@@ -42,9 +42,9 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
     from convbert.pretrain.engine.precision import settle
     from convbert.pretrain.engine.process_group import init_distributed
+    from convbert.pretrain.run.claim import claim_for_training
     from convbert.pretrain.run.timeline import Timeline
     from convbert.pretrain.show.at_the_end import show_at_the_end
-    from convbert.pretrain.tracking.claim import claim_for_training
     from convbert.pretrain.training.loader import PhasedLoader
     from convbert.pretrain.training.progress import Progress
     from convbert.pretrain.training.trainer import Trainer

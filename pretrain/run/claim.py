@@ -14,7 +14,7 @@ import platform
 import time
 from pathlib import Path
 
-from convbert.models.errors import TransientError
+from convbert.models.errors import TransientError, UserError
 
 LOCK_FILE = ".tracking.lock"
 TRAINING_FILE = ".training.lock"
@@ -23,6 +23,8 @@ PATIENCE = 300.0
 _CHECK_SECONDS = 1.0
 """Seconds for which training retries its own lock: a check for training holds it for a moment."""
 _INTERVAL = 0.1
+HANDED_ON = "CONVBERT_CLAIM"
+"""Variable with the numbers of the locked files that a launcher hands on to process 0."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +47,34 @@ class Claim:
         descriptor = _lock(self._run_dir / name, patience)
         if descriptor is None:
             return False
+        self._keep(descriptor)
+        return True
+
+    def _keep(self, descriptor: int) -> None:
         self._descriptors.append(descriptor)
         with contextlib.suppress(OSError):  # a full disk: the lock holds without the name
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, self._holder.encode(), 0)
-        return True
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The locked files, to be passed to the process that the claim is handed on to."""
+        return tuple(self._descriptors)
+
+    def hand_on(self) -> dict[str, str]:
+        """Return the variables with which a process that got the files takes the claim over."""
+        return {HANDED_ON: ",".join(map(str, self._descriptors))}
+
+    def take_over(self, descriptors: str) -> None:
+        """Hold what another process handed on."""
+        for descriptor in map(int, descriptors.split(",")):
+            os.set_inheritable(descriptor, False)
+            self._keep(descriptor)
+
+    def leave(self) -> None:
+        """Close the files; the claim lasts as long as the process it was handed on to."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     def release(self) -> None:
         """Release the run directory, even if forked processes still hold the descriptors."""
@@ -60,11 +85,15 @@ class Claim:
 def claim_for_training(run_dir: Path) -> Claim:
     """Claim ``run_dir``, which is created if missing; wait for a delivery that holds it.
 
-    Raises ``HeldError`` at once if another process trains the run, and if a delivery still holds
-    it after ``PATIENCE`` seconds.
+    A process that was handed a claim by its launcher takes that one over. Raises ``HeldError`` at
+    once if another process trains the run, and if a delivery still holds it after ``PATIENCE``
+    seconds.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
     claim = Claim(run_dir, "training")
+    if (handed := os.environ.pop(HANDED_ON, None)) is not None:
+        claim.take_over(handed)
+        return claim
+    run_dir.mkdir(parents=True, exist_ok=True)
     if not claim.take(TRAINING_FILE, _CHECK_SECONDS):
         raise _held(run_dir, TRAINING_FILE)
     if not claim.take(LOCK_FILE):
@@ -87,6 +116,8 @@ def claim_for_delivery(run_dir: Path) -> Claim:
 
 def claimed_by_training(run_dir: Path) -> bool:
     """Return whether a process trains the run, or waits to, until another process releases it."""
+    if not (run_dir / TRAINING_FILE).is_file():  # who only looks leaves no file behind
+        return False
     descriptor = _lock(run_dir / TRAINING_FILE, 0.0)
     if descriptor is not None:
         _unlock(descriptor)
@@ -104,7 +135,12 @@ def _holder(run_dir: Path, name: str) -> str:
 
 def _lock(path: Path, patience: float) -> int | None:
     """Return the descriptor of the locked file, or None if another process holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be opened ({error.strerror}); make its directory writable"
+        ) from None
     until = time.monotonic() + patience
     while True:
         try:
