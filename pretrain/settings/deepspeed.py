@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from convbert.models.errors import AbsentError, UserError
-from convbert.models.schema import StrictModel, first_fault
+from convbert.models.faults import first_fault
+from convbert.models.schema import StrictModel
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _Count = Annotated[int, Field(ge=0)]

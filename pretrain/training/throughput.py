@@ -8,8 +8,9 @@ import torch
 import torch.distributed as dist
 
 from convbert.pretrain.engine.gpus import known_peak
-from convbert.pretrain.engine.stopwatch import SECTIONS, Stopwatch
+from convbert.pretrain.engine.stopwatch import Stopwatch
 from convbert.pretrain.run import metric_names
+from convbert.pretrain.run.metric_names import SECTIONS
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

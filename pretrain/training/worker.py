@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,8 +141,6 @@ def main(hooks: "Hooks | None" = None) -> int:
     """Train and translate the outcome into an exit status."""
     if sys.platform == "linux":  # no orphan may keep a GPU when the launcher is killed
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    # DeepSpeed still calls it by its old name, once per step.
-    warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*")
     run_log.for_training(int(os.environ.get("RANK", "0")))
     try:
         # From the start: a signal during the imports must not end the process either.
