@@ -34,6 +34,7 @@ class JobOptions(StrictModel):
     after: list[str] | None = Field(None, description="jobs that must have succeeded before")
     chain: int = Field(1, gt=0, description="jobs in a row, where the cluster forbids requeueing")
     limit: int | None = Field(None, gt=0, description="runs of an array at once")
+    again: bool = Field(False, description="although a job of the run is queued or running")
     dry_run: bool = Field(False, description="only write the script")
 
     @classmethod

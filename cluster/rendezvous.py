@@ -16,7 +16,8 @@ from convbert.cluster.hostlist import expand
 from convbert.models.errors import AbsentError
 from convbert.pretrain.run.store import STORE
 
-SECONDS = 300.0
+SECONDS = 600.0
+"""For which a process waits for process 0, whose node may start slowly."""
 _ANY_PORT = 9
 _A_DAY = 86_400.0
 

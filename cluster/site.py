@@ -44,7 +44,10 @@ class Network(StrictModel):
 class PreflightLimits(StrictModel):
     """The limits beyond which a node is unfit; docs/slurm.md says what each check measures."""
 
-    seconds: int = Field(60, gt=0, description="for the whole check")
+    start_seconds: int = Field(
+        600, gt=0, description="for the processes of all nodes to start: a slow Python, an image"
+    )
+    seconds: int = Field(60, gt=0, description="for the check, once all processes have started")
     min_disk_gib: float = Field(5.0, ge=0, description="free in the run directory and scratch")
     min_shm_gib: float = Field(1.0, ge=0, description="free in /dev/shm")
     max_clock_skew: float = Field(2.0, gt=0, description="seconds from the median of the nodes")
@@ -53,8 +56,13 @@ class PreflightLimits(StrictModel):
     min_allreduce_gbps: float = Field(0.0, ge=0, description="bus bandwidth in GB/s")
 
     @property
+    def minutes(self) -> int:
+        """Limit of the whole step: a node may start late, and then wait for one that never does."""
+        return (2 * self.start_seconds + self.seconds) // 60 + 1
+
+    @property
     def patience(self) -> float:
-        """Seconds that a node waits for the others, short enough to report it before the end."""
+        """Seconds that a node waits in the check, short enough to report it before the end."""
         return 0.7 * self.seconds
 
 

@@ -77,7 +77,7 @@ def test_job_reads_what_the_paths_meant_at_submission(
     follow(run)
     shown = subprocess.run(
         ["bash", run / "slurm" / "evaluate-00000010.sbatch"],
-        env={**os.environ, "SLURM_ARRAY_TASK_ID": "0"},
+        env={**os.environ, "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "0"},
         capture_output=True,
         text=True,
         check=True,
