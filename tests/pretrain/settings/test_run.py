@@ -100,5 +100,6 @@ def test_data_comes_from_one_manifest_or_from_weighted_sources(tmp_path: Path) -
 def test_a_resumed_run_may_change_how_it_reads_but_not_what() -> None:
     start = resolve("tiny")
     reads = ["data.on_damage=skip", "data.cache=/scratch", "data.cache_gigabytes=5"]
+    reads += ["data.stage=$SLURM_TMPDIR"]
     assert differences(start, resolve("tiny", reads)) == []
     assert differences(start, resolve("tiny", ["data.manifest=other"])) != []
