@@ -14,6 +14,7 @@ from convbert.data_pipeline.loading.batch import Batch
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain.checkpoints.saving import Checkpointer
+from convbert.pretrain.engine.peak import peak_flops
 from convbert.pretrain.guards import divergence
 from convbert.pretrain.guards.judge import Event, Judge
 from convbert.pretrain.guards.watchdog import Watchdog
@@ -35,7 +36,6 @@ from convbert.pretrain.training.profiling import ProfileWindow
 from convbert.pretrain.training.progress import Progress
 from convbert.pretrain.training.reporting import Reporter, Row
 from convbert.pretrain.training.stopping import StopRequest
-from convbert.pretrain.training.throughput import peak_flops
 from convbert.pretrain.training.totals import Totals, normalizers, sum_over_processes
 
 _DROPOUT_STREAM = 4
