@@ -1,6 +1,7 @@
 """After an attempt: its outcome, and whether and without which nodes to make another one."""
 
 import re
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ FAILURES: tuple[Outcome, ...] = (
 )
 _OUTCOMES: dict[int, Outcome] = {
     STOPPED: "saved",
+    128 + signal.SIGUSR1: "saved",  # asked to, before Python was there to do it
     USER_ERROR: "refused",
     HUNG: "hung",
     BAD_NODE: "bad node",

@@ -68,6 +68,7 @@ def attempt(restart: int, outcome: Outcome, start: int, end: int | None, **more:
         (75, "", {}, "saved"),
         (75, "", {"terminated": True}, "cancelled"),
         (75, "", {"stopping": True}, "stopped"),
+        (138, "", {}, "saved"),  # asked to stop before Python was ready to
         (2, "", {}, "refused"),
         (77, "", {}, "hung"),
         (79, "", {}, "interrupted"),
