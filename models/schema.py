@@ -7,8 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from convbert.models.errors import AbsentError, DamagedError, UserError
-
-_SHOWN = 60  # characters of an offending value
+from convbert.models.faults import first_fault
 
 
 class StrictModel(BaseModel):
@@ -18,19 +17,6 @@ class StrictModel(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-def first_fault(error: ValidationError) -> str:
-    """Return ``key: message (got value)`` for the first thing that pydantic found."""
-    first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "unknown key; check the spelling"
-    where = "".join(f"{part}." for part in map(str, first["loc"])).removesuffix(".")
-    shown = repr(first["input"])
-    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-    value = "" if isinstance(first["input"], dict | bytes | BaseModel) else f" (got {shown})"
-    return f"{where}: {message}{value}" if where else f"{message}{value}"
 
 
 def read_yaml(path: Path) -> Any:
@@ -78,7 +64,7 @@ def validate(
         unknown = error.errors()[0]["type"] == "extra_forbidden"
         hints = [f"{page} has the keys"] if unknown and page else []
         hints += [remedy] if remedy else []
-        raise UserError("; ".join([f"{place}: {first_fault(error)}", *hints])) from None
+        raise UserError("; ".join([f"{place}: {first_fault(error, kind)}", *hints])) from None
 
 
 def parse(kind: type[Model], content: bytes, place: object, *, what: str, remedy: str) -> Model:
@@ -86,7 +72,7 @@ def parse(kind: type[Model], content: bytes, place: object, *, what: str, remedy
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
-        raise DamagedError(f"{place}: not {what} ({first_fault(error)}); {remedy}") from None
+        raise DamagedError(f"{place}: not {what} ({first_fault(error, kind)}); {remedy}") from None
 
 
 def read_record(kind: type[Model], path: Path, *, what: str, remedy: str) -> Model:

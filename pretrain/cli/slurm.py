@@ -11,6 +11,7 @@ import typer
 from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
 from convbert.pretrain.cli.corpus import corpus_app
+from convbert.pretrain.cli.settings_command import SettingsCommand
 
 if TYPE_CHECKING:
     from convbert.cluster.submit import Queued
@@ -54,7 +55,7 @@ EvaluateTime = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only write the script.")]
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def submit(
     recipe: Recipe,
     overrides: Overrides = None,

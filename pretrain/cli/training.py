@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
-from convbert.pretrain.cli.tables import print_table
+from convbert.pretrain.cli.settings_command import SettingsCommand
+from convbert.pretrain.cli.tables import FormatOption, Output
 
 if TYPE_CHECKING:
     from convbert.pretrain.checkpoints.branching import Branch
@@ -20,7 +21,7 @@ Processes = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def pretrain(
     recipe: Recipe,
     overrides: Overrides = None,
@@ -53,7 +54,7 @@ def pretrain(
         claim.leave()
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def branch(
     run: RunDir,
     at: Annotated[
@@ -70,6 +71,7 @@ def branch(
         bool, typer.Option("--run", help="Train the branches here, one after another.")
     ] = False,
     processes: Processes = None,
+    form: FormatOption = "table",
 ) -> None:
     """Branch runs off a stable one that decay to the end: a curve from one long run."""
     from convbert.pretrain.checkpoints.branching import prepare_branches
@@ -81,18 +83,21 @@ def branch(
     branches = prepare_branches(
         trunk, at, decay, overrides=overrides or [], output=output, world=world
     )
-    _show(branches)
+    out = Output(form)
+    _show(branches, out)
     if not train:
-        print("train each, here or on SLURM (`convbert submit` in place of `convbert pretrain`):")
+        out.note(
+            "train each, here or on SLURM (`convbert submit` in place of `convbert pretrain`):"
+        )
         for branch in branches:
-            print(f"  convbert pretrain {branch.run.path}")
+            out.note(f"  convbert pretrain {branch.run.path}")
     places = " ".join(str(branch.run.path) for branch in branches)
-    print(f"then compare them: convbert report {run} {places}")
+    out.note(f"then compare them: convbert report {run} {places}")
     for branch in branches if train else ():
         _train(branch.run, world, branch.config.threads)
 
 
-def _show(branches: "list[Branch]") -> None:
+def _show(branches: "list[Branch]", out: Output) -> None:
     rows, before, total = [], 0.0, 0.0
     for branch in branches:
         origin = branch.origin
@@ -104,7 +109,7 @@ def _show(branches: "list[Branch]") -> None:
             + [f"{origin.end_flops:.3e}", f"{total:.3e}"]
         )
     headings = ("branch", "from update", "to", "FLOPs in full", "of all so far, trunk once")
-    print_table(headings, rows)
+    out.table(headings, rows)
 
 
 def _train(

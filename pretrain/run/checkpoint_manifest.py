@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import DamagedError, TransientError, UserError
-from convbert.models.schema import StrictModel, first_fault
+from convbert.models.faults import first_fault
+from convbert.models.schema import StrictModel
 
 FORMAT = 2
 MANIFEST = "manifest.json"

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from convbert.models.errors import DamagedError, UserError
-from convbert.models.schema import first_fault
+from convbert.models.faults import first_fault
 from convbert.pretrain.run.checkpoint_manifest import (
     CheckpointManifest,
     checkpoint_directory,

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from convbert.models.errors import AbsentError, UserError
-from convbert.models.schema import StrictModel, first_fault
+from convbert.models.faults import first_fault
+from convbert.models.schema import StrictModel
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _Count = Annotated[int, Field(ge=0)]
@@ -186,7 +187,7 @@ def _checked(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     try:
         checked = _File.model_validate(_without_auto(place, content))
     except ValidationError as error:
-        raise UserError(f"{place}: {first_fault(error)}") from None
+        raise UserError(f"{place}: {first_fault(error, _File)}") from None
     zero = checked.zero_optimization
     if zero.offload_optimizer and not zero.stage:
         raise UserError(f"{place}: zero_optimization.offload_optimizer needs stage 1, 2 or 3")

@@ -5,10 +5,11 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from convbert.models.architecture import PretrainingConfig
+from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.errors import UserError
+from convbert.models.faults import first_fault
 from convbert.models.presets import preset
-from convbert.models.schema import StrictModel, first_fault
+from convbert.models.schema import StrictModel
 
 
 class ModelConfig(StrictModel):
@@ -28,4 +29,4 @@ class ModelConfig(StrictModel):
         try:
             return preset(self.preset, vocab_size=vocab_size, **self.overrides)
         except ValidationError as error:
-            raise UserError(f"model.overrides: {first_fault(error)}") from None
+            raise UserError(f"model.overrides: {first_fault(error, EncoderConfig)}") from None

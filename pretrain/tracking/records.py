@@ -29,7 +29,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from convbert.models.schema import first_fault
+from convbert.models.faults import first_fault
 from convbert.pretrain.run import metric_names
 
 Step = Annotated[int, Field(ge=0, lt=2**63)]

@@ -37,7 +37,7 @@ def test_overrides_are_dotted_and_yaml() -> None:
     ("override", "message"),
     [
         ("optimizer.learning_rte=1", "optimizer.learning_rte: unknown key"),
-        ("steps=-3", r"steps: .*greater than 0.*-3"),
+        ("steps=-3", r"steps: .*above 0.*-3"),
         ("steps", r"write it as key=value"),
         ("schedule.warmup_steps=5000", r"warmup_steps=5000 exceeds steps=2000: lower it"),
         ("precision=int8", "precision"),
