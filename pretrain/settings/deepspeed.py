@@ -187,7 +187,7 @@ def _checked(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     try:
         checked = _File.model_validate(_without_auto(place, content))
     except ValidationError as error:
-        raise UserError(f"{place}: {first_fault(error)}") from None
+        raise UserError(f"{place}: {first_fault(error, _File)}") from None
     zero = checked.zero_optimization
     if zero.offload_optimizer and not zero.stage:
         raise UserError(f"{place}: zero_optimization.offload_optimizer needs stage 1, 2 or 3")

@@ -167,12 +167,12 @@ def test_a_log_is_repaired_and_rewound_in_little_memory(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"step": "a"}, "step: Input should be a valid integer"),
+        ({"step": "a"}, "step: give a whole number"),
         ({"step": 10**20}, "step: "),
-        ({"flops": None}, "flops: Input should be a valid number"),
-        ({"flops": "inf"}, "flops: Input should be a finite number"),
-        ({"values": [1]}, "values: Input should be a valid dictionary"),
-        ({"values": {"loss": "a"}}, "values.loss: Input should be a valid number"),
+        ({"flops": None}, "flops: give a number"),
+        ({"flops": "inf"}, "flops: give a finite number"),
+        ({"values": [1]}, "values: give keys and values"),
+        ({"values": {"loss": "a"}}, "values.loss: give a number"),
         ({"other": 1}, "unknown key 'other'"),
     ],
 )
