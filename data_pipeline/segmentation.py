@@ -9,6 +9,7 @@ Chinese, Japanese, Thai, Lao, Khmer and Burmese.
 import re
 from collections.abc import Iterator
 from functools import cache
+from unicodedata import category
 
 import icu4py
 import regex
@@ -142,8 +143,21 @@ def _sentences(line: str) -> Iterator[str]:
     """Cut a line also at the stops of other scripts."""
     locale = "el" if "\u037e" in line or re.search(_GREEK_QUESTION, line) else "und"
     parts: list[str] = []
-    for sentence in SentenceBreaker(line, locale):
-        if sentence := sentence.strip():
-            _cut_plainly(sentence, parts)
+    sentences = list(SentenceBreaker(line, locale))
+    for number, sentence in enumerate(sentences, 1):
+        # Unicode's rules do not tell brackets that open from those that close behind a stop.
+        end = len(sentence) if number == len(sentences) else _opening(sentence)
+        if closed := sentence[:end].strip():
+            _cut_plainly(closed, parts)
+        if end < len(sentence):
+            sentences[number] = sentence[end:] + sentences[number]
     for part in parts:
         yield from _CLAUSE_END.split(part)
+
+
+def _opening(sentence: str) -> int:
+    """Return where the brackets and quotation marks begin that a sentence ends with."""
+    end = len(sentence)
+    while end and category(sentence[end - 1]) in ("Ps", "Pi"):
+        end -= 1
+    return end
