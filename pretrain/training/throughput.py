@@ -7,7 +7,6 @@ import time
 import torch
 import torch.distributed as dist
 
-from convbert.pretrain.engine.gpus import known_peak
 from convbert.pretrain.engine.stopwatch import Stopwatch
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.metric_names import SECTIONS
