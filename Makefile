@@ -45,9 +45,11 @@ INSTALL_POSTGRES := DEBIAN_FRONTEND=noninteractive apt-get install -y --no-insta
 postgres-packages:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(INSTALL_POSTGRES) || { apt-get update && $(INSTALL_POSTGRES); }
 
-# All readers on damaged files for FUZZ_MINUTES; what fails is kept and read first by every later run.
+# Damaged documents, tasks, configurations and run directories for FUZZ_MINUTES in all; what fails is
+# kept and tried first by every later run.
+FUZZED := tests/data_pipeline/readers/test_fuzz.py tests/pretrain/finetune/test_input_fuzz.py tests/integration/test_fuzz_runs.py
 fuzz: install
-	FUZZ_FIRST=$(or $(FUZZ_FIRST),$(shell date +%s)) FUZZ_MINUTES=$(or $(FUZZ_MINUTES),30) $(PYTEST) -m slow -s tests/data_pipeline/readers/test_fuzz.py
+	FUZZ_FIRST=$(or $(FUZZ_FIRST),$(shell date +%s)) FUZZ_MINUTES=$(or $(FUZZ_MINUTES),30) $(PYTEST) -m slow -s $(FUZZED)
 
 # A real SLURM of several nodes on this machine; Debian's packages are installed on first use (root).
 test-slurm: install slurm-packages

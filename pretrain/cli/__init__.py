@@ -21,6 +21,7 @@ from convbert.pretrain.cli import (
     tokenizer,
     training,
 )
+from convbert.pretrain.cli.overview import arrange
 from convbert.pretrain.run import log
 
 app = typer.Typer(
@@ -46,10 +47,23 @@ for commands in (
     app.add_typer(commands)
 app.add_typer(evaluation.tasks_app, name="tasks")
 app.add_typer(evaluation.track_app, name="track")
+arrange(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"convbert {version('convbert-pretrain')}")
+        raise typer.Exit
 
 
 @app.callback()
 def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Show where an error comes from.")
     ] = False,

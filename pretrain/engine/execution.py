@@ -19,8 +19,8 @@ from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.architecture import PretrainingConfig
 from convbert.models.schema import StrictModel, read_yaml, validate
 from convbert.pretrain.engine.collectives import broadcast_from_first
-from convbert.pretrain.engine.deepspeed_config import load_deepspeed_config
 from convbert.pretrain.run.timeline import Timeline
+from convbert.pretrain.settings.deepspeed import load_deepspeed_config
 from convbert.pretrain.settings.run import RunConfig
 
 _MARGIN = 2.0  # the time that compiling must save, in times of what it takes

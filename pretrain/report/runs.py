@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convbert.models.errors import AbsentError
-from convbert.models.schema import parse, read_mapping
+from convbert.models.schema import read_mapping, read_record
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.branches import Origin, read_origin
 from convbert.pretrain.run.curve import Curve, Level, Spread
@@ -137,7 +137,7 @@ def _published(folder: Path) -> dict[str, ReportCurve]:
     curves = {}
     for path in sorted(folder.glob("*/curve.json")):
         remedy = "move it away and fine-tune again"
-        curve = parse(Curve, path.read_bytes(), path, what="a curve", remedy=remedy)
+        curve = read_record(Curve, path, what="a curve", remedy=remedy)
         measured = [
             Measured(p.flops, s.median, s.low, s.high, len(s.scores), p.step)
             for p in sorted(curve.points, key=lambda p: p.flops)

@@ -1,5 +1,6 @@
 """Everything that decides a run, in one model: the sections and what they must agree on."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -84,7 +85,9 @@ class RunConfig(StrictModel):
         """Return the same run with absolute paths, so that it can start from any directory."""
         start = self.model.init_from
         model = self.model.model_copy(update={"init_from": start.resolve() if start else None})
+        engine = self.deepspeed
         changes = {
+            "deepspeed": str(Path(engine).resolve()) if Path(engine).suffix == ".json" else engine,
             "data": self.data.absolute(),
             "model": model,
             "evaluation": self.evaluation.absolute(),

@@ -7,8 +7,9 @@ import time
 import torch
 import torch.distributed as dist
 
-from convbert.pretrain.engine.stopwatch import SECTIONS, Stopwatch
+from convbert.pretrain.engine.stopwatch import Stopwatch
 from convbert.pretrain.run import metric_names
+from convbert.pretrain.run.metric_names import SECTIONS
 
 
 class Meter:

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,8 @@ from convbert.pretrain.training.stopping import StopRequest
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+    from convbert.pretrain.run.claim import Claim
     from convbert.pretrain.run.timeline import Timeline
-    from convbert.pretrain.tracking.claim import Claim
     from convbert.pretrain.tracking.tracked_run import DataInput
     from convbert.pretrain.tracking.tracker import Tracker
     from convbert.pretrain.training.hooks import Hooks
@@ -43,9 +42,9 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     from convbert.pretrain.engine import execution, precision
     from convbert.pretrain.engine.peak import peak_flops
     from convbert.pretrain.engine.process_group import init_distributed
+    from convbert.pretrain.run.claim import claim_for_training
     from convbert.pretrain.run.timeline import Timeline
     from convbert.pretrain.show.at_the_end import show_at_the_end
-    from convbert.pretrain.tracking.claim import claim_for_training
     from convbert.pretrain.training.loader import PhasedLoader
     from convbert.pretrain.training.progress import Progress
     from convbert.pretrain.training.trainer import Trainer
@@ -148,8 +147,6 @@ def main(hooks: "Hooks | None" = None) -> int:
     """Train and translate the outcome into an exit status."""
     if sys.platform == "linux":  # no orphan may keep a GPU when the launcher is killed
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    # DeepSpeed still calls it by its old name, once per step.
-    warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*")
     run_log.for_training(int(os.environ.get("RANK", "0")))
     try:
         # From the start: a signal during the imports must not end the process either.

@@ -12,8 +12,8 @@ from typing import Annotated
 import torch
 import typer
 
-from convbert.pretrain.engine.stopwatch import SECTIONS
 from convbert.pretrain.run import metric_names
+from convbert.pretrain.run.metric_names import SECTIONS
 from tests.benchmarks.runs import WholeRun, pretrain
 from tests.benchmarks.sample_corpus import settings
 from tests.benchmarks.table import machine

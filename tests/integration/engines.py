@@ -83,7 +83,7 @@ def _objective(case: dict[str, Any]) -> Any:
 
 def _engine(case: dict[str, Any], stage: str) -> Any:
     from convbert.pretrain.engine.assembly import build_engine
-    from convbert.pretrain.engine.deepspeed_config import (
+    from convbert.pretrain.settings.deepspeed import (
         load_deepspeed_config,
         resolve_deepspeed_config,
     )

@@ -14,15 +14,15 @@ from convbert.models.encoder import Encoder
 from convbert.models.ops.convolution import use_backend
 from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
-from convbert.pretrain.engine.deepspeed_config import (
-    load_deepspeed_config,
-    resolve_deepspeed_config,
-)
 from convbert.pretrain.engine.matrices import matrix_elements
 from convbert.pretrain.objective.losses import Normalizers, build_objective
 from convbert.pretrain.planning.activations import Activations, masked_rows, trace
 from convbert.pretrain.planning.memory import memory
 from convbert.pretrain.planning.plan import activations
+from convbert.pretrain.settings.deepspeed import (
+    load_deepspeed_config,
+    resolve_deepspeed_config,
+)
 from convbert.pretrain.settings.objective import ObjectiveConfig
 from convbert.pretrain.settings.recipes import resolve
 
