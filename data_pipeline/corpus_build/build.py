@@ -32,7 +32,13 @@ from convbert.data_pipeline.corpus_build.clean import (
 from convbert.data_pipeline.corpus_build.engine import Engine, open_engine
 from convbert.data_pipeline.corpus_build.finished import find_finished
 from convbert.data_pipeline.corpus_build.match import find_duplicates
-from convbert.data_pipeline.corpus_build.origins import LeftOut, Origin, find_inputs, record_origins
+from convbert.data_pipeline.corpus_build.origins import (
+    LeftOut,
+    Origin,
+    find_inputs,
+    record_origins,
+    require_apart,
+)
 from convbert.data_pipeline.corpus_build.pack import Packed, PackTask, run_pack
 from convbert.data_pipeline.corpus_build.pieces import TextPiece
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
@@ -75,6 +81,7 @@ def build_corpus(
     result, and if another build is at work there. What was finished before an error is kept.
     """
     out = out.absolute()
+    require_apart(config, out)
     finished = find_finished(config, out)
     if finished is not None:
         if not finished.stale:
