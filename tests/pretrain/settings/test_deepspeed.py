@@ -59,7 +59,10 @@ def test_what_a_file_leaves_out_is_what_the_shipped_one_says(tmp_path: Path) -> 
         ({"zero_optimization": {"stage": 4}}, "stage: choose one of 0, 1, 2, 3"),
         ({"zero_optimization": {"stage": "auto"}}, "'zero_optimization.stage' cannot be 'auto'"),
         ({"zero_optimization": {"offload_param": {"device": "cpu"}}}, "offload_param needs stage"),
-        ({"gradient_cliping": 1.0}, "gradient_cliping: unknown key; did you mean gradient_clipping"),
+        (
+            {"gradient_cliping": 1.0},
+            "gradient_cliping: unknown key; did you mean gradient_clipping",
+        ),
         ([1], "holds no JSON object"),
         ('{"bf16": {}, "bf16": {}}', "the key 'bf16' is there twice"),
         ("[" * 100_000, "not valid JSON"),

@@ -10,7 +10,12 @@ from convbert.models.errors import UserError
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.tracking.records import NestedRun, now
 from convbert.pretrain.tracking.stopped_run import sync
-from convbert.pretrain.tracking.tracked_run import TrackedRun, resolve_experiment
+from convbert.pretrain.tracking.tracked_run import (
+    RunState,
+    TrackedRun,
+    resolve_experiment,
+    resolve_uri,
+)
 
 
 def newest(uri, only_run, key):
@@ -108,10 +113,19 @@ def test_changed_parameters_are_current_in_a_new_run_with_everything(
 
 def test_the_experiment_is_named_by_the_environment_too(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
-    assert resolve_experiment(None) == "convbert-pretraining"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert resolve_experiment(tmp_path, None) == "convbert-pretraining"
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of the team")
-    assert resolve_experiment(None) == "of the team"
-    assert resolve_experiment("own") == "own"
+    assert resolve_experiment(tmp_path, None) == "of the team"
+    assert resolve_experiment(tmp_path, "own") == "own"
+    # A shell without these variables, in which the run is evaluated, does not move it elsewhere.
+    server = "http://tracking:5000"
+    TrackedRun.open(
+        tmp_path, RunState(tracking_uri=server, experiment="of the team", run_name="run")
+    )
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert resolve_experiment(tmp_path, None) == "of the team"
+    assert resolve_uri(tmp_path, None) == server
 
 
 def test_a_deleted_experiment_is_said_with_what_works(
