@@ -8,7 +8,8 @@ from mlflow.entities import ViewType
 
 from convbert.models.errors import UserError
 from convbert.pretrain.run.curve import Curve, Point, Spread
-from convbert.pretrain.tracking.records import NestedRun, now
+from convbert.pretrain.tracking.metrics_log import hand_in, inbox, read_records
+from convbert.pretrain.tracking.records import CurvePoint, NestedRun, now
 from convbert.pretrain.tracking.stopped_run import sync
 from convbert.pretrain.tracking.tracked_run import (
     RunState,
@@ -57,6 +58,15 @@ def test_a_guard_goes_back_over_what_was_gone_back_over_by_hand(tmp_path, store,
     train(tracker, range(5, 13), 300.0)
     found = newest(store, only_run, "loss")
     assert found == {s: (100.0 if s <= 4 else 300.0) + s for s in range(1, 13)}
+
+
+def test_what_an_evaluation_left_of_later_checkpoints_does_not_come_back(tmp_path, start):
+    train(start(tmp_path, "off"), range(1, 9), 100.0)
+    hand_in(tmp_path, [CurvePoint("t/f1", now(), s * 1e9, 0.5, {"step": s}) for s in (4, 8)])
+    start(tmp_path, "off", resume_step=4).close("KILLED")
+    points = [r for r in read_records(tmp_path / "metrics.jsonl") if isinstance(r, CurvePoint)]
+    assert [p.flops for p in points if p.curve == "t/f1"] == [4e9]
+    assert not inbox(tmp_path)
 
 
 def test_curves_lose_the_checkpoints_that_are_trained_again(tmp_path, start):
