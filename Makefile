@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: install lint format types test test-slow fuzz test-slurm test-browser browser-packages postgres-packages slurm-packages slurm-local slurm-local-stop \
+.PHONY: gpu-day install lint format types test test-slow fuzz test-slurm test-browser browser-packages postgres-packages slurm-packages slurm-local slurm-local-stop \
 	bench bench-zero bench-gpu quickstart study docs clean
 
 install: $(STAMP)
@@ -87,6 +87,10 @@ bench-zero: install
 # its matrix-product rate (MFU).
 bench-gpu: install
 	$(BIN)/python -m tests.benchmarks.gpu
+
+# All that waits for a GPU, in one go: correctness, whole runs, tables, profiles, into gpu-day/.
+gpu-day: install
+	tests/benchmarks/gpu_day.sh gpu-day
 
 clean:
 	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

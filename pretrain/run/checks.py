@@ -1,9 +1,14 @@
 """What can be refused before a process is started: configuration against shards and processes."""
 
+import difflib
+
 from convbert.data_pipeline.readers import input_files
+from convbert.models.architecture import ObjectiveName
 from convbert.models.errors import UserError
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.division import BatchDivision
 from convbert.pretrain.run.timeline import Timeline
+from convbert.pretrain.settings.checkpoint import CheckpointConfig
 from convbert.pretrain.settings.deepspeed import (
     load_deepspeed_config,
     resolve_deepspeed_config,
@@ -18,7 +23,9 @@ def check(config: RunConfig, tokenizer_digest: str, world: int) -> Timeline:
     """
     timeline = Timeline.load(config)
     _require_deepspeed(config, timeline, world)
-    positions = config.model.build(timeline.corpora[0].vocab_size).discriminator.max_positions
+    networks = config.model.build(timeline.corpora[0].vocab_size)
+    encoder = networks.discriminator
+    positions = encoder.max_positions
     for phase, corpus in zip(timeline.phases, timeline.corpora, strict=True):
         if tokenizer_digest != corpus.tokenizer_digest:
             raise UserError(
@@ -31,8 +38,15 @@ def check(config: RunConfig, tokenizer_digest: str, world: int) -> Timeline:
                 f"{positions} positions; build shorter shards or set "
                 f"model.overrides.max_positions={corpus.seq_len}"
             )
+        if corpus.packing == "electra" and encoder.type_vocab_size < 2:
+            raise UserError(
+                f"{corpus.name}: its rows hold two segments, the model has "
+                f"{encoder.type_vocab_size} token type; leave model.overrides.type_vocab_size out "
+                "or build shards with --packing full"
+            )
         corpus.require_batch(phase.global_batch)
         BatchDivision.of(phase.global_batch, phase.micro_batch, world)
+    _check_best(config.checkpoint, networks.objective)
     if config.evaluation.pairs is not None:
         input_files(config.evaluation.pairs.inputs)
     return timeline
@@ -51,3 +65,15 @@ def _require_deepspeed(config: RunConfig, timeline: Timeline, world: int) -> Non
         world=world,
         place=config.deepspeed,
     )
+
+
+def _check_best(config: CheckpointConfig, objective: ObjectiveName) -> None:
+    """Refuse to keep the best checkpoints by something that is not measured."""
+    known = metric_names.of_updates(objective)
+    if config.best_metric not in known:
+        close = difflib.get_close_matches(config.best_metric, known, n=1)
+        perhaps = f"did you mean {close[0]}? " if close else ""
+        raise UserError(
+            f"checkpoint.best_metric={config.best_metric}: no update measures that; {perhaps}"
+            f"choose one of {', '.join(known)}"
+        )

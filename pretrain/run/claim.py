@@ -1,19 +1,18 @@
 """Who may write to a run directory: training as long as it runs, or one delivery at a time.
 
-Two files are locked; the system releases them when the process dies. Whoever writes to
-``metrics.jsonl`` or MLflow holds ``.tracking.lock``. Training also holds ``.training.lock``, which
-it takes first. It then waits for a delivery that holds the other lock; the delivery checks for
-training after every batch and stops early. The files' content names the holder, for people.
+Two files are locked (``data_pipeline.locks``). Whoever writes to ``metrics.jsonl`` or MLflow holds
+``.tracking.lock``. Training also holds ``.training.lock``, which it takes first. It then waits for
+a delivery that holds the other lock; the delivery checks for training after every batch and stops
+early. The files' content names the holder, for people.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import platform
-import time
 from pathlib import Path
 
+from convbert.data_pipeline.locks import Lock, acquire
 from convbert.models.errors import TransientError, UserError
 
 LOCK_FILE = ".tracking.lock"
@@ -22,7 +21,6 @@ PATIENCE = 300.0
 """Seconds that training waits for a delivery, which stops after the batch it is sending."""
 _CHECK_SECONDS = 1.0
 """Seconds for which training retries its own lock: a check for training holds it for a moment."""
-_INTERVAL = 0.1
 HANDED_ON = "CONVBERT_CLAIM"
 """Variable with the numbers of the locked files that a launcher hands on to process 0."""
 
@@ -40,46 +38,57 @@ class Claim:
         """Hold nothing yet; ``kind`` is what the lock files say that the holder does."""
         self._run_dir = run_dir
         self._holder = f"{kind}, process {os.getpid()} on {platform.node()}"
-        self._descriptors: list[int] = []
+        self._locks: list[Lock] = []
 
     def take(self, name: str, patience: float = 0.0) -> bool:
         """Lock the file ``name``, retrying for ``patience`` seconds; return whether it is held."""
-        descriptor = _lock(self._run_dir / name, patience)
-        if descriptor is None:
+        try:
+            lock = acquire(self._run_dir / name, patience)
+        except OSError as error:
+            raise UserError(
+                f"{self._run_dir / name}: cannot be opened ({error.strerror}); make its directory "
+                "writable"
+            ) from None
+        if lock is None:
             return False
-        self._keep(descriptor)
+        self._keep(lock)
         return True
 
-    def _keep(self, descriptor: int) -> None:
-        self._descriptors.append(descriptor)
+    def _keep(self, lock: Lock) -> None:
+        self._locks.append(lock)
         with contextlib.suppress(OSError):  # a full disk: the lock holds without the name
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, self._holder.encode(), 0)
+            os.ftruncate(lock.descriptor, 0)
+            os.pwrite(lock.descriptor, self._holder.encode(), 0)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """The locked files, to be passed to the process that the claim is handed on to."""
-        return tuple(self._descriptors)
+        """The locked files, to be passed to the process that the claim is handed on to.
+
+        A lease stays with the process that took it, which has to outlive the other.
+        """
+        return tuple(lock.descriptor for lock in self._locks if not lock.leased)
 
     def hand_on(self) -> dict[str, str]:
         """Return the variables with which a process that got the files takes the claim over."""
-        return {HANDED_ON: ",".join(map(str, self._descriptors))}
+        return {HANDED_ON: ",".join(map(str, self.descriptors))}
 
     def take_over(self, descriptors: str) -> None:
         """Hold what another process handed on."""
-        for descriptor in map(int, descriptors.split(",")):
+        for descriptor in map(int, filter(None, descriptors.split(","))):
             os.set_inheritable(descriptor, False)
-            self._keep(descriptor)
+            self._keep(Lock(descriptor, None))
 
     def leave(self) -> None:
         """Close the files; the claim lasts as long as the process it was handed on to."""
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+        for lock in self._locks:
+            if not lock.leased:
+                os.close(lock.descriptor)
+        self._locks = [lock for lock in self._locks if lock.leased]
 
     def release(self) -> None:
         """Release the run directory, even if forked processes still hold the descriptors."""
-        while self._descriptors:
-            _unlock(self._descriptors.pop())
+        while self._locks:
+            self._locks.pop().release()
 
 
 def claim_for_training(run_dir: Path) -> Claim:
@@ -118,10 +127,10 @@ def claimed_by_training(run_dir: Path) -> bool:
     """Return whether a process trains the run, or waits to, until another process releases it."""
     if not (run_dir / TRAINING_FILE).is_file():  # who only looks leaves no file behind
         return False
-    descriptor = _lock(run_dir / TRAINING_FILE, 0.0)
-    if descriptor is not None:
-        _unlock(descriptor)
-    return descriptor is None
+    lock = acquire(run_dir / TRAINING_FILE)
+    if lock is not None:
+        lock.release()
+    return lock is None
 
 
 def _held(run_dir: Path, name: str) -> HeldError:
@@ -131,29 +140,3 @@ def _held(run_dir: Path, name: str) -> HeldError:
 
 def _holder(run_dir: Path, name: str) -> str:
     return (run_dir / name).read_text(errors="replace") or "unknown"
-
-
-def _lock(path: Path, patience: float) -> int | None:
-    """Return the descriptor of the locked file, or None if another process holds it."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be opened ({error.strerror}); make its directory writable"
-        ) from None
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                os.close(descriptor)
-                return None
-            time.sleep(_INTERVAL)
-        else:
-            return descriptor
-
-
-def _unlock(descriptor: int) -> None:
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)

@@ -46,6 +46,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def execution(self) -> Path:
+        """What was chosen for the machine: whether it compiles, and why."""
+        return self.path / "execution.json"
+
+    @property
     def damage(self) -> Path:
         """Records of the blocks of sequences that the run skips."""
         return self.path / "damage"

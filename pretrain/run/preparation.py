@@ -33,12 +33,9 @@ def plan_run(recipe: str, overrides: list[str], run_dir: Path | None, world: int
     In the place of a recipe a run directory stands for its own configuration and continues itself,
     unless ``run_dir`` is another one.
     """
-    if names_run(recipe):
-        name, default = RunDirectory(Path(recipe)).recipe, Path(recipe)
-    else:
-        name, default = Path(recipe).stem, Path("runs") / Path(recipe).stem
+    name = RunDirectory(Path(recipe)).recipe if names_run(recipe) else Path(recipe).stem
     config = resolve(recipe, overrides).absolute()
-    run = RunDirectory(run_dir or default)
+    run = RunDirectory(run_dir or default_directory(recipe))
     timeline = checks.check(config, Tokenizer.load(config.data.tokenizer).digest, world)
     run.require(config)
     _require_data(run, timeline)
@@ -69,3 +66,8 @@ def prepare(
         finally:
             claim.release()
     return planned.run, planned.config
+
+
+def default_directory(recipe: str) -> Path:
+    """Return the directory of a run that is given none."""
+    return Path(recipe) if names_run(recipe) else Path("runs") / Path(recipe).stem
