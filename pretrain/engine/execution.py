@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.architecture import PretrainingConfig
@@ -78,8 +78,11 @@ class Execution:
 
     @classmethod
     def read(cls, path: Path) -> "Execution | None":
-        """Return what a run recorded when it was first started, if it did."""
-        return cls(**json.loads(path.read_bytes())) if path.is_file() else None
+        """Return what a run recorded when it was first started; None to decide it again."""
+        try:
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except (OSError, ValidationError):  # none yet, or damaged
+            return None
 
     def write(self, path: Path) -> None:
         """Record it for when the run goes on."""

@@ -123,10 +123,13 @@ def _now_ms() -> int:
 def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
     """Return the MLflow URI to use: ``tracking_uri``, which may be ``OFF``, or the default.
 
-    That is ``MLFLOW_TRACKING_URI`` or else a SQLite file beside the run directory. Raises
-    ``UserError`` for one that MLflow cannot use.
+    That is ``MLFLOW_TRACKING_URI``, the server that tracks the run already, or else a SQLite file
+    beside the run directory. Raises ``UserError`` for one that MLflow cannot use.
     """
     default = f"{SQLITE}{run_dir.resolve().parent / 'mlflow.db'}"
+    known = _stored(run_dir)
+    if known and known.tracking_uri.startswith(("http://", "https://")):
+        default = known.tracking_uri
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
     if uri == OFF:
         return uri
@@ -143,9 +146,19 @@ def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
     return uri
 
 
-def resolve_experiment(name: str | None) -> str:
-    """Return the MLflow experiment to use: ``name``, ``MLFLOW_EXPERIMENT_NAME`` or our own."""
-    return name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+def resolve_experiment(run_dir: Path, name: str | None) -> str:
+    """Return the MLflow experiment to use: ``name``, ``MLFLOW_EXPERIMENT_NAME`` or a default.
+
+    That is the one in which the run is tracked already, else ``EXPERIMENT``.
+    """
+    known = _stored(run_dir)
+    default = known.experiment if known else EXPERIMENT
+    return name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or default
+
+
+def _stored(run_dir: Path) -> RunState | None:
+    path = run_dir / RUN_FILE
+    return _read_state(path) if path.exists() else None
 
 
 def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -218,7 +218,7 @@ def open_tracker(
         if uri != OFF:
             described = RunState(
                 tracking_uri=uri,
-                experiment=resolve_experiment(experiment),
+                experiment=resolve_experiment(run_dir, experiment),
                 run_name=run_name,
                 params=flatten(params),
                 tags=tags,
@@ -248,6 +248,6 @@ def add_to_run(
     """
     uri = resolve_uri(run_dir, tracking_uri)
     described = RunState(
-        tracking_uri=uri, experiment=resolve_experiment(experiment), run_name=run_name
+        tracking_uri=uri, experiment=resolve_experiment(run_dir, experiment), run_name=run_name
     )
     return EvaluationTracker(run_dir, described)

@@ -104,7 +104,11 @@ def _tracker(
         experiment=config.tracking.experiment,
         run_name=run.name,
         tracking_uri=config.tracking.uri,
-        params={"run": config.model_dump(mode="json"), "networks": trainer.networks.model_dump()},
+        # As configured: what a machine decides of it changes where the run goes on, so it is a tag.
+        params={
+            "run": run.open().model_dump(mode="json"),
+            "networks": trainer.networks.model_dump(),
+        },
         tags={
             "code": code_version(),
             "manifest": trainer.timeline.digest,
@@ -113,6 +117,8 @@ def _tracker(
             "model": config.model.preset,
             "world_size": str(world),
             "hardware": f"{world} x {hardware()}",
+            "precision": config.precision,
+            "compile": str(config.compile),
         },
         resume_step=start,
         inputs=data_inputs(trainer.timeline),
