@@ -47,7 +47,8 @@ def submit_pretraining(
 def submit_array(root: Path, run_dirs: Sequence[Path], site: Site, options: JobOptions) -> Queued:
     """Write one script for several runs below ``root`` and queue it as a job array.
 
-    At most ``limit`` run at once. The ids are those of the array's tasks.
+    At most ``limit`` run at once, on nodes that no run has found bad. The ids are those of the
+    array's tasks.
     """
     _require_fewest(run_dirs, site, options)
     for run_dir in run_dirs:
@@ -55,7 +56,10 @@ def submit_array(root: Path, run_dirs: Sequence[Path], site: Site, options: JobO
     script = write(root, "pretrain.sbatch", render_pretraining(run_dirs, site, options))
     if options.dry_run:
         return script, []
-    array = scheduler.sbatch(script, root, *_after(options))
+    bad = [node for run_dir in run_dirs for node in JobRecords(run_dir).excluded()]
+    bad += [site.exclude] if bad and site.exclude else []
+    avoid = [f"--exclude={','.join(dict.fromkeys(bad))}"] if bad else []
+    array = scheduler.sbatch(script, root, *_after(options), *avoid)
     tasks = [f"{array}_{i}" for i in range(len(run_dirs))] if len(run_dirs) > 1 else [array]
     for task, run_dir in zip(tasks, run_dirs, strict=True):
         JobRecords(run_dir).submitted(task, "pretrain", root / "slurm" / f"{task}.log")

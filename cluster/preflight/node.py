@@ -7,7 +7,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from convbert.cluster import rendezvous
+from convbert.cluster.interface import SPECIFICATION, own_interface
 from convbert.cluster.preflight.faults import own_faults, shared_faults
 from convbert.cluster.preflight.node_report import Gpu, NodeReport
 from convbert.cluster.site import PreflightLimits
@@ -105,8 +105,8 @@ def shared_problem(run_dir: Path) -> str | None:
 def network_problem() -> str | None:
     """Return what is wrong with the interface that the site names, None if nothing is."""
     try:
-        if os.environ.get("GLOO_SOCKET_IFNAME"):
-            rendezvous.own_address()
+        if os.environ.get(SPECIFICATION):
+            own_interface()
     except UserError as error:
         return str(error)
     return None

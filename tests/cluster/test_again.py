@@ -198,7 +198,7 @@ def corpus(folder: Path) -> str:
     """Render the script of a corpus whose build fails."""
     (folder / "slurm").mkdir(exist_ok=True)
     lines = """\
-for a; do case $a in *dask_scheduler) shift 3; echo '{}' > "$1"; exec sleep 60 >&- 2>&-;; esac; done
+for a; do case $a in *dask_scheduler) shift 4; echo '{}' > "$1"; exec sleep 60 >&- 2>&-;; esac; done
 exit 1"""
     python = program(folder / "tools", "python", lines)
     site = load_site("local").model_copy(update={"python": str(python)})

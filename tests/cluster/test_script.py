@@ -166,7 +166,7 @@ def test_of_fewer_nodes_as_many_train_as_can_share_the_batch(
     options = JobOptions(nodes=3, min_nodes=1, preflight=preflight)
     reports = [leaving(node, checked) for node in ("node0", "node2")]
     log = run_script(run, *reports, 'echo "srun $*"', options=options)
-    (training,) = [line for line in log.splitlines() if "training.worker" in line]
+    (training,) = [step for step in log.split("srun --") if "training.worker" in step]
     assert "--nodelist=node0 --nodes=1 --ntasks=1 " in training
     assert "convbert: of 2 nodes 1 can train" in log
 

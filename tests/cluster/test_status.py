@@ -1,12 +1,15 @@
 """What status shows when the scheduler remembers a job, has forgotten it, or is not there."""
 
+import json
 import math
 import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from convbert.cluster.jobs import RunJobs, current_log, jobs_of
 from convbert.cluster.records import Attempt, JobRecords
@@ -14,6 +17,7 @@ from convbert.cluster.render import JobOptions
 from convbert.cluster.scheduler import Job, parse_duration
 from convbert.cluster.status import overview, run_status
 from convbert.cluster.submit import require_idle
+from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord, encode
 
@@ -68,8 +72,19 @@ def test_forgotten_job_is_known_from_its_records(run: Path) -> None:
     JobRecords(run).note(Attempt(job="8", restart=0, nodes=["n1"], begun=3, step=40))
     assert run_status(run, RunJobs([Job("8", "OUT_OF_MEMORY")])).state == "out of memory"
     assert run_status(run, RunJobs()).state == "lost: node failure or killed"
-    (run / "checkpoints" / "step-00000100").mkdir()
+    last = run / "checkpoints" / "step-00000100"
+    last.mkdir()
+    save_file({"x": np.zeros(3)}, last / "state.safetensors")
+    manifest = {"format": 2, "step": 100, "trainer": {}, "shapes": {}, "fragments": {}}
+    digest = file_sha256(last / "state.safetensors")
+    manifest["sha256"] = {"state.safetensors": digest}
+    (last / "manifest.json").write_text(json.dumps(manifest))
     assert run_status(run, RunJobs()).state == "finished"
+    with (last / "state.safetensors").open("r+b") as file:
+        file.truncate(file.seek(0, 2) - 1)
+    state = run_status(run, RunJobs()).state
+    assert state == "last checkpoint damaged: start it again"
+    assert not JobRecords(run).finished()
 
 
 def test_job_that_was_cancelled_in_the_queue_is_not_shown_as_the_one_before(run: Path) -> None:
