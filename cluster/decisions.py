@@ -1,6 +1,7 @@
 """After an attempt: its outcome, and whether and without which nodes to make another one."""
 
 import re
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ FAILURES: tuple[Outcome, ...] = (
 )
 _OUTCOMES: dict[int, Outcome] = {
     STOPPED: "saved",
+    128 + signal.SIGUSR1: "saved",  # asked to, before Python was there to do it
     USER_ERROR: "refused",
     HUNG: "hung",
     BAD_NODE: "bad node",
@@ -78,6 +80,8 @@ def classify(code: int, log: str, *, terminated: bool, stopping: bool) -> Outcom
         return "refused"
     if code in _OUTCOMES:
         return _OUTCOMES[code]
+    if failed_nodes(log):
+        return "lost"
     return "out of memory" if _OUT_OF_MEMORY.search(log) else "crashed"
 
 

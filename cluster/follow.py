@@ -22,7 +22,7 @@ from convbert.cluster.site import Site
 from convbert.cluster.words import Duration, Word
 from convbert.data_pipeline.locks import locked
 from convbert.models.errors import AbsentError
-from convbert.models.schema import StrictModel, parse
+from convbert.models.schema import StrictModel, read_record
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 
@@ -50,7 +50,7 @@ class Evaluation(StrictModel):
         if not path.is_file():
             raise AbsentError(f"{path}: missing; submit the run with --evaluate TASK")
         remedy = "submit the run again"
-        return parse(cls, path.read_bytes(), path, what="an evaluation plan", remedy=remedy)
+        return read_record(cls, path, what="an evaluation plan", remedy=remedy)
 
 
 def permanent_steps(run: RunDirectory) -> list[int]:

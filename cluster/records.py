@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field, RootModel
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.schema import StrictModel, parse
+from convbert.models.schema import Model, StrictModel, parse, read_record
 from convbert.pretrain.run.directory import RunDirectory
 
 Outcome = Literal[
@@ -86,7 +86,7 @@ def read_table(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     what, remedy = "a JSON object of strings", "correct it or delete the file"
-    return parse(_Table, path.read_bytes(), path, what=what, remedy=remedy).root
+    return read_record(_Table, path, what=what, remedy=remedy).root
 
 
 def write(directory: Path, name: str, content: str) -> Path:
@@ -128,8 +128,7 @@ class JobRecords:
     def submissions(self) -> list[Submission]:
         """Return the queued jobs, oldest first; of jobs with one number, the newest."""
         found: dict[str, Submission] = {}
-        for line in self._lines("jobs.jsonl"):
-            entry = Submission.model_validate(line)
+        for entry in self._lines("jobs.jsonl", Submission):
             found.pop(entry.job, None)
             found[entry.job] = entry
         return list(found.values())
@@ -144,8 +143,7 @@ class JobRecords:
         A number that SLURM gave to two jobs, before and after it lost its memory, means the newer.
         """
         found: dict[tuple[str, int, float], Attempt] = {}
-        for line in self._lines("attempts.jsonl"):
-            attempt = Attempt.model_validate(line)
+        for attempt in self._lines("attempts.jsonl", Attempt):
             found[attempt.job, attempt.restart, attempt.begun] = attempt
         if job is None:
             return list(found.values())
@@ -198,12 +196,14 @@ class JobRecords:
             file.flush()
             os.fsync(file.fileno())
 
-    def _lines(self, name: str) -> Iterator[dict[str, Any]]:
+    def _lines(self, name: str, kind: type[Model]) -> Iterator[Model]:
         path = self.folder / name
         if not path.is_file():
             return
-        for line in path.read_text().splitlines():
+        for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
             try:
-                yield json.loads(line)
-            except ValueError:  # a node died while it wrote the line
+                json.loads(line)
+            except (ValueError, RecursionError):  # a node died while it wrote the line
                 continue
+            place, remedy = f"{path}:{number}", "remove that line"
+            yield parse(kind, line, place, what="a record of a job", remedy=remedy)

@@ -1,6 +1,5 @@
 """One table of runs: the queue's state beside the content of the run directories."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,13 +9,14 @@ from pathlib import Path
 
 from rich.table import Table
 
-from convbert.cluster.jobs import evaluations_of, jobs_of
+from convbert.cluster.jobs import RunJobs, jobs_of
 from convbert.cluster.records import EVALUATED, JobRecords, read_table
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import AbsentError, TransientError, UserError
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.tracking.metrics_log import FILE_NAME
 from convbert.pretrain.tracking.records import StepRecord, decode
+from convbert.pretrain.tracking.tracked_run import RUN_FILE, TrackedRun
 
 _TAIL_BYTES = 1 << 16
 _ENDED = {
@@ -50,11 +50,10 @@ class RunStatus:
 
 def overview(run_dirs: Sequence[Path]) -> Table:
     """Return the table of runs; SLURM is asked once for all of them."""
-    jobs: dict[Path, list[Job]] = {}
-    evaluations: dict[Path, dict[str, list[Job]]] = {}
+    jobs: dict[Path, RunJobs] = {}
     note = None
     try:
-        jobs, evaluations = jobs_of(run_dirs), evaluations_of(run_dirs)
+        jobs = jobs_of([path for path in run_dirs if _readable(path)])
     except (AbsentError, TransientError) as error:
         note = f"without the queue: {error}"
     table = Table(caption=note)
@@ -66,24 +65,32 @@ def overview(run_dirs: Sequence[Path]) -> Table:
         table.add_column(column, overflow="fold")
     for run_dir in run_dirs:
         try:
-            found = run_status(run_dir, jobs.get(run_dir, []), evaluations.get(run_dir, {}))
-            table.add_row(*_row(found))
+            table.add_row(*_row(run_status(run_dir, jobs.get(run_dir, RunJobs()))))
         except UserError as error:  # the other runs are shown all the same
             table.add_row(str(run_dir), f"unreadable: {error}")
     return table
 
 
-def run_status(
-    run_dir: Path, jobs: Sequence[Job], evaluations: Mapping[str, Sequence[Job]]
-) -> RunStatus:
+def _readable(run_dir: Path) -> bool:
+    """Return whether a run's records can be read; damage is shown where its row is made."""
+    try:
+        JobRecords(run_dir).submissions()
+        read_table(run_dir / "slurm" / EVALUATED)
+    except UserError:
+        return False
+    return True
+
+
+def run_status(run_dir: Path, found: RunJobs) -> RunStatus:
     """Return the state of one run, from its directory and from its jobs, as SLURM knows them."""
     records = JobRecords(run_dir)
+    records.submissions()  # raises where they are damaged
     last = last_metrics(run_dir / FILE_NAME)
     values, step = (last.values, last.step) if last else ({}, 0)
     steps = records.run.open().steps if records.run.config_file.is_file() else None
     # Of a chain the running job is shown, not those that wait for it.
-    job = next((j for j in jobs if j.state == "RUNNING"), None)
-    job = job or next((j for j in jobs if j.active), jobs[-1] if jobs else None)
+    job = next((j for j in found.active if j.state == "RUNNING"), None)
+    job = job or next(iter([*found.active, *found.jobs[::-1]]), None)
     submitted = records.submissions()
     pace = values.get(metric_names.STEP_SECONDS)
     return RunStatus(
@@ -97,7 +104,7 @@ def run_status(
         seconds_to_end=(steps - step) * pace if pace and steps else None,
         seconds_to_limit=job.seconds_left if job and job.state == "RUNNING" else None,
         mlflow=_mlflow(run_dir),
-        evaluations=_evaluations(run_dir, evaluations),
+        evaluations=_evaluations(run_dir, found.evaluations),
     )
 
 
@@ -106,8 +113,9 @@ def _state(records: JobRecords, job: Job | None) -> str:
     if job is not None and job.active:
         waits = job.reason if job.state == "PENDING" and job.reason != "None" else job.nodes
         return f"{job.state.lower()} ({waits})" if waits else job.state.lower()
-    if records.finished():
-        return "finished"
+    whole = _finished(records)
+    if whole is not None:
+        return "finished" if whole else "last checkpoint damaged: start it again"
     attempts = records.attempts()
     ended = job.state.lower().replace("_", " ") if job else None
     if not attempts:
@@ -139,6 +147,11 @@ def _evaluations(run_dir: Path, evaluations: Mapping[str, Sequence[Job]]) -> str
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
 
 
+def _finished(records: JobRecords) -> bool | None:
+    run = records.run
+    return run.looks_finished(run.open()) if run.config_file.is_file() else None
+
+
 def last_metrics(path: Path) -> StepRecord | None:
     """Return the last training record of ``metrics.jsonl``, None without one."""
     if not path.is_file():
@@ -157,13 +170,12 @@ def last_metrics(path: Path) -> StepRecord | None:
 
 
 def _mlflow(run_dir: Path) -> str:
-    path = run_dir / "mlflow.json"
-    if not path.is_file():
+    if not (run_dir / RUN_FILE).is_file():
         return ""
-    state = json.loads(path.read_text())
-    uri, run = state["tracking_uri"], state.get("run_id") or "not delivered yet"
+    state = TrackedRun.load(run_dir).state
+    uri, run = state.tracking_uri, state.run_id or "not delivered yet"
     where = f"{uri}/#/runs/{run}" if uri.startswith("http") else f"{Path(uri).name}: {run}"
-    return f"{state['status']} {where}"
+    return f"{state.status} {where}"
 
 
 def _row(status: RunStatus) -> list[str]:

@@ -37,6 +37,11 @@ class Lock:
         self.descriptor = descriptor
         self._lease = lease
 
+    @property
+    def leased(self) -> bool:
+        """Whether a lease stands in for the lock: it belongs to this process alone."""
+        return self._lease is not None
+
     def release(self) -> None:
         """Release it, even if forked processes still hold the descriptor."""
         if self._lease is None:

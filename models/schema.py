@@ -1,5 +1,6 @@
 """The base of every setting and record, and the checks of files that hold them."""
 
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +23,16 @@ Model = TypeVar("Model", bound=BaseModel)
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
     """Return what a YAML file says; raises ``UserError`` where it cannot be read or is not YAML."""
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"), path, loader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise AbsentError(f"{path}: the file does not exist; check the path") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not YAML ({error}); save it as UTF-8") from None
+    except ValueError as error:  # a name with a null character
+        raise UserError(f"{str(path)!r}: cannot be read ({error}); check the path") from None
+    return parse_yaml(text, path, loader)
 
 
 def parse_yaml(text: str, place: object, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
@@ -47,6 +51,26 @@ def read_mapping(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) ->
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, found {type(content).__name__}")
     return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a JSON file that a program wrote.
+
+    Raises ``AbsentError`` where it does not exist, ``DamagedError`` where it is not a JSON object.
+    """
+    try:
+        fields = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AbsentError(f"{path}: no such file: give a directory with a {path.name}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(
+            f"{path}: not a JSON file ({error}): copy it from its source again"
+        ) from error
+    if not isinstance(fields, dict):
+        raise DamagedError(f"{path}: holds no JSON object: copy it from its source again")
+    return fields
 
 
 def validate(
@@ -71,3 +95,12 @@ def parse(kind: type[Model], content: bytes, place: object, *, what: str, remedy
         return kind.model_validate_json(content)
     except ValidationError as error:
         raise DamagedError(f"{place}: not {what} ({first_fault(error, kind)}); {remedy}") from None
+
+
+def read_record(kind: type[Model], path: Path, *, what: str, remedy: str) -> Model:
+    """Return what ``parse`` makes of a file; also ``DamagedError`` for what is no readable file."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:  # a directory, a loop of links, another user's
+        raise DamagedError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    return parse(kind, content, path, what=what, remedy=remedy)

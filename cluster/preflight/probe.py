@@ -4,7 +4,8 @@ It runs as a step of the job, one process per GPU. Each node writes its report i
 ``RUN_DIR/slurm/preflight`` before the nodes connect, so a missing node is known by name. A node
 that gives the others up writes that into its report: this distinguishes a node that does not answer
 from a check that was ended from outside. The clock of a process starts with it, and that of the
-check when all have started. The process ends itself when its time is up.
+check when all have started. The process ends itself when its time is up; SIGUSR1, the script's wish
+to stop, ends it too.
 """
 
 import os
@@ -25,8 +26,7 @@ from convbert.pretrain.run.exit_codes import FAILED
 
 def main(limits: PreflightLimits, gpus: int) -> None:
     """Measure and report; a node should have ``gpus`` GPUs."""
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the job script remembers the request
-    # Loading torch takes seconds, before which the signal must be ignored and the limit not count.
+    # Loading torch takes seconds, which do not count.
     from convbert.cluster.preflight import together
 
     signal.alarm(limits.start_seconds + limits.seconds)

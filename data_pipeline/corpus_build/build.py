@@ -32,7 +32,13 @@ from convbert.data_pipeline.corpus_build.clean import (
 from convbert.data_pipeline.corpus_build.engine import Engine, open_engine
 from convbert.data_pipeline.corpus_build.finished import find_finished
 from convbert.data_pipeline.corpus_build.match import find_duplicates
-from convbert.data_pipeline.corpus_build.origins import Origin, record_origins
+from convbert.data_pipeline.corpus_build.origins import (
+    LeftOut,
+    Origin,
+    find_inputs,
+    record_origins,
+    require_apart,
+)
 from convbert.data_pipeline.corpus_build.pack import Packed, PackTask, run_pack
 from convbert.data_pipeline.corpus_build.pieces import TextPiece
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
@@ -75,6 +81,7 @@ def build_corpus(
     result, and if another build is at work there. What was finished before an error is kept.
     """
     out = out.absolute()
+    require_apart(config, out)
     finished = find_finished(config, out)
     if finished is not None:
         if not finished.stale:
@@ -130,10 +137,13 @@ class _Build:
         self._progress = progress
         self._replaces = replaces  # a finished corpus of this directory
         self._origins: list[Origin] = []
+        self._left_out: list[LeftOut] = []
 
     def run(self) -> CorpusReport:
         self._clear_left()
-        self._origins = record_origins(self._config, self._engine, self._work, self._progress)
+        found = find_inputs(self._config)
+        self._left_out = found.left_out
+        self._origins = record_origins(found.files, self._engine, self._work, self._progress)
         cleaned = self._clean()
         pieces = [piece for result in cleaned for piece in result.pieces]
         if not pieces:
@@ -172,6 +182,7 @@ class _Build:
             out,
             self._config,
             self._origins,
+            self._left_out,
             cleaned,
             packed,
             pieces,

@@ -22,6 +22,7 @@ from convbert.pretrain.cli import (
     tokenizer,
     training,
 )
+from convbert.pretrain.cli.overview import arrange
 from convbert.pretrain.run import log
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ for commands in (
 app.add_typer(site.site_app, name="site")
 app.add_typer(evaluation.tasks_app, name="tasks")
 app.add_typer(evaluation.track_app, name="track")
+arrange(app)
 
 
 def _version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from convbert.pretrain.cli import completion
 from convbert.pretrain.cli.slurm import Nodes, Partition, TimeLimit
 from convbert.pretrain.run.exit_codes import FAILED
 
@@ -35,7 +36,9 @@ def new(
 
 @site_app.command("check")
 def check(
-    site: Annotated[str, typer.Argument(help="Name of a profile, or a file.")],
+    site: Annotated[
+        str, typer.Argument(help="Name of a profile, or a file.", autocompletion=completion.sites)
+    ],
     nodes: Nodes = 2,
     partition: Partition = None,
     time: TimeLimit = "1:00:00",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convbert.models.errors import AbsentError, UserError
+from convbert.pretrain.cli import completion
 from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
 from convbert.pretrain.cli.corpus import corpus_app
 from convbert.pretrain.cli.settings_command import SettingsCommand
@@ -24,6 +25,7 @@ SiteName = Annotated[
         "--site",
         envvar="CONVBERT_SITE",
         help="Site profile: a name of `convbert site list`, or a file.",
+        autocompletion=completion.sites,
     ),
 ]
 Nodes = Annotated[int, typer.Option(help="Number of nodes.", min=1)]

@@ -8,7 +8,7 @@ import typer
 from convbert.models.errors import UserError
 from convbert.pretrain.cli.arguments import Overrides, Recipe, between
 from convbert.pretrain.cli.settings_command import SettingsCommand
-from convbert.pretrain.cli.tables import measured, print_table
+from convbert.pretrain.cli.tables import FormatOption, Output, measured
 
 app = typer.Typer()
 
@@ -44,6 +44,7 @@ def study(
         int | None, typer.Option(help="Runs at once; default one per GPU, else per core.", min=1)
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show and write the plan.")] = False,
+    form: FormatOption = "table",
 ) -> None:
     """Compare variants of the model on equal training FLOPs; start it again to go on."""
     from rich.console import Console
@@ -57,12 +58,12 @@ def study(
     from convbert.pretrain.study.steps import write_sweep
     from convbert.pretrain.study.tuning import known_runs
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=form != "table")
     chosen = load_design(design, flops=flops, seeds=seeds)
     runs = known_runs(chosen, output)
     first = {run.variant: run for run in reversed(runs)}
     tuned = f", {len(chosen.rate_factors)} learning rates of the first" * bool(chosen.rate_factors)
-    print_table(
+    Output(form).table(
         ("variant", "updates", "tokens", "hardware FLOPs", "papers' FLOPs"),
         [
             (r.variant, f"{r.steps:,}", f"{r.tokens:,}")
@@ -101,6 +102,7 @@ def sweep(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only write the sweep, for an array of jobs.")
     ] = False,
+    form: FormatOption = "table",
 ) -> None:
     """Try several learning rates in short runs and say which is best; start it again to go on."""
     import os
@@ -114,7 +116,7 @@ def sweep(
 
     given = overrides or []
     config, trials = rate_sweep.plan_sweep(recipe, given, _factors(rates), output)
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=form != "table")
     if plan:
         console.print(
             f"{output / rate_sweep.FILE}: {len(trials)} runs; queue them with `convbert submit "
@@ -135,7 +137,8 @@ def sweep(
         raise UserError(f"{output}: no run has finished; see the logs in it")
     held_out = any(found.held_out for found in scores if found)
     text = "held-out text" if held_out else "training; evaluation.held_out measures other text"
-    print_table(
+    out = Output(form)
+    out.table(
         ("run", *(key.removeprefix("optimizer.") for key in trials[0].rates), "masked-token loss"),
         [
             (t.path.name, *(f"{rate:g}" for rate in t.rates.values()))
@@ -144,7 +147,7 @@ def sweep(
         ],
         title=f"{config.steps:,} updates each; loss of {text}",
     )
-    print(rate_sweep.advice(trials, config.steps))
+    out.note(rate_sweep.advice(trials, config.steps))
 
 
 def _factors(text: str) -> list[float]:

@@ -13,7 +13,7 @@ import platform
 from pathlib import Path
 
 from convbert.data_pipeline.locks import Lock, acquire
-from convbert.models.errors import TransientError
+from convbert.models.errors import TransientError, UserError
 
 LOCK_FILE = ".tracking.lock"
 TRAINING_FILE = ".training.lock"
@@ -21,6 +21,8 @@ PATIENCE = 300.0
 """Seconds that training waits for a delivery, which stops after the batch it is sending."""
 _CHECK_SECONDS = 1.0
 """Seconds for which training retries its own lock: a check for training holds it for a moment."""
+HANDED_ON = "CONVBERT_CLAIM"
+"""Variable with the numbers of the locked files that a launcher hands on to process 0."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +42,48 @@ class Claim:
 
     def take(self, name: str, patience: float = 0.0) -> bool:
         """Lock the file ``name``, retrying for ``patience`` seconds; return whether it is held."""
-        lock = acquire(self._run_dir / name, patience)
+        try:
+            lock = acquire(self._run_dir / name, patience)
+        except OSError as error:
+            raise UserError(
+                f"{self._run_dir / name}: cannot be opened ({error.strerror}); make its directory "
+                "writable"
+            ) from None
         if lock is None:
             return False
+        self._keep(lock)
+        return True
+
+    def _keep(self, lock: Lock) -> None:
         self._locks.append(lock)
         with contextlib.suppress(OSError):  # a full disk: the lock holds without the name
             os.ftruncate(lock.descriptor, 0)
             os.pwrite(lock.descriptor, self._holder.encode(), 0)
-        return True
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The locked files, to be passed to the process that the claim is handed on to.
+
+        A lease stays with the process that took it, which has to outlive the other.
+        """
+        return tuple(lock.descriptor for lock in self._locks if not lock.leased)
+
+    def hand_on(self) -> dict[str, str]:
+        """Return the variables with which a process that got the files takes the claim over."""
+        return {HANDED_ON: ",".join(map(str, self.descriptors))}
+
+    def take_over(self, descriptors: str) -> None:
+        """Hold what another process handed on."""
+        for descriptor in map(int, filter(None, descriptors.split(","))):
+            os.set_inheritable(descriptor, False)
+            self._keep(Lock(descriptor, None))
+
+    def leave(self) -> None:
+        """Close the files; the claim lasts as long as the process it was handed on to."""
+        for lock in self._locks:
+            if not lock.leased:
+                os.close(lock.descriptor)
+        self._locks = [lock for lock in self._locks if lock.leased]
 
     def release(self) -> None:
         """Release the run directory, even if forked processes still hold the descriptors."""
@@ -58,11 +94,15 @@ class Claim:
 def claim_for_training(run_dir: Path) -> Claim:
     """Claim ``run_dir``, which is created if missing; wait for a delivery that holds it.
 
-    Raises ``HeldError`` at once if another process trains the run, and if a delivery still holds
-    it after ``PATIENCE`` seconds.
+    A process that was handed a claim by its launcher takes that one over. Raises ``HeldError`` at
+    once if another process trains the run, and if a delivery still holds it after ``PATIENCE``
+    seconds.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
     claim = Claim(run_dir, "training")
+    if (handed := os.environ.pop(HANDED_ON, None)) is not None:
+        claim.take_over(handed)
+        return claim
+    run_dir.mkdir(parents=True, exist_ok=True)
     if not claim.take(TRAINING_FILE, _CHECK_SECONDS):
         raise _held(run_dir, TRAINING_FILE)
     if not claim.take(LOCK_FILE):
@@ -85,6 +125,8 @@ def claim_for_delivery(run_dir: Path) -> Claim:
 
 def claimed_by_training(run_dir: Path) -> bool:
     """Return whether a process trains the run, or waits to, until another process releases it."""
+    if not (run_dir / TRAINING_FILE).is_file():  # who only looks leaves no file behind
+        return False
     lock = acquire(run_dir / TRAINING_FILE)
     if lock is not None:
         lock.release()
