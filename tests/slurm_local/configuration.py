@@ -100,7 +100,7 @@ class LocalCluster(StrictModel):
         """Write slurm.conf and gres.conf; ports are free ones."""
         for folder in ("controller", "spool", "log", "dev"):
             (self.state / folder).mkdir(parents=True, exist_ok=True)
-        controller, *ports = _free_ports(self.nodes + 1)
+        controller, *ports = _free_ports(len(self.names()) + 1)
         fields = self.model_dump() | {
             "host": socket.gethostname().split(".")[0],
             "user": getpass.getuser(),
