@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from torch import Tensor, fx, nn
-from torch._functorch import config as functorch_config
-from torch._inductor.compile_fx import compile_fx
 
 # Below 1 the compiler repeats elementwise work in the backward pass where that saves memory; it
 # begins to repeat matrix products near 0.4, which costs time. On a GPU elementwise work costs, too.
@@ -28,6 +26,10 @@ def compile_for_training(module: nn.Module, *, cuda_graphs: bool = False) -> Non
 def _compile_frugally(
     graph: fx.GraphModule, example_inputs: Sequence[Tensor], *, cuda_graphs: bool
 ) -> Callable[..., Any]:
+    # Loaded by who compiles only: they take two seconds.
+    from torch._functorch import config as functorch_config
+    from torch._inductor.compile_fx import compile_fx
+
     on_gpu = any(isinstance(x, Tensor) and x.is_cuda for x in example_inputs)
     budget = 1.0 if on_gpu else _CPU_ACTIVATION_BUDGET
     patches = {"triton.cudagraphs": True} if cuda_graphs else {}

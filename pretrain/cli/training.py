@@ -103,6 +103,8 @@ def _train(run: "RunDirectory", world: int, threads: int | None) -> None:
     from convbert.pretrain.run.exit_codes import STOPPED
     from convbert.pretrain.training.launch import launch
 
+    processes = "1 process" if world == 1 else f"{world} processes"
+    print(f"{run.path}: starts {processes}; PyTorch and DeepSpeed load first", flush=True)
     status = launch(run.path, world, threads)
     if status == STOPPED:
         print(

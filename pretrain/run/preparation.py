@@ -5,6 +5,7 @@ from pathlib import Path
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.pretrain.run import checks
 from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.tracking_uri import resolve_uri
 from convbert.pretrain.settings.recipes import names_run, resolve
 from convbert.pretrain.settings.run import RunConfig
 
@@ -25,5 +26,6 @@ def prepare(
     tokenizer = Tokenizer.load(config.data.tokenizer)
     checks.check(config, tokenizer.digest, world)
     run = RunDirectory(run_dir or default)
+    resolve_uri(run.path, config.tracking.uri)  # refused here, not by the processes
     run.prepare(config.absolute(), name)
     return run, run.open()

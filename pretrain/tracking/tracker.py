@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from convbert.pretrain.run.tracking_uri import OFF, resolve_uri
 from convbert.pretrain.tracking.claim import Claim, claim_for_training
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, MetricsLog, hand_in, inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
@@ -26,12 +27,10 @@ from convbert.pretrain.tracking.records import (
 from convbert.pretrain.tracking.stopped_run import deliver_if_free
 from convbert.pretrain.tracking.system import SystemSampler
 from convbert.pretrain.tracking.tracked_run import (
-    OFF,
     DataInput,
     RunState,
     TrackedRun,
     flatten,
-    resolve_uri,
 )
 
 INBOX_SECONDS = 5.0

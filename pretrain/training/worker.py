@@ -39,6 +39,7 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
 
     from convbert.data_pipeline.shards.damage import DamageLog
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+    from convbert.pretrain.engine.imports import spare_compiler
     from convbert.pretrain.engine.precision import settle
     from convbert.pretrain.engine.process_group import init_distributed
     from convbert.pretrain.run.timeline import Timeline
@@ -50,6 +51,8 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
 
     run = RunDirectory(path)
     config = run.open()
+    if not config.compile:
+        spare_compiler()
     if config.threads:
         torch.set_num_threads(config.threads)
     # Before anything in the directory is touched: another process may be writing a checkpoint.
