@@ -5,14 +5,23 @@ import its compiler, two seconds, to tell it that it shall leave them alone, and
 its own Muon compiled, which no run uses.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import torch
+from torch.optim import Optimizer
+
 
 def import_deepspeed() -> ModuleType:
-    """Return DeepSpeed, imported without MLflow, which whoever needs it imports later."""
+    """Return DeepSpeed, imported without MLflow, which whoever needs it imports later.
+
+    Without a GPU it is told so, or it would warn.
+    """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     loaded = "mlflow" in sys.modules
     if not loaded:
         sys.modules["mlflow"] = None  # type: ignore[assignment]  # an import of it fails
@@ -31,8 +40,6 @@ def spare_compiler() -> None:
     """
     if "torch._dynamo" in sys.modules:
         return
-    from torch.optim import Optimizer
-
     # Both are wrapped by torch._disable_dynamo, which keeps its answer as an attribute of what it
     # wraps. With nothing to disable for, the answer is the function itself.
     functions: tuple[Any, ...] = (Optimizer.add_param_group, Optimizer.zero_grad)

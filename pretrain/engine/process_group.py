@@ -28,8 +28,6 @@ def init_distributed(hang_seconds: float | None = None) -> torch.device:
         "MASTER_PORT": "0",
     }.items():
         os.environ.setdefault(key, value)
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     deepspeed = import_deepspeed()
     # Its progress notes go to stdout; importing it resets the level.
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)

@@ -85,3 +85,4 @@ def test_a_worker_that_compiles_nothing_loads_no_compiler(
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "", done.stderr
+    assert "Setting accelerator" not in done.stderr + done.stdout
