@@ -119,6 +119,8 @@ def _train(
     from convbert.pretrain.run.exit_codes import STOPPED
     from convbert.pretrain.training.launch import launch
 
+    processes = "1 process" if world == 1 else f"{world} processes"
+    print(f"{run.path}: starts {processes}; PyTorch and DeepSpeed load first", flush=True)
     status = launch(run.path, world, threads, claim)
     if status == STOPPED:
         print(

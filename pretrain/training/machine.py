@@ -16,7 +16,7 @@ from convbert.data_pipeline.locks import acquire
 from convbert.models.errors import UserError
 from convbert.pretrain.engine.execution import no_compiler
 from convbert.pretrain.engine.precision import computes_in_bfloat16
-from convbert.pretrain.tracking.tracked_run import OFF, SQLITE, resolve_uri
+from convbert.pretrain.run.tracking_uri import OFF, SQLITE, resolve_uri
 
 _GB = 1e9
 _LITTLE_SPACE = 20.0  # GB; a checkpoint of ConvBERT-base with its moments takes 2
@@ -114,7 +114,7 @@ def _tracking(runs: Path, folder: Path) -> Finding:
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
     try:
-        uri = resolve_uri(runs / "run", given) if given else f"{SQLITE}{runs / 'mlflow.db'}"
+        uri = resolve_uri(runs / "run", None)
     except UserError as error:
         return Finding("MLflow", str(given), str(error), fault=True)
     if uri == OFF:
