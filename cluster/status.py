@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from convbert.cluster.jobs import evaluations_of, jobs_of
+from convbert.cluster.jobs import RunJobs, jobs_of
 from convbert.cluster.records import EVALUATED, JobRecords, read_table
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import AbsentError, TransientError, UserError
@@ -50,12 +50,10 @@ class RunStatus:
 
 def overview(run_dirs: Sequence[Path]) -> Table:
     """Return the table of runs; SLURM is asked once for all of them."""
-    jobs: dict[Path, list[Job]] = {}
-    evaluations: dict[Path, dict[str, list[Job]]] = {}
+    jobs: dict[Path, RunJobs] = {}
     note = None
     try:
-        readable = [path for path in run_dirs if _readable(path)]
-        jobs, evaluations = jobs_of(readable), evaluations_of(readable)
+        jobs = jobs_of([path for path in run_dirs if _readable(path)])
     except (AbsentError, TransientError) as error:
         note = f"without the queue: {error}"
     table = Table(caption=note)
@@ -67,8 +65,7 @@ def overview(run_dirs: Sequence[Path]) -> Table:
         table.add_column(column, overflow="fold")
     for run_dir in run_dirs:
         try:
-            found = run_status(run_dir, jobs.get(run_dir, []), evaluations.get(run_dir, {}))
-            table.add_row(*_row(found))
+            table.add_row(*_row(run_status(run_dir, jobs.get(run_dir, RunJobs()))))
         except UserError as error:  # the other runs are shown all the same
             table.add_row(str(run_dir), f"unreadable: {error}")
     return table
@@ -84,9 +81,7 @@ def _readable(run_dir: Path) -> bool:
     return True
 
 
-def run_status(
-    run_dir: Path, jobs: Sequence[Job], evaluations: Mapping[str, Sequence[Job]]
-) -> RunStatus:
+def run_status(run_dir: Path, found: RunJobs) -> RunStatus:
     """Return the state of one run, from its directory and from its jobs, as SLURM knows them."""
     records = JobRecords(run_dir)
     records.submissions()  # raises where they are damaged
@@ -94,8 +89,8 @@ def run_status(
     values, step = (last.values, last.step) if last else ({}, 0)
     steps = records.run.open().steps if records.run.config_file.is_file() else None
     # Of a chain the running job is shown, not those that wait for it.
-    job = next((j for j in jobs if j.state == "RUNNING"), None)
-    job = job or next((j for j in jobs if j.active), jobs[-1] if jobs else None)
+    job = next((j for j in found.active if j.state == "RUNNING"), None)
+    job = job or next(iter([*found.active, *found.jobs[::-1]]), None)
     submitted = records.submissions()
     pace = values.get(metric_names.STEP_SECONDS)
     return RunStatus(
@@ -109,7 +104,7 @@ def run_status(
         seconds_to_end=(steps - step) * pace if pace and steps else None,
         seconds_to_limit=job.seconds_left if job and job.state == "RUNNING" else None,
         mlflow=_mlflow(run_dir),
-        evaluations=_evaluations(run_dir, evaluations),
+        evaluations=_evaluations(run_dir, found.evaluations),
     )
 
 
