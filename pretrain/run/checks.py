@@ -10,7 +10,13 @@ from convbert.pretrain.settings.run import RunConfig
 def check(config: RunConfig, tokenizer_digest: str, world: int) -> None:
     """Refuse what cannot train before any process is started; raises ``UserError``."""
     timeline = Timeline.load(config)
-    positions = config.model.build(timeline.corpora[0].vocab_size).discriminator.max_positions
+    networks = config.model.build(timeline.corpora[0].vocab_size)
+    positions = networks.discriminator.max_positions
+    if config.objective.generator_warmup and (networks.generator is None or networks.tie_encoders):
+        raise UserError(
+            f"objective.generator_warmup={config.objective.generator_warmup}: these networks have "
+            "no generator of their own to warm up; leave it out"
+        )
     for phase, corpus in zip(timeline.phases, timeline.corpora, strict=True):
         if tokenizer_digest != corpus.tokenizer_digest:
             raise UserError(

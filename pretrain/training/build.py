@@ -1,12 +1,13 @@
 """From a configuration to what trains: networks, objective, optimizer and engine."""
 
 import torch
+from torch import nn
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.architecture import PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.ops.compilation import compile_for_training
-from convbert.models.pretraining import build_model
+from convbert.models.pretraining import ReplacedTokenModel, build_model
 from convbert.pretrain.engine.assembly import build_engine
 from convbert.pretrain.engine.deepspeed_config import (
     load_deepspeed_config,
@@ -38,9 +39,28 @@ def build_training(
         require_graphs(deepspeed)
     if config.compile:
         compile_for_training(objective, cuda_graphs=config.cuda_graphs)
-    engine, norms = build_engine(objective, deepspeed, config.optimizer)
+    held = held_in_warmup(objective) if config.objective.generator_warmup else ()
+    engine, norms = build_engine(objective, deepspeed, config.optimizer, held=held)
     engine.replays_graphs = config.cuda_graphs
     return engine, norms
+
+
+def held_in_warmup(objective: Objective) -> set[str]:
+    """Return the parameters that stay as they are while the generator alone learns.
+
+    Those are all but its own: what it shares with the discriminator stays, and with ``gdes`` its
+    tables, of which the discriminator's are made.
+    """
+    own = {id(p) for part in _generator(objective.model) for p in part.parameters()}
+    names = (name for name, p in objective.named_parameters() if id(p) not in own)
+    return set(names)
+
+
+def _generator(model: nn.Module) -> list[nn.Module]:
+    assert isinstance(model, ReplacedTokenModel)
+    generator, apart = model.generator, model.config.tie_embeddings is False
+    parts = [generator.project, generator.layers, model.generator_head]
+    return [*parts, generator.embeddings] if apart else parts
 
 
 def _objective(config: RunConfig, networks: PretrainingConfig) -> Objective:
