@@ -70,6 +70,10 @@ def finetune(
         Path | None, typer.Option("--output", "-o", help="For a Hugging Face model's results.")
     ] = None,
     average: Average = None,
+    keep_model: Annotated[
+        bool,
+        typer.Option("--keep-model", help="Write each best model for transformers."),
+    ] = False,
     form: FormatOption = "table",
 ) -> None:
     """Fine-tune a run's checkpoints and draw accuracy against training FLOPs."""
@@ -92,7 +96,7 @@ def finetune(
     folder = run.run.report if run else output or source / "finetune"
     sizes = [len(task.by_size()) for task in tasks]  # results of each task, one after the other
     with _progress(sum(sizes) * (len(run.points) if run else 1) * seeds) as show:
-        options = FinetuneOptions(seeds, data_source, predict, workers, show)
+        options = FinetuneOptions(seeds, data_source, predict, workers, show, keep_model)
         if run:
             found = finetune_run(run, tasks, options)
         else:
@@ -102,6 +106,8 @@ def finetune(
         _print_results(found[:count], out)
         for results in found[:count]:
             out.note(f"{results.task}: {folder / results.task / RESULTS}")
+            if keep_model:
+                out.note(f"{results.task}: {folder / results.task / 'models'}")
         found = found[count:]
 
 
