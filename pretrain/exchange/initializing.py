@@ -85,7 +85,7 @@ def _by_name(
 ) -> dict[str, Tensor]:
     """Return the weights that are taken over, by their names in ``model``."""
     if type(found) is type(model) and not (_both(model, found) and "generator" in adapt):
-        return found.state_dict()  # type: ignore[union-attr]
+        return found.state_dict()
     if isinstance(model, MaskedLanguageModel):
         logger.warning("%s: its encoder alone is used; the head starts fresh", source)
         return {f"encoder.{name}": t for name, t in encoder_of(found).state_dict().items()}
