@@ -49,14 +49,14 @@ class SentencePiece:
     def __init__(self, path: Path) -> None:
         self.processor = spm.SentencePieceProcessor()
         try:
-            self.processor.Load(str(path))
+            self.processor.LoadFromSerializedProto(path.read_bytes())  # names may be no UTF-8
         except (OSError, RuntimeError):
             raise UserError(f"{path}: not a sentencepiece model; train it again") from None
         self._composes = composes(path)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text."""
-        texts = [_nfkc(text) for text in texts] if self._composes else list(texts)
+        texts = _composed(texts) if self._composes else list(texts)
         ids: list[list[int]] = self.processor.Encode(texts, num_threads=1)
         return ids
 
@@ -157,6 +157,6 @@ def composes(path: Path) -> bool:
     return bool(proto.normalizer_spec.precompiled_charsmap)
 
 
-def _nfkc(text: str) -> str:
+def _composed(texts: Sequence[str]) -> list[str]:
     """Compose characters first: sentencepiece's table knows most sequences, but not all."""
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return [text if text.isascii() else unicodedata.normalize("NFKC", text) for text in texts]

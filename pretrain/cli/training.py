@@ -12,6 +12,7 @@ from convbert.pretrain.cli.tables import FormatOption, Output
 
 if TYPE_CHECKING:
     from convbert.pretrain.checkpoints.branching import Branch
+    from convbert.pretrain.run.claim import Claim
     from convbert.pretrain.run.directory import RunDirectory
 
 app = typer.Typer()
@@ -28,11 +29,13 @@ def pretrain(
     processes: Processes = None,
 ) -> None:
     """Pretrain on this machine; continues by itself if the run directory has a checkpoint."""
-    from convbert.pretrain.run.preparation import prepare
+    from convbert.pretrain.run.claim import claim_for_training
+    from convbert.pretrain.run.preparation import plan_run
     from convbert.pretrain.training.launch import default_processes
 
     world = processes or default_processes()
-    run, config = prepare(recipe, overrides or [], run_dir, world)
+    planned = plan_run(recipe, overrides or [], run_dir, world)
+    run, config = planned.run, planned.config
     if run.finished(config):
         from convbert.pretrain.checkpoints import upload
 
@@ -42,7 +45,17 @@ def pretrain(
             "(docs/recovery.md says what becomes of the learning rate)"
         )
         return
-    _train(run, world, config.threads)
+    if config.model.init_from is not None and not run.last_step():
+        from convbert.pretrain.exchange.initializing import require_start
+
+        require_start(config)
+    # Held from before the first byte is written until the training ends, by process 0 from then on.
+    claim = claim_for_training(run.path)
+    try:
+        planned.write()
+        _train(run, world, config.threads, claim)
+    finally:
+        claim.leave()
 
 
 @app.command(cls=SettingsCommand)
@@ -103,12 +116,16 @@ def _show(branches: "list[Branch]", out: Output) -> None:
     out.table(headings, rows)
 
 
-def _train(run: "RunDirectory", world: int, threads: int | None) -> None:
-    """Train to the end; ends the command where that fails or is stopped."""
+def _train(
+    run: "RunDirectory", world: int, threads: int | None, claim: "Claim | None" = None
+) -> None:
+    """Train to the end, under ``claim``; ends the command where that fails or is stopped."""
     from convbert.pretrain.run.exit_codes import STOPPED
     from convbert.pretrain.training.launch import launch
 
-    status = launch(run.path, world, threads)
+    processes = "1 process" if world == 1 else f"{world} processes"
+    print(f"{run.path}: starts {processes}; PyTorch and DeepSpeed load first", flush=True)
+    status = launch(run.path, world, threads, claim)
     if status == STOPPED:
         print(
             f"stopped with a checkpoint; `convbert pretrain {run.path}` continues", file=sys.stderr

@@ -9,6 +9,7 @@ import torch
 from greenlet import greenlet
 from torch import Tensor, nn
 
+from convbert.pretrain.engine.imports import import_deepspeed
 from convbert.pretrain.engine.loss_scale import LossScale
 from convbert.pretrain.engine.optimizer import AdamW
 from convbert.pretrain.engine.stopwatch import Stopwatch
@@ -18,8 +19,7 @@ class Engine:
     """A DeepSpeed engine with the few operations the trainer needs, equal in every stage."""
 
     def __init__(self, module: nn.Module, config: dict[str, Any], optimizer: AdamW) -> None:
-        import deepspeed
-
+        deepspeed = import_deepspeed()
         # FP16_UnfusedOptimizer takes a step on zero gradients while it is built; at rate 0 that
         # step changes nothing, at any other rate it would decay the weights.
         for group in optimizer.param_groups:

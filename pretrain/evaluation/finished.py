@@ -8,7 +8,7 @@ from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.encoder import Encoder
-from convbert.models.schema import parse
+from convbert.models.schema import read_record
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.submission import write_predictions
@@ -39,7 +39,7 @@ class FinishedSeeds:
         for label in self._digests:
             paths = [self._path(label, seed) for seed in wanted]
             found[label] = [
-                parse(FinetuneResult, path.read_bytes(), path, what="a result", remedy="delete it")
+                read_record(FinetuneResult, path, what="a result", remedy="delete it")
                 for path in paths
                 if path.is_file() and (not self._keep or path.with_suffix("").is_dir())
             ]

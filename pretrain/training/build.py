@@ -5,21 +5,22 @@ from torch import nn
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.architecture import PretrainingConfig
+from convbert.models.compiling import compile_layers
 from convbert.models.encoder import Encoder
 from convbert.models.ops.compilation import compile_for_training
 from convbert.models.pretraining import ReplacedTokenModel, build_model
 from convbert.pretrain.engine.assembly import build_engine
-from convbert.pretrain.engine.deepspeed_config import (
-    load_deepspeed_config,
-    require_graphs,
-    resolve_deepspeed_config,
-)
 from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.norms import PartNorms
 from convbert.pretrain.exchange.initializing import initialize_from
 from convbert.pretrain.objective.losses import Objective, build_objective
 from convbert.pretrain.run.division import BatchDivision
 from convbert.pretrain.run.seeds import mix
+from convbert.pretrain.settings.deepspeed import (
+    load_deepspeed_config,
+    require_graphs,
+    resolve_deepspeed_config,
+)
 from convbert.pretrain.settings.run import RunConfig
 
 
@@ -34,15 +35,26 @@ def build_training(
         micro_batch=division.micro_batch,
         accumulation=division.accumulation,
         clip=config.optimizer.clip,
+        world=division.world,
+        pin_memory=torch.cuda.is_available(),
+        place=config.deepspeed,
     )
-    if config.cuda_graphs:
+    if config.replays_graphs:
         require_graphs(deepspeed)
-    if config.compile:
-        compile_for_training(objective, cuda_graphs=config.cuda_graphs)
+    if config.compiles:
+        _compile(objective, cuda_graphs=config.replays_graphs)
     held = held_in_warmup(objective) if config.objective.generator_warmup else ()
     engine, norms = build_engine(objective, deepspeed, config.optimizer, held=held)
-    engine.replays_graphs = config.cuda_graphs
+    engine.replays_graphs = config.replays_graphs
     return engine, norms
+
+
+def _compile(objective: Objective, *, cuda_graphs: bool) -> None:
+    """Compile all of it on a GPU, where every launch counts, and one layer of a kind on a CPU."""
+    if torch.cuda.is_available():
+        compile_for_training(objective, cuda_graphs=cuda_graphs)
+    else:
+        compile_layers(objective)
 
 
 def held_in_warmup(objective: Objective) -> set[str]:

@@ -14,6 +14,7 @@ from convbert.data_pipeline.loading.batch import Batch
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain.checkpoints.saving import Checkpointer
+from convbert.pretrain.engine.peak import peak_flops
 from convbert.pretrain.guards import divergence
 from convbert.pretrain.guards.judge import Event, Judge
 from convbert.pretrain.guards.watchdog import Watchdog
@@ -35,7 +36,6 @@ from convbert.pretrain.training.profiling import ProfileWindow
 from convbert.pretrain.training.progress import Progress
 from convbert.pretrain.training.reporting import Reporter, Row
 from convbert.pretrain.training.stopping import StopRequest
-from convbert.pretrain.training.throughput import peak_flops
 from convbert.pretrain.training.totals import Totals, normalizers, sum_over_processes
 
 _DROPOUT_STREAM = 4
@@ -83,8 +83,9 @@ class Trainer:
     def update(self, number: int, batch: Batch, *, stop: bool) -> tuple[Row, Event | None]:
         """Turn global batch ``number`` into new parameters; ``batch`` is this process's rows of it.
 
-        What is masked, sampled and dropped is a function of the update and of a row's place in the
-        global batch, over which losses are averaged too: how it is divided changes rounding only.
+        What is masked and sampled is a function of the update and of a row's place in the global
+        batch, over which losses are averaged too. What dropout drops is one of the update and of
+        the micro-batch's place: another ``micro_batch`` draws other masks, more processes do not.
         Returns what the update did and, where something was wrong with it, the event; ``stop`` says
         that this process was asked to stop.
         """
@@ -206,8 +207,7 @@ class Trainer:
             self.order.leave_out(low, row.batch + 1)
             self.reporter.forget()
             facts |= {"first_sequence": self.timeline.positions(low)[0], "step": row.step}
-            tracker.rewind(resumed)
-            tracker.event(event.kind, "rollback", resumed + 1, facts)
+            tracker.rollback(event.kind, resumed, facts)
             self._note_damaged(tracker)
             return True
         action = "skip" if event.action == "rollback" else event.action

@@ -11,9 +11,11 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
 from convbert.data_pipeline.digests import file_sha256
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, verify
+from convbert.pretrain.run.claim import claim_for_training
 from convbert.pretrain.run.exit_codes import HUNG, TRANSIENT
-from convbert.pretrain.tracking.claim import claim_for_training
+from convbert.pretrain.run.preparation import prepare
 from convbert.pretrain.tracking.stopped_run import sync
 
 pytestmark = pytest.mark.integration
@@ -67,6 +69,7 @@ def test_nan_in_a_batch_a_gradient_and_a_checkpoint_is_in_the_file_and_in_mlflow
     expected = {
         ("nan", "skip", 3): ("first_sequence", 16.0),
         ("checkpoint_damaged", "skip", 8): ("checkpoint", 12.0),
+        ("restart", "repeat", 9): ("step", 12.0),
         ("nan", "skip", 10): ("first_sequence", 72.0),
     }
     assert {(e["event"], e["action"], e["at"]) for e in events(run)} == set(expected)
@@ -115,6 +118,25 @@ def test_a_rollback_trains_on_without_the_span_also_after_a_kill_and_elsewhere(
         assert elastic[step] == pytest.approx(whole[step], rel=1e-4)
 
 
+@pytest.mark.parametrize(("precision", "policy"), [("fp32", "rollback"), ("fp16", "stop")])
+def test_a_generator_whose_logits_are_nan_is_an_event(
+    zygote: Zygote, tmp_path: Path, precision: str, policy: str
+) -> None:
+    settings = ("optimizer.learning_rate=1e30", "schedule.warmup_steps=0", "checkpoint.every=1")
+    started = zygote.start(
+        tmp_path, *settings, f"precision={precision}", f"guards.on_nan={policy}", processes=1
+    )
+    assert started.wait() == [2]
+    *_, last = started.log.read_text().splitlines()
+    assert "nan (loss nan" in last
+    found = [e["action"] for e in events(tmp_path) if e["event"] == "nan"]
+    assert found == (["rollback", "stop"] if policy == "rollback" else ["stop"])
+    (newest, *_) = sorted((tmp_path / "checkpoints").glob("step-*/manifest.json"), reverse=True)
+    measured = json.loads(newest.read_text())["trainer"]["metrics"]
+    # What an infinite norm of the parameters has left of it is null, in rollback's case.
+    assert sorted(measured) == metric_names.of_updates("rtd")
+
+
 def test_a_spike_is_left_out(zygote: Zygote, tmp_path: Path) -> None:
     fault = {"poison": {"batches": [9], "where": "scale", "on": 1, "factor": 20.0}}
     run = tmp_path / "run"
@@ -157,9 +179,10 @@ def test_a_second_start_touches_nothing_of_a_running_training(
 ) -> None:
     run = tmp_path / "run"
     writing = run / "checkpoints" / ".tmp-step-00000004"
+    prepare("tiny", zygote.settings, run, 1)
     writing.mkdir(parents=True)
     claim = claim_for_training(run)
-    assert zygote.start(run, processes=1).wait() == [TRANSIENT]
+    assert zygote.launch(run, processes=1).wait() == [TRANSIENT]
     assert writing.is_dir()
     claim.release()
     zygote.finish(run)
