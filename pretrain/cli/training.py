@@ -45,6 +45,10 @@ def pretrain(
             "(docs/recovery.md says what becomes of the learning rate)"
         )
         return
+    if config.model.init_from is not None and not run.last_step():
+        from convbert.pretrain.exchange.initializing import require_start
+
+        require_start(config)
     # Held from before the first byte is written until the training ends, by process 0 from then on.
     claim = claim_for_training(run.path)
     try:
