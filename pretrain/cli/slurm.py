@@ -27,7 +27,7 @@ SiteName = Annotated[
     typer.Option(
         "--site",
         envvar="CONVBERT_SITE",
-        help="Site profile: local, cpu, a100, h100, or a file.",
+        help="Site profile: a name of `convbert site list`, or a file.",
         autocompletion=completion.sites,
     ),
 ]
