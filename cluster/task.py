@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> None:
 
     Stop signals are blocked from here on, until the module is ready for them and unblocks them.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP))
     try:
         os.environ.update(rendezvous.environment(Path(os.environ["RUN_DIR"]) / "slurm"))
     except (TimeoutError, UserError) as error:
