@@ -36,6 +36,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "stop": "stop runs/small",
         "follow": "follow runs/small",
         "preflight": "preflight --gpus 4",
+        "site list": "site list",
+        "site new": "site new ours.yaml",
     },
     "Measure and look": {
         "finetune": "finetune runs/small --task rotten_tomatoes --data-dir tasks",

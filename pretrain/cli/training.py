@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
+from convbert.pretrain.cli.arguments import FormatOption, NewRunDir, Overrides, Recipe, RunDir
 from convbert.pretrain.cli.settings_command import SettingsCommand
-from convbert.pretrain.cli.tables import FormatOption, Output
+from convbert.pretrain.run.tables import Output
 
 if TYPE_CHECKING:
     from convbert.pretrain.checkpoints.branching import Branch
