@@ -23,7 +23,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
     """Return what a YAML file says; raises ``UserError`` where it cannot be read or is not YAML."""
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"), path, loader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise AbsentError(f"{path}: the file does not exist; check the path") from None
     except OSError as error:
@@ -32,6 +32,7 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> An
         raise UserError(f"{path}: not YAML ({error}); save it as UTF-8") from None
     except ValueError as error:  # a name with a null character
         raise UserError(f"{str(path)!r}: cannot be read ({error}); check the path") from None
+    return parse_yaml(text, path, loader)
 
 
 def parse_yaml(text: str, place: object, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
@@ -79,6 +80,8 @@ def validate(
 
     ``remedy`` ends every message, ``page`` is named where a key is unknown.
     """
+    if text := _no_text(content):
+        raise UserError(f"{place}: {text!r} holds what no file name or text can; correct it")
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -86,6 +89,20 @@ def validate(
         hints = [f"{page} has the keys"] if unknown and page else []
         hints += [remedy] if remedy else []
         raise UserError("; ".join([f"{place}: {first_fault(error, kind)}", *hints])) from None
+
+
+def _no_text(content: object) -> str:
+    """Return a string inside ``content`` with a null character or half a character, or ""."""
+    left, seen = [content], set[int]()  # YAML's lists may hold themselves
+    while left:
+        node = left.pop()
+        if isinstance(node, str):
+            if "\0" in node or any("\ud800" <= c <= "\udfff" for c in node):
+                return node
+        elif isinstance(node, dict | list) and id(node) not in seen:
+            seen.add(id(node))
+            left += [*node, *node.values()] if isinstance(node, dict) else node
+    return ""
 
 
 def parse(kind: type[Model], content: bytes, place: object, *, what: str, remedy: str) -> Model:

@@ -21,6 +21,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "shards head": "shards head shards -t tokenizer",
     },
     "Train": {
+        "doctor": "doctor",
         "plan": "plan small --gpu h100 --gpus 4",
         "pretrain": "pretrain small data.manifest=shards/manifest.json data.tokenizer=tokenizer",
         "branch": "branch runs/small --at 50000 --decay 10%",

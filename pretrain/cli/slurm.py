@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convbert.models.errors import AbsentError, UserError
-from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
+from convbert.pretrain.cli import completion
+from convbert.pretrain.cli.arguments import FormatOption, NewRunDir, Overrides, Recipe, RunDir
 from convbert.pretrain.cli.corpus import corpus_app
 from convbert.pretrain.cli.settings_command import SettingsCommand
+from convbert.pretrain.run.tables import Output, fitted
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from convbert.cluster.submit import Queued
 
 app = typer.Typer()
@@ -21,7 +25,10 @@ WATCH_SECONDS = 10.0
 SiteName = Annotated[
     str,
     typer.Option(
-        "--site", envvar="CONVBERT_SITE", help="Site profile: local, cpu, a100, h100, or a file."
+        "--site",
+        envvar="CONVBERT_SITE",
+        help="Site profile: a name of `convbert site list`, or a file.",
+        autocompletion=completion.sites,
     ),
 ]
 Nodes = Annotated[int, typer.Option(help="Number of nodes.", min=1)]
@@ -156,30 +163,35 @@ def status(
         list[Path] | None, typer.Argument(help="Run directories; default all below runs/.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    form: FormatOption = "table",
 ) -> None:
     """Show runs: queue state, step, loss, time to the end and to the limit, last checkpoint."""
     from rich.console import Console
     from rich.live import Live
 
     from convbert.cluster.jobs import runs_of
-    from convbert.cluster.status import overview
+    from convbert.cluster.status import HEADINGS, TEXT, overview
 
     chosen = sorted(p.parent for p in Path("runs").glob("**/config.yaml"))
     if runs:
         chosen = [run for directory in runs for run in runs_of(directory)]
     if not chosen:
         raise AbsentError("runs/: no run directory in it; name the runs to show")
-    console = Console()
     if not watch:
-        if not console.is_terminal:  # a file or another program: nothing needs to fit
-            console = Console(width=300)
-        console.print(overview(chosen))
+        rows, note = overview(chosen)
+        Output(form).table(HEADINGS, rows, caption=note, text=TEXT)
         return
-    with Live(overview(chosen), console=console, auto_refresh=False) as live:
+    console = Console()
+
+    def now() -> "Group":
+        rows, note = overview(chosen)
+        return fitted(HEADINGS, rows, console.width, caption=note, text=TEXT)
+
+    with Live(now(), console=console, auto_refresh=False) as live:
         try:
             while True:
                 sleep(WATCH_SECONDS)
-                live.update(overview(chosen), refresh=True)
+                live.update(now(), refresh=True)
         except KeyboardInterrupt:
             return
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
+from convbert.pretrain.cli.arguments import FormatOption, NewRunDir, Overrides, Recipe, RunDir
 from convbert.pretrain.cli.settings_command import SettingsCommand
-from convbert.pretrain.cli.tables import FormatOption, Output
+from convbert.pretrain.run.tables import Output
 
 if TYPE_CHECKING:
     from convbert.pretrain.checkpoints.branching import Branch
@@ -45,6 +45,10 @@ def pretrain(
             "(docs/recovery.md says what becomes of the learning rate)"
         )
         return
+    if config.model.init_from is not None and not run.last_step():
+        from convbert.pretrain.exchange.initializing import require_start
+
+        require_start(config)
     # Held from before the first byte is written until the training ends, by process 0 from then on.
     claim = claim_for_training(run.path)
     try:
@@ -119,6 +123,8 @@ def _train(
     from convbert.pretrain.run.exit_codes import STOPPED
     from convbert.pretrain.training.launch import launch
 
+    processes = "1 process" if world == 1 else f"{world} processes"
+    print(f"{run.path}: starts {processes}; PyTorch and DeepSpeed load first", flush=True)
     status = launch(run.path, world, threads, claim)
     if status == STOPPED:
         print(

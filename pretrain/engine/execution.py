@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.architecture import PretrainingConfig
@@ -78,8 +78,11 @@ class Execution:
 
     @classmethod
     def read(cls, path: Path) -> "Execution | None":
-        """Return what a run recorded when it was first started, if it did."""
-        return cls(**json.loads(path.read_bytes())) if path.is_file() else None
+        """Return what a run recorded when it was first started; None to decide it again."""
+        try:
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except (OSError, ValidationError):  # none yet, or damaged
+            return None
 
     def write(self, path: Path) -> None:
         """Record it for when the run goes on."""
@@ -135,7 +138,7 @@ def choose(
     kind = device.type
     if config.compile is False:
         return Execution(kind, False, False, "compile=false")
-    if problem := _no_compiler(device):
+    if problem := no_compiler(device):
         if config.compile is True:
             log.warning("compile=true: %s; training goes on without", problem)
         return Execution(kind, False, False, problem)
@@ -194,13 +197,13 @@ def _resumed(config: RunConfig, before: Execution | None, now: Execution) -> Exe
     if before is None or (before.compile, before.cuda_graphs) == (now.compile, now.cuda_graphs):
         return now
     alike = config.compile == "auto" and now.device == before.device
-    if alike and not (before.compile and _no_compiler(torch.device(now.device))):
+    if alike and not (before.compile and no_compiler(torch.device(now.device))):
         return Execution(now.device, before.compile, before.cuda_graphs, "as the run began")
     log.warning("the run was %s; now it goes on %s", before.shown, now.shown)
     return now
 
 
-def _no_compiler(device: torch.device) -> str | None:
+def no_compiler(device: torch.device) -> str | None:
     """Return what the compiler lacks on this machine, if anything."""
     if device.type == "cuda":
         if find_spec("triton") is None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from convbert.pretrain.run.claim import Claim, claim_for_training
 from convbert.pretrain.run.curve import REPORT, forget_after
+from convbert.pretrain.run.tracking_uri import OFF, resolve_uri
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, MetricsLog, hand_in, inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.mlflow_spool import Spool
@@ -27,13 +28,11 @@ from convbert.pretrain.tracking.records import (
 from convbert.pretrain.tracking.stopped_run import deliver_if_free
 from convbert.pretrain.tracking.system import SystemSampler
 from convbert.pretrain.tracking.tracked_run import (
-    OFF,
     DataInput,
     RunState,
     TrackedRun,
     flatten,
     resolve_experiment,
-    resolve_uri,
 )
 
 INBOX_SECONDS = 5.0
@@ -218,7 +217,7 @@ def open_tracker(
         if uri != OFF:
             described = RunState(
                 tracking_uri=uri,
-                experiment=resolve_experiment(experiment),
+                experiment=resolve_experiment(run_dir, experiment),
                 run_name=run_name,
                 params=flatten(params),
                 tags=tags,
@@ -248,6 +247,6 @@ def add_to_run(
     """
     uri = resolve_uri(run_dir, tracking_uri)
     described = RunState(
-        tracking_uri=uri, experiment=resolve_experiment(experiment), run_name=run_name
+        tracking_uri=uri, experiment=resolve_experiment(run_dir, experiment), run_name=run_name
     )
     return EvaluationTracker(run_dir, described)

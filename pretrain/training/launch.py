@@ -6,6 +6,7 @@ which a large checkpoint may outlast, and it buries the error of a worker under 
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from convbert.pretrain.run.claim import Claim
 from convbert.pretrain.run.exit_codes import STOPPED
 
 GRACE_SECONDS = 5.0
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, on Windows' Linux, AMD's
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 Worker = subprocess.Popen[bytes]
@@ -24,6 +26,9 @@ Worker = subprocess.Popen[bytes]
 
 def default_processes() -> int:
     """Return one process per GPU of this machine, or one where there is none."""
+    # Loading torch takes seconds, for which a refusal would wait where there is nothing to count.
+    if not any(Path(device).exists() for device in _GPU_DEVICES):
+        return 1
     import torch
 
     return max(1, torch.cuda.device_count())
@@ -37,15 +42,14 @@ def launch(run_dir: Path, processes: int, threads: int | None, claim: Claim | No
     Stop signals are passed on and waited for as long as the workers need. When one worker fails,
     the others get a few seconds to fail by themselves before they are killed.
     """
-    from torch.distributed import TCPStore
-
-    # The store lives here and picks its own port, so runs on one machine cannot collide.
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    # The store lives here, on a port that the system picks, so runs on one machine cannot collide.
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    port = listener.getsockname()[1]
     shared = {
         **os.environ,
         "WORLD_SIZE": str(processes),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(store.port),
+        "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "OMP_NUM_THREADS": str(threads or max(1, (os.cpu_count() or 1) // processes)),
     }
@@ -70,12 +74,27 @@ def launch(run_dir: Path, processes: int, threads: int | None, claim: Claim | No
 
     previous = {number: signal.signal(number, forward) for number in _FORWARDED}
     try:
+        # Torch is loaded here while the workers load it; until then they wait for an answer.
+        _store = _serve_store(listener, port)
         return _wait(workers)
     finally:
         for worker in workers:
             worker.kill()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _serve_store(listener: socket.socket, port: int) -> object:
+    """Serve torch's store on an open socket; it ends with the object that is returned."""
+    from torch.distributed import TCPStore
+
+    return TCPStore(
+        "127.0.0.1",
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )
 
 
 def _wait(workers: Sequence[Worker]) -> int:

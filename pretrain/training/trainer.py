@@ -105,7 +105,9 @@ class Trainer:
             loss, statistics = self.hooks.loss(number, loss, statistics)
             self.engine.backward(loss)
             sums += statistics
-        norm = self.engine.gradient_norm(self.timeline.learning_rate(self.step))
+        rate = self.timeline.learning_rate(self.step)
+        warming = self.step < self.config.objective.generator_warmup
+        norm = self.engine.gradient_norm(rate, hold=warming)
         failed = self.checkpointer.failed
         totals = sum_over_processes(sums, norm, self.config.objective, stop=stop, failed=failed)
         event = self._look(totals)

@@ -40,6 +40,7 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     from convbert.data_pipeline.shards.damage import DamageLog
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
     from convbert.pretrain.engine import execution, precision
+    from convbert.pretrain.engine.imports import spare_compiler
     from convbert.pretrain.engine.peak import peak_flops
     from convbert.pretrain.engine.process_group import init_distributed
     from convbert.pretrain.run.claim import claim_for_training
@@ -51,6 +52,8 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
 
     run = RunDirectory(path)
     config = run.open()
+    if config.compile is not True:  # where it is decided later, who compiles loads it then
+        spare_compiler()
     if config.threads:
         torch.set_num_threads(config.threads)
     # Before anything in the directory is touched: another process may be writing a checkpoint.
@@ -104,7 +107,11 @@ def _tracker(
         experiment=config.tracking.experiment,
         run_name=run.name,
         tracking_uri=config.tracking.uri,
-        params={"run": config.model_dump(mode="json"), "networks": trainer.networks.model_dump()},
+        # As configured: what a machine decides of it changes where the run goes on, so it is a tag.
+        params={
+            "run": run.open().model_dump(mode="json"),
+            "networks": trainer.networks.model_dump(),
+        },
         tags={
             "code": code_version(),
             "manifest": trainer.timeline.digest,
@@ -113,6 +120,8 @@ def _tracker(
             "model": config.model.preset,
             "world_size": str(world),
             "hardware": f"{world} x {hardware()}",
+            "precision": config.precision,
+            "compile": str(config.compile),
         },
         resume_step=start,
         inputs=data_inputs(trainer.timeline),

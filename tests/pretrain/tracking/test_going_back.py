@@ -8,9 +8,15 @@ from mlflow.entities import ViewType
 
 from convbert.models.errors import UserError
 from convbert.pretrain.run.curve import Curve, Point, Spread
-from convbert.pretrain.tracking.records import NestedRun, now
+from convbert.pretrain.run.tracking_uri import resolve_uri
+from convbert.pretrain.tracking.metrics_log import hand_in, inbox, read_records
+from convbert.pretrain.tracking.records import CurvePoint, NestedRun, now
 from convbert.pretrain.tracking.stopped_run import sync
-from convbert.pretrain.tracking.tracked_run import TrackedRun, resolve_experiment
+from convbert.pretrain.tracking.tracked_run import (
+    RunState,
+    TrackedRun,
+    resolve_experiment,
+)
 
 
 def newest(uri, only_run, key):
@@ -52,6 +58,15 @@ def test_a_guard_goes_back_over_what_was_gone_back_over_by_hand(tmp_path, store,
     train(tracker, range(5, 13), 300.0)
     found = newest(store, only_run, "loss")
     assert found == {s: (100.0 if s <= 4 else 300.0) + s for s in range(1, 13)}
+
+
+def test_what_an_evaluation_left_of_later_checkpoints_does_not_come_back(tmp_path, start):
+    train(start(tmp_path, "off"), range(1, 9), 100.0)
+    hand_in(tmp_path, [CurvePoint("t/f1", now(), s * 1e9, 0.5, {"step": s}) for s in (4, 8)])
+    start(tmp_path, "off", resume_step=4).close("KILLED")
+    points = [r for r in read_records(tmp_path / "metrics.jsonl") if isinstance(r, CurvePoint)]
+    assert [p.flops for p in points if p.curve == "t/f1"] == [4e9]
+    assert not inbox(tmp_path)
 
 
 def test_curves_lose_the_checkpoints_that_are_trained_again(tmp_path, start):
@@ -108,10 +123,19 @@ def test_changed_parameters_are_current_in_a_new_run_with_everything(
 
 def test_the_experiment_is_named_by_the_environment_too(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
-    assert resolve_experiment(None) == "convbert-pretraining"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert resolve_experiment(tmp_path, None) == "convbert-pretraining"
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of the team")
-    assert resolve_experiment(None) == "of the team"
-    assert resolve_experiment("own") == "own"
+    assert resolve_experiment(tmp_path, None) == "of the team"
+    assert resolve_experiment(tmp_path, "own") == "own"
+    # A shell without these variables, in which the run is evaluated, does not move it elsewhere.
+    server = "http://tracking:5000"
+    TrackedRun.open(
+        tmp_path, RunState(tracking_uri=server, experiment="of the team", run_name="run")
+    )
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert resolve_experiment(tmp_path, None) == "of the team"
+    assert resolve_uri(tmp_path, None) == server
 
 
 def test_a_deleted_experiment_is_said_with_what_works(
