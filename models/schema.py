@@ -80,6 +80,8 @@ def validate(
 
     ``remedy`` ends every message, ``page`` is named where a key is unknown.
     """
+    if text := _no_text(content):
+        raise UserError(f"{place}: {text!r} holds what no file name or text can; correct it")
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -87,6 +89,20 @@ def validate(
         hints = [f"{page} has the keys"] if unknown and page else []
         hints += [remedy] if remedy else []
         raise UserError("; ".join([f"{place}: {first_fault(error, kind)}", *hints])) from None
+
+
+def _no_text(content: object) -> str:
+    """Return a string inside ``content`` with a null character or half a character, or ""."""
+    left, seen = [content], set[int]()  # YAML's lists may hold themselves
+    while left:
+        node = left.pop()
+        if isinstance(node, str):
+            if "\0" in node or any("\ud800" <= c <= "\udfff" for c in node):
+                return node
+        elif isinstance(node, dict | list) and id(node) not in seen:
+            seen.add(id(node))
+            left += [*node, *node.values()] if isinstance(node, dict) else node
+    return ""
 
 
 def parse(kind: type[Model], content: bytes, place: object, *, what: str, remedy: str) -> Model:

@@ -47,6 +47,7 @@ from convbert.data_pipeline.corpus_build.sharding import MadeShards, make_shards
 from convbert.data_pipeline.corpus_build.tasks import key_of
 from convbert.data_pipeline.corpus_build.tokenizer_task import TrainTask, run_training
 from convbert.data_pipeline.dedup.clusters import dropped_of_piece
+from convbert.data_pipeline.documents import shown
 from convbert.data_pipeline.locks import acquire
 from convbert.data_pipeline.readers import input_files
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
@@ -81,6 +82,8 @@ def build_corpus(
     result, and if another build is at work there. What was finished before an error is kept.
     """
     out = out.absolute()
+    if shown(str(out)) != str(out):
+        raise UserError(f"{shown(str(out))}: is no UTF-8; choose a directory with another name")
     require_apart(config, out)
     finished = find_finished(config, out)
     if finished is not None:

@@ -22,7 +22,7 @@ _NAMED = 3
 
 
 class Origin(BaseModel):
-    """A file that was read, as it was before."""
+    """A file that was read, text or a list of words, as it was before."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -72,8 +72,11 @@ def find_inputs(config: BuildConfig) -> Inputs:
     ]
     if config.decontamination.files:
         sources.append((None, find_files(config.decontamination.files)))
+    files = [(number, file) for number, found in sources for file in found.files]
+    for number, source in enumerate(config.all_sources()):
+        files += [(number, InputFile(str(path))) for path in source.word_lists()]
     return Inputs(
-        [(file, _state(number, file)) for number, found in sources for file in found.files],
+        [(file, _state(number, file)) for number, file in files],
         [
             LeftOut(source=number, reason=reason, files=count, examples=found.examples[reason])
             for number, found in sources

@@ -9,9 +9,6 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch._dynamo.exc import RestartAnalysis
-from torch._functorch import config as functorch_config
-from torch._inductor.compile_fx import compile_fx
 
 # Below 1 the compiler repeats elementwise work in the backward pass where that saves memory; it
 # begins to repeat matrix products near 0.4, which costs time. On a GPU elementwise work costs, too.
@@ -61,6 +58,11 @@ class _Backend:
 
     def __call__(self, graph: fx.GraphModule, example_inputs: Sequence[Tensor]) -> Any:
         """Return the compiled graph, or the graph itself where the compiler fails."""
+        # Loaded by who compiles only: they take two seconds.
+        from torch._dynamo.exc import RestartAnalysis
+        from torch._functorch import config as functorch_config
+        from torch._inductor.compile_fx import compile_fx
+
         self._parts += 1
         on_gpu = any(isinstance(x, Tensor) and x.is_cuda for x in example_inputs)
         # The backward pass at once, not when it is first needed: there nothing could replace it.

@@ -10,6 +10,7 @@ import typer
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import (
     corpus,
+    doctor,
     evaluation,
     exchange,
     pairs,
@@ -37,6 +38,7 @@ app.add_typer(tokenizer.tokenizer_app, name="tokenizer")
 app.add_typer(shards.shards_app, name="shards")
 for commands in (
     training.app,
+    doctor.app,
     plan.app,
     study.app,
     slurm.app,

@@ -103,3 +103,10 @@ def test_a_resumed_run_may_change_how_it_reads_but_not_what() -> None:
     reads += ["data.stage=$SLURM_TMPDIR"]
     assert differences(start, resolve("tiny", reads)) == []
     assert differences(start, resolve("tiny", ["data.manifest=other"])) != []
+
+
+@pytest.mark.parametrize("key", ["evaluation.held_out", "data.manifest", "tracking.experiment"])
+@pytest.mark.parametrize("text", ["a\\0b", "\\ud800"])
+def test_text_that_no_system_takes_is_refused(key: str, text: str) -> None:
+    with pytest.raises(UserError, match=r"holds what no file name or text can"):
+        resolve("tiny", [f'{key}="{text}"'])
