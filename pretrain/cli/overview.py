@@ -30,9 +30,6 @@ GROUPS: dict[str, dict[str, str]] = {
         "study": "study -o study",
     },
     "On a SLURM cluster": {
-        "site list": "site list",
-        "site new": "site new my-cluster.yaml",
-        "site check": "site check my-cluster.yaml --nodes 2",
         "submit": "submit small data.manifest=shards/manifest.json --site h100 --nodes 2",
         "status": "status --watch",
         "logs": "logs runs/small --follow",
