@@ -91,11 +91,13 @@ def test_what_slurm_does_not_know_is_said_before_anything_is_queued(
 def test_new_profile_follows_what_slurm_says_and_is_accepted(tmp_path: Path) -> None:
     found = site_new.look()
     given = {"partition (- for none)": "booster", "account (- for none)": "abc@a100"}
-    given["GPUs per node"] = "4"  # which sinfo does not show of nodes that nobody started
+    # What sinfo does not show of nodes that nobody started.
+    given |= {"GPUs per node": "4", "cores per process, one for each GPU": "12"}
+    given |= {"memory per node (- for none)": "480G"}
     content = site_new.answers(found, lambda question, default: given.get(question, default))
     site_new.write(tmp_path / "mine.yaml", content, found)
     site = load_site(str(tmp_path / "mine.yaml"))
     assert (site.partition, site.account, site.gpus_per_node) == ("booster", "abc@a100", 4)
-    assert (site.cpus_per_task, site.memory) == (12, "512000M")
+    assert (site.cpus_per_task, site.memory) == (12, "480G")
     assert list(site_check.refusals(site, TWO_NODES)) == []
     assert yaml.safe_load((tmp_path / "mine.yaml").read_text()).keys() < Site.model_fields.keys()
