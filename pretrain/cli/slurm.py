@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from convbert.cluster.submit import Queued
+    from convbert.pretrain.run.directory import RunDirectory
 
 app = typer.Typer()
 WATCH_SECONDS = 10.0
@@ -97,7 +98,7 @@ def submit(
     from convbert.cluster.submit import locate, require_idle, submit_array, submit_pretraining
     from convbert.cluster.sweep import read_sweep
     from convbert.models.schema import validate
-    from convbert.pretrain.run.preparation import default_directory, prepare
+    from convbert.pretrain.run.preparation import default_directory
 
     options = JobOptions.of("convbert submit", locals())
     profile = load_site(site)
@@ -109,7 +110,7 @@ def submit(
         sweep = read_sweep(array)
         require_idle([root / name for name in sweep], options)
         runs = [
-            prepare(own_recipe or recipe, [*settings, *own], root / name, world)[0].path
+            _prepare(own_recipe or recipe, [*settings, *own], root / name, world).path
             for name, (own_recipe, own) in sweep.items()
         ]
         _show(submit_array(root, runs, profile, options))
@@ -120,7 +121,7 @@ def submit(
         wanted["partition"] = profile.partition or partition
         plan = validate(Evaluation, wanted, f"--evaluate-time={evaluate_time!r}")
     require_idle([run_dir or default_directory(recipe)], options)
-    run, _ = prepare(recipe, settings, run_dir, world)
+    run = _prepare(recipe, settings, run_dir, world)
     if plan and profile.pyxis:
         print(f"no sbatch inside the container: run `convbert follow {run.path}` now and then")
     _show(submit_pretraining(run.path, profile, options, plan))
@@ -150,6 +151,15 @@ def submit_corpus(
     profile = load_site(site)
     load_config(config, BuildConfig)
     _show(jobs.submit_corpus(config, output, profile, options))
+
+
+def _prepare(recipe: str, settings: list[str], run_dir: Path | None, world: int) -> "RunDirectory":
+    """Write the directory of a run that can be trained."""
+    from convbert.pretrain.cli.training import require_start_of
+    from convbert.pretrain.run.preparation import plan_run, prepare
+
+    require_start_of(plan_run(recipe, settings, run_dir, world))
+    return prepare(recipe, settings, run_dir, world)[0]
 
 
 def _show(queued: "Queued") -> None:

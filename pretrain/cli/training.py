@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from convbert.pretrain.checkpoints.branching import Branch
     from convbert.pretrain.run.claim import Claim
     from convbert.pretrain.run.directory import RunDirectory
+    from convbert.pretrain.run.preparation import Planned
 
 app = typer.Typer()
 Processes = Annotated[
@@ -45,10 +46,7 @@ def pretrain(
             "(docs/recovery.md says what becomes of the learning rate)"
         )
         return
-    if config.model.init_from is not None and not run.last_step():
-        from convbert.pretrain.exchange.initializing import require_start
-
-        require_start(config)
+    require_start_of(planned)
     # Held from before the first byte is written until the training ends, by process 0 from then on.
     claim = claim_for_training(run.path)
     try:
@@ -56,6 +54,14 @@ def pretrain(
         _train(run, world, config.threads, claim)
     finally:
         claim.leave()
+
+
+def require_start_of(planned: "Planned") -> None:
+    """Refuse weights that a new run cannot start from, before its directory is written."""
+    if planned.config.model.init_from is not None and not planned.run.last_step():
+        from convbert.pretrain.exchange.initializing import require_start
+
+        require_start(planned.config)
 
 
 @app.command(cls=SettingsCommand)

@@ -4,6 +4,7 @@ torchrun would do the same but for two things: it kills workers 30 seconds after
 which a large checkpoint may outlast, and it buries the error of a worker under its own.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -15,11 +16,14 @@ from pathlib import Path
 from types import FrameType
 
 from convbert.pretrain.run.claim import Claim
-from convbert.pretrain.run.exit_codes import STOPPED
+from convbert.pretrain.run.exit_codes import STOPPED, TRANSIENT, USER_ERROR
+from convbert.pretrain.training.memory import MemoryWatch
+from convbert.pretrain.training.stopping import SIGNALS, handle
 
 GRACE_SECONDS = 5.0
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, on Windows' Linux, AMD's
-_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+log = logging.getLogger(__name__)
 
 Worker = subprocess.Popen[bytes]
 
@@ -51,7 +55,7 @@ def launch(run_dir: Path, processes: int, threads: int | None, claim: Claim | No
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "OMP_NUM_THREADS": str(threads or max(1, (os.cpu_count() or 1) // processes)),
+        "OMP_NUM_THREADS": _threads(threads, processes),
     }
     command = [sys.executable, "-m", "convbert.pretrain.training.worker", str(run_dir)]
     workers = [
@@ -72,7 +76,7 @@ def launch(run_dir: Path, processes: int, threads: int | None, claim: Claim | No
         for worker in workers:
             worker.send_signal(number)
 
-    previous = {number: signal.signal(number, forward) for number in _FORWARDED}
+    previous = {number: handle(number, forward) for number in SIGNALS}
     try:
         # Torch is loaded here while the workers load it; until then they wait for an answer.
         _store = _serve_store(listener, port)
@@ -82,6 +86,15 @@ def launch(run_dir: Path, processes: int, threads: int | None, claim: Claim | No
             worker.kill()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _threads(wanted: int | None, processes: int) -> str:
+    """Return what each process may use: as configured, as the environment says, or its share.
+
+    The share is of the processors that this one may run on.
+    """
+    share = max(1, len(os.sched_getaffinity(0)) // processes)
+    return str(wanted or os.environ.get("OMP_NUM_THREADS") or share)
 
 
 def _serve_store(listener: socket.socket, port: int) -> object:
@@ -100,11 +113,14 @@ def _serve_store(listener: socket.socket, port: int) -> object:
 def _wait(workers: Sequence[Worker]) -> int:
     """Wait for all; return the code of the first failure, 128 + n for a death by signal n.
 
-    A process that stopped as asked is none: the others have their last upload to finish.
+    A process that stopped as asked is none: the others have their last upload to finish. One that
+    the kernel killed cannot say so itself.
     """
     failed_at: float | None = None
     code = 0
+    memory = MemoryWatch([worker.pid for worker in workers])
     while any(worker.poll() is None for worker in workers):
+        memory.look()
         failure = next((w.returncode for w in workers if w.returncode not in (None, 0, STOPPED)), 0)
         if failure and failed_at is None:
             failed_at, code = time.monotonic(), failure
@@ -112,4 +128,9 @@ def _wait(workers: Sequence[Worker]) -> int:
             break
         time.sleep(0.05)
     code = code or next((w.returncode for w in workers if w.returncode), 0)
+    if code == USER_ERROR and any(worker.returncode == TRANSIENT for worker in workers):
+        code = TRANSIENT  # it knows more: what the others could not do may go well next time
+    killed = [rank for rank, w in enumerate(workers) if w.returncode == -signal.SIGKILL]
+    if code == -signal.SIGKILL:
+        log.error("%s", memory.explain(killed))
     return code if code >= 0 else 128 - code

@@ -174,7 +174,8 @@ class Trainer:
                 number, batch = next(batches)
             self.watchdog.beat(self.step, "update")
             self.reporter.expect(reported=self._report_due(self.step + 1))
-            row, event = self.update(number, batch, stop=stop.requested)
+            asked = stop.requested or tracker.problem is not None
+            row, event = self.update(number, batch, stop=asked)
             self.reporter.add(row)
             if (trace := self.profile.at(self.step)) is not None:
                 tracker.artifact(trace)
