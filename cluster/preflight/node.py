@@ -7,9 +7,11 @@ import socket
 import subprocess
 from pathlib import Path
 
+from convbert.cluster.interface import SPECIFICATION, own_interface
 from convbert.cluster.preflight.faults import own_faults, shared_faults
 from convbert.cluster.preflight.node_report import Gpu, NodeReport
 from convbert.cluster.site import PreflightLimits
+from convbert.models.errors import UserError
 from convbert.pretrain.run.exit_codes import FAILED
 
 _GIB = float(1 << 30)
@@ -33,11 +35,15 @@ def examine(run_dir: Path, wanted_gpus: int) -> NodeReport:
         disk_gib={scratch: free_gib(Path(scratch))} if scratch else {},
         shm_gib=free_gib(Path("/dev/shm")),
         shared_problem=shared_problem(run_dir),
+        network_problem=network_problem(),
     )
 
 
 def gpus() -> list[Gpu]:
-    """Return the GPUs that nvidia-smi shows; one that has fallen off the bus is missing."""
+    """Return the GPUs that nvidia-smi shows; one that has fallen off the bus is missing.
+
+    Without nvidia-smi, as with AMD's GPUs, those that torch sees, without temperature and errors.
+    """
     try:
         done = subprocess.run(
             ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
@@ -46,9 +52,26 @@ def gpus() -> list[Gpu]:
             timeout=20,
             check=False,
         )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+    except FileNotFoundError:
+        return _seen_by_torch()
+    except subprocess.TimeoutExpired:
         return []
     return parse_gpus(done.stdout) if done.returncode == 0 else []
+
+
+def _seen_by_torch() -> list[Gpu]:
+    import torch
+
+    driver = f"HIP {torch.version.hip}" if torch.version.hip else "unknown"
+    return [
+        Gpu(
+            name=torch.cuda.get_device_name(number),
+            driver=driver,
+            celsius=0.0,
+            uncorrected_errors=0,
+        )
+        for number in range(torch.cuda.device_count())
+    ]
 
 
 def parse_gpus(table: str) -> list[Gpu]:
@@ -72,6 +95,8 @@ def versions() -> dict[str, str]:
     import torch
 
     found = {"torch": torch.__version__, "CUDA": str(torch.version.cuda)}
+    if torch.version.hip:
+        found = {"torch": torch.__version__, "ROCm": str(torch.version.hip)}
     if torch.cuda.is_available():
         found["NCCL"] = ".".join(map(str, torch.cuda.nccl.version()))
         found["driver"] = next((gpu.driver for gpu in gpus()), "unknown")
@@ -99,6 +124,16 @@ def shared_problem(run_dir: Path) -> str | None:
     return None if same else f"{run_dir}: reads back other bytes than were written"
 
 
+def network_problem() -> str | None:
+    """Return what is wrong with the interface that the site names, None if nothing is."""
+    try:
+        if os.environ.get(SPECIFICATION):
+            own_interface()
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def check_here(run_dir: Path, wanted_gpus: int, limits: PreflightLimits) -> int:
     """Measure this machine alone and print the results; return ``FAILED`` if it is unfit."""
     (run_dir / "slurm").mkdir(parents=True, exist_ok=True)
@@ -108,7 +143,7 @@ def check_here(run_dir: Path, wanted_gpus: int, limits: PreflightLimits) -> int:
     print(", ".join(f"{k} {v}" for k, v in report.versions.items()))
     places = report.shared_gib | report.disk_gib
     print(", ".join(f"{v:.1f} GiB free in {k}" for k, v in places.items()))
-    faults = shared_faults([report], limits) + own_faults(report, limits)
+    faults = shared_faults([report], limits) + [f.text for f in own_faults(report, limits)]
     for text in faults:
         print(f"{report.node}: {text}")
     print(f"{report.node}: {'not fit' if faults else 'fit'}")

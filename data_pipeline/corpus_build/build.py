@@ -5,7 +5,6 @@ them. Started again after any interruption, a build finds them and goes on; the 
 bytes of an undisturbed run, whatever the number of workers.
 """
 
-import fcntl
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -49,6 +48,7 @@ from convbert.data_pipeline.corpus_build.tasks import key_of
 from convbert.data_pipeline.corpus_build.tokenizer_task import TrainTask, run_training
 from convbert.data_pipeline.dedup.clusters import dropped_of_piece
 from convbert.data_pipeline.documents import shown
+from convbert.data_pipeline.locks import acquire
 from convbert.data_pipeline.readers import input_files
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
@@ -110,15 +110,15 @@ def _locked(work: Path) -> Iterator[None]:
     """Keep a second build out of the directory while this one runs."""
     try:
         work.mkdir(parents=True, exist_ok=True)
-        file = (work / ".lock").open("w")
+        lock = acquire(work / ".lock")
     except OSError as error:
         raise UserError(f"{work}: cannot be made ({error.strerror}); check the path") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{work}: another build is at work there; wait or end it") from None
+    if lock is None:
+        raise UserError(f"{work}: another build is at work there; wait or end it")
+    try:
         yield
+    finally:
+        lock.release()
 
 
 class _Build:

@@ -117,7 +117,7 @@ class SequenceStore:
             if len(self._open) >= _OPEN_SHARDS:
                 self._open.popitem(last=False)[1].shard.close()
             shard = self._files.open(self.manifest.shards[number])
-            self._open[number] = _Reader(shard, self._dtype, self.manifest.seq_len)
+            self._open[number] = _Reader(shard, self._dtype, self.manifest)
         self._open.move_to_end(number)
         return self._open[number]
 
@@ -125,10 +125,13 @@ class SequenceStore:
 class _Reader:
     """Rows out of an open shard."""
 
-    def __init__(self, shard: OpenShard, dtype: np.dtype[np.unsignedinteger], seq_len: int) -> None:
+    def __init__(
+        self, shard: OpenShard, dtype: np.dtype[np.unsignedinteger], manifest: Manifest
+    ) -> None:
         self.shard = shard
         self.dtype = dtype
-        self.seq_len = seq_len
+        self.seq_len = manifest.seq_len
+        self.vocab_size = manifest.vocab_size
         self._starts = np.cumsum([0, *(member.sequences for member in shard.members)])
 
     def members(self, first: int, last: int) -> list[tuple[OpenShard, Member]]:
@@ -159,6 +162,11 @@ class _Reader:
             raise DamagedError(f"{self.shard.place}: {fault}; {COPY_AGAIN}")
         # The array is all that follows the tar's and the .npy header, whose length the sizes give.
         array = member.sequences * self.seq_len * self.dtype.itemsize
-        return np.frombuffer(content, self.dtype, offset=len(content) - array).reshape(
-            -1, self.seq_len
-        )
+        rows = np.frombuffer(content, self.dtype, offset=len(content) - array)
+        if rows.size and (highest := int(rows.max())) >= self.vocab_size:
+            raise DamagedError(
+                f"{self.shard.place}: member {member.name} holds the id {highest}, but the "
+                f"manifest says vocab_size {self.vocab_size}; `convbert shards verify` compares "
+                "them, then build the shards again"
+            )
+        return rows.reshape(-1, self.seq_len)

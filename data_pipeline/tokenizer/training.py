@@ -14,7 +14,9 @@ import sentencepiece as spm
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_model
 
 from convbert.data_pipeline.atomic import atomic_directory, naming, require_vacant
-from convbert.data_pipeline.tokenizer.tokenizer import MODEL, PIECES, Tokenizer
+from convbert.data_pipeline.tokenizer.encoders import MODEL
+from convbert.data_pipeline.tokenizer.settings import PIECES
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 
 ModelType = Literal["unigram", "bpe"]

@@ -4,16 +4,15 @@ Three of transformers' families are these models: ConvBERT, ELECTRA (no reductio
 BERT (ELECTRA without a map from the embedding to the hidden size).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convbert.models.architecture import EncoderConfig, LocalOp
-from convbert.models.errors import AbsentError, DamagedError, UserError
+from convbert.models.errors import UserError
 from convbert.models.interop.naming import MaskedLMNames
-from convbert.models.schema import validate
+from convbert.models.schema import read_json, validate
 
 CONFIG_FILE = "config.json"
 # Fields that transformers does not know; it keeps unknown keys and writes them again.
@@ -124,7 +123,7 @@ def read_config(directory: Path) -> tuple[EncoderConfig, Family, str]:
     missing, unreadable or describes another model.
     """
     path = directory / CONFIG_FILE
-    fields = _read_json(path)
+    fields = read_json(path)
     model_type = fields.get("model_type")
     if model_type not in FAMILIES:
         raise UserError(
@@ -157,20 +156,6 @@ def _architecture(path: Path, fields: Mapping[str, Any]) -> str | None:
     return names[0]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise AbsentError(f"{path}: no such file: give a directory with a {CONFIG_FILE}") from error
-    except ValueError as error:
-        raise DamagedError(
-            f"{path}: not a JSON file ({error}): copy it from its source again"
-        ) from error
-    if not isinstance(fields, dict):
-        raise DamagedError(f"{path}: holds no JSON object: copy it from its source again")
-    return fields
-
-
 def _own_fields(path: Path, fields: Mapping[str, Any], family: Family) -> dict[str, Any]:
     missing = [key for key in _KEYS.values() if key not in fields]
     if missing:
@@ -187,7 +172,7 @@ def _own_fields(path: Path, fields: Mapping[str, Any], family: Family) -> dict[s
 
 
 def _pad_token_id(directory: Path, fields: Mapping[str, Any]) -> Any:
-    """Return where [PAD] is, by the vocabulary beside the configuration if there is one.
+    """Return where [PAD] is, by the tokenizer beside the configuration if there is one.
 
     A ConvBERT configuration made from transformers' defaults says 1, although every published
     vocabulary has [PAD] at 0.
@@ -197,5 +182,10 @@ def _pad_token_id(directory: Path, fields: Mapping[str, Any]) -> Any:
         tokens = [line.rstrip(b"\r") for line in vocabulary.read_bytes().split(b"\n")]
         if b"[PAD]" in tokens:
             return tokens.index(b"[PAD]")
+    fast = directory / "tokenizer.json"
+    added = read_json(fast).get("added_tokens") if fast.is_file() else None
+    for token in added if isinstance(added, list) else ():
+        if isinstance(token, dict) and token.get("content") == "[PAD]":
+            return token.get("id")
     declared = fields.get("pad_token_id")
     return 0 if declared is None else declared

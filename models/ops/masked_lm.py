@@ -40,7 +40,8 @@ def masked_lm(
     - ``loss_M``: ``-log softmax(logits)`` at the targets, which alone carries a gradient;
     - ``sampled_M``: an id drawn from ``softmax(logits / temperature)`` by inverting its
       distribution: the smallest id whose cumulative probability exceeds ``uniform_M``, a number in
-      [0, 1), so that the draw is a function of its inputs;
+      [0, 1), so that the draw is a function of its inputs; also where the logits are NaN or
+      infinite and mean nothing, it is an id of the vocabulary;
     - ``correct_M``: whether the argmax is the target (bool).
 
     A ``temperature`` that changes between calls is a scalar tensor, so that compiled code stays
@@ -49,10 +50,13 @@ def masked_lm(
     if not isinstance(temperature, Tensor) and temperature <= 0:
         raise ValueError(f"temperature={temperature}: it divides the logits and must be positive")
     hidden_MD, weight_VD = _to_compute_dtype(hidden_MD, weight_VD)
+    last_id = len(weight_VD) - 1
     weight_VD, bias_V = _aligned(weight_VD, bias_V)
-    return _apply(
+    loss_M, sampled_M, correct_M = _apply(
         hidden_MD, weight_VD, bias_V, targets_M, uniform_M, temperature, _rows(chunk, weight_VD)
     )
+    # Of NaN, no id is the first above anything; of an added one, NaN has as much as of others.
+    return loss_M, sampled_M.clamp(max=last_id), correct_M
 
 
 class _MaskedLM(torch.autograd.Function):
@@ -167,11 +171,13 @@ def _invert(mass_CV: Tensor, uniform_C: Tensor) -> Tensor:
 def _first_above(reached_CX: Tensor, wanted_C1: Tensor) -> Tensor:
     """Return the first index whose value exceeds the wanted one, which rounding may put too high.
 
-    Kept below the last value, the search always ends at an entry that has mass of its own.
+    Kept below the last value, the search always ends at an entry that has mass of its own. Among
+    values that are NaN it ends at the last one.
     """
     last_C1 = reached_CX[:, -1:]
     wanted_C1 = torch.minimum(wanted_C1, torch.nextafter(last_C1, torch.zeros_like(last_C1)))
-    return torch.searchsorted(reached_CX, wanted_C1, right=True)
+    found_C1 = torch.searchsorted(reached_CX, wanted_C1, right=True)
+    return found_C1.clamp_(max=reached_CX.shape[1] - 1)
 
 
 def _to_compute_dtype(hidden_MD: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,7 +60,8 @@ class Retention:
             return []
         sign = 1 if self.config.best_mode == "min" else -1
         metrics = {s: m.trainer["metrics"] for s in present if (m := self._read(s))}
-        known = [s for s in metrics if self.config.best_metric in metrics[s]]
+        # One that was infinite is stored as null: JSON has no infinity.
+        known = [s for s in metrics if metrics[s].get(self.config.best_metric) is not None]
         best = sorted(known, key=lambda s: sign * metrics[s][self.config.best_metric])
         return best[: self.config.keep_best]
 

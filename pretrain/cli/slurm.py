@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convbert.models.errors import AbsentError, UserError
-from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
+from convbert.pretrain.cli import completion
+from convbert.pretrain.cli.arguments import FormatOption, NewRunDir, Overrides, Recipe, RunDir
 from convbert.pretrain.cli.corpus import corpus_app
+from convbert.pretrain.cli.settings_command import SettingsCommand
+from convbert.pretrain.run.tables import Output, fitted
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from convbert.cluster.submit import Queued
+    from convbert.pretrain.run.directory import RunDirectory
 
 app = typer.Typer()
 WATCH_SECONDS = 10.0
 SiteName = Annotated[
     str,
     typer.Option(
-        "--site", envvar="CONVBERT_SITE", help="Site profile: local, cpu, a100, h100, or a file."
+        "--site",
+        envvar="CONVBERT_SITE",
+        help="Site profile: a name of `convbert site list`, or a file.",
+        autocompletion=completion.sites,
     ),
 ]
 Nodes = Annotated[int, typer.Option(help="Number of nodes.", min=1)]
@@ -51,10 +60,13 @@ Evaluate = Annotated[
 EvaluateTime = Annotated[
     str, typer.Option(help="Time limit of a task's fine-tunings of a checkpoint.")
 ]
+Again = Annotated[
+    bool, typer.Option("--again", help="Although a job of it is queued or running already.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only write the script.")]
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def submit(
     recipe: Recipe,
     overrides: Overrides = None,
@@ -76,16 +88,17 @@ def submit(
     data_dir: Annotated[Path | None, typer.Option(help="Where the task's files are.")] = None,
     seeds: Annotated[int, typer.Option(help="Fine-tunings per checkpoint.", min=1)] = 3,
     evaluate_time: EvaluateTime = "4:00:00",
+    again: Again = False,
     dry_run: DryRun = False,
 ) -> None:
     """Queue pretraining on SLURM; the job saves before its limit, requeues and continues."""
     from convbert.cluster.follow import Evaluation
     from convbert.cluster.render import JobOptions
     from convbert.cluster.site import load_site
-    from convbert.cluster.submit import locate, submit_array, submit_pretraining
+    from convbert.cluster.submit import locate, require_idle, submit_array, submit_pretraining
     from convbert.cluster.sweep import read_sweep
     from convbert.models.schema import validate
-    from convbert.pretrain.run.preparation import prepare
+    from convbert.pretrain.run.preparation import default_directory
 
     options = JobOptions.of("convbert submit", locals())
     profile = load_site(site)
@@ -94,9 +107,11 @@ def submit(
         if chain > 1 or evaluate:
             raise UserError("--array: cannot be combined with --chain or --evaluate")
         root = run_dir or Path("runs") / array.stem
+        sweep = read_sweep(array)
+        require_idle([root / name for name in sweep], options)
         runs = [
-            prepare(own_recipe or recipe, [*settings, *own], root / name, world)[0].path
-            for name, (own_recipe, own) in read_sweep(array).items()
+            _prepare(own_recipe or recipe, [*settings, *own], root / name, world).path
+            for name, (own_recipe, own) in sweep.items()
         ]
         _show(submit_array(root, runs, profile, options))
         return
@@ -105,7 +120,8 @@ def submit(
         wanted = {"tasks": locate(evaluate, data_dir), "seeds": seeds, "time": evaluate_time}
         wanted["partition"] = profile.partition or partition
         plan = validate(Evaluation, wanted, f"--evaluate-time={evaluate_time!r}")
-    run, _ = prepare(recipe, settings, run_dir, world)
+    require_idle([run_dir or default_directory(recipe)], options)
+    run = _prepare(recipe, settings, run_dir, world)
     if plan and profile.pyxis:
         print(f"no sbatch inside the container: run `convbert follow {run.path}` now and then")
     _show(submit_pretraining(run.path, profile, options, plan))
@@ -121,6 +137,7 @@ def submit_corpus(
     time: TimeLimit = "24:00:00",
     retries: Annotated[int, typer.Option(help="Tries after failures.", min=0)] = 2,
     after: After = None,
+    again: Again = False,
     dry_run: DryRun = False,
 ) -> None:
     """Queue a corpus build on several nodes; the result is that of a local build."""
@@ -136,6 +153,15 @@ def submit_corpus(
     _show(jobs.submit_corpus(config, output, profile, options))
 
 
+def _prepare(recipe: str, settings: list[str], run_dir: Path | None, world: int) -> "RunDirectory":
+    """Write the directory of a run that can be trained."""
+    from convbert.pretrain.cli.training import require_start_of
+    from convbert.pretrain.run.preparation import plan_run, prepare
+
+    require_start_of(plan_run(recipe, settings, run_dir, world))
+    return prepare(recipe, settings, run_dir, world)[0]
+
+
 def _show(queued: "Queued") -> None:
     script, jobs = queued
     print(f"job {', '.join(jobs)}: {script}" if jobs else f"{script}: written, not queued")
@@ -147,27 +173,35 @@ def status(
         list[Path] | None, typer.Argument(help="Run directories; default all below runs/.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    form: FormatOption = "table",
 ) -> None:
     """Show runs: queue state, step, loss, time to the end and to the limit, last checkpoint."""
     from rich.console import Console
     from rich.live import Live
 
-    from convbert.cluster.status import overview
+    from convbert.cluster.jobs import runs_of
+    from convbert.cluster.status import HEADINGS, TEXT, overview
 
-    chosen = runs or sorted(p.parent for p in Path("runs").glob("**/config.yaml"))
+    chosen = sorted(p.parent for p in Path("runs").glob("**/config.yaml"))
+    if runs:
+        chosen = [run for directory in runs for run in runs_of(directory)]
     if not chosen:
         raise AbsentError("runs/: no run directory in it; name the runs to show")
-    console = Console()
     if not watch:
-        if not console.is_terminal:  # a file or another program: nothing needs to fit
-            console = Console(width=300)
-        console.print(overview(chosen))
+        rows, note = overview(chosen)
+        Output(form).table(HEADINGS, rows, caption=note, text=TEXT)
         return
-    with Live(overview(chosen), console=console, auto_refresh=False) as live:
+    console = Console()
+
+    def now() -> "Group":
+        rows, note = overview(chosen)
+        return fitted(HEADINGS, rows, console.width, caption=note, text=TEXT)
+
+    with Live(now(), console=console, auto_refresh=False) as live:
         try:
             while True:
                 sleep(WATCH_SECONDS)
-                live.update(overview(chosen), refresh=True)
+                live.update(now(), refresh=True)
         except KeyboardInterrupt:
             return
 
@@ -177,11 +211,14 @@ def logs(
     run: RunDir,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", help="Lines from the end.", min=1)] = 50,
+    job: Annotated[
+        str | None, typer.Option(help="That of one job, e.g. 12, or 14_0 of an evaluation.")
+    ] = None,
 ) -> None:
-    """Show the log of a run's newest job."""
-    from convbert.cluster.records import JobRecords
+    """Show the log of a run's job: the one that runs, else the newest one that has a log."""
+    from convbert.cluster.jobs import current_log
 
-    log = JobRecords(run).newest_log()
+    log = current_log(run, job)
     print(f"==> {log}", file=sys.stderr, flush=True)
     command = ["tail", "-n", str(lines), *(["-F"] if follow else []), "--", str(log)]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
@@ -189,7 +226,7 @@ def logs(
 
 @app.command()
 def stop(run: RunDir) -> None:
-    """Let a run's job save a checkpoint and end; `convbert submit` continues it later."""
+    """End all jobs of a run, a sweep or a corpus: what runs saves first; `submit` continues it."""
     from convbert.cluster.stop import stop as stop_jobs
 
     for line in stop_jobs(run):

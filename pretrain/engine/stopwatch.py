@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
-SECTIONS = ("data", "forward", "backward", "optimizer", "checkpoint")
+from convbert.pretrain.run.metric_names import SECTIONS
+
 _HOST_SECTIONS = ("data", "checkpoint")
 
 

@@ -6,19 +6,24 @@ import torch
 
 from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.counts import parameter_counts
-from convbert.pretrain.engine.deepspeed_config import (
-    load_deepspeed_config,
-    resolve_deepspeed_config,
-)
 from convbert.pretrain.engine.gpus import Gpu
 from convbert.pretrain.engine.matrices import matrix_elements
 from convbert.pretrain.planning.activations import Activations, trace
 from convbert.pretrain.planning.memory import Memory, memory
 from convbert.pretrain.run.timeline import Phase
+from convbert.pretrain.settings.deepspeed import (
+    load_deepspeed_config,
+    resolve_deepspeed_config,
+)
 from convbert.pretrain.settings.run import RunConfig
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _USABLE = 0.9
+_DIVISION = (  # of the batch, which a plan varies
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+)
 _TRACED = (8, 64)
 CONFIGURATIONS = ("zero0", "zero1", "zero2", "zero3", "zero3-offload")
 
@@ -97,12 +102,14 @@ def memory_of(
     accumulation: int,
 ) -> Memory:
     """Return the memory of one GPU under the DeepSpeed configuration named ``deepspeed``."""
+    template = load_deepspeed_config(deepspeed)
     resolved = resolve_deepspeed_config(
-        load_deepspeed_config(deepspeed),
+        {key: value for key, value in template.items() if key not in _DIVISION},
         precision=config.settled_precision,
         micro_batch=1,
         accumulation=accumulation,
         clip=config.optimizer.clip,
+        place=deepspeed,
     )
     matrices = matrix_elements(networks) if config.optimizer.name == "muon" else 0
     return memory(parameter_counts(networks).total, resolved, world, found, matrices)

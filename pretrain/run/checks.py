@@ -1,16 +1,36 @@
 """What can be refused before a process is started: configuration against shards and processes."""
 
+import difflib
+
 from convbert.data_pipeline.readers import input_files
+from convbert.models.architecture import ObjectiveName
 from convbert.models.errors import UserError
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.division import BatchDivision
 from convbert.pretrain.run.timeline import Timeline
+from convbert.pretrain.settings.checkpoint import CheckpointConfig
+from convbert.pretrain.settings.deepspeed import (
+    load_deepspeed_config,
+    resolve_deepspeed_config,
+)
 from convbert.pretrain.settings.run import RunConfig
 
 
-def check(config: RunConfig, tokenizer_digest: str, world: int) -> None:
-    """Refuse what cannot train before any process is started; raises ``UserError``."""
+def check(config: RunConfig, tokenizer_digest: str, world: int) -> Timeline:
+    """Refuse what cannot train before any process is started; raises ``UserError``.
+
+    Returns the timeline, for what else depends on it.
+    """
     timeline = Timeline.load(config)
-    positions = config.model.build(timeline.corpora[0].vocab_size).discriminator.max_positions
+    _require_deepspeed(config, timeline, world)
+    networks = config.model.build(timeline.corpora[0].vocab_size)
+    if config.objective.generator_warmup and (networks.generator is None or networks.tie_encoders):
+        raise UserError(
+            f"objective.generator_warmup={config.objective.generator_warmup}: these networks have "
+            "no generator of their own to warm up; leave it out"
+        )
+    encoder = networks.discriminator
+    positions = encoder.max_positions
     for phase, corpus in zip(timeline.phases, timeline.corpora, strict=True):
         if tokenizer_digest != corpus.tokenizer_digest:
             raise UserError(
@@ -23,7 +43,42 @@ def check(config: RunConfig, tokenizer_digest: str, world: int) -> None:
                 f"{positions} positions; build shorter shards or set "
                 f"model.overrides.max_positions={corpus.seq_len}"
             )
+        if corpus.packing == "electra" and encoder.type_vocab_size < 2:
+            raise UserError(
+                f"{corpus.name}: its rows hold two segments, the model has "
+                f"{encoder.type_vocab_size} token type; leave model.overrides.type_vocab_size out "
+                "or build shards with --packing full"
+            )
         corpus.require_batch(phase.global_batch)
         BatchDivision.of(phase.global_batch, phase.micro_batch, world)
+    _check_best(config.checkpoint, networks.objective)
     if config.evaluation.pairs is not None:
         input_files(config.evaluation.pairs.inputs)
+    return timeline
+
+
+def _require_deepspeed(config: RunConfig, timeline: Timeline, world: int) -> None:
+    """Refuse a DeepSpeed file that does not fit the run; its first phase decides the engine."""
+    first = timeline.phases[0]
+    division = BatchDivision.of(first.global_batch, first.micro_batch, world)
+    resolve_deepspeed_config(
+        load_deepspeed_config(config.deepspeed),
+        precision=None if config.precision == "auto" else config.precision,
+        micro_batch=division.micro_batch,
+        accumulation=division.accumulation,
+        clip=config.optimizer.clip,
+        world=world,
+        place=config.deepspeed,
+    )
+
+
+def _check_best(config: CheckpointConfig, objective: ObjectiveName) -> None:
+    """Refuse to keep the best checkpoints by something that is not measured."""
+    known = metric_names.of_updates(objective)
+    if config.best_metric not in known:
+        close = difflib.get_close_matches(config.best_metric, known, n=1)
+        perhaps = f"did you mean {close[0]}? " if close else ""
+        raise UserError(
+            f"checkpoint.best_metric={config.best_metric}: no update measures that; {perhaps}"
+            f"choose one of {', '.join(known)}"
+        )

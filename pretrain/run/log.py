@@ -6,10 +6,12 @@ it starts; the command line calls ``for_commands``, whose lines are a user's, no
 
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TextIO
 
 _ROOT = "convbert"
+_DEPRECATED = r"(?s).*\bdeprecated\b"
 
 
 class _Stream(logging.StreamHandler[TextIO]):
@@ -36,6 +38,32 @@ def for_training(rank: int) -> None:
     progress.addFilter(lambda record: record.levelno < logging.WARNING)
     trouble.setLevel(logging.WARNING)
     _configure([progress, trouble], form, logging.INFO if rank == 0 else logging.WARNING)
+    _log_warnings_once()
+
+
+def _log_warnings_once() -> None:
+    """Log each warning of a library once, on one line: a run of a million updates repeats them.
+
+    That a library calls another by an old name is left out: who trains can do nothing about it.
+    """
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.filterwarnings("ignore", _DEPRECATED, category)
+    logger, shown = logging.getLogger(f"{_ROOT}.libraries"), set[str]()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        text = f"{category.__name__}: {' '.join(str(message).split())} ({filename}:{lineno})"
+        if text not in shown:
+            shown.add(text)
+            logger.warning("%s", text)
+
+    warnings.showwarning = show
 
 
 def for_commands() -> None:

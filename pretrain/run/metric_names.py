@@ -1,5 +1,10 @@
 """The names under which a run's metrics are written, shown and looked up again."""
 
+from convbert.models.architecture import ObjectiveName
+
+SECTIONS = ("data", "forward", "backward", "optimizer", "checkpoint")
+"""The parts of an update whose time is taken."""
+
 LOSS_TOTAL = "loss/total"
 LOSS_MLM = "loss/mlm"
 LOSS_RTD = "loss/rtd"
@@ -42,6 +47,32 @@ def gradient_norm(part: str) -> str:
 def parameter_norm(part: str) -> str:
     """Return the name for the parameter norm of a part of the networks."""
     return f"parameter_norm/{part}"
+
+
+_OF_MASKING = (LOSS_MLM, GENERATOR_ACCURACY, GENERATOR_MASKED_RATE, GENERATOR_TEMPERATURE)
+_OF_DETECTION = (
+    LOSS_RTD,
+    GENERATOR_SAMPLED_RATE,
+    DISCRIMINATOR_PRECISION,
+    DISCRIMINATOR_RECALL,
+    DISCRIMINATOR_REPLACED_RATE,
+)
+_OF_EVERY_UPDATE = (
+    *(LOSS_TOTAL, GRADIENT_NORM, LEARNING_RATE, LOSS_SCALE, LEFT_OUT, FIRST_SEQUENCE),
+    *(TOKENS, FLOPS_ELECTRA, FLOPS_HARDWARE),
+    *(TOKENS_PER_SECOND, STEP_SECONDS, PROCESSES, MFU, HOST_PEAK_BYTES),
+)
+
+
+def of_updates(objective: ObjectiveName) -> list[str]:
+    """Return the names of what every run with this objective measures while it trains."""
+    rtd = objective == "rtd"
+    parts = ("discriminator", "embeddings", "generator") if rtd else ("embeddings", "encoder")
+    return sorted(
+        [*_OF_EVERY_UPDATE, *_OF_MASKING, *(_OF_DETECTION if rtd else ())]
+        + [section_seconds(section) for section in SECTIONS]
+        + [name(part) for name in (gradient_norm, parameter_norm) for part in parts]
+    )
 
 
 HELD_OUT_PREFIX = "held_out/"

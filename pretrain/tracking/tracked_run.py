@@ -10,13 +10,12 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import AbsentError, DamagedError, UserError
-from convbert.models.schema import StrictModel
+from convbert.models.errors import AbsentError
+from convbert.models.schema import StrictModel, read_record
+from convbert.pretrain.run.tracking_uri import RUN_FILE
 
-RUN_FILE = "mlflow.json"
-SQLITE = "sqlite:///"
-OFF = "off"
-"""Tracking URI of a run that keeps its ``metrics.jsonl`` and sends nothing to MLflow."""
+EXPERIMENT = "convbert-pretraining"
+"""The experiment of runs where nothing names another one."""
 PARAM_CHARACTERS = 6000  # the longest parameter value that MLflow takes
 
 
@@ -58,7 +57,7 @@ class TrackedRun:
 
     @classmethod
     def open(cls, run_dir: Path, described: RunState) -> Self:
-        """Start or resume the run that is ``described``; a resumed one keeps its key and params."""
+        """Start or resume the run that is ``described``; a resumed one keeps its key."""
         path = run_dir / RUN_FILE
         before = _read_state(path) if path.exists() else described
         more = [entry for entry in described.inputs if entry not in before.inputs]
@@ -66,7 +65,7 @@ class TrackedRun:
             update={
                 "key": before.key,
                 "run_id": before.run_id,
-                "params": described.params | before.params,
+                "params": described.params or before.params,  # an evaluation describes none
                 "tags": before.tags | described.tags,
                 "inputs": [*before.inputs, *more],
             }
@@ -118,27 +117,19 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
-    """Return the MLflow URI to use: ``tracking_uri``, which may be ``OFF``, or the default.
+def resolve_experiment(run_dir: Path, name: str | None) -> str:
+    """Return the MLflow experiment to use: ``name``, ``MLFLOW_EXPERIMENT_NAME`` or a default.
 
-    That is ``MLFLOW_TRACKING_URI`` or else a SQLite file beside the run directory. Raises
-    ``UserError`` for one that MLflow cannot use.
+    That is the one in which the run is tracked already, else ``EXPERIMENT``.
     """
-    default = f"{SQLITE}{run_dir.resolve().parent / 'mlflow.db'}"
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
-    if uri == OFF:
-        return uri
-    if uri.startswith("file:") or "://" not in uri:
-        raise UserError(
-            f"tracking URI {uri!r}: MLflow 3 no longer keeps runs in plain folders; "
-            "use sqlite:///FILE.db, http://HOST:PORT or off"
-        )
-    if uri.startswith(SQLITE):
-        database = Path(uri.removeprefix(SQLITE)).resolve()
-        if not database.parent.is_dir():
-            raise UserError(f"tracking URI {uri!r}: no folder {database.parent}; create it first")
-        return f"{SQLITE}{database}"
-    return uri
+    known = _stored(run_dir)
+    default = known.experiment if known else EXPERIMENT
+    return name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or default
+
+
+def _stored(run_dir: Path) -> RunState | None:
+    path = run_dir / RUN_FILE
+    return _read_state(path) if path.exists() else None
 
 
 def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -153,9 +144,5 @@ def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _read_state(path: Path) -> RunState:
-    try:
-        return RunState.model_validate_json(path.read_bytes())
-    except ValueError as error:
-        raise DamagedError(
-            f"{path}: not the description of a tracked run; remove it to start a new MLflow run"
-        ) from error
+    remedy = "remove it to start a new MLflow run"
+    return read_record(RunState, path, what="the description of a tracked run", remedy=remedy)

@@ -9,8 +9,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from convbert.pretrain.engine.stopwatch import SECTIONS
 from convbert.pretrain.run import metric_names
+from convbert.pretrain.run.metric_names import SECTIONS
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _HISTORY = 18

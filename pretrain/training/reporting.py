@@ -42,7 +42,7 @@ class Reporter:
         self._meter = Meter(engine.stopwatch, engine.device, peak)
         self._rows: list[Row] = []
         self._sums: Counter[str] = Counter()
-        self._count = 0
+        self._counts: Counter[str] = Counter()
 
     def start(self) -> None:
         """Begin to measure speed."""
@@ -59,12 +59,12 @@ class Reporter:
     def forget(self) -> None:
         """Drop what was not reported yet, because the run went back to a checkpoint."""
         self._rows = []
-        self._sums, self._count = Counter(), 0
+        self._sums, self._counts = Counter(), Counter()
 
     def take_means(self) -> dict[str, float]:
-        """Return the means over the applied updates since the last call."""
-        means = {name: total / self._count for name, total in self._sums.items()}
-        self._sums, self._count = Counter(), 0
+        """Return the means over the applied updates since the last call that measured each."""
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        self._sums, self._counts = Counter(), Counter()
         return means
 
     def write(self, tracker: Tracker) -> dict[str, float]:
@@ -86,7 +86,7 @@ class Reporter:
             tracker.log(row.step, self._timeline.flops(row.step), values)
             if row.applied:
                 self._sums.update(values)
-                self._count += 1
+                self._counts.update(values.keys())
         return values
 
     def _values(self, row: Row) -> dict[str, float]:

@@ -14,6 +14,7 @@ from convbert.data_pipeline.loading.batch import Batch
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain.checkpoints.saving import Checkpointer
+from convbert.pretrain.engine.peak import peak_flops
 from convbert.pretrain.guards import divergence
 from convbert.pretrain.guards.judge import Event, Judge
 from convbert.pretrain.guards.watchdog import Watchdog
@@ -35,7 +36,6 @@ from convbert.pretrain.training.profiling import ProfileWindow
 from convbert.pretrain.training.progress import Progress
 from convbert.pretrain.training.reporting import Reporter, Row
 from convbert.pretrain.training.stopping import StopRequest
-from convbert.pretrain.training.throughput import peak_flops
 from convbert.pretrain.training.totals import Totals, normalizers, sum_over_processes
 
 _DROPOUT_STREAM = 4
@@ -83,8 +83,9 @@ class Trainer:
     def update(self, number: int, batch: Batch, *, stop: bool) -> tuple[Row, Event | None]:
         """Turn global batch ``number`` into new parameters; ``batch`` is this process's rows of it.
 
-        What is masked, sampled and dropped is a function of the update and of a row's place in the
-        global batch, over which losses are averaged too: how it is divided changes rounding only.
+        What is masked and sampled is a function of the update and of a row's place in the global
+        batch, over which losses are averaged too. What dropout drops is one of the update and of
+        the micro-batch's place: another ``micro_batch`` draws other masks, more processes do not.
         Returns what the update did and, where something was wrong with it, the event; ``stop`` says
         that this process was asked to stop.
         """
@@ -104,7 +105,9 @@ class Trainer:
             loss, statistics = self.hooks.loss(number, loss, statistics)
             self.engine.backward(loss)
             sums += statistics
-        norm = self.engine.gradient_norm(self.timeline.learning_rate(self.step))
+        rate = self.timeline.learning_rate(self.step)
+        warming = self.step < self.config.objective.generator_warmup
+        norm = self.engine.gradient_norm(rate, hold=warming)
         failed = self.checkpointer.failed
         totals = sum_over_processes(sums, norm, self.config.objective, stop=stop, failed=failed)
         event = self._look(totals)
@@ -171,7 +174,8 @@ class Trainer:
                 number, batch = next(batches)
             self.watchdog.beat(self.step, "update")
             self.reporter.expect(reported=self._report_due(self.step + 1))
-            row, event = self.update(number, batch, stop=stop.requested)
+            asked = stop.requested or tracker.problem is not None
+            row, event = self.update(number, batch, stop=asked)
             self.reporter.add(row)
             if (trace := self.profile.at(self.step)) is not None:
                 tracker.artifact(trace)
@@ -204,8 +208,7 @@ class Trainer:
             self.order.leave_out(low, row.batch + 1)
             self.reporter.forget()
             facts |= {"first_sequence": self.timeline.positions(low)[0], "step": row.step}
-            tracker.rewind(resumed)
-            tracker.event(event.kind, "rollback", resumed + 1, facts)
+            tracker.rollback(event.kind, resumed, facts)
             self._note_damaged(tracker)
             return True
         action = "skip" if event.action == "rollback" else event.action

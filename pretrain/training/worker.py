@@ -5,11 +5,11 @@ LOCAL_RANK, MASTER_ADDR, MASTER_PORT). Exit statuses are those of ``run/exit_cod
 """
 
 import ctypes
+import errno
 import logging
 import os
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +22,18 @@ from convbert.pretrain.training.stopping import StopRequest
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+    from convbert.pretrain.run.claim import Claim
     from convbert.pretrain.run.timeline import Timeline
-    from convbert.pretrain.tracking.claim import Claim
     from convbert.pretrain.tracking.tracked_run import DataInput
     from convbert.pretrain.tracking.tracker import Tracker
     from convbert.pretrain.training.hooks import Hooks
+    from convbert.pretrain.training.loader import PhasedLoader
+    from convbert.pretrain.training.progress import Progress
     from convbert.pretrain.training.trainer import Trainer
 
 _SET_PARENT_DEATH_SIGNAL = 1
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
+"""Full, read-only or failing: the same start may succeed later."""
 
 log = logging.getLogger("convbert.pretrain.training.worker")  # it is run as __main__, too
 
@@ -40,25 +44,34 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
 
     from convbert.data_pipeline.shards.damage import DamageLog
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-    from convbert.pretrain.engine.precision import settle
+    from convbert.pretrain.engine import execution, precision
+    from convbert.pretrain.engine.imports import spare_compiler
+    from convbert.pretrain.engine.peak import peak_flops
     from convbert.pretrain.engine.process_group import init_distributed
+    from convbert.pretrain.run.claim import claim_for_training
     from convbert.pretrain.run.timeline import Timeline
     from convbert.pretrain.show.at_the_end import show_at_the_end
-    from convbert.pretrain.tracking.claim import claim_for_training
     from convbert.pretrain.training.loader import PhasedLoader
     from convbert.pretrain.training.progress import Progress
     from convbert.pretrain.training.trainer import Trainer
 
     run = RunDirectory(path)
     config = run.open()
+    if config.compile is not True:  # where it is decided later, who compiles loads it then
+        spare_compiler()
     if config.threads:
         torch.set_num_threads(config.threads)
     # Before anything in the directory is touched: another process may be writing a checkpoint.
     claim = claim_for_training(path) if os.environ.get("RANK", "0") == "0" else None
-    config = settle(config, init_distributed(config.guards.hang_seconds))
+    device = init_distributed(config.guards.hang_seconds)
+    config = precision.settle(config, device)
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     tokenizer = Tokenizer.load(config.data.tokenizer)
     timeline = Timeline.load(config)
+    networks = config.model.build(timeline.corpora[0].vocab_size)
+    rate = peak_flops(device, config.precision, config.peak_tflops and config.peak_tflops * 1e12)
+    work = execution.work_left(config, networks, timeline, run.last_step(), world, rate)
+    config = execution.settle(config, device, networks, work, run.execution)
     loader = PhasedLoader(
         timeline,
         rank=rank,
@@ -73,8 +86,14 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     title = f"{run.name}, {config.precision} on {world} x {hardware()}, {config.deepspeed}"
     try:
         with Progress(title, config.steps, start, enabled=rank == 0) as progress:
-            finished = trainer.fit(loader, tracker, progress, stop)
+            finished = _fit(trainer, loader, tracker, progress, stop)
         status = "FINISHED" if finished else "KILLED"
+        if tracker.problem is not None:
+            status = "FAILED"
+            raise TransientError(
+                f"{tracker.problem}; update {trainer.step} is in a checkpoint, only lines of "
+                "metrics may be missing; free space, then start the run again to continue"
+            )
     finally:
         loader.close()
         tracker.close(status)  # type: ignore[arg-type]
@@ -82,6 +101,22 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     if finished and rank == 0:
         show_at_the_end(run, config)
     return finished
+
+
+def _fit(
+    trainer: "Trainer",
+    loader: "PhasedLoader",
+    tracker: "Tracker",
+    progress: "Progress",
+    stop: StopRequest,
+) -> bool:
+    """Train; where metrics could not be written and no checkpoint either, say both."""
+    try:
+        return trainer.fit(loader, tracker, progress, stop)
+    except UserError as error:
+        if tracker.problem is None:
+            raise
+        raise TransientError(f"{tracker.problem}; {error}") from None
 
 
 def _tracker(
@@ -99,7 +134,11 @@ def _tracker(
         experiment=config.tracking.experiment,
         run_name=run.name,
         tracking_uri=config.tracking.uri,
-        params={"run": config.model_dump(mode="json"), "networks": trainer.networks.model_dump()},
+        # As configured: what a machine decides of it changes where the run goes on, so it is a tag.
+        params={
+            "run": run.open().model_dump(mode="json"),
+            "networks": trainer.networks.model_dump(),
+        },
         tags={
             "code": code_version(),
             "manifest": trainer.timeline.digest,
@@ -108,6 +147,8 @@ def _tracker(
             "model": config.model.preset,
             "world_size": str(world),
             "hardware": f"{world} x {hardware()}",
+            "precision": config.precision,
+            "compile": str(config.compile),
         },
         resume_step=start,
         inputs=data_inputs(trainer.timeline),
@@ -142,13 +183,20 @@ def main(hooks: "Hooks | None" = None) -> int:
     """Train and translate the outcome into an exit status."""
     if sys.platform == "linux":  # no orphan may keep a GPU when the launcher is killed
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    # DeepSpeed still calls it by its old name, once per step.
-    warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*")
     run_log.for_training(int(os.environ.get("RANK", "0")))
     try:
         # From the start: a signal during the imports must not end the process either.
         with StopRequest() as stop:
             return FINISHED if train(Path(sys.argv[1]), stop, hooks) else STOPPED
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        log.error(
+            "%s: %s; free space or mend that disk, then start the run again to continue from its "
+            "last checkpoint",
+            *(error.filename or "the run directory", error.strerror),
+        )
+        os._exit(TRANSIENT)
     except UserError as error:
         log.error("%s", " ".join(str(error).split()))
         # The other processes may wait in a collective: leave without tearing the group down.

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from convbert.cluster.preflight.faults import judge
-from convbert.cluster.preflight.node import check_here, parse_gpus
+from convbert.cluster.preflight.node import check_here, gpus, parse_gpus, versions
 from convbert.cluster.preflight.node_report import Gpu, NodeReport, read_reports, report_folder
 from convbert.cluster.preflight.verdict import Policy, Verdict, conclude
 from convbert.cluster.site import PreflightLimits
@@ -96,7 +97,11 @@ def test_faults_of_no_single_node() -> None:
 def test_silent_node_is_named() -> None:
     found = judge([report(n) for n in NAMES[:3]], NAMES, LIMITS)
     assert [f.node for f in found] == ["node3"]
-    waited = [{"waited": 1.0}, {}, {"waited": LIMITS.patience}]  # one that waited long is enough
+    waited = [
+        {"waited": 1.0},
+        {},
+        {"waited": float(LIMITS.start_seconds)},
+    ]  # one that waited long is enough
     reports = [report(n, **ALONE, **w) for n, w in zip(NAMES, waited, strict=False)]
     found = judge(reports, NAMES, LIMITS)
     assert [f.node for f in found] == ["node3"]
@@ -127,6 +132,47 @@ def test_nobody_is_to_blame_for_a_check_that_was_cut_off(
     assert f"preflight: all nodes: the check was cut off {text} (cancelled" in shown
     assert "status 143" in shown
     assert concluded(tmp_path, monkeypatch, "ignore", code=143).use == NAMES
+
+
+@pytest.mark.parametrize(
+    ("changes", "text", "key"),
+    [
+        ({"gpus": [GPU]}, "1 GPUs answer of 2", "gpus_per_node"),
+        ({"disk_gib": {"/scratch": 0.0}}, "0.0 GiB free in /scratch", "scratch"),
+        ({"shm_gib": 0.1}, "0.10 GiB free in /dev/shm", "preflight.min_shm_gib"),
+        ({"network_problem": "eth9: no address"}, "eth9: no address", "network.interface"),
+    ],
+)
+def test_what_every_node_lacks_is_the_fault_of_the_settings(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, object],
+    text: str,
+    key: str,
+) -> None:
+    for name in NAMES:
+        left(tmp_path, monkeypatch, report(name, **changes))
+    verdict = concluded(tmp_path, monkeypatch, "continue")
+    assert (verdict.use, verdict.bad, verdict.refused) == ([], {}, True)
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"preflight: all nodes: {text}")
+    assert f"alike on every node: correct {key}" in shown
+    assert shown.count("\n") == 1
+    left(tmp_path, monkeypatch, report("node3"))  # one that has it: the others are unfit
+    verdict = concluded(tmp_path, monkeypatch, "continue")
+    assert (verdict.use, sorted(verdict.bad), verdict.refused) == (["node3"], NAMES[:3], False)
+
+
+def test_processes_that_end_on_every_node_before_they_report_blame_none() -> None:
+    ended = dict.fromkeys(NAMES, 1)
+    (fault,) = judge([], NAMES, LIMITS, ended)
+    assert str(fault).startswith("all nodes: every process ended before it could report (status 1)")
+    waiting = [report(n, **ALONE) for n in NAMES[:3]]
+    (fault,) = judge(waiting, NAMES, LIMITS, {"node3": 1})
+    assert str(fault) == "node3: its process ended with status 1 before it could report"
+    (fault,) = judge(waiting, NAMES, LIMITS, {"node2": 1})  # what is with node3?
+    assert "no node is blamed" in str(fault)
 
 
 def test_what_a_node_found_on_itself_counts_even_if_the_check_was_cut_off(
@@ -179,3 +225,20 @@ def test_this_machine_is_checked_alone(tmp_path: Path, capsys: pytest.CaptureFix
     assert "GPUs answer of 64" in capsys.readouterr().out
     assert check_here(tmp_path, 0, PreflightLimits(min_disk_gib=1e9, min_shm_gib=0)) == 1
     assert f"GiB free in {tmp_path}, needed 1e+09" in capsys.readouterr().out
+
+
+def test_without_nvidia_smi_the_gpus_are_those_that_torch_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"AMD Instinct {number}")
+    monkeypatch.setattr(torch.version, "hip", "6.2.1")
+    assert [(gpu.name, gpu.driver) for gpu in gpus()] == [
+        ("AMD Instinct 0", "HIP 6.2.1"),
+        ("AMD Instinct 1", "HIP 6.2.1"),
+    ]
+    assert versions()["ROCm"] == "6.2.1"
+    (tmp_path / "nvidia-smi").write_text("#!/bin/bash\nexit 9\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert gpus() == []  # the driver is there and does not answer

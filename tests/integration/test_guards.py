@@ -2,18 +2,23 @@
 
 import json
 import math
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import Zygote
+from forked import Zygote, wait_for
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
 from convbert.data_pipeline.digests import file_sha256
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, verify
-from convbert.pretrain.run.exit_codes import HUNG, TRANSIENT
-from convbert.pretrain.tracking.claim import claim_for_training
+from convbert.pretrain.run.claim import claim_for_training
+from convbert.pretrain.run.exit_codes import HUNG, STOPPED, TRANSIENT
+from convbert.pretrain.run.preparation import prepare
+from convbert.pretrain.tracking.records import SystemRecord, encode
 from convbert.pretrain.tracking.stopped_run import sync
 
 pytestmark = pytest.mark.integration
@@ -67,6 +72,7 @@ def test_nan_in_a_batch_a_gradient_and_a_checkpoint_is_in_the_file_and_in_mlflow
     expected = {
         ("nan", "skip", 3): ("first_sequence", 16.0),
         ("checkpoint_damaged", "skip", 8): ("checkpoint", 12.0),
+        ("restart", "repeat", 9): ("step", 12.0),
         ("nan", "skip", 10): ("first_sequence", 72.0),
     }
     assert {(e["event"], e["action"], e["at"]) for e in events(run)} == set(expected)
@@ -115,6 +121,25 @@ def test_a_rollback_trains_on_without_the_span_also_after_a_kill_and_elsewhere(
         assert elastic[step] == pytest.approx(whole[step], rel=1e-4)
 
 
+@pytest.mark.parametrize(("precision", "policy"), [("fp32", "rollback"), ("fp16", "stop")])
+def test_a_generator_whose_logits_are_nan_is_an_event(
+    zygote: Zygote, tmp_path: Path, precision: str, policy: str
+) -> None:
+    settings = ("optimizer.learning_rate=1e30", "schedule.warmup_steps=0", "checkpoint.every=1")
+    started = zygote.start(
+        tmp_path, *settings, f"precision={precision}", f"guards.on_nan={policy}", processes=1
+    )
+    assert started.wait() == [2]
+    *_, last = started.log.read_text().splitlines()
+    assert "nan (loss nan" in last
+    found = [e["action"] for e in events(tmp_path) if e["event"] == "nan"]
+    assert found == (["rollback", "stop"] if policy == "rollback" else ["stop"])
+    (newest, *_) = sorted((tmp_path / "checkpoints").glob("step-*/manifest.json"), reverse=True)
+    measured = json.loads(newest.read_text())["trainer"]["metrics"]
+    # What an infinite norm of the parameters has left of it is null, in rollback's case.
+    assert sorted(measured) == metric_names.of_updates("rtd")
+
+
 def test_a_spike_is_left_out(zygote: Zygote, tmp_path: Path) -> None:
     fault = {"poison": {"batches": [9], "where": "scale", "on": 1, "factor": 20.0}}
     run = tmp_path / "run"
@@ -152,14 +177,52 @@ def test_a_hang_names_the_late_process_and_dumps_all_stacks(zygote: Zygote, tmp_
     assert "all_reduce" in stacks[0]
 
 
+def test_a_disk_that_fills_with_metrics_ends_in_a_checkpoint_and_is_tried_again(
+    zygote: Zygote, read_losses, tmp_path: Path
+) -> None:
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    run.mkdir()
+    log = run / "metrics.jsonl"
+    # Longer than all other files, so that it is the first to meet the limit.
+    log.write_bytes(encode(SystemRecord("node", 0.0, {f"m{n}": 1.0 for n in range(400)})) * 400)
+    limit = {"limit_files": {"step": 3, "size": log.stat().st_size + 4000}}
+    started = zygote.start(run, "checkpoint.every=12", processes=1, faults=limit)
+    assert started.wait() == [TRANSIENT]
+    *_, last = started.log.read_text().splitlines()
+    assert re.search(
+        r" ERROR \S+metrics.jsonl: cannot be written \(File too large\); update \d+ is", last
+    )
+    assert "Traceback" not in started.log.read_text()
+    (folder,) = (run / "checkpoints").glob("step-*")
+    assert int(folder.name[5:]) in range(3, 8)
+    zygote.finish(run, "checkpoint.every=12", processes=1)
+    zygote.finish(whole, "checkpoint.every=12", processes=1)
+    found, expected = read_losses(run), read_losses(whole)
+    assert found.items() <= expected.items()
+    assert set(range(int(folder.name[5:]) + 1, 13)) <= set(found)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_to_stop_saves_the_update_at_hand(
+    zygote: Zygote, tmp_path: Path, number: int
+) -> None:
+    pace = {"pace": {"seconds": 0.1}}
+    started = zygote.start(tmp_path, "steps=400", "checkpoint.every=400", processes=1, faults=pace)
+    wait_for(lambda: "step 2/400" in started.log.read_text())
+    started.kill(0, number)
+    assert started.wait() == [STOPPED]
+    assert len(list((tmp_path / "checkpoints").glob("step-*"))) == 1
+
+
 def test_a_second_start_touches_nothing_of_a_running_training(
     zygote: Zygote, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     writing = run / "checkpoints" / ".tmp-step-00000004"
+    prepare("tiny", zygote.settings, run, 1)
     writing.mkdir(parents=True)
     claim = claim_for_training(run)
-    assert zygote.start(run, processes=1).wait() == [TRANSIENT]
+    assert zygote.launch(run, processes=1).wait() == [TRANSIENT]
     assert writing.is_dir()
     claim.release()
     zygote.finish(run)

@@ -7,6 +7,7 @@ the logits, so that what is compared here is the arithmetic.
 """
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,8 @@ def test_stage_and_precision(
     losses = read_losses(tmp_path)
     assert sorted(losses) == list(range(1, STEPS + 1))
     assert all(math.isfinite(loss) for loss, *_ in losses.values())
+    for line in (tmp_path / "output.log").read_text().splitlines():  # nothing of a library's
+        assert re.match(r"\d{4}-\d\d-\d\d [\d:]{8} rank \d (INFO|WARNING) ", line), line
     first, last = (sum(losses[s][0] for s in steps) / 5 for steps in (range(1, 6), range(46, 51)))
     assert last < 0.95 * first
     text = (tmp_path / "metrics.jsonl").read_text()

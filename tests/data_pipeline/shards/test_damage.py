@@ -102,6 +102,15 @@ def test_the_loader_stops_at_the_damage(
     assert "\n" not in str(stopped.value)
 
 
+def test_an_id_beyond_the_vocabulary_is_never_handed_out(spoilable: Path) -> None:
+    path = spoilable / "manifest.json"
+    said = Manifest.load(spoilable).vocab_size
+    path.write_text(path.read_text().replace(f'"vocab_size": {said}', '"vocab_size": 300'))
+    assert Manifest.load(spoilable).vocab_size == 300
+    with pytest.raises(UserError, match=r"tar: member .* holds the id \d+, but .* vocab_size 300"):
+        ShardLoader(spoilable, global_batch=100).batch(0)
+
+
 SKIPPABLE = [
     (damage, message) for damage, _, message in DAMAGES if damage is not directory_in_place
 ]

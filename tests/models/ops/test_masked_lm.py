@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from convbert.models.ops import masked_lm as masked_lm_module
 from convbert.models.ops.masked_lm import _with_impossible_ids, masked_lm
 
 
@@ -108,6 +109,33 @@ def test_impossible_tokens_are_never_drawn(uniform):
     targets = torch.tensor([3, 30])
     _, drawn, _ = masked_lm(hidden, weight, bias, targets, torch.full((2,), uniform))
     assert drawn.tolist() == [3 if uniform == 0.0 else 30] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_samples_of_logits_that_mean_nothing_are_ids_of_the_vocabulary(dtype, temperature, bad):
+    vocabulary = 41  # 7 blocks of ids, the last one not full
+    hidden, weight, bias, targets, uniform = inputs(6, vocabulary, 4, dtype)
+    expected = masked_lm(hidden, weight, bias, targets, uniform, temperature)
+    hidden[1::2] = bad
+    wider = _with_impossible_ids(weight, bias, 23)
+    for table in ((weight, bias), wider):
+        loss, drawn, correct = masked_lm(hidden, *table, targets, uniform, temperature)
+        assert int(drawn.min()) >= 0
+        assert int(drawn.max()) < len(table[1])
+        assert not loss[1::2].isfinite().any()
+        for found, wanted in zip((loss, drawn, correct), expected, strict=True):
+            torch.testing.assert_close(found[::2], wanted[::2])
+
+
+def test_ids_added_for_alignment_are_not_drawn_from_nan(monkeypatch):
+    monkeypatch.setattr(
+        masked_lm_module, "_aligned", lambda w, b: _with_impossible_ids(w, b, -len(w) % 64)
+    )
+    hidden, weight, bias, targets, uniform = inputs(6, 41, 4, torch.float32)
+    _, drawn, _ = masked_lm(hidden * math.nan, weight, bias, targets, uniform)
+    assert int(drawn.max()) < 41
 
 
 def test_autocast_multiplies_in_its_own_dtype():

@@ -5,8 +5,9 @@ import re
 
 from rich.console import Console
 
-from convbert.pretrain.engine.stopwatch import SECTIONS, Stopwatch
+from convbert.pretrain.engine.stopwatch import Stopwatch
 from convbert.pretrain.run import log
+from convbert.pretrain.run.metric_names import SECTIONS
 from convbert.pretrain.training.dashboard import Dashboard, sparkline
 from convbert.pretrain.training.progress import Progress
 

@@ -1,0 +1,40 @@
+"""What is refused before a run directory exists or anything heavy is loaded."""
+
+from pathlib import Path
+
+import pytest
+
+from convbert.models.errors import UserError
+from convbert.pretrain.run.preparation import prepare
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("checkpoint.best_metric=loss/totla", "loss/totla.*did you mean loss/total"),
+        ("checkpoint.best_metric=held_out/loss/mlm", "held_out/loss/mlm.*choose one of"),
+        ("tracking.uri=ftp://host/x", "tracking URI 'ftp://host/x': is of no kind"),
+        ("tracking.uri=sqlite:////nowhere/m.db", "no folder /nowhere"),
+        ("tracking.uri=sqlite:////usr", "is a folder"),
+        ("tracking.uri=http://", "tracking URI 'http://': is of no kind"),
+        ("model.overrides={type_vocab_size: 1}", "hold two segments, the model has 1 token type"),
+    ],
+)
+def test_a_setting_that_cannot_train_leaves_no_directory(
+    shards_dir: Path, tokenizer_dir: Path, tmp_path: Path, setting: str, named: str
+) -> None:
+    data = [f"data.manifest={shards_dir / 'manifest.json'}", f"data.tokenizer={tokenizer_dir}"]
+    run = tmp_path / "runs" / "one"
+    with pytest.raises(UserError, match=named):
+        prepare("tiny", [*data, "global_batch=8", setting], run, 1)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_losses_of_another_objective_are_not_measured(
+    shards_dir: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    data = [f"data.manifest={shards_dir / 'manifest.json'}", f"data.tokenizer={tokenizer_dir}"]
+    settings = [*data, "global_batch=8", "checkpoint.best_metric=loss/rtd"]
+    prepare("tiny", settings, tmp_path / "rtd", 1)
+    with pytest.raises(UserError, match="loss/rtd: no update measures that"):
+        prepare("tiny", [*settings, "model.overrides={objective: mlm}"], tmp_path / "mlm", 1)
