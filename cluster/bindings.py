@@ -13,8 +13,8 @@ from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.shards.remote import is_url
 from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.tracking_uri import SQLITE, resolve_uri
 from convbert.pretrain.settings.run import RunConfig
-from convbert.pretrain.tracking.tracked_run import SQLITE, resolve_uri
 
 _CACHES = (
     *("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "TORCH_HOME", "TORCH_EXTENSIONS_DIR"),

@@ -80,6 +80,8 @@ def classify(code: int, log: str, *, terminated: bool, stopping: bool) -> Outcom
         return "refused"
     if code in _OUTCOMES:
         return _OUTCOMES[code]
+    if failed_nodes(log):
+        return "lost"
     return "out of memory" if _OUT_OF_MEMORY.search(log) else "crashed"
 
 

@@ -1,6 +1,7 @@
 """The jobs of a run: those in its records, and those in the queue that a person submitted there."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from convbert.cluster import scheduler
@@ -18,46 +19,61 @@ def runs_of(directory: Path) -> list[Path]:
     return [directory] if alone or not below else below
 
 
-def jobs_of(run_dirs: Sequence[Path]) -> dict[Path, list[Job]]:
-    """Return the jobs of runs, without their evaluations, in the order of their submission.
+@dataclass(frozen=True)
+class RunJobs:
+    """The jobs of one run in the order of their submission, and those of each evaluated step."""
 
-    The queue is asked once for all runs, accounting for what it has forgotten. A job that neither
-    knows is left out. Raises as ``scheduler.queue``.
+    jobs: list[Job] = field(default_factory=list)
+    evaluations: dict[str, list[Job]] = field(default_factory=dict)
+
+    @property
+    def active(self) -> list[Job]:
+        """Those that wait or run, without evaluations."""
+        return [job for job in self.jobs if job.active]
+
+
+def jobs_of(run_dirs: Sequence[Path]) -> dict[Path, RunJobs]:
+    """Return the jobs of runs; one that SLURM does not know is left out.
+
+    The queue is asked once for all runs, accounting for what it has forgotten. Raises as
+    ``scheduler.queue``.
     """
     recorded = {p: [s.job for s in JobRecords(p).submissions()] for p in run_dirs}
-    found = _known([j for ids in recorded.values() for j in ids], run_dirs)
-    jobs = {}
-    for run_dir, ids in recorded.items():
-        # `sbatch slurm/pretrain.sbatch`, called there by hand, records nothing before it starts.
-        place, name = str(run_dir.resolve()), job_name(run_dir.resolve().name)
-        here = [j for j in found.values() if j.active and (j.directory, j.name) == (place, name)]
-        arrays = read_table(run_dir / "slurm" / EVALUATED).values()
-        by_hand = [j.id for j in here if j.id.partition("_")[0] not in arrays]
-        jobs[run_dir] = [found[i] for i in dict.fromkeys([*ids, *by_hand]) if i in found]
-    return jobs
-
-
-def evaluations_of(run_dirs: Sequence[Path]) -> dict[Path, dict[str, list[Job]]]:
-    """Return for each run the evaluated steps, each with the jobs of its array; as ``jobs_of``."""
-    queued = {p: read_table(p / "slurm" / EVALUATED) for p in run_dirs}
-    found = _known([j for arrays in queued.values() for j in arrays.values()], run_dirs)
+    arrays = {p: read_table(p / "slurm" / EVALUATED) for p in run_dirs}
+    ids = [job for p in run_dirs for job in (*recorded[p], *arrays[p].values())]
+    found = _known(ids, {p.stat().st_uid for p in run_dirs if p.exists()})
     return {
-        run_dir: {
-            step: [job for name, job in found.items() if array in (name, name.partition("_")[0])]
-            for step, array in arrays.items()
-        }
-        for run_dir, arrays in queued.items()
+        p: RunJobs(
+            _own(p, recorded[p], [*arrays[p].values()], found),
+            {step: _of_array(array, found) for step, array in arrays[p].items()},
+        )
+        for p in run_dirs
     }
 
 
-def _known(ids: Sequence[str], run_dirs: Sequence[Path]) -> dict[str, Job]:
+def _known(ids: Sequence[str], users: Collection[int]) -> dict[str, Job]:
     """Return what the queue holds, and what accounting knows of the other jobs."""
-    owners = {p.stat().st_uid for p in run_dirs if p.exists()}
-    found = {job.id: job for job in scheduler.queue(owners)}
+    found = {job.id: job for job in scheduler.queue(users)}
     arrays = {name.partition("_")[0] for name in found}
     missing = [i for i in ids if i not in found and i not in arrays]
-    ended = {job.id: job for job in scheduler.accounted(missing)}
-    return ended | found
+    return {job.id: job for job in scheduler.accounted(missing)} | found
+
+
+def _own(
+    run_dir: Path, ids: Sequence[str], arrays: Sequence[str], found: Mapping[str, Job]
+) -> list[Job]:
+    """Return a run's own jobs: those in its records, and those submitted there by hand.
+
+    ``sbatch slurm/pretrain.sbatch`` records nothing before the job starts.
+    """
+    place, name = str(run_dir.resolve()), job_name(run_dir.resolve().name)
+    here = [j for j in found.values() if j.active and (j.directory, j.name) == (place, name)]
+    by_hand = [j.id for j in here if j.id.partition("_")[0] not in arrays]
+    return [found[i] for i in dict.fromkeys([*ids, *by_hand]) if i in found]
+
+
+def _of_array(array: str, found: Mapping[str, Job]) -> list[Job]:
+    return [job for name, job in found.items() if array in (name, name.partition("_")[0])]
 
 
 def current_log(run_dir: Path, job: str | None = None) -> Path:
@@ -81,7 +97,7 @@ def current_log(run_dir: Path, job: str | None = None) -> Path:
     if not there:
         raise AbsentError(f"{logs[submitted[-1].job]}: not there yet; the job has not started")
     try:
-        running = {j.id for j in jobs_of([run_dir])[run_dir] if j.state == "RUNNING"}
+        running = {j.id for j in jobs_of([run_dir])[run_dir].active if j.state == "RUNNING"}
     except UserError:  # no queue here: the logs are there all the same
         running = set()
     return logs[([j for j in there if j in running] or there)[-1]]

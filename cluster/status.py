@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from rich.table import Table
-
-from convbert.cluster.jobs import evaluations_of, jobs_of
+from convbert.cluster.jobs import RunJobs, jobs_of
 from convbert.cluster.records import EVALUATED, JobRecords, read_table
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import AbsentError, TransientError, UserError
@@ -48,30 +46,28 @@ class RunStatus:
     evaluations: str = ""
 
 
-def overview(run_dirs: Sequence[Path]) -> Table:
-    """Return the table of runs; SLURM is asked once for all of them."""
-    jobs: dict[Path, list[Job]] = {}
-    evaluations: dict[Path, dict[str, list[Job]]] = {}
-    note = None
+_NUMBERS = ("step", "tokens", "loss", "tokens/s", "to the end", "to the limit")
+HEADINGS = ("run", "state", "job", *_NUMBERS, "checkpoint", "evaluations", "MLflow")
+TEXT = ("run", "state", "job", "checkpoint", "evaluations", "MLflow")
+"""Of the headings, those above words."""
+
+
+def overview(run_dirs: Sequence[Path]) -> tuple[list[list[str]], str]:
+    """Return a row for each run, and a note; SLURM is asked once for all of them."""
+    jobs: dict[Path, RunJobs] = {}
+    note = ""
     try:
-        readable = [path for path in run_dirs if _readable(path)]
-        jobs, evaluations = jobs_of(readable), evaluations_of(readable)
+        jobs = jobs_of([path for path in run_dirs if _readable(path)])
     except (AbsentError, TransientError) as error:
         note = f"without the queue: {error}"
-    table = Table(caption=note)
-    for column in ("run", "state", "job"):
-        table.add_column(column, overflow="fold")
-    for column in ("step", "tokens", "loss", "tokens/s", "to the end", "to the limit"):
-        table.add_column(column, justify="right")
-    for column in ("checkpoint", "evaluations", "MLflow"):
-        table.add_column(column, overflow="fold")
+    rows = []
     for run_dir in run_dirs:
         try:
-            found = run_status(run_dir, jobs.get(run_dir, []), evaluations.get(run_dir, {}))
-            table.add_row(*_row(found))
+            rows.append(_row(run_status(run_dir, jobs.get(run_dir, RunJobs()))))
         except UserError as error:  # the other runs are shown all the same
-            table.add_row(str(run_dir), f"unreadable: {error}")
-    return table
+            unknown = [""] * (len(HEADINGS) - 2)
+            rows.append([str(run_dir), f"unreadable: {error}", *unknown])
+    return rows, note
 
 
 def _readable(run_dir: Path) -> bool:
@@ -84,9 +80,7 @@ def _readable(run_dir: Path) -> bool:
     return True
 
 
-def run_status(
-    run_dir: Path, jobs: Sequence[Job], evaluations: Mapping[str, Sequence[Job]]
-) -> RunStatus:
+def run_status(run_dir: Path, found: RunJobs) -> RunStatus:
     """Return the state of one run, from its directory and from its jobs, as SLURM knows them."""
     records = JobRecords(run_dir)
     records.submissions()  # raises where they are damaged
@@ -94,8 +88,8 @@ def run_status(
     values, step = (last.values, last.step) if last else ({}, 0)
     steps = records.run.open().steps if records.run.config_file.is_file() else None
     # Of a chain the running job is shown, not those that wait for it.
-    job = next((j for j in jobs if j.state == "RUNNING"), None)
-    job = job or next((j for j in jobs if j.active), jobs[-1] if jobs else None)
+    job = next((j for j in found.active if j.state == "RUNNING"), None)
+    job = job or next(iter([*found.active, *found.jobs[::-1]]), None)
     submitted = records.submissions()
     pace = values.get(metric_names.STEP_SECONDS)
     return RunStatus(
@@ -109,7 +103,7 @@ def run_status(
         seconds_to_end=(steps - step) * pace if pace and steps else None,
         seconds_to_limit=job.seconds_left if job and job.state == "RUNNING" else None,
         mlflow=_mlflow(run_dir),
-        evaluations=_evaluations(run_dir, evaluations),
+        evaluations=_evaluations(run_dir, found.evaluations),
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from convbert.cluster import scheduler
 from convbert.cluster.follow import evaluated
-from convbert.cluster.jobs import evaluations_of, jobs_of, runs_of
+from convbert.cluster.jobs import jobs_of, runs_of
 from convbert.cluster.records import EVALUATED, JobRecords, write_table
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import AbsentError, UserError
@@ -17,7 +17,7 @@ def stop(directory: Path) -> Iterator[str]:
     Raises ``AbsentError`` where there is none, and ``UserError`` at the end where SLURM refused.
     """
     jobs = jobs_of(runs_of(directory))
-    active = [(run_dir, j) for run_dir, found in jobs.items() for j in found if j.active]
+    active = [(run_dir, job) for run_dir, found in jobs.items() for job in found.active]
     for run_dir, job in active:  # all, before the first one ends: none may go back into the queue
         JobRecords(run_dir).request_stop(job.id)
     told, refused = 0, []
@@ -52,7 +52,7 @@ def _stop_evaluations(run_dir: Path) -> Iterator[str]:
     if not (run_dir / "slurm" / EVALUATED).is_file():
         return
     with evaluated(run_dir) as queued:
-        for step, jobs in evaluations_of([run_dir])[run_dir].items():
+        for step, jobs in jobs_of([run_dir])[run_dir].evaluations.items():
             active = [job for job in jobs if job.active]
             for job in active:
                 scheduler.cancel(job.id)

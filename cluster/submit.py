@@ -81,8 +81,8 @@ def require_idle(run_dirs: Sequence[Path], options: JobOptions) -> None:
     """Raise ``UserError`` if a job of these runs waits or runs, unless ``again`` was given."""
     if options.again or options.dry_run:
         return
-    for run_dir, jobs in jobs_of(run_dirs).items():
-        active = [f"{job.id} ({job.state.lower()})" for job in jobs if job.active]
+    for run_dir, found in jobs_of(run_dirs).items():
+        active = [f"{job.id} ({job.state.lower()})" for job in found.active]
         if active:
             raise UserError(
                 f"{run_dir}: has a job already: {', '.join(active)}; let it go on, end it with "

@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> None:
 
     Stop signals are blocked from here on, until the module is ready for them and unblocks them.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP))
     patience = float(os.environ.get("CONVBERT_START_SECONDS", rendezvous.SECONDS))
     try:
         os.environ.update(rendezvous.environment(Path(os.environ["RUN_DIR"]) / "slurm", patience))

@@ -23,7 +23,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
     """Return what a YAML file says; raises ``UserError`` where it cannot be read or is not YAML."""
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"), path, loader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise AbsentError(f"{path}: the file does not exist; check the path") from None
     except OSError as error:
@@ -32,6 +32,7 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> An
         raise UserError(f"{path}: not YAML ({error}); save it as UTF-8") from None
     except ValueError as error:  # a name with a null character
         raise UserError(f"{str(path)!r}: cannot be read ({error}); check the path") from None
+    return parse_yaml(text, path, loader)
 
 
 def parse_yaml(text: str, place: object, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:

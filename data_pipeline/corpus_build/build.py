@@ -32,7 +32,13 @@ from convbert.data_pipeline.corpus_build.clean import (
 from convbert.data_pipeline.corpus_build.engine import Engine, open_engine
 from convbert.data_pipeline.corpus_build.finished import find_finished
 from convbert.data_pipeline.corpus_build.match import find_duplicates
-from convbert.data_pipeline.corpus_build.origins import LeftOut, Origin, find_inputs, record_origins
+from convbert.data_pipeline.corpus_build.origins import (
+    LeftOut,
+    Origin,
+    find_inputs,
+    record_origins,
+    require_apart,
+)
 from convbert.data_pipeline.corpus_build.pack import Packed, PackTask, run_pack
 from convbert.data_pipeline.corpus_build.pieces import TextPiece
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
@@ -41,6 +47,7 @@ from convbert.data_pipeline.corpus_build.sharding import MadeShards, make_shards
 from convbert.data_pipeline.corpus_build.tasks import key_of
 from convbert.data_pipeline.corpus_build.tokenizer_task import TrainTask, run_training
 from convbert.data_pipeline.dedup.clusters import dropped_of_piece
+from convbert.data_pipeline.documents import shown
 from convbert.data_pipeline.locks import acquire
 from convbert.data_pipeline.readers import input_files
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
@@ -75,6 +82,9 @@ def build_corpus(
     result, and if another build is at work there. What was finished before an error is kept.
     """
     out = out.absolute()
+    if shown(str(out)) != str(out):
+        raise UserError(f"{shown(str(out))}: is no UTF-8; choose a directory with another name")
+    require_apart(config, out)
     finished = find_finished(config, out)
     if finished is not None:
         if not finished.stale:

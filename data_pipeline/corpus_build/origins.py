@@ -14,7 +14,7 @@ from convbert.data_pipeline.corpus_build.progress import BuildProgress
 from convbert.data_pipeline.corpus_build.tasks import key_of, once
 from convbert.data_pipeline.digests import file_sha256
 from convbert.data_pipeline.documents import shown
-from convbert.data_pipeline.readers import Found, InputFile, find_files
+from convbert.data_pipeline.readers import Found, InputFile, find_files, would_find
 from convbert.models.errors import UserError
 
 _GROUP_BYTES = 64 << 20
@@ -22,7 +22,7 @@ _NAMED = 3
 
 
 class Origin(BaseModel):
-    """A file that was read, as it was before."""
+    """A file that was read, text or a list of words, as it was before."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -72,14 +72,31 @@ def find_inputs(config: BuildConfig) -> Inputs:
     ]
     if config.decontamination.files:
         sources.append((None, find_files(config.decontamination.files)))
+    files = [(number, file) for number, found in sources for file in found.files]
+    for number, source in enumerate(config.all_sources()):
+        files += [(number, InputFile(str(path))) for path in source.word_lists()]
     return Inputs(
-        [(file, _state(number, file)) for number, found in sources for file in found.files],
+        [(file, _state(number, file)) for number, file in files],
         [
             LeftOut(source=number, reason=reason, files=count, examples=found.examples[reason])
             for number, found in sources
             for reason, count in found.left_out.most_common()
         ],
     )
+
+
+def require_apart(config: BuildConfig, out: Path) -> None:
+    """Refuse inputs among which a build would find what it writes itself."""
+    inputs = [entry for source in config.all_sources() for entry in source.inputs]
+    evaluation = config.decontamination.files
+    written = ["report.json", "work/digests/key/digests.json"]
+    for entry in (*inputs, *evaluation):
+        for name in (*written, "contaminated.jsonl") if evaluation else written:
+            if would_find(entry, out / name):
+                raise UserError(
+                    f"{shown(str(out))}: lies where the input {shown(entry)} would find what the "
+                    "build writes; choose another directory"
+                )
 
 
 def _state(source: int | None, file: InputFile) -> Origin:

@@ -78,6 +78,15 @@ def find_files(inputs: Iterable[str | Path], kind: Format | None = None) -> Foun
     return search.found
 
 
+def would_find(entry: str, path: Path) -> bool:
+    """Return whether an input, as a directory or a glob, stands for a file that may come to be."""
+    if is_url(entry):
+        return False
+    if os.path.isdir(entry):
+        return path.resolve().is_relative_to(Path(entry).resolve())
+    return bool(re.match(glob_translate(os.path.abspath(entry)), os.path.abspath(path)))
+
+
 class _Search:
     """Files that were found so far, each known by device and inode, or by its URL."""
 

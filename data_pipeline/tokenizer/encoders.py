@@ -49,7 +49,7 @@ class SentencePiece:
     def __init__(self, path: Path) -> None:
         self.processor = spm.SentencePieceProcessor()
         try:
-            self.processor.Load(str(path))
+            self.processor.LoadFromSerializedProto(path.read_bytes())  # names may be no UTF-8
         except (OSError, RuntimeError):
             raise UserError(f"{path}: not a sentencepiece model; train it again") from None
         self._composes = composes(path)

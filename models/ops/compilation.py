@@ -9,9 +9,6 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch._dynamo.exc import RestartAnalysis
-from torch._functorch import config as functorch_config
-from torch._inductor.compile_fx import compile_fx
 
 # Below 1 the compiler repeats elementwise work in the backward pass where that saves memory; it
 # begins to repeat matrix products near 0.4, which costs time. On a GPU elementwise work costs, too.
@@ -24,7 +21,9 @@ log = logging.getLogger(__name__)
 
 
 def compile_for_training(module: nn.Module, *, cuda_graphs: bool = False) -> None:
-    """Compile the module's call in place, for inputs whose shapes stay as they are.
+    """Compile the module's ``forward`` in place, for inputs whose shapes stay as they are.
+
+    In evaluation, where shapes differ and results are kept, it runs as it is.
 
     On a CPU the elementwise parts of a layer are worked out again in the backward pass instead of
     being kept, which takes a quarter to a third off the activations' memory and no measurable time.
@@ -33,7 +32,13 @@ def compile_for_training(module: nn.Module, *, cuda_graphs: bool = False) -> Non
 
     What the compiler cannot compile runs as it is, with a warning.
     """
-    module.compile(backend=_Backend(cuda_graphs), dynamic=False)
+    plain = module.forward
+    compiled = torch.compile(plain, backend=_Backend(cuda_graphs), dynamic=False)
+
+    def forward(*inputs: Any, **named: Any) -> Any:
+        return (compiled if module.training else plain)(*inputs, **named)
+
+    module.forward = forward
 
 
 def compiled_for_training(function: _Function) -> _Function:
@@ -53,6 +58,11 @@ class _Backend:
 
     def __call__(self, graph: fx.GraphModule, example_inputs: Sequence[Tensor]) -> Any:
         """Return the compiled graph, or the graph itself where the compiler fails."""
+        # Loaded by who compiles only: they take two seconds.
+        from torch._dynamo.exc import RestartAnalysis
+        from torch._functorch import config as functorch_config
+        from torch._inductor.compile_fx import compile_fx
+
         self._parts += 1
         on_gpu = any(isinstance(x, Tensor) and x.is_cuda for x in example_inputs)
         # The backward pass at once, not when it is first needed: there nothing could replace it.

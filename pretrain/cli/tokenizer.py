@@ -7,7 +7,7 @@ import typer
 
 from convbert.pretrain.cli.arguments import between
 from convbert.pretrain.cli.data_arguments import Inputs, reads_text
-from convbert.pretrain.cli.tables import print_figures
+from convbert.pretrain.run.tables import print_figures
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.readers import ReaderOptions

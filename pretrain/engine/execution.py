@@ -138,7 +138,7 @@ def choose(
     kind = device.type
     if config.compile is False:
         return Execution(kind, False, False, "compile=false")
-    if problem := _no_compiler(device):
+    if problem := no_compiler(device):
         if config.compile is True:
             log.warning("compile=true: %s; training goes on without", problem)
         return Execution(kind, False, False, problem)
@@ -197,13 +197,13 @@ def _resumed(config: RunConfig, before: Execution | None, now: Execution) -> Exe
     if before is None or (before.compile, before.cuda_graphs) == (now.compile, now.cuda_graphs):
         return now
     alike = config.compile == "auto" and now.device == before.device
-    if alike and not (before.compile and _no_compiler(torch.device(now.device))):
+    if alike and not (before.compile and no_compiler(torch.device(now.device))):
         return Execution(now.device, before.compile, before.cuda_graphs, "as the run began")
     log.warning("the run was %s; now it goes on %s", before.shown, now.shown)
     return now
 
 
-def _no_compiler(device: torch.device) -> str | None:
+def no_compiler(device: torch.device) -> str | None:
     """Return what the compiler lacks on this machine, if anything."""
     if device.type == "cuda":
         if find_spec("triton") is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from convbert.pretrain.engine.imports import import_deepspeed
 from convbert.pretrain.run.store import host_store
 
 _HOSTED: list[Any] = []  # the store lives as long as the process that serves it
@@ -29,10 +30,7 @@ def init_distributed(hang_seconds: float | None = None, backend: str | None = No
         "MASTER_PORT": "0",
     }.items():
         os.environ.setdefault(key, value)
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    import deepspeed
-
+    deepspeed = import_deepspeed()
     # Its progress notes go to stdout; importing it resets the level.
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # The shared-memory reduction is compiled on first use, takes all processes to be on one

@@ -66,6 +66,10 @@ class FinishedSeeds:
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
 
+    def digest(self, label: str) -> str:
+        """Return what decides the results of a starting point, but for the seed, as a digest."""
+        return self._digests[label]
+
     def _path(self, label: str, seed: int) -> Path:
         name = f"{file_name(label)}-seed-{seed}-{self._digests[label][:12]}"
         return self.folder / f"{name}.json"

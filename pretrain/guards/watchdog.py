@@ -4,6 +4,8 @@ A thread of every process writes a heartbeat file to ``RUN/heartbeats`` and watc
 training thread last reported to it. When that is too long ago, each process writes the stacks of
 its threads to ``RUN/hang`` and compares the heartbeats: the process that has come least far is the
 one the others wait for. Files are used because the process that would have to answer may hang.
+
+Time in which the process was suspended does not count, nor does a jump of the machine's clock.
 """
 
 import faulthandler
@@ -26,6 +28,28 @@ ACTIVITIES: tuple[Activity, ...] = get_args(Activity)
 logger = logging.getLogger(__name__)
 
 
+class AwakeClock:
+    """Seconds in which this process could run, as far as one of its threads sees them.
+
+    That thread calls ``tick`` often. Where two ticks lie further apart than ``longest`` seconds,
+    the process was suspended in between (SIGSTOP, ``scontrol suspend``), and so were the others of
+    its machine; no more than ``longest`` of that time counts.
+    """
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._ticked = (0.0, time.monotonic())  # one value, so that threads read it whole
+
+    def __call__(self) -> float:
+        """Return the time."""
+        seconds, at = self._ticked
+        return seconds + min(time.monotonic() - at, self._longest)
+
+    def tick(self) -> None:
+        """Say that the process runs."""
+        self._ticked = (self(), time.monotonic())
+
+
 class Watchdog:
     """Context that ends the process with ``HUNG`` after ``seconds`` without progress.
 
@@ -39,13 +63,15 @@ class Watchdog:
         self.seconds = seconds or 0.0
         self._beats = run / "heartbeats"
         self._hang = run / "hang"
-        self._last: tuple[float, int, Activity] = (time.monotonic(), 0, ACTIVITIES[0])
+        self._interval = min(self.seconds / 8, 10.0)
+        self._awake = AwakeClock(2 * self._interval)
+        self._last: tuple[float, int, Activity] = (self._awake(), 0, ACTIVITIES[0])
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def beat(self, step: int, activity: Activity) -> None:
         """Report that the training thread begins ``activity`` of update ``step``."""
-        self._last = (time.monotonic(), step, activity)
+        self._last = (self._awake(), step, activity)
 
     def __enter__(self) -> "Watchdog":
         if self._enabled:
@@ -65,9 +91,9 @@ class Watchdog:
         return self._beats / f"rank-{rank:05d}.json"
 
     def _watch(self) -> None:
-        interval = min(self.seconds / 8, 10.0)
-        while not self._done.wait(interval):
-            age = time.monotonic() - self._last[0]
+        while not self._done.wait(self._interval):
+            self._awake.tick()
+            age = self._awake() - self._last[0]
             self._write()
             if age > self.seconds:
                 try:
@@ -82,7 +108,7 @@ class Watchdog:
         beat = {
             "step": step,
             "activity": activity,
-            "since": time.time() - (time.monotonic() - moment),
+            "since": time.time() - (self._awake() - moment),
             "written": time.time(),
             "host": platform.node(),
             "pid": os.getpid(),

@@ -10,6 +10,7 @@ from convbert.pretrain.run.data_order import DataOrder
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.identity import newest_manifest
 from convbert.pretrain.run.timeline import Timeline
+from convbert.pretrain.run.tracking_uri import resolve_uri
 from convbert.pretrain.settings.recipes import names_run, resolve
 from convbert.pretrain.settings.run import RunConfig
 
@@ -39,6 +40,7 @@ def plan_run(recipe: str, overrides: list[str], run_dir: Path | None, world: int
     timeline = checks.check(config, Tokenizer.load(config.data.tokenizer).digest, world)
     run.require(config)
     _require_data(run, timeline)
+    resolve_uri(run.path, config.tracking.uri)  # refused here, not by the processes
     return Planned(run, config, name)
 
 

@@ -102,6 +102,17 @@ class RunConfig(StrictModel):
                 f"schedule.warmup_steps={self.schedule.warmup_steps} exceeds steps={self.steps}: "
                 "lower it"
             )
+        warmup = self.objective.generator_warmup
+        if warmup >= self.steps:
+            raise ValueError(
+                f"objective.generator_warmup={warmup} leaves nothing for the discriminator in "
+                f"steps={self.steps}: lower it"
+            )
+        if warmup and self.optimizer.name == "muon":
+            raise ValueError(
+                f"objective.generator_warmup={warmup} is not made for optimizer.name=muon: use "
+                "adamw or lamb"
+            )
         if self.cuda_graphs is True and not self.compile:
             raise ValueError(
                 "cuda_graphs=true replays what is compiled, and compile=false: leave one out"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from convbert.models.errors import UserError
-from convbert.pretrain.tracking.tracked_run import SQLITE, DataInput
+from convbert.pretrain.run.tracking_uri import SQLITE
+from convbert.pretrain.tracking.tracked_run import DataInput
 
 RUN_TAG = "convbert.run"
 PARENT_TAG = "mlflow.parentRunId"

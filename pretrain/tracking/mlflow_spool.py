@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from convbert.models.errors import UserError
+from convbert.pretrain.run.tracking_uri import SQLITE
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
-from convbert.pretrain.tracking.tracked_run import SQLITE, TrackedRun
+from convbert.pretrain.tracking.tracked_run import TrackedRun
 
 _INTERVAL_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 60.0

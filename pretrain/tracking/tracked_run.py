@@ -10,13 +10,10 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import AbsentError, UserError
+from convbert.models.errors import AbsentError
 from convbert.models.schema import StrictModel, read_record
+from convbert.pretrain.run.tracking_uri import RUN_FILE
 
-RUN_FILE = "mlflow.json"
-SQLITE = "sqlite:///"
-OFF = "off"
-"""Tracking URI of a run that keeps its ``metrics.jsonl`` and sends nothing to MLflow."""
 EXPERIMENT = "convbert-pretraining"
 """The experiment of runs where nothing names another one."""
 PARAM_CHARACTERS = 6000  # the longest parameter value that MLflow takes
@@ -118,32 +115,6 @@ class TrackedRun:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
-    """Return the MLflow URI to use: ``tracking_uri``, which may be ``OFF``, or the default.
-
-    That is ``MLFLOW_TRACKING_URI``, the server that tracks the run already, or else a SQLite file
-    beside the run directory. Raises ``UserError`` for one that MLflow cannot use.
-    """
-    default = f"{SQLITE}{run_dir.resolve().parent / 'mlflow.db'}"
-    known = _stored(run_dir)
-    if known and known.tracking_uri.startswith(("http://", "https://")):
-        default = known.tracking_uri
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
-    if uri == OFF:
-        return uri
-    if uri.startswith("file:") or "://" not in uri:
-        raise UserError(
-            f"tracking URI {uri!r}: MLflow 3 no longer keeps runs in plain folders; "
-            "use sqlite:///FILE.db, http://HOST:PORT or off"
-        )
-    if uri.startswith(SQLITE):
-        database = Path(uri.removeprefix(SQLITE)).resolve()
-        if not database.parent.is_dir():
-            raise UserError(f"tracking URI {uri!r}: no folder {database.parent}; create it first")
-        return f"{SQLITE}{database}"
-    return uri
 
 
 def resolve_experiment(run_dir: Path, name: str | None) -> str:

@@ -6,12 +6,15 @@ the server is away; ``convbert track sync`` delivers later what a run could not.
 """
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from convbert.pretrain.run.claim import Claim, claim_for_training
 from convbert.pretrain.run.curve import REPORT, forget_after
+from convbert.pretrain.run.tracking_uri import OFF, resolve_uri
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, MetricsLog, hand_in, inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.mlflow_spool import Spool
@@ -27,13 +30,11 @@ from convbert.pretrain.tracking.records import (
 from convbert.pretrain.tracking.stopped_run import deliver_if_free
 from convbert.pretrain.tracking.system import SystemSampler
 from convbert.pretrain.tracking.tracked_run import (
-    OFF,
     DataInput,
     RunState,
     TrackedRun,
     flatten,
     resolve_experiment,
-    resolve_uri,
 )
 
 INBOX_SECONDS = 5.0
@@ -47,6 +48,8 @@ class Tracker:
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
+        self.problem: str | None = None
+        """Why the newest records could not be written, as long as they are not."""
 
     def append(self, record: MetricsRecord) -> None:
         """Keep a record; every method below that makes one calls this."""
@@ -111,22 +114,37 @@ class RunTracker(Tracker):
         self._spool = spool
         self._sampler = sampler
         self._looked = time.monotonic()
+        self._waiting: deque[MetricsRecord] = deque()
 
     def append(self, record: MetricsRecord) -> None:
-        """Write one record."""
-        self._log.append(record)
+        """Write one record; on a full disk it waits for the next one, and ``problem`` says why."""
+        self._waiting.append(record)
+        with self._noting():
+            while self._waiting:
+                self._log.append(self._waiting[0])
+                self._waiting.popleft()
+            self.problem = None
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Keep what the disk refuses as the problem."""
+        try:
+            yield
+        except OSError as error:
+            self.problem = f"{self._log.path}: cannot be written ({error.strerror})"
 
     def log(self, step: int, flops: float, values: dict[str, float]) -> None:
         """Write the record, the samples of the machine and now and then the inbox."""
         super().log(step, flops, values)
         self._write_samples()
         if time.monotonic() - self._looked > INBOX_SECONDS:
-            self._log.take_inbox()
+            with self._noting():
+                self._log.take_inbox()
             self._looked = time.monotonic()
 
     def _write_samples(self) -> None:
         for sample in self._sampler.take() if self._sampler else ():
-            self._log.append(sample)
+            self.append(sample)
 
     def rollback(self, kind: str, step: int, facts: dict[str, float]) -> None:
         """Drop the records after ``step`` and deliver what follows as new."""
@@ -141,19 +159,22 @@ class RunTracker(Tracker):
 
     def flush(self) -> None:
         """Force the log to the disk."""
-        self._log.sync()
+        with self._noting():
+            self._log.sync()
 
     def close(self, status: Status) -> None:
         """Write what is left, wait a bounded time for the delivery, release the run."""
         if self._sampler is not None:
             self._sampler.stop()
         self._write_samples()
-        self._log.take_inbox()
-        self._log.sync()
+        with self._noting():
+            self._log.take_inbox()
+            self._log.sync()
         self._log.close()
         run = None
         if self._spool is not None:
-            run = self._spool.close(status)
+            with self._noting():
+                run = self._spool.close(status)
         self._claim.release()
         # A process that filled the inbox since it was emptied found the run still held.
         if inbox(self._run_dir):

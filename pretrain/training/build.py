@@ -1,13 +1,14 @@
 """From a configuration to what trains: networks, objective, optimizer and engine."""
 
 import torch
+from torch import nn
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.architecture import PretrainingConfig
 from convbert.models.compiling import compile_layers
 from convbert.models.encoder import Encoder
 from convbert.models.ops.compilation import compile_for_training
-from convbert.models.pretraining import build_model
+from convbert.models.pretraining import ReplacedTokenModel, build_model
 from convbert.pretrain.engine.assembly import build_engine
 from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.norms import PartNorms
@@ -42,7 +43,8 @@ def build_training(
         require_graphs(deepspeed)
     if config.compiles:
         _compile(objective, cuda_graphs=config.replays_graphs)
-    engine, norms = build_engine(objective, deepspeed, config.optimizer)
+    held = held_in_warmup(objective) if config.objective.generator_warmup else ()
+    engine, norms = build_engine(objective, deepspeed, config.optimizer, held=held)
     engine.replays_graphs = config.replays_graphs
     return engine, norms
 
@@ -53,6 +55,25 @@ def _compile(objective: Objective, *, cuda_graphs: bool) -> None:
         compile_for_training(objective, cuda_graphs=cuda_graphs)
     else:
         compile_layers(objective)
+
+
+def held_in_warmup(objective: Objective) -> set[str]:
+    """Return the parameters that stay as they are while the generator alone learns.
+
+    Those are all but its own: what it shares with the discriminator stays, and with ``gdes`` its
+    tables, of which the discriminator's are made.
+    """
+    model = objective.model
+    assert isinstance(model, ReplacedTokenModel)
+    own = {id(p) for part in _generator(model) for p in part.parameters()}
+    names = (name for name, p in objective.named_parameters() if id(p) not in own)
+    return set(names)
+
+
+def _generator(model: ReplacedTokenModel) -> list[nn.Module]:
+    generator, apart = model.generator, model.config.tie_embeddings is False
+    parts = [generator.project, generator.layers, model.generator_head]
+    return [*parts, generator.embeddings] if apart else parts
 
 
 def _objective(config: RunConfig, networks: PretrainingConfig) -> Objective:

@@ -1,5 +1,6 @@
 """The progress of a run: a live panel on a terminal, log lines elsewhere."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -45,7 +46,8 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                self._live.stop()
 
     def update(self, step: int, values: dict[str, float]) -> None:
         """Show the state after ``step`` updates."""

@@ -1,10 +1,21 @@
-"""SIGTERM, SIGINT and SIGUSR1 as a request to stop after the current update."""
+"""SIGTERM, SIGINT, SIGUSR1 and SIGHUP as a request to stop after the current update."""
 
 import signal
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+
+
+def handle(number: int, handler: Any) -> Any:
+    """Set the handler of a stop signal and return the one before.
+
+    A SIGHUP that nohup has the process ignore stays ignored: the terminal may go away.
+    """
+    before = signal.getsignal(number)
+    if number == signal.SIGHUP and before is signal.SIG_IGN:
+        return before
+    return signal.signal(number, handler)
 
 
 class StopRequest:
@@ -20,7 +31,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         for number in SIGNALS:
-            self._previous[number] = signal.signal(number, self._note)
+            self._previous[number] = handle(number, self._note)
         # A launcher may have held them back so that none is lost while the process starts.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return self

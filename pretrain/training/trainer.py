@@ -105,7 +105,9 @@ class Trainer:
             loss, statistics = self.hooks.loss(number, loss, statistics)
             self.engine.backward(loss)
             sums += statistics
-        norm = self.engine.gradient_norm(self.timeline.learning_rate(self.step))
+        rate = self.timeline.learning_rate(self.step)
+        warming = self.step < self.config.objective.generator_warmup
+        norm = self.engine.gradient_norm(rate, hold=warming)
         failed = self.checkpointer.failed
         totals = sum_over_processes(sums, norm, self.config.objective, stop=stop, failed=failed)
         event = self._look(totals)
@@ -172,7 +174,8 @@ class Trainer:
                 number, batch = next(batches)
             self.watchdog.beat(self.step, "update")
             self.reporter.expect(reported=self._report_due(self.step + 1))
-            row, event = self.update(number, batch, stop=stop.requested)
+            asked = stop.requested or tracker.problem is not None
+            row, event = self.update(number, batch, stop=asked)
             self.reporter.add(row)
             if (trace := self.profile.at(self.step)) is not None:
                 tracker.artifact(trace)

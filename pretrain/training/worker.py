@@ -5,6 +5,7 @@ LOCAL_RANK, MASTER_ADDR, MASTER_PORT). Exit statuses are those of ``run/exit_cod
 """
 
 import ctypes
+import errno
 import logging
 import os
 import signal
@@ -26,9 +27,13 @@ if TYPE_CHECKING:
     from convbert.pretrain.tracking.tracked_run import DataInput
     from convbert.pretrain.tracking.tracker import Tracker
     from convbert.pretrain.training.hooks import Hooks
+    from convbert.pretrain.training.loader import PhasedLoader
+    from convbert.pretrain.training.progress import Progress
     from convbert.pretrain.training.trainer import Trainer
 
 _SET_PARENT_DEATH_SIGNAL = 1
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
+"""Full, read-only or failing: the same start may succeed later."""
 
 log = logging.getLogger("convbert.pretrain.training.worker")  # it is run as __main__, too
 
@@ -40,6 +45,7 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     from convbert.data_pipeline.shards.damage import DamageLog
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
     from convbert.pretrain.engine import execution, precision
+    from convbert.pretrain.engine.imports import spare_compiler
     from convbert.pretrain.engine.peak import peak_flops
     from convbert.pretrain.engine.process_group import init_distributed
     from convbert.pretrain.run.claim import claim_for_training
@@ -51,6 +57,8 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
 
     run = RunDirectory(path)
     config = run.open()
+    if config.compile is not True:  # where it is decided later, who compiles loads it then
+        spare_compiler()
     if config.threads:
         torch.set_num_threads(config.threads)
     # Before anything in the directory is touched: another process may be writing a checkpoint.
@@ -78,8 +86,14 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     title = f"{run.name}, {config.precision} on {world} x {hardware()}, {config.deepspeed}"
     try:
         with Progress(title, config.steps, start, enabled=rank == 0) as progress:
-            finished = trainer.fit(loader, tracker, progress, stop)
+            finished = _fit(trainer, loader, tracker, progress, stop)
         status = "FINISHED" if finished else "KILLED"
+        if tracker.problem is not None:
+            status = "FAILED"
+            raise TransientError(
+                f"{tracker.problem}; update {trainer.step} is in a checkpoint, only lines of "
+                "metrics may be missing; free space, then start the run again to continue"
+            )
     finally:
         loader.close()
         tracker.close(status)  # type: ignore[arg-type]
@@ -87,6 +101,22 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     if finished and rank == 0:
         show_at_the_end(run, config)
     return finished
+
+
+def _fit(
+    trainer: "Trainer",
+    loader: "PhasedLoader",
+    tracker: "Tracker",
+    progress: "Progress",
+    stop: StopRequest,
+) -> bool:
+    """Train; where metrics could not be written and no checkpoint either, say both."""
+    try:
+        return trainer.fit(loader, tracker, progress, stop)
+    except UserError as error:
+        if tracker.problem is None:
+            raise
+        raise TransientError(f"{tracker.problem}; {error}") from None
 
 
 def _tracker(
@@ -158,6 +188,15 @@ def main(hooks: "Hooks | None" = None) -> int:
         # From the start: a signal during the imports must not end the process either.
         with StopRequest() as stop:
             return FINISHED if train(Path(sys.argv[1]), stop, hooks) else STOPPED
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        log.error(
+            "%s: %s; free space or mend that disk, then start the run again to continue from its "
+            "last checkpoint",
+            *(error.filename or "the run directory", error.strerror),
+        )
+        os._exit(TRANSIENT)
     except UserError as error:
         log.error("%s", " ".join(str(error).split()))
         # The other processes may wait in a collective: leave without tearing the group down.

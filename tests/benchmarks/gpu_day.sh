@@ -2,14 +2,14 @@
 # One session on one GPU: correctness, whole runs, tables and profiles, in under 25 minutes.
 #
 #   tests/benchmarks/gpu_day.sh OUT              everything, into the folder OUT
-#   tests/benchmarks/gpu_day.sh OUT PART...      some of: correctness zero runs tables optimizers profiles
+#   tests/benchmarks/gpu_day.sh OUT PART...      some of: correctness zero runs profiles tables optimizers
 #   GPU_DAY_REHEARSE=1 tests/benchmarks/gpu_day.sh OUT   every part, tiny and on the CPU
 #
 # PYTHON names the interpreter (default: .venv/bin/python, else python3). GPU_DAY_CORPUS is a folder
 # made by `python -m tests.benchmarks.sample_corpus`, which takes no GPU: make it before the day and
 # bring it along; without one it is made first. Every part has a limit of its own, which
 # GPU_DAY_PATIENCE multiplies, writes OUT/PART.log and goes on after a failure; the last lines say
-# which parts failed.
+# which parts failed. The limits add up to 24 minutes.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 
@@ -22,7 +22,7 @@ shift
 mkdir -p "$OUT"
 OUT=$(realpath "$OUT")
 PARTS=("$@")
-[ ${#PARTS[@]} -gt 0 ] || PARTS=(correctness zero runs tables optimizers profiles)
+[ ${#PARTS[@]} -gt 0 ] || PARTS=(correctness zero runs profiles tables optimizers)
 REHEARSE=${GPU_DAY_REHEARSE:-}
 if [ -z "${PYTHON:-}" ]; then
     PYTHON=python3
@@ -50,7 +50,7 @@ if [ -n "$REHEARSE" ]; then
     SMALLEST="global_batch=4 threads=1 model.overrides.num_layers=1 model.overrides.num_heads=2"
     SMALLEST="$SMALLEST model.overrides.hidden_size=32 model.overrides.embedding_size=32"
     RUNS=(--updates 12 --common "$SMALLEST")
-    JOBS=(convbert:tiny:2x16 transformers:tiny:2x16 --rounds 1 --patience 1500)
+    JOBS=(convbert:tiny:2x16 transformers:tiny:2x16 --rounds 1 --patience "$((150 * ${GPU_DAY_PATIENCE:-1}))")
     OPTIMIZERS=(--size tiny --batch 2 --length 16 --rounds 1)
     STAGES=(--updates 2 --stage zero0 --stage zero3)
 else
@@ -58,7 +58,7 @@ else
     CASES=()
     RUNS=(--updates 150)
     JOBS=(transformers:small:128x128 convbert:small:128x128 electra:base:128x512 convbert:base:128x512
-        transformers:base:32x512 convbert:base:32x512 --rounds 5 --patience 330)
+        transformers:base:32x512 convbert:base:32x512 --rounds 5 --patience 150)
     OPTIMIZERS=(--batch 128)
     STAGES=()
 fi
@@ -69,35 +69,35 @@ correctness() {
         tests=(tests/pretrain/finetune/test_device.py tests/pretrain/engine/test_execution.py)
     fi
     # Not in parallel: the tests share one GPU.
-    run correctness 300 "$PYTHON" -m pytest -q -rs -p no:cacheprovider -m "gpu or not slow" "${tests[@]}"
+    run correctness 240 "$PYTHON" -m pytest -q -rs -p no:cacheprovider -m "gpu or not slow" "${tests[@]}"
 }
 
-zero() { run zero 240 "$PYTHON" -m tests.benchmarks.shared_gpu "${STAGES[@]}" --output "$OUT/zero.md"; }
+zero() { run zero 120 "$PYTHON" -m tests.benchmarks.shared_gpu "${STAGES[@]}" --output "$OUT/zero.md"; }
 
 corpus() { run corpus 1800 "$PYTHON" -m tests.benchmarks.sample_corpus "$CORPUS" "${CORPUS_SIZE[@]}"; }
 
 runs() {
     corpus
-    run runs 540 "$PYTHON" -m tests.benchmarks.whole_runs "$CORPUS" "${CASES[@]}" "${RUNS[@]}" \
+    run runs 480 "$PYTHON" -m tests.benchmarks.whole_runs "$CORPUS" "${CASES[@]}" "${RUNS[@]}" \
         --output "$OUT/runs"
 }
 
 tables() {
     mkdir -p "$OUT/steps"
-    run tables 420 "$PYTHON" -m tests.benchmarks.gpu "${JOBS[@]}" --logs "$OUT/steps" --output "$OUT/tables.md"
+    run tables 330 "$PYTHON" -m tests.benchmarks.gpu "${JOBS[@]}" --logs "$OUT/steps" --output "$OUT/tables.md"
 }
 
 optimizers() {
-    run optimizers 150 "$PYTHON" -m tests.benchmarks.optimizers "${OPTIMIZERS[@]}" --output "$OUT/optimizers.md"
+    run optimizers 90 "$PYTHON" -m tests.benchmarks.optimizers "${OPTIMIZERS[@]}" --output "$OUT/optimizers.md"
 }
 
 profiles() {
     local cases=(--case "small:128:" --case "base:512:global_batch=128")
     [ -z "$REHEARSE" ] || cases=(--case "tiny:32:")
     corpus
-    run profiles 240 "$PYTHON" -m tests.benchmarks.whole_runs "$CORPUS" "${cases[@]}" "${RUNS[@]}" \
+    run profiles 150 "$PYTHON" -m tests.benchmarks.whole_runs "$CORPUS" "${cases[@]}" "${RUNS[@]}" \
         --updates 24 --trace --output "$OUT/profiles"
-    run kernels 60 "$PYTHON" -m tests.benchmarks.kernels "$OUT/profiles"
+    run kernels 30 "$PYTHON" -m tests.benchmarks.kernels "$OUT/profiles"
 }
 
 {

@@ -13,7 +13,7 @@ from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord
 
-WARMING = 8  # updates that a median leaves out: compilation, recording, caches
+WARMING = 10  # updates that a median leaves out: compilation, recording, caches
 
 
 def convbert(*arguments: str, log: Path) -> float:

@@ -27,11 +27,17 @@ def program(folder: Path, name: str, line: str) -> Path:
 
 
 def run_script(
-    run: Path, text: str, srun: str, scontrol: str = "exit 0", sbatch: str = "echo 9"
+    run: Path,
+    text: str,
+    srun: str,
+    scontrol: str = "exit 0",
+    sbatch: str = "echo 9",
+    state: str = "RUNNING",
 ) -> tuple[int, str]:
     """Run a job script as job 8; return its status and messages."""
     tools = run / "tools"
     program(tools, "srun", srun)
+    program(tools, "squeue", f"echo {state}")
     program(tools, "scontrol", f'echo "scontrol $*" >> {run}/calls; {scontrol}')
     program(
         tools, "sbatch", f'echo "sbatch $*" >> {run}/calls; {PASSED_ON} >> {run}/seen; {sbatch}'
@@ -109,6 +115,31 @@ def test_where_nothing_can_be_queued_the_log_names_the_remedy(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize("state", ["COMPLETING", "PENDING"])
+def test_job_that_slurm_has_put_back_itself_gets_no_successor(tmp_path: Path, state: str) -> None:
+    text = pretraining(tmp_path)
+    code, shown = run_script(tmp_path, text, "exit 75", REFUSE, state=state)
+    assert (code, shown) == (75, "")
+    assert (tmp_path / "calls").read_text() == "scontrol requeue 8\n"
+    assert "attempt refused" not in (tmp_path / "asked").read_text()
+
+
+@pytest.mark.parametrize(
+    ("why", "again"), [("", False), (" DUE TO NODE FAILURE", False), (" DUE TO TIME LIMIT", True)]
+)
+def test_job_that_is_ended_while_it_decides_comes_back_only_after_its_limit(
+    tmp_path: Path, why: str, again: bool
+) -> None:
+    text = pretraining(tmp_path)
+    line = f"slurmstepd-node0: error: *** JOB 8 ON node0 CANCELLED AT 2026-11-29T14:19:29{why} ***"
+    ends = f'echo "{line}" > {tmp_path}/slurm/8.log; kill -TERM $(cat {tmp_path}/pid)'
+    stand_in = PYTHON.format(run=tmp_path).replace("read -r line;", f"read -r line; {ends};")
+    program(tmp_path / "tools", "python", stand_in)
+    run_script(tmp_path, text, f"echo $PPID > {tmp_path}/pid; exit 75")
+    assert (tmp_path / "told").read_text() == "75 0\n"
+    assert (tmp_path / "calls").exists() is again
+
+
 def test_chain_leaves_the_rest_to_its_next_job(tmp_path: Path) -> None:
     code, shown = run_script(tmp_path, pretraining(tmp_path, chain=2), "exit 75")
     assert code == 75
@@ -167,7 +198,7 @@ def corpus(folder: Path) -> str:
     """Render the script of a corpus whose build fails."""
     (folder / "slurm").mkdir(exist_ok=True)
     lines = """\
-for a; do case $a in *dask_scheduler) shift 3; echo '{}' > "$1"; exec sleep 60 >&- 2>&-;; esac; done
+for a; do case $a in *dask_scheduler) shift 4; echo '{}' > "$1"; exec sleep 60 >&- 2>&-;; esac; done
 exit 1"""
     python = program(folder / "tools", "python", lines)
     site = load_site("local").model_copy(update={"python": str(python)})

@@ -79,6 +79,7 @@ def attempt(restart: int, outcome: Outcome, start: int, end: int | None, **more:
         (75, BY_PERSON, {"terminated": True}, "cancelled"),
         (143, BY_PERSON, {"terminated": True}, "cancelled"),
         (143, BY_NODE, {"terminated": True}, "lost"),
+        (1, BY_NODE + SRUN_LOG, {}, "lost"),  # a process noticed first that its peer was gone
         (75, BY_NODE, {"terminated": True}, "saved"),
         (143, BY_NODE, {"terminated": True, "stopping": True}, "stopped"),
         (143, BY_LIMIT, {"terminated": True}, "lost"),

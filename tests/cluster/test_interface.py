@@ -71,7 +71,8 @@ def test_route_to_another_node_counts_not_the_one_to_itself(
 
 def test_dask_is_told_the_address_of_the_node(tmp_path: Path) -> None:
     (tmp_path / "show.py").write_text("import sys; print(*sys.argv[1:])")
-    variables = {"NCCL_SOCKET_IFNAME": "lo", "PYTHONPATH": f"{tmp_path}:{os.environ['PYTHONPATH']}"}
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    variables = {"NCCL_SOCKET_IFNAME": "lo", "PYTHONPATH": path}
     command = [sys.executable, "-m", "convbert.cluster.interface", "show", "--port", "0"]
     shown = subprocess.run(
         command, env={**os.environ, **variables}, capture_output=True, text=True, check=True

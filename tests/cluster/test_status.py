@@ -11,11 +11,11 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from convbert.cluster.jobs import current_log, evaluations_of, jobs_of
+from convbert.cluster.jobs import RunJobs, current_log, jobs_of
 from convbert.cluster.records import Attempt, JobRecords
 from convbert.cluster.render import JobOptions
 from convbert.cluster.scheduler import Job, parse_duration
-from convbert.cluster.status import overview, run_status
+from convbert.cluster.status import HEADINGS, overview, run_status
 from convbert.cluster.submit import require_idle
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import AbsentError, UserError
@@ -43,18 +43,18 @@ def run(tmp_path: Path) -> Path:
 
 def test_running_job(run: Path) -> None:
     jobs = {"7": Job("7", "RUNNING", "None", "n[1-2]", 3600.0)}
-    found = run_status(run, [*jobs.values()], {})
+    found = run_status(run, RunJobs([*jobs.values()]))
     assert (found.state, found.step, found.steps) == ("running (n[1-2])", 50, 100)
     assert (found.seconds_to_end, found.seconds_to_limit) == (100.0, 3600.0)
     assert found.checkpoint == 40
-    waiting = run_status(run, [Job("7", "PENDING", "Resources")], {})
+    waiting = run_status(run, RunJobs([Job("7", "PENDING", "Resources")]))
     assert waiting.state == "pending (Resources)"
 
 
 def test_loss_that_is_not_a_number_is_shown_as_such(run: Path) -> None:
     with (run / "metrics.jsonl").open("wb") as file:
         file.write(encode(StepRecord(51, 2.0, 1.0, {"loss/total": math.nan, "tokens": math.inf})))
-    shown = {column.header: next(iter(column.cells)) for column in overview([run]).columns}
+    shown = dict(zip(HEADINGS, overview([run])[0][0], strict=True))
     assert (shown["loss"], shown["tokens"]) == ("nan", "inf")
 
 
@@ -64,14 +64,14 @@ def test_of_a_chain_the_running_job_is_shown(run: Path) -> None:
         "8": Job("8", "RUNNING", nodes="n3"),
         "9": Job("9", "PENDING"),
     }
-    assert run_status(run, [*jobs.values()], {}).job == "8"
+    assert run_status(run, RunJobs([*jobs.values()])).job == "8"
 
 
 def test_forgotten_job_is_known_from_its_records(run: Path) -> None:
-    assert run_status(run, [], {}).state == "crashed (n1)"
+    assert run_status(run, RunJobs()).state == "crashed (n1)"
     JobRecords(run).note(Attempt(job="8", restart=0, nodes=["n1"], begun=3, step=40))
-    assert run_status(run, [Job("8", "OUT_OF_MEMORY")], {}).state == "out of memory"
-    assert run_status(run, [], {}).state == "lost: node failure or killed"
+    assert run_status(run, RunJobs([Job("8", "OUT_OF_MEMORY")])).state == "out of memory"
+    assert run_status(run, RunJobs()).state == "lost: node failure or killed"
     last = run / "checkpoints" / "step-00000100"
     last.mkdir()
     save_file({"x": np.zeros(3)}, last / "state.safetensors")
@@ -79,17 +79,17 @@ def test_forgotten_job_is_known_from_its_records(run: Path) -> None:
     digest = file_sha256(last / "state.safetensors")
     manifest["sha256"] = {"state.safetensors": digest}
     (last / "manifest.json").write_text(json.dumps(manifest))
-    assert run_status(run, [], {}).state == "finished"
+    assert run_status(run, RunJobs()).state == "finished"
     with (last / "state.safetensors").open("r+b") as file:
         file.truncate(file.seek(0, 2) - 1)
-    state = run_status(run, [], {}).state
+    state = run_status(run, RunJobs()).state
     assert state == "last checkpoint damaged: start it again"
     assert not JobRecords(run).finished()
 
 
 def test_job_that_was_cancelled_in_the_queue_is_not_shown_as_the_one_before(run: Path) -> None:
-    assert run_status(run, [Job("8", "CANCELLED")], {}).state == "cancelled"
-    assert run_status(run, [Job("7", "FAILED")], {}).state == "crashed (n1)"
+    assert run_status(run, RunJobs([Job("8", "CANCELLED")])).state == "cancelled"
+    assert run_status(run, RunJobs([Job("7", "FAILED")])).state == "crashed (n1)"
 
 
 def test_refused_requeue_is_said(run: Path) -> None:
@@ -97,11 +97,14 @@ def test_refused_requeue_is_said(run: Path) -> None:
     (ended,) = records.attempts()
     changes = {"outcome": "saved", "failed_nodes": [], "requeue_refused": True}
     records.note(ended.model_copy(update=changes))
-    state = run_status(run, [Job("7", "FAILED")], {}).state
+    state = run_status(run, RunJobs([Job("7", "FAILED")])).state
     assert state == "stopped with a checkpoint, but SLURM refused to requeue it: submit it again"
     records.note(ended.model_copy(update=changes | {"successor": "8"}))
-    assert run_status(run, [], {}).state == "stopped with a checkpoint"
-    assert run_status(run, [Job("8", "PENDING", "Dependency")], {}).state == "pending (Dependency)"
+    assert run_status(run, RunJobs()).state == "stopped with a checkpoint"
+    assert (
+        run_status(run, RunJobs([Job("8", "PENDING", "Dependency")])).state
+        == "pending (Dependency)"
+    )
 
 
 def test_evaluations_are_counted_by_state(run: Path) -> None:
@@ -111,7 +114,7 @@ def test_evaluations_are_counted_by_state(run: Path) -> None:
     (folder / "evaluate-20_1.status").write_text("2\n")
     (folder / "evaluate-30_0.status").write_text("1\n")  # of an earlier start of the same task
     jobs = {"20": [Job("30_0", "RUNNING"), Job("30_1", "PENDING")]}
-    shown = run_status(run, [], jobs).evaluations
+    shown = run_status(run, RunJobs([], jobs)).evaluations
     assert shown == "1 completed, 1 failed, 1 pending, 1 running, 1 unknown (step 40)"
 
 
@@ -156,14 +159,26 @@ def test_second_submission_of_a_run_is_refused(
 
 def test_without_slurm_the_table_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(run))
-    assert "squeue: not found" in str(overview([run]).caption)
+    assert "squeue: not found" in overview([run])[1]
+
+
+def test_the_queue_is_asked_once_for_the_users_own_jobs(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "squeue").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n')
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (run / "slurm" / "evaluated.json").write_text('{"10": "20"}')
+    assert len(overview([run, run])[0]) == 2
+    (line,) = (tmp_path / "asked").read_text().splitlines()
+    assert f"--user={os.getuid()} " in line
 
 
 def test_unreadable_run_does_not_hide_the_others(run: Path) -> None:
     broken = run.parent / "broken"
     broken.mkdir()
     (broken / "config.yaml").write_text("stepps: 100")
-    states = list(overview([broken, run]).columns[1].cells)
+    states = [row[1] for row in overview([broken, run])[0]]
     assert states[0].startswith("unreadable: ")
     assert "stepps: unknown key" in states[0]
     assert states[1] == "crashed (n1)"
@@ -192,7 +207,7 @@ def test_queue_and_accounting_are_read_together(
     for job in ("5", "9", "12_0", "12_1", "77"):
         JobRecords(run).submitted(job, "pretrain", run / "slurm" / f"{job}.log")
     (run / "slurm" / "evaluated.json").write_text('{"10": "12", "20": "20", "30": "21"}')
-    found = {job.id: job for job in jobs_of([run])[run]}
+    found = {job.id: job for job in jobs_of([run])[run].jobs}
     # 13 was submitted by hand, in a directory whose name has a line break 15; 14 is not of this run
     assert {k: v.state for k, v in found.items()} == {
         "5": "CANCELLED",
@@ -204,14 +219,14 @@ def test_queue_and_accounting_are_read_together(
         "15": "RUNNING",
     }
     assert found["9"].seconds_left == 93_784
-    evaluations = evaluations_of([run])[run]
+    evaluations = jobs_of([run])[run].evaluations
     assert {step: [job.id for job in jobs] for step, jobs in evaluations.items()} == {
         "10": ["12_1", "12_0"],
         "20": ["20_0"],
         "30": [],
     }
     program(tmp_path, "sacct", "Slurm accounting storage is disabled", code=1)
-    assert "7" not in {job.id for job in jobs_of([run])[run]}
+    assert "7" not in {job.id for job in jobs_of([run])[run].jobs}
 
 
 def test_durations() -> None:

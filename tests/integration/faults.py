@@ -7,6 +7,7 @@ outside an update.
 
 import json
 import os
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,17 @@ class Hang(Hooks):
             time.sleep(3600)
 
 
+class LimitFiles(Hooks):
+    """Let no file of this process grow beyond ``size`` bytes from update ``step`` on."""
+
+    def __init__(self, rank: int, step: int, size: int) -> None:
+        self._step, self._size = step, size
+
+    def before_update(self, step: int, number: int, batch: Batch) -> None:
+        if step + 1 == self._step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._size, resource.RLIM_INFINITY))
+
+
 def slow_writes(rank: int, seconds: float) -> None:
     """Take this long for syncing a file of tensors."""
     inner = os.fsync
@@ -166,6 +178,7 @@ _KINDS: dict[str, Any] = {
     "poison": Poison,
     "flip_parameter": FlipParameter,
     "hang": Hang,
+    "limit_files": LimitFiles,
     "slow_writes": slow_writes,
     "slow_uploads": slow_uploads,
 }

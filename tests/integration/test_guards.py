@@ -2,11 +2,13 @@
 
 import json
 import math
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import Zygote
+from forked import Zygote, wait_for
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
@@ -14,8 +16,9 @@ from convbert.data_pipeline.digests import file_sha256
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, verify
 from convbert.pretrain.run.claim import claim_for_training
-from convbert.pretrain.run.exit_codes import HUNG, TRANSIENT
+from convbert.pretrain.run.exit_codes import HUNG, STOPPED, TRANSIENT
 from convbert.pretrain.run.preparation import prepare
+from convbert.pretrain.tracking.records import SystemRecord, encode
 from convbert.pretrain.tracking.stopped_run import sync
 
 pytestmark = pytest.mark.integration
@@ -172,6 +175,43 @@ def test_a_hang_names_the_late_process_and_dumps_all_stacks(zygote: Zygote, tmp_
     stacks = [(tmp_path / "hang" / f"rank-0000{rank}.txt").read_text() for rank in (0, 1)]
     assert "time.sleep" in stacks[1] or "faults.py" in stacks[1]
     assert "all_reduce" in stacks[0]
+
+
+def test_a_disk_that_fills_with_metrics_ends_in_a_checkpoint_and_is_tried_again(
+    zygote: Zygote, read_losses, tmp_path: Path
+) -> None:
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    run.mkdir()
+    log = run / "metrics.jsonl"
+    # Longer than all other files, so that it is the first to meet the limit.
+    log.write_bytes(encode(SystemRecord("node", 0.0, {f"m{n}": 1.0 for n in range(400)})) * 400)
+    limit = {"limit_files": {"step": 3, "size": log.stat().st_size + 4000}}
+    started = zygote.start(run, "checkpoint.every=12", processes=1, faults=limit)
+    assert started.wait() == [TRANSIENT]
+    *_, last = started.log.read_text().splitlines()
+    assert re.search(
+        r" ERROR \S+metrics.jsonl: cannot be written \(File too large\); update \d+ is", last
+    )
+    assert "Traceback" not in started.log.read_text()
+    (folder,) = (run / "checkpoints").glob("step-*")
+    assert int(folder.name[5:]) in range(3, 8)
+    zygote.finish(run, "checkpoint.every=12", processes=1)
+    zygote.finish(whole, "checkpoint.every=12", processes=1)
+    found, expected = read_losses(run), read_losses(whole)
+    assert found.items() <= expected.items()
+    assert set(range(int(folder.name[5:]) + 1, 13)) <= set(found)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_to_stop_saves_the_update_at_hand(
+    zygote: Zygote, tmp_path: Path, number: int
+) -> None:
+    pace = {"pace": {"seconds": 0.1}}
+    started = zygote.start(tmp_path, "steps=400", "checkpoint.every=400", processes=1, faults=pace)
+    wait_for(lambda: "step 2/400" in started.log.read_text())
+    started.kill(0, number)
+    assert started.wait() == [STOPPED]
+    assert len(list((tmp_path / "checkpoints").glob("step-*"))) == 1
 
 
 def test_a_second_start_touches_nothing_of_a_running_training(

@@ -35,7 +35,7 @@ def start(cluster: LocalCluster, timeout: float = 60) -> None:
     for name in cluster.names():
         start_node(cluster, name)
     deadline = time.monotonic() + timeout
-    while nodes(cluster).count("idle") < cluster.nodes:
+    while not cluster.imagined and nodes(cluster).count("idle") < cluster.nodes:
         if time.monotonic() > deadline:
             raise UserError(f"{cluster.state}/log: the nodes did not come up in {timeout:.0f} s")
         time.sleep(0.2)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from convbert.cluster.records import JobRecords
+from tests.slurm_local import daemons
 
 from .conftest import Slurm, attempts, last_step, log
 from .test_jobs import site_file
@@ -66,6 +67,40 @@ def test_slow_node_trains_and_a_job_that_is_not_requeued_gets_a_successor(
     assert slurm.wait_for_end(successor, run) == "FAILED", log(run)
     assert attempts(run)[-1].outcome == "stopped"
     assert len(JobRecords(run).submissions()) == 2
+
+
+def deaf(folder: Path) -> Path:
+    """Return an interpreter whose training does nothing and notices nothing."""
+    script = folder / "python"
+    script.write_text(
+        f'#!/bin/sh\ncase "$*" in *training.worker*) touch {folder}/trains; exec sleep 900;; esac\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return script
+
+
+def test_killed_node_is_not_called_cancelled_and_a_cancelled_job_is(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    site = site_file(tmp_path, python=str(deaf(tmp_path)))
+    options = ["--nodes", "2", "--no-preflight", "--site", site, "--time", "20:00"]
+    job = slurm.submit(run, "steps=8", *options)
+    slurm.wait("it trains", (tmp_path / "trains").exists, run, job)
+    daemons.kill_node(slurm.cluster.state, "node1")
+    try:
+        slurm.wait("SLURM starts it again", lambda: len(attempts(run)) == 2, run, job)
+        first, second = attempts(run)
+        assert (first.outcome, first.failed_nodes) == ("lost", ["node1"])
+        assert second.nodes == ["node0", "node2"]
+        assert "lost by node failure; SLURM puts it back into the queue" in log(run)
+        slurm.run("scancel", job)
+        slurm.wait("its end is noted", lambda: attempts(run)[-1].ended, run, job)
+        assert attempts(run)[-1].outcome == "cancelled"
+        assert slurm.wait_for_end(job, run) == "CANCELLED"
+    finally:
+        daemons.start_node(slurm.cluster, "node1")
 
 
 def test_corpus_that_was_stopped_stays_so(slurm: Slurm, tmp_path: Path, corpus: Path) -> None:

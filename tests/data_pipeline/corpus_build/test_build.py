@@ -280,6 +280,31 @@ def test_files_that_were_not_read_are_in_the_report(
     assert CorpusReport.model_validate_json((tmp_path / "out/report.json").read_bytes()) == report
 
 
+def test_what_a_build_writes_is_no_input_of_it(
+    settings: dict[str, Any], documents: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text(json.dumps({"text": documents[0]}))
+    (tmp_path / "linked").symlink_to(folder)
+    evaluated = {**settings, "decontamination": {"files": [str(folder / "a.jsonl")]}}
+    settings = {**settings, "decontamination": {}, "sources": []}
+    for entry, out, chosen in [
+        ("in", folder / "corpus", settings),
+        (str(folder), tmp_path / "linked/corpus", settings),
+        ("./in/**", folder, settings),
+        ("i*/*.js*", folder, settings),
+        ("in/*.jsonl", folder, evaluated),
+    ]:
+        with pytest.raises(UserError, match="would find what the build writes; choose another"):
+            build({**chosen, "inputs": [entry]}, out)
+        assert [path.name for path in folder.iterdir()] == ["a.jsonl"]
+    for _ in range(2):
+        report = build({**settings, "inputs": ["in/*.jsonl"]}, folder)
+        assert report.stages[0].documents_in == 1
+
+
 def test_bad_records_are_in_the_report_or_stop_with_their_place(
     settings: dict[str, Any], documents: list[str], tmp_path: Path
 ) -> None:

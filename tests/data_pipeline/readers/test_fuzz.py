@@ -11,6 +11,7 @@ import json
 import lzma
 import random
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,8 @@ VALID["warc"].append(
     + answer(b"5\r\n<p>x \r\n0\r\n\r\n", HTML + "x-sjis\r\nTransfer-Encoding: chunked")
     + answer('<meta charset="euc-kr"><p>한국어</p>'.encode("cp949"), "Content-Type: text/html")
     + answer(b"<div>" * 50, HTML + "utf-16")
+    + answer(b"5;a=b\n<p>x \nff\ncut", HTML + "utf-8\nTransfer-Encoding: chunked")
+    + answer(zlib.compress(b"<p>bare</p>")[2:-4], HTML + "utf-8\r\nContent-Encoding: x-deflate")
     + record("resource", b"<p>of its own</p>", "text/html")
 )
 COMPRESS = {

@@ -1,5 +1,6 @@
 """A network compiled for training computes the same, once and for all, from less memory."""
 
+import copy
 import logging
 
 import pytest
@@ -70,22 +71,40 @@ def test_less_is_kept_for_the_backward_pass(pair):
     assert kept_bytes(compiled) < 0.75 * kept_bytes(plain)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_layers_that_are_alike_are_compiled_once(monkeypatch, checkpointing):
-    # The whole way but for the C++ at its end.
+def without_cpp(monkeypatch):
+    """Compile the whole way but for the C++ at its end; return how many graphs there are by now."""
     monkeypatch.setattr(compilation, "compile_fx", aot_eager)
     torch._dynamo.reset()
+    before = counters["stats"]["unique_graphs"]
+    return lambda: counters["stats"]["unique_graphs"] - before
+
+
+def test_a_whole_network_is_compiled_for_training_alone(monkeypatch):
+    graphs = without_cpp(monkeypatch)
+    plain, _ = twins(layers=2)
+    whole = copy.deepcopy(plain)
+    compilation.compile_for_training(whole)
+    for actual, expected in zip(gradients(whole), gradients(plain), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+    assert graphs() == 1
+    whole.eval()
+    torch.testing.assert_close(whole(IDS[:, :5]), plain.eval()(IDS[:, :5]))
+    assert graphs() == 1
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_layers_that_are_alike_are_compiled_once(monkeypatch, checkpointing):
+    graphs = without_cpp(monkeypatch)
     plain, compiled = twins(layers=4)
     compiled.gradient_checkpointing = checkpointing
-    before = counters["stats"]["unique_graphs"]
     for actual, expected in zip(gradients(compiled), gradients(plain), strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
-    assert counters["stats"]["unique_graphs"] - before == 1
+    assert graphs() == 1
     compiled.eval()
     with torch.no_grad():
         for length in (5, 9):
             compiled(IDS[:, :length])
-    assert counters["stats"]["unique_graphs"] - before == 1, "evaluation does not compile"
+    assert graphs() == 1, "evaluation does not compile"
 
 
 def test_a_compiler_that_fails_is_done_without(monkeypatch, caplog):

@@ -1,12 +1,15 @@
 """The end of a process that makes no progress; hangs of real runs are in the integration tests."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from convbert.pretrain.guards.watchdog import ACTIVITIES
+from convbert.pretrain.guards import watchdog
+from convbert.pretrain.guards.watchdog import ACTIVITIES, AwakeClock
 from convbert.pretrain.run.exit_codes import HUNG
 
 HANG = """
@@ -35,3 +38,30 @@ def test_a_hang_is_named_in_every_activity(tmp_path: Path, activity: str) -> Non
 def test_a_hang_ends_the_process_even_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "hang").write_text("a file where stacks would go")
     assert hang(tmp_path, "update").returncode == HUNG
+
+
+def test_only_time_in_which_the_process_runs_counts(monkeypatch) -> None:
+    machine = 100.0
+    monkeypatch.setattr(watchdog.time, "monotonic", lambda: machine)
+    clock = AwakeClock(2.0)
+    for _ in range(5):
+        machine += 1.0
+        clock.tick()
+    machine += 3600.0  # suspended
+    clock.tick()
+    machine += 1.0
+    assert clock() == 5.0 + 2.0 + 1.0
+
+
+@pytest.mark.slow
+def test_a_suspended_process_does_not_hang(tmp_path: Path) -> None:
+    program = HANG.replace("0.4", "3.0").replace("sleep(60)", "sleep(4.5)")
+    program = program.replace("    time.sleep", "    print('on', flush=True)\n    time.sleep")
+    command = [sys.executable, "-c", program, str(tmp_path), "update"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "on\n"
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(3.5)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(timeout=60) == 0

@@ -13,6 +13,10 @@ from convbert.pretrain.run.preparation import prepare
     [
         ("checkpoint.best_metric=loss/totla", "loss/totla.*did you mean loss/total"),
         ("checkpoint.best_metric=held_out/loss/mlm", "held_out/loss/mlm.*choose one of"),
+        ("tracking.uri=ftp://host/x", "tracking URI 'ftp://host/x': is of no kind"),
+        ("tracking.uri=sqlite:////nowhere/m.db", "no folder /nowhere"),
+        ("tracking.uri=sqlite:////usr", "is a folder"),
+        ("tracking.uri=http://", "tracking URI 'http://': is of no kind"),
         ("model.overrides={type_vocab_size: 1}", "hold two segments, the model has 1 token type"),
     ],
 )

@@ -8,6 +8,7 @@ from mlflow.entities import ViewType
 
 from convbert.models.errors import UserError
 from convbert.pretrain.run.curve import Curve, Point, Spread
+from convbert.pretrain.run.tracking_uri import resolve_uri
 from convbert.pretrain.tracking.metrics_log import hand_in, inbox, read_records
 from convbert.pretrain.tracking.records import CurvePoint, NestedRun, now
 from convbert.pretrain.tracking.stopped_run import sync
@@ -15,7 +16,6 @@ from convbert.pretrain.tracking.tracked_run import (
     RunState,
     TrackedRun,
     resolve_experiment,
-    resolve_uri,
 )
 
 

@@ -12,11 +12,12 @@ from mlflow import MlflowClient
 from mlflow.system_metrics.metrics import gpu_monitor
 
 from convbert.models.errors import AbsentError, TransientError, UserError
+from convbert.pretrain.run.tracking_uri import resolve_uri
 from convbert.pretrain.tracking.metrics_log import inbox, read_records
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.records import EventRecord, NestedRun, StepRecord, SystemRecord
 from convbert.pretrain.tracking.stopped_run import sync
-from convbert.pretrain.tracking.tracked_run import DataInput, RunState, TrackedRun, resolve_uri
+from convbert.pretrain.tracking.tracked_run import DataInput, RunState, TrackedRun
 from convbert.pretrain.tracking.tracker import open_tracker
 
 DEAD = "http://127.0.0.1:9"  # the discard port: connections are refused

@@ -1,6 +1,8 @@
 """How processes are started, waited for and joined to a group."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import pytest
 
 from convbert.pretrain.run.exit_codes import STOPPED, TRANSIENT
 from convbert.pretrain.training import launch
+from convbert.pretrain.training.stopping import StopRequest
 
 
 def worker(seconds: float, code: int) -> subprocess.Popen[bytes]:
@@ -55,3 +58,37 @@ def test_collectives_outlast_the_watchdog_that_knows_who_is_late() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.split() == ["0:15:00"], done.stderr
+
+
+def test_a_process_that_the_kernel_killed_is_named_with_its_memory(caplog) -> None:
+    program = "import os, time; held = b'x' * 200_000_000; time.sleep(1.5); os.kill(os.getpid(), 9)"
+    workers = [worker(0.0, 0), subprocess.Popen([sys.executable, "-c", program])]
+    assert launch._wait(workers) == 137
+    (line,) = caplog.messages
+    said = re.search(
+        r"rank 1 \((\d\.\d\d) GB\) was killed \(SIGKILL\).*has ([\d.]+) GB; lower", line
+    )
+    assert said, line
+    assert 0.2 <= float(said[1]) < 1.0 < float(said[2])
+
+
+def test_threads_are_as_configured_or_the_environment_says_or_a_share_of_the_processors(
+    monkeypatch,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4, 5})
+    assert launch._threads(None, 2) == "3"
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert launch._threads(None, 2) == "5"
+    assert launch._threads(2, 2) == "2"
+
+
+def test_nohup_keeps_a_run_from_the_end_of_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
