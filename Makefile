@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: install lint format types test test-slow fuzz test-slurm test-browser browser-packages postgres-packages slurm-packages slurm-local slurm-local-stop \
+.PHONY: gpu-day install lint format types test test-slow fuzz test-slurm test-browser browser-packages postgres-packages slurm-packages slurm-local slurm-local-stop \
 	bench bench-zero bench-gpu quickstart study docs clean
 
 install: $(STAMP)
@@ -45,9 +45,11 @@ INSTALL_POSTGRES := DEBIAN_FRONTEND=noninteractive apt-get install -y --no-insta
 postgres-packages:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(INSTALL_POSTGRES) || { apt-get update && $(INSTALL_POSTGRES); }
 
-# All readers on damaged files for FUZZ_MINUTES; what fails is kept and read first by every later run.
+# Damaged documents, tasks, configurations and run directories for FUZZ_MINUTES in all; what fails is
+# kept and tried first by every later run.
+FUZZED := tests/data_pipeline/readers/test_fuzz.py tests/pretrain/finetune/test_input_fuzz.py tests/integration/test_fuzz_runs.py
 fuzz: install
-	FUZZ_FIRST=$(or $(FUZZ_FIRST),$(shell date +%s)) FUZZ_MINUTES=$(or $(FUZZ_MINUTES),30) $(PYTEST) -m slow -s tests/data_pipeline/readers/test_fuzz.py
+	FUZZ_FIRST=$(or $(FUZZ_FIRST),$(shell date +%s)) FUZZ_MINUTES=$(or $(FUZZ_MINUTES),30) $(PYTEST) -m slow -s $(FUZZED)
 
 # A real SLURM of several nodes on this machine; Debian's packages are installed on first use (root).
 test-slurm: install slurm-packages
@@ -85,6 +87,10 @@ bench-zero: install
 # its matrix-product rate (MFU).
 bench-gpu: install
 	$(BIN)/python -m tests.benchmarks.gpu
+
+# All that waits for a GPU, in one go: correctness, whole runs, tables, profiles, into gpu-day/.
+gpu-day: install
+	tests/benchmarks/gpu_day.sh gpu-day
 
 clean:
 	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,13 +1,17 @@
-"""``python -m convbert.cluster.attempt begin|preflight|share|end``: what a job script records.
+"""``python -m convbert.cluster.attempt EVENT``: what a job script records of an attempt.
 
 The events of one attempt, one start of a job, in the order in which the script calls them. Their
 exit statuses are those of ``pretrain.run.exit_codes``:
 
-``begin``      0 to go on, ``FAILED`` at the limit of failures, ``NOTHING_LEFT`` in a finished run;
+``begin``      0 to go on, ``FAILED`` at the limit of failures, ``NOTHING_LEFT`` in a finished run
+               and in a job that was asked to stop;
 ``preflight``  prints srun's options for the nodes to train on, if these are not all; ``BAD_NODE``
-               where nodes are unfit, ``UNCHECKED`` where the check was cut off;
+               where nodes are unfit, ``UNCHECKED`` where the check was cut off, ``USER_ERROR``
+               where the site profile asks for what no node has;
 ``share``      prints these options without a check;
-``end``        prints ``requeue NODE,NODE`` (``-`` for no nodes) or ``end``.
+``end``        reads ``CODE TERMINATED``, the step's exit status and 1 if SLURM ended the job, and
+               prints ``requeue NODE,NODE`` (``-`` for no nodes) or ``end``;
+``refused``    SLURM did not requeue the job; ``--job`` is what was queued in its place, if any.
 
 Messages for a person go to stderr.
 """
@@ -24,7 +28,7 @@ from convbert.cluster import decisions
 from convbert.cluster.elastic import usable_nodes
 from convbert.cluster.hostlist import expand
 from convbert.cluster.preflight.verdict import conclude
-from convbert.cluster.records import Attempt, JobRecords
+from convbert.cluster.records import Attempt, JobRecords, identity
 from convbert.cluster.site import PreflightLimits
 from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.run.exit_codes import (
@@ -41,12 +45,17 @@ MARK = "convbert: attempt "
 
 
 def begin(records: JobRecords, given: argparse.Namespace) -> int:
-    """Record the attempt, unless the run is complete or has failed too often."""
+    """Record the attempt, unless the run is complete, was stopped or has failed too often."""
     step = records.run.last_step()
+    job, restart = identity()
+    if job not in (s.job for s in records.submissions()):  # somebody called sbatch by hand
+        records.submitted(job, "pretrain", given.log, new=False)
     if records.finished():
         _say(f"convbert: finished at step {step}; nothing left to do")
         return NOTHING_LEFT
-    job, restart = identity()
+    if records.stop_requested(job):
+        _say("convbert: stopped on request; `convbert submit` continues")
+        return NOTHING_LEFT
     nodes = _allocated()
     row = decisions.failures_in_a_row(records.attempts(job), step)
     refusal = decisions.exhausted(row, given.retries)
@@ -59,18 +68,32 @@ def begin(records: JobRecords, given: argparse.Namespace) -> int:
 
 
 def preflight(records: JobRecords, given: argparse.Namespace) -> int:
-    """Judge the nodes' reports; record bad nodes so that the next attempt avoids them."""
+    """Judge the nodes' reports; record bad nodes so that the next attempt avoids them.
+
+    A node that only sent no report may have been slow: it is avoided after the second time.
+    """
     verdict = conclude(
-        records.run.path, given.code, given.policy, given.limits, partial(_usable, records, given)
+        records.run.path,
+        given.code,
+        given.policy,
+        given.limits,
+        partial(_usable, records, given),
+        decisions.ended_by_themselves(_tail(given.log)),
     )
-    if verdict.bad and given.policy != "ignore":
-        records.exclude(verdict.bad)
+    before = {node for attempt in records.attempts() for node in attempt.silent_nodes}
+    bad = {n: t for n, t in verdict.bad.items() if n not in verdict.silent or n in before}
+    if bad and given.policy != "ignore":
+        records.exclude(bad)
+    changes: dict[str, object] = {"silent_nodes": sorted(verdict.silent)}
     if not verdict.use:
-        current = _current(records)
-        records.note(current.model_copy(update={"failed_nodes": sorted(verdict.bad)}))
-        return BAD_NODE if verdict.bad or not verdict.unchecked else UNCHECKED
-    _print_nodes(verdict.use, given.per_node)
-    return 0
+        changes["failed_nodes"] = sorted(verdict.bad)
+    records.note(_current(records).model_copy(update=changes))
+    if verdict.use:
+        _print_nodes(verdict.use, given.per_node)
+        return 0
+    if verdict.refused:
+        return USER_ERROR
+    return UNCHECKED if verdict.unchecked and not verdict.bad else BAD_NODE
 
 
 def share(records: JobRecords, given: argparse.Namespace) -> int:
@@ -81,31 +104,42 @@ def share(records: JobRecords, given: argparse.Namespace) -> int:
 
 
 def end(records: JobRecords, given: argparse.Namespace) -> int:
-    """Record how the attempt ended and print the decision."""
+    """Wait for the attempt's end, record it and print the decision.
+
+    It is started while the processes save, because Python may start slowly and the time is short.
+    """
+    line = sys.stdin.readline().split()
+    if not line:  # the script was killed
+        return FAILED
+    code, terminated = int(line[0]), line[1] == "1"
     current = _current(records)
     text = _tail(given.log)
     stopping = records.stop_requested(current.job)
-    outcome = decisions.classify(given.code, text, cancelled=given.cancelled, stopping=stopping)
+    outcome = decisions.classify(code, text, terminated=terminated, stopping=stopping)
     failed = current.failed_nodes or decisions.to_blame(outcome, text, current.nodes)
     changes = {
         "ended": time.time(),
         "end_step": records.run.last_step(),
         "outcome": outcome,
-        "code": given.code,
+        "code": code,
         "failed_nodes": failed,
     }
     records.note(current.model_copy(update=changes))
-    decision = decisions.decide(records, current.job, given.retries, given.least)
-    _say(f"convbert: {'requeued' if decision.requeue else 'ended'}: {decision.reason}")
+    why = decisions.why_terminated(text) if terminated else None
+    decision = decisions.decide(records, current.job, given.retries, given.least, why=why)
+    _say(f"convbert: {'to be continued' if decision.requeue else 'ended'}: {decision.reason}")
     print(f"requeue {','.join(decision.exclude) or '-'}" if decision.requeue else "end")
     return 0
 
 
-def identity() -> tuple[str, int]:
-    """Return the job as squeue shows it, ``12`` or ``12_0``, and how often it was requeued."""
-    array, task = (os.environ.get(f"SLURM_ARRAY_{n}") for n in ("JOB_ID", "TASK_ID"))
-    job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
-    return job, int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+def refused(records: JobRecords, given: argparse.Namespace) -> int:
+    """Record that SLURM did not requeue the job, and the successor, if there is one."""
+    changes: dict[str, object] = {"requeue_refused": True}
+    if given.job:
+        changes["successor"] = given.job
+        records.submitted(given.job, "pretrain", given.log.with_name(f"{given.job}.log"))
+    records.note(_current(records).model_copy(update=changes))
+    return 0
 
 
 def _allocated() -> list[str]:
@@ -134,7 +168,8 @@ def _print_nodes(use: Sequence[str], per_node: int) -> None:
 
 def _current(records: JobRecords) -> Attempt:
     job, restart = identity()
-    return next(a for a in records.attempts(job) if a.restart == restart)
+    found = records.attempts(job)
+    return next(a for a in reversed(found) if (a.job, a.restart) == (job, restart))
 
 
 def _say(text: str) -> None:
@@ -153,14 +188,14 @@ def _tail(log: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     """Parse the arguments and handle the event; the script branches on the exit status."""
-    events = {"begin": begin, "preflight": preflight, "share": share, "end": end}
+    events = {f.__name__: f for f in (begin, preflight, share, end, refused)}
     parser = argparse.ArgumentParser(prog="convbert.cluster.attempt")
     parser.add_argument("event", choices=events)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--retries", type=int, required=True)
     parser.add_argument("--code", type=int, default=0)
-    parser.add_argument("--log", type=Path, default=Path())
-    parser.add_argument("--cancelled", action="store_true")
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--job", default="")
     parser.add_argument("--policy", choices=("requeue", "continue", "ignore"), default="requeue")
     parser.add_argument("--least", type=int, default=1)
     parser.add_argument("--most", type=int, default=0)

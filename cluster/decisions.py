@@ -1,10 +1,12 @@
 """After an attempt: its outcome, and whether and without which nodes to make another one."""
 
 import re
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convbert.cluster import scheduler
+from convbert.cluster.hostlist import expand
 from convbert.cluster.records import Attempt, JobRecords, Outcome
 from convbert.pretrain.run.exit_codes import (
     BAD_NODE,
@@ -27,6 +29,7 @@ FAILURES: tuple[Outcome, ...] = (
 )
 _OUTCOMES: dict[int, Outcome] = {
     STOPPED: "saved",
+    128 + signal.SIGUSR1: "saved",  # asked to, before Python was there to do it
     USER_ERROR: "refused",
     HUNG: "hung",
     BAD_NODE: "bad node",
@@ -40,6 +43,8 @@ _SRUN_FAILURE = re.compile(
 )
 _STATUS = re.compile(r"Exited with exit code (\d+)")
 _CANCELLED = re.compile(r"\*\*\* (?:STEP|JOB) .* CANCELLED AT |^srun: .*Job step aborted", re.M)
+_BY_SLURM = re.compile(r"\*\*\* (?:STEP|JOB) .* CANCELLED AT \S+(?: DUE TO (\w+(?: \w+)*))?", re.I)
+_NODE_FAILURE = re.compile(r"^srun: error: Node failure on (\S+)", re.M)
 _KILLED = re.compile(r"Terminated|Killed|Alarm clock|User defined signal")
 _LATE = re.compile(r"(?:rank|,) \d+ \(([^\s,()]+), pid \d+\)")
 _OUT_OF_MEMORY = re.compile(r"oom[-_ ]?kill|out[ _-]of[ _-]memory|OutOfMemoryError", re.I)
@@ -54,19 +59,29 @@ class Decision:
     reason: str
 
 
-def classify(code: int, log: str, *, cancelled: bool, stopping: bool) -> Outcome:
-    """Return how an attempt ended, from the step's exit code and the attempt's part of the log."""
+def classify(code: int, log: str, *, terminated: bool, stopping: bool) -> Outcome:
+    """Return how an attempt ended, from the step's exit code and the attempt's part of the log.
+
+    ``terminated``: SLURM ended the job from outside.
+    """
     if code == FINISHED:
         return "finished"
     if stopping:
         return "stopped"
-    if cancelled:
-        return "cancelled"
+    if terminated:
+        if why_terminated(log) is None:
+            return "cancelled"
+        return "saved" if code == STOPPED else "lost"
     # Of several processes the one that failed first decides, unless all were asked to end.
-    if code not in (STOPPED, USER_ERROR) and TRANSIENT in (code, _first_status(log)):
+    first = _first_status(log)
+    if code not in (STOPPED, USER_ERROR) and TRANSIENT in (code, first):
         return "interrupted"
+    if code not in _OUTCOMES and first == USER_ERROR:
+        return "refused"
     if code in _OUTCOMES:
         return _OUTCOMES[code]
+    if failed_nodes(log):
+        return "lost"
     return "out of memory" if _OUT_OF_MEMORY.search(log) else "crashed"
 
 
@@ -77,6 +92,8 @@ def to_blame(outcome: Outcome, log: str, nodes: Sequence[str]) -> list[str]:
     nodes of the processes that the watchdog found late, unless all were. No node is to blame for a
     task that ended after its step was cancelled, or by a signal during a check that was cut off.
     """
+    if outcome == "lost":
+        return [node for node in failed_nodes(log) if node in nodes]
     if outcome == "hung":
         late = {host.split(".")[0] for host in _LATE.findall(log)}
         found = [n for n in nodes if n.split(".")[0] in late]
@@ -86,7 +103,30 @@ def to_blame(outcome: Outcome, log: str, nodes: Sequence[str]) -> list[str]:
         return []
     if outcome == "unchecked" and _KILLED.match(match.group(2)):
         return []
-    return [match.group(1)]
+    first = expand(match.group(1))  # srun puts nodes whose tasks ended alike into one line
+    return first if len(first) < len(nodes) or len(nodes) == 1 else []
+
+
+def why_terminated(log: str) -> str | None:
+    """Return why SLURM ended a job, None if a person asked for it.
+
+    The log alone says so: squeue says the same of every job that is ending.
+    """
+    if failed_nodes(log):
+        return "node failure"
+    return next((why.lower() for why in reversed(_BY_SLURM.findall(log)) if why), None)
+
+
+def failed_nodes(log: str) -> list[str]:
+    """Return the nodes that SLURM says failed while the step ran."""
+    return list(dict.fromkeys(_NODE_FAILURE.findall(log)))
+
+
+def ended_by_themselves(log: str) -> dict[str, int]:
+    """Return the nodes one of whose tasks ended with an exit status above 0, before all had to."""
+    before = _CANCELLED.split(log, maxsplit=1)[0]
+    found = ((names, _STATUS.fullmatch(how)) for names, how in _SRUN_FAILURE.findall(before))
+    return {node: int(status[1]) for names, status in found if status for node in expand(names)}
 
 
 def _first_failure(log: str) -> re.Match[str] | None:
@@ -122,9 +162,13 @@ def failures_in_a_row(attempts: list[Attempt], reached: int) -> list[Attempt]:
     return row
 
 
-def decide(records: JobRecords, job: str, retries: int, least: int) -> Decision:
+def decide(
+    records: JobRecords, job: str, retries: int, least: int, *, why: str | None = None
+) -> Decision:
     """Return what to do after the newest attempt of a job that needs ``least`` nodes.
 
+    Nothing where SLURM ended it, and ``why`` is not the time limit: SLURM itself puts a job back
+    for which a node failed or a job of higher priority came.
     Suspected nodes are added to the run's excluded nodes, unless too few would be left. A job for
     which too few are left does not go back into the queue, where it would wait for ever.
     """
@@ -132,6 +176,8 @@ def decide(records: JobRecords, job: str, retries: int, least: int) -> Decision:
     last = attempts[-1]
     if last.outcome not in (*FAILURES, "saved"):
         return Decision(False, [], last.outcome)
+    if why not in (None, "time limit"):
+        return Decision(False, [], f"{last.outcome} by {why}; SLURM puts it back into the queue")
     row = failures_in_a_row(attempts, records.run.last_step())
     suspects = _suspects(row)
     if suspects and _enough_beside({*records.excluded(), *suspects}, least):

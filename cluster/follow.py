@@ -5,24 +5,28 @@ none yet, and ends. The run's job script calls it once a minute while it trains,
 ``convbert follow`` does the same from a login node. Training never waits for an evaluation.
 """
 
-import fcntl
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
 from convbert.cluster import scheduler
-from convbert.cluster.records import JobRecords, read_table, write, write_table
-from convbert.cluster.render import Duration, render
-from convbert.cluster.site import Names, Site
+from convbert.cluster.bindings import shared_paths
+from convbert.cluster.records import EVALUATED, JobRecords, identity, read_table, write, write_table
+from convbert.cluster.render import job_name, render
+from convbert.cluster.site import Site
+from convbert.cluster.words import Duration, Word
+from convbert.data_pipeline.locks import locked
 from convbert.models.errors import AbsentError
-from convbert.models.schema import StrictModel, parse
+from convbert.models.schema import StrictModel, read_record
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 
 _PLAN = "evaluation.json"
-_QUEUED = "evaluated.json"
 
 
 class Evaluation(StrictModel):
@@ -32,7 +36,7 @@ class Evaluation(StrictModel):
 
     tasks: dict[str, Path] = Field(min_length=1, description="each with the folder of its files")
     seeds: int = Field(3, gt=0)
-    partition: Names | None = None
+    partition: Word | None = None
     time: Duration = "4:00:00"
 
     def save(self, run_dir: Path) -> None:
@@ -46,7 +50,7 @@ class Evaluation(StrictModel):
         if not path.is_file():
             raise AbsentError(f"{path}: missing; submit the run with --evaluate TASK")
         remedy = "submit the run again"
-        return parse(cls, path.read_bytes(), path, what="an evaluation plan", remedy=remedy)
+        return read_record(cls, path, what="an evaluation plan", remedy=remedy)
 
 
 def permanent_steps(run: RunDirectory) -> list[int]:
@@ -61,38 +65,56 @@ def permanent_steps(run: RunDirectory) -> list[int]:
 
 
 def follow(run_dir: Path) -> list[str]:
-    """Queue an array for each permanent checkpoint that has none; return the jobs' ids."""
+    """Queue an array for each permanent checkpoint that has none; return the jobs' ids.
+
+    A job that was asked to stop queues none.
+    """
     plan, site = Evaluation.load(run_dir), Site.kept(run_dir)
-    path = run_dir / "slurm" / _QUEUED
-    jobs = []
-    # The job script's previous call may still be at work.
-    with path.with_name(f".{_QUEUED}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        queued = read_table(path)
+    jobs: list[str] = []
+    with evaluated(run_dir) as queued:
+        if "SLURM_JOB_ID" in os.environ and JobRecords(run_dir).stop_requested(identity()[0]):
+            return jobs
         for step in permanent_steps(RunDirectory(run_dir)):
             if str(step) in queued:
                 continue
             queued[str(step)] = submit_evaluation(run_dir, site, plan, step)
-            write_table(run_dir, _QUEUED, queued)
+            write_table(run_dir, EVALUATED, queued)
             jobs.append(queued[str(step)])
     return jobs
 
 
+@contextmanager
+def evaluated(run_dir: Path) -> Iterator[dict[str, str]]:
+    """Give the steps whose evaluation was queued, each with its job; nobody else queues any."""
+    path = run_dir / "slurm" / EVALUATED
+    with locked(path.with_name(f".{EVALUATED}.lock")):
+        yield read_table(path)
+
+
 def submit_evaluation(run_dir: Path, site: Site, plan: Evaluation, step: int) -> str:
-    """Queue the fine-tuning tasks of one checkpoint as an array; return its id."""
+    """Queue the fine-tuning of one checkpoint as an array; return its id."""
     text = evaluation_script(run_dir, site, plan, step)
     script = write(run_dir, f"evaluate-{step:08d}.sbatch", text)
     return scheduler.sbatch(script, run_dir, *JobRecords(run_dir).exclude_option(site.exclude))
 
 
 def evaluation_script(run_dir: Path, site: Site, plan: Evaluation, step: int) -> str:
-    """Return the job script that fine-tunes one checkpoint, an array task for each task."""
+    """Return the job script that fine-tunes one checkpoint, each task with a share of a node.
+
+    Where the site gives whole nodes only, an array task runs as many tasks side by side as a node
+    has GPUs, or processes.
+    """
+    slots = min(site.processes, len(plan.tasks)) if site.whole_nodes else 1
     return render(
         "finetune",
         [run_dir],
         site,
+        paths=[*shared_paths([run_dir], site), *plan.tasks.values()] if site.container else None,
+        name=job_name(f"evaluate-{step}-{run_dir.resolve().name}"),
         nodes=None,
-        gpus=min(1, site.gpus_per_node),
+        slots=slots,
+        gpus=slots if site.gpus_per_node else 0,
+        memory=site.memory if site.whole_nodes else site.memory_share,
         networked=False,
         partition=plan.partition,
         time=plan.time,

@@ -4,7 +4,8 @@
 ``attempts.jsonl``  one line when an attempt begins and one when it ends; an attempt without an end
                     was killed together with its node;
 ``excluded.json``   nodes that failed, with the reason;
-``stop``            the job that `convbert stop` asked to end.
+``evaluated.json``  the evaluated steps, each with its job array;
+``stops/JOB``       `convbert stop` asked this job to end: it must not go back into the queue.
 """
 
 import json
@@ -17,8 +18,7 @@ from typing import Any, Literal
 from pydantic import Field, RootModel
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import AbsentError
-from convbert.models.schema import StrictModel, parse
+from convbert.models.schema import Model, StrictModel, parse, read_record
 from convbert.pretrain.run.directory import RunDirectory
 
 Outcome = Literal[
@@ -33,8 +33,13 @@ Outcome = Literal[
     "crashed",
     "hung",  # the watchdog ended it
     "interrupted",  # by an error that may pass, such as a file system's
-    "lost",  # no end was recorded: the node died, or the grace time was too short
+    "lost",  # a node died, or no end was recorded: the grace time was too short
 ]
+EVALUATED = "evaluated.json"
+"""The evaluated steps in ``RUN/slurm``, each with the job array that was queued for it."""
+
+_STOP_COUNTS = 86_400.0
+"""Seconds after which a request to stop is an old one, of a job that had the same number."""
 
 
 class Submission(StrictModel):
@@ -60,10 +65,20 @@ class Attempt(StrictModel):
     outcome: Outcome = "lost"
     code: int | None = None
     failed_nodes: list[str] = Field(default_factory=list)
+    silent_nodes: list[str] = Field([], description="of failed_nodes, those that sent no report")
+    requeue_refused: bool = False
+    successor: str | None = Field(None, description="job that continues in the place of this one")
 
 
 class _Table(RootModel[dict[str, str]]):
     """A JSON object of strings."""
+
+
+def identity() -> tuple[str, int]:
+    """Return this job as squeue shows it, ``12`` or ``12_0``, and how often it was requeued."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{n}") for n in ("JOB_ID", "TASK_ID"))
+    job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
+    return job, int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 def read_table(path: Path) -> dict[str, str]:
@@ -71,7 +86,7 @@ def read_table(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     what, remedy = "a JSON object of strings", "correct it or delete the file"
-    return parse(_Table, path.read_bytes(), path, what=what, remedy=remedy).root
+    return read_record(_Table, path, what=what, remedy=remedy).root
 
 
 def write(directory: Path, name: str, content: str) -> Path:
@@ -99,40 +114,49 @@ class JobRecords:
         """Return whether the run has a configuration and its last update is in a checkpoint."""
         return self.run.config_file.is_file() and self.run.finished(self.run.open())
 
-    def submitted(self, job: str, kind: str, log: Path) -> None:
-        """Record a queued job and the place of its log."""
+    def submitted(self, job: str, kind: str, log: Path, *, new: bool = True) -> None:
+        """Record a job and the place of its log.
+
+        A ``new`` one has just been queued: no request to stop it can be meant for it.
+        """
+        if new:
+            self._stop(job).unlink(missing_ok=True)
         place = os.path.relpath(log, self.run.path)
         entry = Submission(job=job, kind=kind, time=time.time(), log=place)
         self._append("jobs.jsonl", entry.model_dump())
 
     def submissions(self) -> list[Submission]:
-        """Return the queued jobs, oldest first."""
-        return [Submission.model_validate(line) for line in self._lines("jobs.jsonl")]
-
-    def newest_log(self) -> Path:
-        """Return the log of the newest job; raise ``AbsentError`` if there is none yet."""
-        found = self.submissions()
-        if not found:
-            raise AbsentError(
-                f"{self.run.path}: no job was submitted for it; see `convbert submit --help`"
-            )
-        log = (self.run.path / found[-1].log).resolve()
-        if not log.is_file():
-            raise AbsentError(f"{log}: not there yet; the job has not started")
-        return log
+        """Return the queued jobs, oldest first; of jobs with one number, the newest."""
+        found: dict[str, Submission] = {}
+        for entry in self._lines("jobs.jsonl", Submission):
+            found.pop(entry.job, None)
+            found[entry.job] = entry
+        return list(found.values())
 
     def note(self, attempt: Attempt) -> None:
         """Record an attempt as it stands now; the last record of an attempt counts."""
         self._append("attempts.jsonl", attempt.model_dump())
 
     def attempts(self, job: str | None = None) -> list[Attempt]:
-        """Return the attempts of one job or of all jobs, in the order of their beginning."""
-        found: dict[tuple[str, int], Attempt] = {}
-        for line in self._lines("attempts.jsonl"):
-            attempt = Attempt.model_validate(line)
-            if job in (None, attempt.job):
-                found[attempt.job, attempt.restart] = attempt
-        return list(found.values())
+        """Return the attempts of all jobs, or of one and of those that it continues, oldest first.
+
+        A number that SLURM gave to two jobs, before and after it lost its memory, means the newer.
+        """
+        found: dict[tuple[str, int, float], Attempt] = {}
+        for attempt in self._lines("attempts.jsonl", Attempt):
+            found[attempt.job, attempt.restart, attempt.begun] = attempt
+        if job is None:
+            return list(found.values())
+        chosen: list[Attempt] = []
+        wanted = job
+        for attempt in reversed(found.values()):
+            complete = bool(chosen) and (chosen[-1].job, chosen[-1].restart) == (wanted, 0)
+            if attempt.job == wanted and not complete:
+                chosen.append(attempt)
+            elif attempt.successor == wanted:
+                wanted = attempt.job
+                chosen.append(attempt)
+        return chosen[::-1]
 
     def excluded(self) -> dict[str, str]:
         """Return the nodes not to use, each with the reason."""
@@ -148,13 +172,21 @@ class JobRecords:
         return [f"--exclude={','.join(nodes)}"] if nodes else []
 
     def request_stop(self, job: str) -> None:
-        """Record that ``job`` must not requeue itself."""
-        write(self.run.path, "stop", job)
+        """Record that ``job`` must not go back into the queue."""
+        path = self._stop(job)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.touch()
 
     def stop_requested(self, job: str) -> bool:
         """Return whether this job was asked to stop."""
-        path = self.folder / "stop"
-        return path.is_file() and path.read_text() == job
+        try:
+            return self._stop(job).stat().st_mtime > time.time() - _STOP_COUNTS
+        except FileNotFoundError:
+            return False
+
+    def _stop(self, job: str) -> Path:
+        return self.folder / "stops" / job
 
     def _append(self, name: str, entry: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -164,12 +196,14 @@ class JobRecords:
             file.flush()
             os.fsync(file.fileno())
 
-    def _lines(self, name: str) -> Iterator[dict[str, Any]]:
+    def _lines(self, name: str, kind: type[Model]) -> Iterator[Model]:
         path = self.folder / name
         if not path.is_file():
             return
-        for line in path.read_text().splitlines():
+        for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
             try:
-                yield json.loads(line)
-            except ValueError:  # a node died while it wrote the line
+                json.loads(line)
+            except (ValueError, RecursionError):  # a node died while it wrote the line
                 continue
+            place, remedy = f"{path}:{number}", "remove that line"
+            yield parse(kind, line, place, what="a record of a job", remedy=remedy)

@@ -5,17 +5,25 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
+from convbert.cluster.bindings import (
+    binds,
+    configurations,
+    corpus_paths,
+    local_places,
+    shared_paths,
+)
 from convbert.cluster.preflight.verdict import Policy
-from convbert.cluster.site import Names, Site
+from convbert.cluster.site import Site
+from convbert.cluster.words import Duration, Word, directive, expanded, has_variables
+from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
+from convbert.data_pipeline.filters.corpus_settings import load_config
 from convbert.data_pipeline.templates import templates
 from convbert.models.schema import StrictModel, validate
 from convbert.pretrain.run import exit_codes
-
-Duration = Annotated[str, StringConstraints(pattern=r"^(\d+-)?\d+(:\d+){0,2}$")]
 
 
 class JobOptions(StrictModel):
@@ -23,7 +31,7 @@ class JobOptions(StrictModel):
 
     nodes: int = Field(1, gt=0)
     min_nodes: int | None = Field(None, gt=0, description="start with fewer if they are free")
-    partition: Names | None = None
+    partition: Word | None = None
     time: Duration = "24:00:00"
     grace_seconds: int | None = Field(
         None, gt=0, description="signal before the limit; default a tenth of it, at most 300"
@@ -34,6 +42,7 @@ class JobOptions(StrictModel):
     after: list[str] | None = Field(None, description="jobs that must have succeeded before")
     chain: int = Field(1, gt=0, description="jobs in a row, where the cluster forbids requeueing")
     limit: int | None = Field(None, gt=0, description="runs of an array at once")
+    again: bool = Field(False, description="although a job of the run is queued or running")
     dry_run: bool = Field(False, description="only write the script")
 
     @classmethod
@@ -72,30 +81,86 @@ class JobOptions(StrictModel):
         return self.grace_seconds or max(1, min(300, int(self.limit_seconds / 10)))
 
 
-def render(template: str, run_dirs: Sequence[Path], site: Site, **values: Any) -> str:
+def render(
+    template: str,
+    run_dirs: Sequence[Path],
+    site: Site,
+    *,
+    paths: Sequence[Path] | None = None,
+    **values: Any,
+) -> str:
     """Return the script ``template`` for one run directory or several.
 
-    ``values`` are the template's own names; ``exit`` has the exit statuses. The filter ``sh``
-    quotes for the shell; the script is not HTML, so Jinja escapes nothing.
+    A container sees ``paths``, by default what the configurations of the runs name.
+
+    ``values`` are the template's own names; ``exit`` has the exit statuses. Filters quote: ``sh``
+    for the shell, ``expanded`` for the shell except variables, ``directive`` for ``#SBATCH`` lines.
     """
     environment = templates("convbert.cluster", html=False, folder="templates")
-    environment.filters["sh"] = shlex.quote
-    directories = [str(p.resolve()) for p in run_dirs]
-    mounts = [*(site.container.mounts if site.container else []), *directories]
+    environment.filters |= {"sh": shlex.quote, "expanded": expanded, "directive": directive}
+    environment.filters["has_variables"] = has_variables
     common = {
         "exit": exit_codes,
         "site": site,
-        "runs": directories,
-        "mounts": mounts,
+        "runs": [str(p.resolve()) for p in run_dirs],
+        "mounts": [],
+        "local": {},
         "python": site.python or sys.executable,
         "name": job_name(run_dirs[0].resolve().name),
         "partition": None,
         "gpus": site.gpus_per_node,
+        "memory": site.memory,
+        "exclusive": site.exclusive,
         "cpus_per_task": site.cpus_per_task,
         "tasks_per_node": site.processes,
         "networked": True,
     }
-    return environment.get_template(f"{template}.sbatch.j2").render(common | values)
+    names: dict[str, Any] = common | values
+    if site.container:
+        names["local"] = local_places(site, configurations(run_dirs))
+        shared = shared_paths(run_dirs, site) if paths is None else paths
+        names["mounts"] = binds(site, shared, names["local"])
+    names["resources"] = resources(
+        site, **{k: names[k] for k in ("partition", "gpus", "memory", "exclusive")}
+    )
+    names["on_node"] = environment.get_template("_node.j2").render(names)
+    if template == "finetune":
+        names["own_task"] = environment.get_template("_own_task.j2").render(names)
+    vendor = " --rocm" if site.gpu_vendor == "amd" else " --nv"
+    names["apptainer_gpus"] = vendor if names["gpus"] else ""
+    names["srun"] = "".join(f"{option} " for option in srun_options(site))
+    return environment.get_template(f"{template}.sbatch.j2").render(names)
+
+
+def resources(
+    site: Site, *, partition: str | None, gpus: int, memory: str | None, exclusive: bool
+) -> list[tuple[str, str | None]]:
+    """Return sbatch's options for what a job takes from the site, the profile's own last."""
+    own = dict(site.sbatch)
+    found: dict[str, str | None] = {
+        "partition": partition or site.partition,
+        **{key: getattr(site, key) for key in ("account", "qos", "constraint", "exclude")},
+        "mem": memory,
+    }
+    found = {key: value for key, value in found.items() if value}
+    wanted = f"{site.gpu_type}:{gpus}" if site.gpu_type else str(gpus)
+    gres = [f"gpu:{wanted}"] if gpus and site.gpu_request == "gres" else []
+    gres += [other] if (other := own.pop("gres", None)) else []
+    if gres:
+        found["gres"] = ",".join(gres)
+    if gpus and site.gpu_request == "gpus-per-node":
+        found["gpus-per-node"] = wanted
+    if exclusive:
+        found["exclusive"] = None
+    return [*found.items(), *own.items()]
+
+
+def srun_options(site: Site) -> list[str]:
+    """Return the profile's options for srun, quoted for the shell."""
+    return [
+        f"--{key}" if value is None else f"--{key}={shlex.quote(value)}"
+        for key, value in site.srun.items()
+    ]
 
 
 def render_pretraining(
@@ -121,18 +186,21 @@ def render_pretraining(
 
 def render_corpus(config: Path, output: Path, site: Site, options: JobOptions) -> str:
     """Return the script that builds a corpus with a Dask worker on each core of every node."""
+    cores = site.processes * site.cpus_per_task
+    settings = load_config(config, BuildConfig) if site.container else None
     return render(
         "corpus",
         [output],
         site,
+        paths=corpus_paths(config, output, settings) if settings else None,
         nodes=options.nodes,
         min_nodes=options.min_nodes or options.nodes,
         partition=options.partition,
         time=options.time,
         retries=options.retries,
         tasks_per_node=1,
+        cpus_per_task=cores,
         gpus=0,
-        networked=False,
         config=str(config.resolve()),
         directory=str(Path.cwd()),  # paths in the configuration are relative to it
     )

@@ -10,21 +10,19 @@ import socket
 import time
 from pathlib import Path
 
-import psutil
-
-from convbert.cluster.hostlist import expand
-from convbert.models.errors import AbsentError
+from convbert.cluster.interface import gloo_variables, own_interface
 from convbert.pretrain.run.store import STORE
 
-SECONDS = 300.0
-_ANY_PORT = 9
+SECONDS = 600.0
+"""For which a process waits for process 0, whose node may start slowly."""
 _A_DAY = 86_400.0
 
 
 def environment(folder: Path, patience: float = SECONDS) -> dict[str, str]:
     """Return the variables that torch and DeepSpeed read, once process 0's address is known.
 
-    Raises ``TimeoutError`` if process 0 does not publish it within ``patience`` seconds.
+    Raises ``TimeoutError`` if process 0 does not publish it within ``patience`` seconds, and
+    ``AbsentError`` where the node lacks the network interface that the site names.
     """
     rank = int(os.environ["SLURM_PROCID"])
     found = {
@@ -32,6 +30,7 @@ def environment(folder: Path, patience: float = SECONDS) -> dict[str, str]:
         "WORLD_SIZE": os.environ["SLURM_NTASKS"],
         "LOCAL_RANK": os.environ["SLURM_LOCALID"],
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # everyone, process 0 too, is a client
+        **gloo_variables(),
     }
     step = [os.environ.get(f"SLURM_{n}", "0") for n in ("JOB_ID", "RESTART_COUNT", "STEP_ID")]
     file = folder / f"meeting-{'-'.join(step)}"
@@ -48,7 +47,7 @@ def publish(file: Path) -> tuple[str, int, int]:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.bind(("", 0))
     listener.listen(1024)
-    address, port = own_address(), listener.getsockname()[1]
+    (_, address), port = own_interface(), listener.getsockname()[1]
     for old in file.parent.glob("meeting-*"):
         if old.stat().st_mtime < time.time() - _A_DAY:
             old.unlink(missing_ok=True)
@@ -71,25 +70,3 @@ def await_address(file: Path, patience: float) -> tuple[str, int]:
         except (FileNotFoundError, ValueError):
             pause = min(2 * pause, 5.0)
     raise TimeoutError(f"{socket.gethostname()}: no {file} after {patience:.0f} s; is it shared?")
-
-
-def own_address() -> str:
-    """Return the address of this node that its peers can reach."""
-    interface = os.environ.get("GLOO_SOCKET_IFNAME")
-    if interface:
-        found = psutil.net_if_addrs().get(interface, [])
-        addresses = [a.address for a in found if a.family == socket.AF_INET]
-        if not addresses:
-            raise AbsentError(
-                f"GLOO_SOCKET_IFNAME={interface}: {socket.gethostname()} has no IPv4 address "
-                "there; correct network.interface in the site profile"
-            )
-        return addresses[0]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        peers = expand(os.environ.get("SLURM_JOB_NODELIST", ""))
-        try:
-            # Nothing is sent: this asks the routing table which address faces the last peer.
-            probe.connect((peers[-1], _ANY_PORT))
-            return str(probe.getsockname()[0])
-        except (OSError, IndexError):
-            return socket.gethostbyname(socket.gethostname())

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
     | {"PREEMPTED", "REVOKED", "TIMEOUT"}
 )
+WAITING = frozenset({"CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD"})
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,18 @@ class Job:
     reason: str = ""
     nodes: str = ""
     seconds_left: float | None = None
+    name: str = ""
+    directory: str = ""
 
     @property
     def active(self) -> bool:
         """Whether it waits or runs."""
         return self.state not in ENDED
+
+    @property
+    def waits(self) -> bool:
+        """Whether none of its processes has been started, so that nothing is lost with it."""
+        return self.active and self.state in WAITING
 
 
 def outside_environment() -> dict[str, str]:
@@ -72,39 +81,37 @@ def cancel(job: str, *options: str) -> None:
         raise UserError(f"scancel {job}: {done.stderr.strip()}")
 
 
-def jobs(ids: list[str]) -> dict[str, Job]:
-    """Return the jobs by id as the queue shows them, those it has forgotten from accounting.
+def queue(users: Collection[int] = ()) -> list[Job]:
+    """Return the jobs of this user, and of those with the ids ``users``, as the queue shows them.
 
-    A job that neither knows is missing from the result. Raises ``AbsentError`` without SLURM's
+    The tasks of an array are jobs of their own, ``12_0``. Raises ``AbsentError`` without SLURM's
     commands and ``TransientError`` if the queue does not answer.
     """
-    if not ids:
-        return {}
-    found = _queued(ids)
-    missing = [i for i in ids if i not in found]
-    return found | _ended(missing) if missing else found
-
-
-def _queued(ids: list[str]) -> dict[str, Job]:
-    done = call("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%N|%L")
+    who = ",".join(str(user) for user in sorted({os.getuid(), *users}))
+    fields = "--format=%i|%T|%r|%N|%L|%j|%Z"
+    done = call("squeue", "--noheader", "--array", "--states=all", f"--user={who}", fields)
     if done.returncode:
         raise TransientError(f"squeue: {done.stderr.strip()}")
-    found = {}
+    found = []
     for line in done.stdout.splitlines():
-        name, state, reason, nodes, left = line.split("|")
-        if name in ids:
-            found[name] = Job(name, state, reason, nodes, parse_duration(left))
+        job, *others = line.split("|", 6)
+        if len(others) < 4:  # the rest of a directory whose name has a line break
+            continue
+        state, reason, nodes, left, *names = others
+        found.append(Job(job, state, reason, nodes, parse_duration(left), *names))
     return found
 
 
-def _ended(ids: list[str]) -> dict[str, Job]:
-    """Return the jobs that accounting knows, none on a cluster without accounting."""
+def accounted(ids: Sequence[str]) -> list[Job]:
+    """Return the jobs and the arrays' tasks that accounting knows, none without accounting."""
+    if not ids:
+        return []
     lines = _answer("sacct", "-n", "-P", "-X", "-j", ",".join(ids), "-o", "JobID,State,NodeList")
-    found = {}
-    for line in lines.splitlines():
-        name, state, nodes = line.split("|")
-        found[name] = Job(name, state.split()[0], nodes=nodes)  # "CANCELLED by 1000"
-    return {k: v for k, v in found.items() if k in ids}
+    fields = (line.split("|") for line in lines.splitlines())
+    return [
+        Job(job, state.split()[0], nodes=nodes)  # "CANCELLED by 1000"
+        for job, state, nodes in fields
+    ]
 
 
 def partition_nodes() -> set[str] | None:

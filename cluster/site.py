@@ -1,25 +1,34 @@
 """A site profile: the partition, devices, network and limits of a cluster, used by every job.
 
-``convbert submit --site NAME`` takes a shipped profile, ``--site my-cluster.yaml`` your own. Values
-that end up in ``#SBATCH`` lines must match a pattern of what SLURM accepts there; all other values
-are quoted for the shell.
+``convbert submit --site NAME`` takes a shipped profile, ``--site my-cluster.yaml`` your own. Names
+are passed to SLURM as they are written; ``words`` says how they are quoted, ``options`` which of
+SLURM's own options may be given, too.
 """
 
+import math
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import Field, StringConstraints
+from pydantic import Field, model_validator
 
+from convbert.cluster.options import SbatchOptions, SrunOptions
 from convbert.cluster.records import write
+from convbert.cluster.words import Memory, Place, Text, Variable, Word
 from convbert.models.errors import AbsentError
 from convbert.models.schema import StrictModel, read_mapping, validate
 
 _KEPT = "site.yaml"
-Word = Annotated[str, StringConstraints(pattern=r"^[\w.,:@+/-]+$")]
-Names = Annotated[str, StringConstraints(pattern=r"^[\w.,-]+$")]
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class _AsWritten(yaml.SafeLoader):
+    """Reads scalars as text: YAML makes 83 of the account 0123 and 960 of the hour 16:00."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it
+        first: [(tag, form) for tag, form in forms if tag.endswith((":null", ":merge"))]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 class Container(StrictModel):
@@ -33,10 +42,13 @@ class Container(StrictModel):
 class Network(StrictModel):
     """The network between the nodes, from which NCCL's and gloo's settings follow."""
 
-    kind: Literal["ethernet", "infiniband"] = "ethernet"
-    interface: Annotated[str, StringConstraints(pattern=r"^[\w.,^=-]+$")] | None = Field(
+    kind: Literal["auto", "ethernet", "infiniband"] = Field(
+        "auto", description="ethernet switches InfiniBand and RoCE off"
+    )
+    interface: Word | None = Field(
         None,
-        description="as `ip link` names it, e.g. ib0; default: the one that routes to the peers",
+        description="for sockets, as NCCL reads it: ib0 is a prefix, =ib0 exact, ^docker,lo all "
+        "but these; default: the one that routes to the peers",
     )
     hca: Word | None = Field(None, description="InfiniBand adapters, e.g. mlx5_0,mlx5_1")
 
@@ -44,7 +56,10 @@ class Network(StrictModel):
 class PreflightLimits(StrictModel):
     """The limits beyond which a node is unfit; docs/slurm.md says what each check measures."""
 
-    seconds: int = Field(60, gt=0, description="for the whole check")
+    start_seconds: int = Field(
+        600, gt=0, description="for the processes of all nodes to start: a slow Python, an image"
+    )
+    seconds: int = Field(60, gt=0, description="for the check, once all processes have started")
     min_disk_gib: float = Field(5.0, ge=0, description="free in the run directory and scratch")
     min_shm_gib: float = Field(1.0, ge=0, description="free in /dev/shm")
     max_clock_skew: float = Field(2.0, gt=0, description="seconds from the median of the nodes")
@@ -53,42 +68,78 @@ class PreflightLimits(StrictModel):
     min_allreduce_gbps: float = Field(0.0, ge=0, description="bus bandwidth in GB/s")
 
     @property
+    def minutes(self) -> int:
+        """Limit of the whole step: a node may start late, and then wait for one that never does."""
+        return (2 * self.start_seconds + self.seconds) // 60 + 1
+
+    @property
     def patience(self) -> float:
-        """Seconds that a node waits for the others, short enough to report it before the end."""
+        """Seconds that a node waits in the check, short enough to report it before the end."""
         return 0.7 * self.seconds
 
 
 class Site(StrictModel):
     """One cluster, or one partition of it."""
 
-    partition: Names | None = None
-    account: Names | None = None
-    qos: Names | None = None
-    constraint: Annotated[str, StringConstraints(pattern=r"^[\w.,&|\[\]*-]+$")] | None = None
+    partition: Word | None = None
+    account: Word | None = None
+    qos: Word | None = None
+    constraint: Text | None = Field(None, description="features of the nodes, e.g. a100&ib")
     gpus_per_node: int = Field(0, ge=0, description="0: a CPU site")
-    gpu_type: Names | None = Field(None, description="as in --gres=gpu:TYPE:N")
+    gpu_type: Word | None = Field(None, description="as in --gres=gpu:TYPE:N")
+    gpu_request: Literal["gres", "gpus-per-node", "none"] = Field(
+        "gres", description="the option that asks for GPUs; none where nodes come with them"
+    )
+    gpu_vendor: Literal["nvidia", "amd"] = "nvidia"
     tasks_per_node: int = Field(1, gt=0, description="processes per node where there are no GPUs")
     cpus_per_task: int = Field(1, gt=0)
-    memory: Annotated[str, StringConstraints(pattern=r"^\d+[KMGT]?$")] | None = Field(
-        None, description="per node, e.g. 480G; 0 for all of it"
-    )
+    memory: Memory | None = Field(None, description="per node, e.g. 480G; 0 for all of it")
     exclusive: bool = Field(False, description="no other jobs on the nodes")
-    exclude: Names | None = Field(None, description="nodes never to use")
+    exclude: Word | None = Field(None, description="nodes never to use, e.g. n[01-03],n7")
+    sbatch: SbatchOptions = Field(
+        default_factory=dict, description="any other option of sbatch: its value, or true"
+    )
+    srun: SrunOptions = Field(
+        default_factory=dict, description="options of srun for the processes that train"
+    )
     python: str | None = Field(None, description="default: the interpreter that submits")
     modules: list[Word] = Field(default_factory=list)
     setup: list[str] = Field([], description="shell lines, run as they are")
-    environment: dict[Variable, str] = Field(default_factory=dict)
-    scratch: Annotated[str, StringConstraints(pattern=r"^[\w./${}:-]+$")] | None = Field(
-        None, description="node-local; shell variables are expanded"
+    environment: dict[Variable, str] = Field(
+        default_factory=dict, description="$NAME and ${NAME} are expanded on the node"
+    )
+    scratch: Place | None = Field(
+        None, description="node-local; $NAME and ${NAME:-VALUE} are expanded on the node"
     )
     container: Container | None = None
     network: Network = Network()
     preflight: PreflightLimits = PreflightLimits()
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for key in ("mem-per-cpu", "mem-per-gpu"):
+            if self.memory and key in self.sbatch:
+                raise ValueError(f"memory and sbatch.{key}: SLURM takes one of them; leave one out")
+        return self
+
     @property
     def processes(self) -> int:
         """Training processes per node: one per GPU."""
         return self.gpus_per_node or self.tasks_per_node
+
+    @property
+    def whole_nodes(self) -> bool:
+        """Whether every job takes whole nodes, however little it needs."""
+        return self.exclusive or (self.memory or "").rstrip("KMGTkmgt") == "0"
+
+    @property
+    def memory_share(self) -> str | None:
+        """The memory of one of the node's processes, as sbatch reads it."""
+        if self.memory is None:
+            return None
+        number, unit = int(self.memory.rstrip("KMGTkmgt")), self.memory[-1].upper()
+        megabytes = number * {"K": 1 / 1024, "G": 1024, "T": 1024**2}.get(unit, 1)
+        return f"{math.ceil(megabytes / self.processes)}M"
 
     @property
     def pyxis(self) -> bool:
@@ -97,14 +148,13 @@ class Site(StrictModel):
 
     @property
     def network_variables(self) -> dict[str, str]:
-        """NCCL's and gloo's environment variables for the network."""
+        """NCCL's variables for the network; gloo's is found on each node (see ``interface``)."""
         found = {"NCCL_DEBUG": "WARN", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}
         if self.network.interface:
             found["NCCL_SOCKET_IFNAME"] = self.network.interface
-            found["GLOO_SOCKET_IFNAME"] = self.network.interface.lstrip("=^").split(",")[0]
         if self.network.kind == "ethernet":
             found["NCCL_IB_DISABLE"] = "1"
-        elif self.network.hca:
+        if self.network.hca:
             found["NCCL_IB_HCA"] = self.network.hca
         return found
 
@@ -116,7 +166,7 @@ class Site(StrictModel):
     def kept(cls, run_dir: Path) -> "Site":
         """Read the profile that ``keep`` wrote into a run directory."""
         path = run_dir / "slurm" / _KEPT
-        return validate(cls, read_mapping(path), path)
+        return validate(cls, read_mapping(path, _AsWritten), path)
 
 
 def site_names() -> list[str]:
@@ -135,4 +185,4 @@ def load_site(name: str) -> Site:
                 "path of a .yaml file"
             )
         path = Path(str(resources.files("convbert.cluster") / "sites" / f"{name}.yaml"))
-    return validate(Site, read_mapping(path), f"site {path}")
+    return validate(Site, read_mapping(path, _AsWritten), f"site {path}")

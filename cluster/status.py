@@ -1,21 +1,22 @@
 """One table of runs: the queue's state beside the content of the run directories."""
 
-import json
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from rich.table import Table
 
-from convbert.cluster import scheduler
-from convbert.cluster.records import JobRecords
+from convbert.cluster.jobs import RunJobs, jobs_of
+from convbert.cluster.records import EVALUATED, JobRecords, read_table
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import AbsentError, TransientError, UserError
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.tracking.metrics_log import FILE_NAME
 from convbert.pretrain.tracking.records import StepRecord, decode
+from convbert.pretrain.tracking.tracked_run import RUN_FILE, TrackedRun
 
 _TAIL_BYTES = 1 << 16
 _ENDED = {
@@ -27,6 +28,7 @@ _ENDED = {
     "unchecked": "preflight was cut off: see the log",
     "interrupted": "interrupted: see the log",
 }
+_REFUSED = ", but SLURM refused to requeue it: submit it again"
 
 
 @dataclass(frozen=True)
@@ -43,46 +45,58 @@ class RunStatus:
     seconds_to_end: float | None
     seconds_to_limit: float | None
     mlflow: str
+    evaluations: str = ""
 
 
 def overview(run_dirs: Sequence[Path]) -> Table:
     """Return the table of runs; SLURM is asked once for all of them."""
-    submitted = {p: [s.job for s in JobRecords(p).submissions()] for p in run_dirs}
+    jobs: dict[Path, RunJobs] = {}
+    note = None
     try:
-        jobs = scheduler.jobs([j for ids in submitted.values() for j in ids])
-        note = None
+        jobs = jobs_of([path for path in run_dirs if _readable(path)])
     except (AbsentError, TransientError) as error:
-        jobs, note = {}, f"without the queue: {error}"
+        note = f"without the queue: {error}"
     table = Table(caption=note)
     for column in ("run", "state", "job"):
         table.add_column(column, overflow="fold")
     for column in ("step", "tokens", "loss", "tokens/s", "to the end", "to the limit"):
         table.add_column(column, justify="right")
-    for column in ("checkpoint", "MLflow"):
+    for column in ("checkpoint", "evaluations", "MLflow"):
         table.add_column(column, overflow="fold")
     for run_dir in run_dirs:
         try:
-            table.add_row(*_row(run_status(run_dir, submitted[run_dir], jobs)))
+            table.add_row(*_row(run_status(run_dir, jobs.get(run_dir, RunJobs()))))
         except UserError as error:  # the other runs are shown all the same
             table.add_row(str(run_dir), f"unreadable: {error}")
     return table
 
 
-def run_status(run_dir: Path, submitted: Sequence[str], jobs: dict[str, Job]) -> RunStatus:
-    """Return the state of one run, from its directory and from ``jobs``, SLURM's answer."""
+def _readable(run_dir: Path) -> bool:
+    """Return whether a run's records can be read; damage is shown where its row is made."""
+    try:
+        JobRecords(run_dir).submissions()
+        read_table(run_dir / "slurm" / EVALUATED)
+    except UserError:
+        return False
+    return True
+
+
+def run_status(run_dir: Path, found: RunJobs) -> RunStatus:
+    """Return the state of one run, from its directory and from its jobs, as SLURM knows them."""
     records = JobRecords(run_dir)
+    records.submissions()  # raises where they are damaged
     last = last_metrics(run_dir / FILE_NAME)
     values, step = (last.values, last.step) if last else ({}, 0)
     steps = records.run.open().steps if records.run.config_file.is_file() else None
-    known = [jobs[j] for j in submitted if j in jobs]
     # Of a chain the running job is shown, not those that wait for it.
-    job = next((j for j in known if j.state == "RUNNING"), None)
-    job = job or next((j for j in known if j.active), known[-1] if known else None)
+    job = next((j for j in found.active if j.state == "RUNNING"), None)
+    job = job or next(iter([*found.active, *found.jobs[::-1]]), None)
+    submitted = records.submissions()
     pace = values.get(metric_names.STEP_SECONDS)
     return RunStatus(
         name=str(run_dir),
         state=_state(records, job),
-        job=job.id if job else (submitted[-1] if submitted else ""),
+        job=job.id if job else (submitted[-1].job if submitted else ""),
         step=step,
         steps=steps,
         values=values,
@@ -90,6 +104,7 @@ def run_status(run_dir: Path, submitted: Sequence[str], jobs: dict[str, Job]) ->
         seconds_to_end=(steps - step) * pace if pace and steps else None,
         seconds_to_limit=job.seconds_left if job and job.state == "RUNNING" else None,
         mlflow=_mlflow(run_dir),
+        evaluations=_evaluations(run_dir, found.evaluations),
     )
 
 
@@ -98,17 +113,43 @@ def _state(records: JobRecords, job: Job | None) -> str:
     if job is not None and job.active:
         waits = job.reason if job.state == "PENDING" and job.reason != "None" else job.nodes
         return f"{job.state.lower()} ({waits})" if waits else job.state.lower()
-    if records.finished():
-        return "finished"
+    whole = _finished(records)
+    if whole is not None:
+        return "finished" if whole else "last checkpoint damaged: start it again"
     attempts = records.attempts()
+    ended = job.state.lower().replace("_", " ") if job else None
     if not attempts:
-        return job.state.lower() if job else "not submitted"
+        return ended or "not submitted"
     last = attempts[-1]
-    # An attempt without an end was cut off; SLURM's state may name the cause.
-    if last.ended is None and job is not None and job.state not in ("RUNNING", "COMPLETED"):
-        return job.state.lower().replace("_", " ")
+    # Without a record of its end SLURM's state may name the cause, and a job that was cancelled in
+    # the queue has no attempt.
+    cut = job is not None and (last.ended is None or last.job != job.id)
+    if ended and cut and ended not in ("running", "completed"):
+        return ended
     state = _ENDED.get(last.outcome, last.outcome)
-    return f"{state} ({','.join(last.failed_nodes)})" if last.failed_nodes else state
+    state = f"{state} ({','.join(last.failed_nodes)})" if last.failed_nodes else state
+    return state + _REFUSED if last.requeue_refused and last.successor is None else state
+
+
+def _evaluations(run_dir: Path, evaluations: Mapping[str, Sequence[Job]]) -> str:
+    """Count the tasks of all evaluations by state: SLURM's, or what the script left at its end."""
+    states: dict[str, str] = {}
+    for jobs in evaluations.values():
+        states |= {job.id: job.state.lower().replace("_", " ") for job in jobs}
+    for step, array in read_table(run_dir / "slurm" / EVALUATED).items():
+        for path in (run_dir / "slurm").glob(f"evaluate-{array}_*.status"):
+            task = path.stem.removeprefix("evaluate-")
+            ended = "completed" if path.read_text().split() == ["0"] else "failed"
+            states.setdefault(task, ended)
+        if not any(task.partition("_")[0] == array for task in states):
+            states[array] = f"unknown (step {step})"
+    counts = Counter(states.values())
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+
+
+def _finished(records: JobRecords) -> bool | None:
+    run = records.run
+    return run.looks_finished(run.open()) if run.config_file.is_file() else None
 
 
 def last_metrics(path: Path) -> StepRecord | None:
@@ -129,13 +170,12 @@ def last_metrics(path: Path) -> StepRecord | None:
 
 
 def _mlflow(run_dir: Path) -> str:
-    path = run_dir / "mlflow.json"
-    if not path.is_file():
+    if not (run_dir / RUN_FILE).is_file():
         return ""
-    state = json.loads(path.read_text())
-    uri, run = state["tracking_uri"], state.get("run_id") or "not delivered yet"
+    state = TrackedRun.load(run_dir).state
+    uri, run = state.tracking_uri, state.run_id or "not delivered yet"
     where = f"{uri}/#/runs/{run}" if uri.startswith("http") else f"{Path(uri).name}: {run}"
-    return f"{state['status']} {where}"
+    return f"{state.status} {where}"
 
 
 def _row(status: RunStatus) -> list[str]:
@@ -153,6 +193,7 @@ def _row(status: RunStatus) -> list[str]:
         _duration(status.seconds_to_end),
         _duration(status.seconds_to_limit),
         f"step {status.checkpoint:,}" if status.checkpoint else "none",
+        status.evaluations,
         status.mlflow,
     ]
 

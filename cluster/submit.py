@@ -6,6 +6,7 @@ from pathlib import Path
 from convbert.cluster import scheduler
 from convbert.cluster.elastic import refusal
 from convbert.cluster.follow import Evaluation
+from convbert.cluster.jobs import jobs_of
 from convbert.cluster.records import JobRecords, write
 from convbert.cluster.render import JobOptions, render_corpus, render_pretraining
 from convbert.cluster.site import Site
@@ -46,7 +47,8 @@ def submit_pretraining(
 def submit_array(root: Path, run_dirs: Sequence[Path], site: Site, options: JobOptions) -> Queued:
     """Write one script for several runs below ``root`` and queue it as a job array.
 
-    At most ``limit`` run at once. The ids are those of the array's tasks.
+    At most ``limit`` run at once, on nodes that no run has found bad. The ids are those of the
+    array's tasks.
     """
     _require_fewest(run_dirs, site, options)
     for run_dir in run_dirs:
@@ -54,7 +56,10 @@ def submit_array(root: Path, run_dirs: Sequence[Path], site: Site, options: JobO
     script = write(root, "pretrain.sbatch", render_pretraining(run_dirs, site, options))
     if options.dry_run:
         return script, []
-    array = scheduler.sbatch(script, root, *_after(options))
+    bad = [node for run_dir in run_dirs for node in JobRecords(run_dir).excluded()]
+    bad += [site.exclude] if bad and site.exclude else []
+    avoid = [f"--exclude={','.join(dict.fromkeys(bad))}"] if bad else []
+    array = scheduler.sbatch(script, root, *_after(options), *avoid)
     tasks = [f"{array}_{i}" for i in range(len(run_dirs))] if len(run_dirs) > 1 else [array]
     for task, run_dir in zip(tasks, run_dirs, strict=True):
         JobRecords(run_dir).submitted(task, "pretrain", root / "slurm" / f"{task}.log")
@@ -63,12 +68,26 @@ def submit_array(root: Path, run_dirs: Sequence[Path], site: Site, options: JobO
 
 def submit_corpus(config: Path, output: Path, site: Site, options: JobOptions) -> Queued:
     """Write the script that builds a corpus on several nodes into ``output/slurm`` and queue it."""
+    require_idle([output], options)
     script = write(output, "corpus.sbatch", render_corpus(config, output, site, options))
     if options.dry_run:
         return script, []
     job = scheduler.sbatch(script, output, *_after(options))
     JobRecords(output).submitted(job, "corpus", output / "slurm" / f"{job}.log")
     return script, [job]
+
+
+def require_idle(run_dirs: Sequence[Path], options: JobOptions) -> None:
+    """Raise ``UserError`` if a job of these runs waits or runs, unless ``again`` was given."""
+    if options.again or options.dry_run:
+        return
+    for run_dir, found in jobs_of(run_dirs).items():
+        active = [f"{job.id} ({job.state.lower()})" for job in found.active]
+        if active:
+            raise UserError(
+                f"{run_dir}: has a job already: {', '.join(active)}; let it go on, end it with "
+                "`convbert stop`, or queue another one all the same with --again"
+            )
 
 
 def locate(tasks: Sequence[str], data_dir: Path | None) -> dict[str, Path]:

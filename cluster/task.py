@@ -11,6 +11,7 @@ from pathlib import Path
 
 from convbert.cluster import rendezvous
 from convbert.models.errors import UserError
+from convbert.pretrain.run.exit_codes import TRANSIENT, USER_ERROR
 
 
 def main(arguments: list[str]) -> None:
@@ -19,10 +20,12 @@ def main(arguments: list[str]) -> None:
     Stop signals are blocked from here on, until the module is ready for them and unblocks them.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP))
+    patience = float(os.environ.get("CONVBERT_START_SECONDS", rendezvous.SECONDS))
     try:
-        os.environ.update(rendezvous.environment(Path(os.environ["RUN_DIR"]) / "slurm"))
+        os.environ.update(rendezvous.environment(Path(os.environ["RUN_DIR"]) / "slurm", patience))
     except (TimeoutError, UserError) as error:
-        raise SystemExit(str(error)) from None
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(USER_ERROR if isinstance(error, UserError) else TRANSIENT)
     os.execv(sys.executable, [sys.executable, "-m", *arguments])
 
 

@@ -8,6 +8,8 @@ Chinese, Japanese, Thai, Lao, Khmer and Burmese.
 
 import re
 from collections.abc import Iterator
+from functools import cache
+from unicodedata import category
 
 import icu4py
 import regex
@@ -28,12 +30,8 @@ _CLAUSE_END = re.compile(
 )
 _OTHER_STOPS = r"[\p{Sentence_Terminal}\p{Sentence_Break=ATerm}--[.!?]]"
 _GREEK_QUESTION = "[\u0370-\u03ff\u1f00-\u1fff] ?;"
-_OTHER_END = regex.compile(
-    rf"{_OTHER_STOPS}|\u037e|{_GREEK_QUESTION}|[{_CLAUSED}]\s+[{_CLAUSED}]", regex.V1
-)
-_FOREIGN_END = regex.compile(
-    rf"(?:{_OTHER_STOPS}\p{{Sentence_Break=Close}}*|[{_CLAUSED}])$", regex.V1
-)
+_OTHER_END = rf"{_OTHER_STOPS}|\u037e|{_GREEK_QUESTION}|[{_CLAUSED}]\s+[{_CLAUSED}]"
+_FOREIGN_END = rf"(?:{_OTHER_STOPS}\p{{Sentence_Break=Close}}*|[{_CLAUSED}])$"
 
 # Letters of scripts without spaces: Thai, Lao, Tibetan, Myanmar, Khmer, Tai scripts, iteration
 # marks, kana, Han, more Myanmar, compatibility Han, half-width kana, supplementary Han.
@@ -75,7 +73,7 @@ def split_segments(text: str) -> list[str]:
     segments: list[str] = []
     foreign = _may_hold(text, _WITH_OTHER_STOPS)
     for line in map(str.strip, text.splitlines()):
-        if foreign and _OTHER_END.search(line):
+        if foreign and _compiled(_OTHER_END).search(line):
             segments += _sentences(line)
         elif line:
             _cut_plainly(line, segments)
@@ -87,7 +85,7 @@ def ends_foreign_sentence(line: str) -> bool:
 
     That is with a stop of their own; in scripts without one every line does.
     """
-    return _may_hold(line[-8:], _WITH_OTHER_STOPS) and bool(_FOREIGN_END.search(line))
+    return _may_hold(line[-8:], _WITH_OTHER_STOPS) and bool(_compiled(_FOREIGN_END).search(line))
 
 
 def spaced(text: str) -> str:
@@ -119,6 +117,12 @@ def language_of_script(text: str) -> str:
     return ""
 
 
+@cache
+def _compiled(pattern: str) -> "regex.Pattern[str]":
+    """Compile what takes longest to compile when a text first needs it; English never does."""
+    return regex.compile(pattern, regex.V1)
+
+
 def _may_hold(text: str, ranges: list["regex.Pattern[str]"]) -> bool:
     return not text.isascii() and any(r.search(text) for r in ranges)
 
@@ -139,8 +143,21 @@ def _sentences(line: str) -> Iterator[str]:
     """Cut a line also at the stops of other scripts."""
     locale = "el" if "\u037e" in line or re.search(_GREEK_QUESTION, line) else "und"
     parts: list[str] = []
-    for sentence in SentenceBreaker(line, locale):
-        if sentence := sentence.strip():
-            _cut_plainly(sentence, parts)
+    sentences = list(SentenceBreaker(line, locale))
+    for number, sentence in enumerate(sentences, 1):
+        # Unicode's rules do not tell brackets that open from those that close behind a stop.
+        end = len(sentence) if number == len(sentences) else _opening(sentence)
+        if closed := sentence[:end].strip():
+            _cut_plainly(closed, parts)
+        if end < len(sentence):
+            sentences[number] = sentence[end:] + sentences[number]
     for part in parts:
         yield from _CLAUSE_END.split(part)
+
+
+def _opening(sentence: str) -> int:
+    """Return where the brackets and quotation marks begin that a sentence ends with."""
+    end = len(sentence)
+    while end and category(sentence[end - 1]) in ("Ps", "Pi"):
+        end -= 1
+    return end

@@ -3,6 +3,8 @@
 Shapes: B rows, L positions, D hidden size.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -33,18 +35,30 @@ class EncoderLayer(nn.Module):
         return self.feedforward(self.attention(hidden_BLD, attention_bias, document_ids_BL))
 
 
+def call_layer(
+    layer: nn.Module, hidden: Tensor, bias: Tensor | None, documents: Tensor | None
+) -> Tensor:
+    """Return ``layer(hidden, bias, documents)``: compiled once, it serves all that are alike."""
+    out: Tensor = layer(hidden, bias, documents)
+    return out
+
+
 class Encoder(nn.Module):
     """ConvBERT's encoder (Jiang et al. 2020), or ELECTRA's and BERT's with ``local_op=attention``.
 
     ``embeddings`` shares another encoder's embedding block; it is then left as it is and only the
     parameters that belong to this encoder are initialized. Setting ``gradient_checkpointing``
-    recomputes each layer in the backward pass instead of keeping its activations.
+    recomputes each layer in the backward pass instead of keeping its activations. ``call_layer``
+    is how a layer is called in training (``compiling.py`` sets it).
     """
+
+    call_layer: Callable[[nn.Module, Tensor, Tensor | None, Tensor | None], Tensor]
 
     def __init__(self, config: EncoderConfig, embeddings: Embeddings | None = None) -> None:
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
+        self.call_layer = call_layer
         self.project: nn.Module = nn.Identity()
         if config.embedding_size != config.hidden_size:
             self.project = nn.Linear(config.embedding_size, config.hidden_size)
@@ -89,9 +103,11 @@ class Encoder(nn.Module):
             )
         if not self.config.mask_conv_padding:
             local_documents = None
+        call = self.call_layer if self.training else call_layer
+        recomputes = self.gradient_checkpointing and self.training
         for layer in self.layers:
-            if self.gradient_checkpointing and self.training:
-                hidden = checkpoint(layer, hidden, bias, local_documents, use_reentrant=False)
+            if recomputes:
+                hidden = checkpoint(call, layer, hidden, bias, local_documents, use_reentrant=False)
             else:
-                hidden = layer(hidden, bias, local_documents)
+                hidden = call(layer, hidden, bias, local_documents)
         return hidden

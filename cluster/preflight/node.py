@@ -7,9 +7,11 @@ import socket
 import subprocess
 from pathlib import Path
 
+from convbert.cluster.interface import SPECIFICATION, own_interface
 from convbert.cluster.preflight.faults import own_faults, shared_faults
 from convbert.cluster.preflight.node_report import Gpu, NodeReport
 from convbert.cluster.site import PreflightLimits
+from convbert.models.errors import UserError
 from convbert.pretrain.run.exit_codes import FAILED
 
 _GIB = float(1 << 30)
@@ -33,6 +35,7 @@ def examine(run_dir: Path, wanted_gpus: int) -> NodeReport:
         disk_gib={scratch: free_gib(Path(scratch))} if scratch else {},
         shm_gib=free_gib(Path("/dev/shm")),
         shared_problem=shared_problem(run_dir),
+        network_problem=network_problem(),
     )
 
 
@@ -99,6 +102,16 @@ def shared_problem(run_dir: Path) -> str | None:
     return None if same else f"{run_dir}: reads back other bytes than were written"
 
 
+def network_problem() -> str | None:
+    """Return what is wrong with the interface that the site names, None if nothing is."""
+    try:
+        if os.environ.get(SPECIFICATION):
+            own_interface()
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def check_here(run_dir: Path, wanted_gpus: int, limits: PreflightLimits) -> int:
     """Measure this machine alone and print the results; return ``FAILED`` if it is unfit."""
     (run_dir / "slurm").mkdir(parents=True, exist_ok=True)
@@ -108,7 +121,7 @@ def check_here(run_dir: Path, wanted_gpus: int, limits: PreflightLimits) -> int:
     print(", ".join(f"{k} {v}" for k, v in report.versions.items()))
     places = report.shared_gib | report.disk_gib
     print(", ".join(f"{v:.1f} GiB free in {k}" for k, v in places.items()))
-    faults = shared_faults([report], limits) + own_faults(report, limits)
+    faults = shared_faults([report], limits) + [f.text for f in own_faults(report, limits)]
     for text in faults:
         print(f"{report.node}: {text}")
     print(f"{report.node}: {'not fit' if faults else 'fit'}")

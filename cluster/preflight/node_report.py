@@ -29,6 +29,7 @@ class NodeReport(StrictModel):
     disk_gib: dict[str, float] = Field({}, description="free on disks of the node's own")
     shm_gib: float
     shared_problem: str | None = None
+    network_problem: str | None = None
     tflops: float | None = Field(None, description="of the slowest process")
     clock: float | None = Field(None, description="Unix seconds right after a barrier")
     allreduce_gbps: float | None = Field(

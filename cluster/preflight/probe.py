@@ -3,7 +3,9 @@
 It runs as a step of the job, one process per GPU. Each node writes its report into
 ``RUN_DIR/slurm/preflight`` before the nodes connect, so a missing node is known by name. A node
 that gives the others up writes that into its report: this distinguishes a node that does not answer
-from a check that was ended from outside. The process ends itself when its time is up.
+from a check that was ended from outside. The clock of a process starts with it, and that of the
+check when all have started. The process ends itself when its time is up; SIGUSR1, the script's wish
+to stop, ends it too.
 """
 
 import os
@@ -11,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from convbert.cluster import rendezvous
@@ -23,11 +26,10 @@ from convbert.pretrain.run.exit_codes import FAILED
 
 def main(limits: PreflightLimits, gpus: int) -> None:
     """Measure and report; a node should have ``gpus`` GPUs."""
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the job script remembers the request
-    # Loading torch takes seconds, before which the signal must be ignored and the limit not count.
+    # Loading torch takes seconds, which do not count.
     from convbert.cluster.preflight import together
 
-    signal.alarm(limits.seconds)
+    signal.alarm(limits.start_seconds + limits.seconds)
     run_dir = Path(os.environ["RUN_DIR"])
     folder = report_folder(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,12 +43,14 @@ def main(limits: PreflightLimits, gpus: int) -> None:
     write()
     begun = time.monotonic()
     # A thread looks at the clock, because NCCL may hang where Python cannot act.
-    timer = threading.Timer(limits.patience, write, kwargs={"waited": limits.patience})
-    timer.daemon = True
-    timer.start()
+    timer = _timer(limits.start_seconds, write)
     try:
-        os.environ.update(rendezvous.environment(run_dir / "slurm", limits.patience))
-        measured = together.measure(local, limits.patience)
+        os.environ.update(rendezvous.environment(run_dir / "slurm", limits.start_seconds))
+        with together.joined(local, limits.start_seconds):
+            _end(timer)
+            signal.alarm(limits.seconds)
+            timer = _timer(limits.patience, write)
+            measured = together.measure()
     except (RuntimeError, OSError, UserError) as error:
         _end(timer)
         write(waited=time.monotonic() - begun)
@@ -54,6 +58,14 @@ def main(limits: PreflightLimits, gpus: int) -> None:
         os._exit(FAILED)  # without cleaning up, which may wait for the other processes
     _end(timer)
     write(**measured)
+
+
+def _timer(seconds: float, write: Callable[..., None]) -> threading.Timer:
+    """Note after some seconds that the others were waited for in vain."""
+    timer = threading.Timer(seconds, write, kwargs={"waited": float(seconds)})
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _end(timer: threading.Timer) -> None:

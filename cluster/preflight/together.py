@@ -3,7 +3,8 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -15,23 +16,29 @@ from convbert.pretrain.run.store import host_store
 _REPEATS = 5
 
 
-def measure(local: int, patience: float) -> dict[str, float]:
-    """Return the values for ``NodeReport``; this is the process with number ``local`` on its node.
+@contextmanager
+def joined(local: int, patience: float) -> Iterator[None]:
+    """Be one of all processes, number ``local`` on its node, while the block runs.
 
     Raises ``RuntimeError`` if the others do not come within ``patience`` seconds, or leave.
     """
     cuda = torch.cuda.is_available()
-    per_node = int(os.environ["WORLD_SIZE"]) // int(os.environ["SLURM_STEP_NUM_NODES"])
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(local)
     store = host_store()
     dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=patience))
-    measured = _measure(device, per_node)
+    dist.barrier()
+    yield
     dist.barrier()
     dist.destroy_process_group()
     del store
-    return measured
+
+
+def measure() -> dict[str, float]:
+    """Return the values for ``NodeReport`` of a process that has joined the others."""
+    per_node = int(os.environ["WORLD_SIZE"]) // int(os.environ["SLURM_STEP_NUM_NODES"])
+    cuda = torch.cuda.is_available()
+    return _measure(torch.device("cuda" if cuda else "cpu"), per_node)
 
 
 def _measure(device: torch.device, per_node: int) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,12 +19,15 @@ Policy = Literal["requeue", "continue", "ignore"]
 class Verdict:
     """Nodes to train on, empty for none; ``bad`` maps unfit nodes to their fault.
 
-    ``unchecked`` where the check was cut off, so that no silent node is to blame.
+    ``silent`` are those of them that are only known to have sent no report; ``unchecked`` where the
+    check was cut off, so that no silent node is to blame; ``refused`` where the site profile is.
     """
 
     use: list[str]
     bad: dict[str, str]
+    silent: frozenset[str] = frozenset()
     unchecked: bool = False
+    refused: bool = False
 
 
 def conclude(
@@ -33,17 +36,18 @@ def conclude(
     policy: Policy,
     limits: PreflightLimits,
     usable: Callable[[Sequence[str]], list[str]],
+    ended: Mapping[str, int] | None = None,
 ) -> Verdict:
     """Judge the reports of this attempt and print every fault.
 
-    ``code`` is the step's exit code. Policy ``continue`` leaves bad nodes out; with ``requeue``, or
-    where a fault is no single node's, no nodes remain. ``usable`` returns as many of the remaining
-    nodes as can train together (see ``elastic``).
+    ``code`` is the step's exit code, ``ended`` as in ``judge``. Policy ``continue`` leaves bad
+    nodes out; with ``requeue``, or where a fault is no single node's, no nodes remain. ``usable``
+    returns as many of the remaining nodes as can train together (see ``elastic``).
     """
     nodes = expand(os.environ["SLURM_JOB_NODELIST"])
     reports = read_reports(report_folder(run_dir))
-    faults = judge(reports, nodes, limits)
-    unchecked = cut_off(reports, nodes, limits)
+    faults = judge(reports, nodes, limits, ended)
+    unchecked = cut_off(reports, nodes, limits, ended)
     if code and (unchecked or not faults):
         faults.append(Fault("", f"the check ended with status {code}; see above"))
     for fault in faults:
@@ -56,4 +60,10 @@ def conclude(
     use = usable(left)
     if use and len(use) < len(nodes):
         print(f"preflight: going on with {len(use)} nodes", file=sys.stderr, flush=True)
-    return Verdict(use, bad, unchecked)
+    return Verdict(
+        use,
+        bad,
+        silent=frozenset(f.node for f in faults if f.silent),
+        unchecked=unchecked,
+        refused=any(f.setting and not f.node for f in faults),
+    )

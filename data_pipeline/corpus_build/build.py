@@ -5,7 +5,6 @@ them. Started again after any interruption, a build finds them and goes on; the 
 bytes of an undisturbed run, whatever the number of workers.
 """
 
-import fcntl
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,13 @@ from convbert.data_pipeline.corpus_build.clean import (
 from convbert.data_pipeline.corpus_build.engine import Engine, open_engine
 from convbert.data_pipeline.corpus_build.finished import find_finished
 from convbert.data_pipeline.corpus_build.match import find_duplicates
-from convbert.data_pipeline.corpus_build.origins import Origin, record_origins
+from convbert.data_pipeline.corpus_build.origins import (
+    LeftOut,
+    Origin,
+    find_inputs,
+    record_origins,
+    require_apart,
+)
 from convbert.data_pipeline.corpus_build.pack import Packed, PackTask, run_pack
 from convbert.data_pipeline.corpus_build.pieces import TextPiece
 from convbert.data_pipeline.corpus_build.progress import BuildProgress
@@ -42,6 +47,8 @@ from convbert.data_pipeline.corpus_build.sharding import MadeShards, make_shards
 from convbert.data_pipeline.corpus_build.tasks import key_of
 from convbert.data_pipeline.corpus_build.tokenizer_task import TrainTask, run_training
 from convbert.data_pipeline.dedup.clusters import dropped_of_piece
+from convbert.data_pipeline.documents import shown
+from convbert.data_pipeline.locks import acquire
 from convbert.data_pipeline.readers import input_files
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
@@ -75,6 +82,9 @@ def build_corpus(
     result, and if another build is at work there. What was finished before an error is kept.
     """
     out = out.absolute()
+    if shown(str(out)) != str(out):
+        raise UserError(f"{shown(str(out))}: is no UTF-8; choose a directory with another name")
+    require_apart(config, out)
     finished = find_finished(config, out)
     if finished is not None:
         if not finished.stale:
@@ -100,15 +110,15 @@ def _locked(work: Path) -> Iterator[None]:
     """Keep a second build out of the directory while this one runs."""
     try:
         work.mkdir(parents=True, exist_ok=True)
-        file = (work / ".lock").open("w")
+        lock = acquire(work / ".lock")
     except OSError as error:
         raise UserError(f"{work}: cannot be made ({error.strerror}); check the path") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{work}: another build is at work there; wait or end it") from None
+    if lock is None:
+        raise UserError(f"{work}: another build is at work there; wait or end it")
+    try:
         yield
+    finally:
+        lock.release()
 
 
 class _Build:
@@ -130,10 +140,13 @@ class _Build:
         self._progress = progress
         self._replaces = replaces  # a finished corpus of this directory
         self._origins: list[Origin] = []
+        self._left_out: list[LeftOut] = []
 
     def run(self) -> CorpusReport:
         self._clear_left()
-        self._origins = record_origins(self._config, self._engine, self._work, self._progress)
+        found = find_inputs(self._config)
+        self._left_out = found.left_out
+        self._origins = record_origins(found.files, self._engine, self._work, self._progress)
         cleaned = self._clean()
         pieces = [piece for result in cleaned for piece in result.pieces]
         if not pieces:
@@ -172,6 +185,7 @@ class _Build:
             out,
             self._config,
             self._origins,
+            self._left_out,
             cleaned,
             packed,
             pieces,

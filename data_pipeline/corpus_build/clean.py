@@ -79,6 +79,7 @@ class CleanTask:
         key = key_of(
             files=[(f.label, size, f.version()) for f, size in zip(files, sizes, strict=True)],
             source=source.model_dump(mode="json", exclude={"inputs"}),
+            words=[file_sha256(path) for path in source.word_lists()],
             dedup=config.dedup.model_dump(mode="json"),
             ngram=config.decontamination.ngram,
             evaluation=evaluation.name if evaluation else None,

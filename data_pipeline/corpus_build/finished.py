@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
-from convbert.data_pipeline.corpus_build.origins import differences, find_origins
+from convbert.data_pipeline.corpus_build.origins import differences, find_inputs
 from convbert.data_pipeline.corpus_build.report import CorpusReport
 from convbert.data_pipeline.segmentation import SEGMENTATION
 from convbert.data_pipeline.shards.manifest import Manifest
@@ -87,7 +87,7 @@ def _changed_files(config: BuildConfig, report: CorpusReport, out: Path) -> list
         )
         return []
     try:
-        return differences(report.origins, find_origins(config))
+        return differences(report.origins, find_inputs(config).files)
     except AbsentError as error:
         raise AbsentError(
             f"{error}; {out} still holds what was built with it, take it out of the settings and "

@@ -14,7 +14,7 @@ from convbert.data_pipeline.corpus_build.progress import BuildProgress
 from convbert.data_pipeline.corpus_build.tasks import key_of, once
 from convbert.data_pipeline.digests import file_sha256
 from convbert.data_pipeline.documents import shown
-from convbert.data_pipeline.readers import InputFile, find_files
+from convbert.data_pipeline.readers import Found, InputFile, find_files, would_find
 from convbert.models.errors import UserError
 
 _GROUP_BYTES = 64 << 20
@@ -22,7 +22,7 @@ _NAMED = 3
 
 
 class Origin(BaseModel):
-    """A file that was read, as it was before."""
+    """A file that was read, text or a list of words, as it was before."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,6 +31,25 @@ class Origin(BaseModel):
     size: int
     version: str = Field(description="time of change in ns, or the mark of its store")
     sha256: str | None = Field(None, description="None for what is no local file")
+
+
+class LeftOut(BaseModel):
+    """Files below the inputs that were not read, for one reason."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: int | None = Field(description="number of the source; None: evaluation files")
+    reason: str
+    files: int
+    examples: list[str] = Field(description="names of the first")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Every file that a build reads, with its state, and what it leaves out of its inputs."""
+
+    files: list[tuple[InputFile, Origin]]
+    left_out: list[LeftOut]
 
 
 @dataclass(frozen=True)
@@ -42,18 +61,42 @@ class DigestTask:
     folder: Path
 
 
-def find_origins(config: BuildConfig) -> list[tuple[InputFile, Origin]]:
+def find_inputs(config: BuildConfig) -> Inputs:
     """Return every file that a build would read, with its state but no digest.
 
     Raises ``AbsentError`` for an entry without a file.
     """
-    sources: list[tuple[int | None, list[InputFile]]] = [
-        (number, find_files(source.inputs, source.reader.format).files)
+    sources: list[tuple[int | None, Found]] = [
+        (number, find_files(source.inputs, source.reader.format))
         for number, source in enumerate(config.all_sources())
     ]
     if config.decontamination.files:
-        sources.append((None, find_files(config.decontamination.files).files))
-    return [(file, _state(number, file)) for number, files in sources for file in files]
+        sources.append((None, find_files(config.decontamination.files)))
+    files = [(number, file) for number, found in sources for file in found.files]
+    for number, source in enumerate(config.all_sources()):
+        files += [(number, InputFile(str(path))) for path in source.word_lists()]
+    return Inputs(
+        [(file, _state(number, file)) for number, file in files],
+        [
+            LeftOut(source=number, reason=reason, files=count, examples=found.examples[reason])
+            for number, found in sources
+            for reason, count in found.left_out.most_common()
+        ],
+    )
+
+
+def require_apart(config: BuildConfig, out: Path) -> None:
+    """Refuse inputs among which a build would find what it writes itself."""
+    inputs = [entry for source in config.all_sources() for entry in source.inputs]
+    evaluation = config.decontamination.files
+    written = ["report.json", "work/digests/key/digests.json"]
+    for entry in (*inputs, *evaluation):
+        for name in (*written, "contaminated.jsonl") if evaluation else written:
+            if would_find(entry, out / name):
+                raise UserError(
+                    f"{shown(str(out))}: lies where the input {shown(entry)} would find what the "
+                    "build writes; choose another directory"
+                )
 
 
 def _state(source: int | None, file: InputFile) -> Origin:
@@ -66,10 +109,9 @@ def _state(source: int | None, file: InputFile) -> Origin:
 
 
 def record_origins(
-    config: BuildConfig, engine: Engine, work: Path, progress: BuildProgress
+    found: Sequence[tuple[InputFile, Origin]], engine: Engine, work: Path, progress: BuildProgress
 ) -> list[Origin]:
     """Return every file that the build reads, local ones with their digest."""
-    found = find_origins(config)
     # A pipe can be read once only, by the build itself.
     local = [(file, origin) for file, origin in found if os.path.isfile(file.name)]
     tasks = list(_digest_tasks(local, work))

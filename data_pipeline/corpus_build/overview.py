@@ -61,10 +61,15 @@ class Contents(BaseModel):
 
     def count(self, documents: Sequence[Document], tokens: Sequence[int], limit: int) -> None:
         """Count documents, and hold those with the smallest keys as samples."""
+        groups: dict[tuple[str, str], list[int]] = {}  # nearly always one, or a few
         for document, number in zip(documents, tokens, strict=True):
-            share = Share(documents=1, characters=len(document.text), tokens=number)
-            source = _PART.sub("", document.source)
-            for shares, name in ((self.languages, document.language), (self.sources, source)):
+            sums = groups.setdefault((document.language, document.source), [0, 0, 0])
+            sums[0] += 1
+            sums[1] += len(document.text)
+            sums[2] += number
+        for (language, source), (total, characters, size) in groups.items():
+            share = Share(documents=total, characters=characters, tokens=size)
+            for shares, name in ((self.languages, language), (self.sources, _PART.sub("", source))):
                 shares.setdefault(name, Share()).add(share)
         last = self.samples[-1].key if len(self.samples) >= limit else "g"  # behind all digits
         new = [

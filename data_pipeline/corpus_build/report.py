@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.clean import Cleaned
-from convbert.data_pipeline.corpus_build.origins import Origin
+from convbert.data_pipeline.corpus_build.origins import LeftOut, Origin
 from convbert.data_pipeline.corpus_build.overview import (
     Cluster,
     Contents,
@@ -90,6 +90,7 @@ class CorpusReport(BaseModel):
     origins: list[Origin] | None = Field(
         None, description="the files that were read; None: an earlier version did not note them"
     )
+    left_out: list[LeftOut] = Field([], description="files below the inputs that were not read")
 
 
 def merged_stages(parts: Sequence[Sequence[StageReport]]) -> list[StageReport]:
@@ -106,6 +107,7 @@ def write_report(
     out: Path,
     config: BuildConfig,
     origins: Sequence[Origin],
+    left_out: Sequence[LeftOut],
     cleaned: Sequence[Cleaned],
     packed: Sequence[Packed],
     pieces: Sequence[TextPiece],
@@ -133,6 +135,7 @@ def write_report(
         clusters=largest_clusters(dropped, pieces, _CLUSTERS) if dropped else [],
         segmentation=SEGMENTATION,
         origins=list(origins),
+        left_out=list(left_out),
     )
     with atomic_write(out / "report.html") as file:
         file.write(render(report).encode())

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from convbert.data_pipeline.documents import Document, StageReport
@@ -68,7 +68,7 @@ class Filter(Generic[Config]):
             elif verdict.text is not None:
                 kept.append(document.with_text(verdict.text))
             elif verdict.language:
-                kept.append(replace(document, language=verdict.language))
+                kept.append(document.with_language(verdict.language))
             else:
                 kept.append(document)
         report.keep(kept)

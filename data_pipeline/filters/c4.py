@@ -105,9 +105,10 @@ class C4Filter(Filter[C4Config]):
             return None
         try:
             words = self.config.bad_words.read_text(encoding="utf-8").lower().split("\n")
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise UserError(
-                f"{self.config.bad_words}: cannot be read ({error.strerror}); check c4.bad_words"
+                f"{self.config.bad_words}: cannot be read ({reason}); check c4.bad_words"
             ) from None
         known = "|".join(re.escape(word.strip()) for word in words if word.strip())
         return re.compile(rf"(?<![a-z])(?:{known})(?![a-z])") if known else None

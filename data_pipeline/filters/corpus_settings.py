@@ -45,6 +45,11 @@ class CorpusConfig(StrictModel):
     filters: FiltersConfig = FiltersConfig()
     samples: int = Field(20, ge=0, description="dropped documents shown of each reason")
 
+    def word_lists(self) -> list[Path]:
+        """Return the files that the filters read."""
+        words = self.filters.c4.bad_words if self.filters.c4 else None
+        return [words] if words else []
+
     def stages(self) -> list[Stage]:
         """Return cleaning and filters in order; each can be sent to another process."""
         known: list[tuple[type[Filter[Any]], StrictModel | None]] = [

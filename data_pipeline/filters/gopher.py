@@ -95,4 +95,5 @@ def _words_with_letter(text: str, words: list[str]) -> int:
     """Count them; in ASCII text by taking everything else out of the words."""
     if text.isascii():
         return len(text.encode().translate(_SPACES, _NO_LETTERS).split())
-    return sum(1 for word in words if word.isalpha() or _LETTER.search(word))
+    others = [word for word in words if not word.isalpha()]
+    return len(words) - len(others) + sum(map(bool, map(_LETTER.search, others)))

@@ -54,4 +54,9 @@ class LanguageFilter(Filter[LanguageConfig]):
             return Verdict(language, f"score {score:.2f}")
         if score < self.config.min_score:
             return Verdict("uncertain", f"{language}, score {score:.2f}")
-        return Verdict(language=language)
+        return _kept(language)
+
+
+@cache
+def _kept(language: str) -> Verdict:
+    return Verdict(language=language)

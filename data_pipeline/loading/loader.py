@@ -50,6 +50,7 @@ class ShardLoader:
         on_damage: OnDamage = "stop",
         damage: DamageLog | None = None,
         cache: CacheSettings | None = None,
+        stage: Path | None = None,
     ) -> None:
         if isinstance(manifest, Path | str):
             manifest = [Source(manifest=str(manifest))]
@@ -70,7 +71,7 @@ class ShardLoader:
         self.share = global_batch // world_size
         self.rank = rank
         self.streams = [
-            Stream(*self._stores(source, found, cache), seed, on_damage, damage)
+            Stream(*self._stores(source, found, cache, stage), seed, on_damage, damage)
             for source, found in zip(manifest, self.corpus.manifests, strict=True)
         ]
         self._reading = threading.Lock()
@@ -82,9 +83,9 @@ class ShardLoader:
 
     @staticmethod
     def _stores(
-        source: Source, manifest: Manifest, cache: CacheSettings | None
+        source: Source, manifest: Manifest, cache: CacheSettings | None, stage: Path | None
     ) -> tuple[SequenceStore, SequenceStore]:
-        first, second = (open_store(source.manifest, manifest, cache) for _ in range(2))
+        first, second = (open_store(source.manifest, manifest, cache, stage) for _ in range(2))
         return first, second
 
     @property

@@ -44,7 +44,7 @@ def pack_electra(documents: Documents, rows: RowFormat, seed: int) -> list[Row]:
     packed: list[Row] = []
     for number, segments in documents:
         tokens = list(chain.from_iterable(segments))
-        ends = list(accumulate(len(s) for s in segments if s))
+        ends = list(accumulate(map(len, filter(None, segments))))
         choice = random.Random(f"{seed}/{number}")
         position = 0
         while position < len(tokens):

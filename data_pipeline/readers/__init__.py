@@ -5,7 +5,7 @@ from local paths, globs, directories and any URL that fsspec opens, plain or com
 bzip2, Zstandard or xz. What a file is follows from its name, or else from its first bytes.
 """
 
-from convbert.data_pipeline.readers.discovery import find_files, input_files
+from convbert.data_pipeline.readers.discovery import Found, find_files, input_files, would_find
 from convbert.data_pipeline.readers.inputs import InputFile
 from convbert.data_pipeline.readers.options import Format, ReaderOptions, Unit
 from convbert.data_pipeline.readers.read import iter_documents, read_documents, read_file
@@ -16,6 +16,7 @@ __all__ = [
     "BadRecord",
     "BadRecordError",
     "Format",
+    "Found",
     "InputFile",
     "ReaderOptions",
     "Unit",
@@ -25,4 +26,5 @@ __all__ = [
     "read_documents",
     "read_file",
     "split_file",
+    "would_find",
 ]

@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 
 HIDDEN, UNKNOWN, DEVICE = "hidden", "name tells no format", "pipe or device"
 BROKEN, AGAIN = "broken link", "file that was found already"
-_NAMED = 3
+_NAMED, _EXAMPLES = 3, 20
 
 
 @dataclass
 class Found:
-    """Files in a fixed order, each once; and what was left out: how many by reason, the first."""
+    """Files in a fixed order, each once; and what was left out: how many by reason, some names."""
 
     files: list[InputFile] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -36,14 +36,14 @@ class Found:
     def leave_out(self, name: str, reason: str) -> None:
         """Count a file that is not read."""
         self.left_out[reason] += 1
-        if len(named := self.examples.setdefault(reason, [])) < _NAMED:
+        if len(named := self.examples.setdefault(reason, [])) < _EXAMPLES:
             named.append(shown(name))
 
     def said(self) -> list[str]:
         """Return a line for each reason why files are not read."""
         lines = []
         for reason, count in self.left_out.most_common():
-            named = ", ".join(self.examples[reason])
+            named = ", ".join(self.examples[reason][:_NAMED])
             more = ", ..." if count > _NAMED else ""
             hint = f"; give it by name or set {setting('format', 'NAME')}"
             lines.append(
@@ -76,6 +76,15 @@ def find_files(inputs: Iterable[str | Path], kind: Format | None = None) -> Foun
     for entry in map(str, inputs):
         search.add(entry)
     return search.found
+
+
+def would_find(entry: str, path: Path) -> bool:
+    """Return whether an input, as a directory or a glob, stands for a file that may come to be."""
+    if is_url(entry):
+        return False
+    if os.path.isdir(entry):
+        return path.resolve().is_relative_to(Path(entry).resolve())
+    return bool(re.match(glob_translate(os.path.abspath(entry)), os.path.abspath(path)))
 
 
 class _Search:

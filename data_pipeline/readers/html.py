@@ -44,6 +44,8 @@ def page_decode(content: bytes, charset: str | None, where: str = "page") -> str
         if content.startswith(mark):
             return content.removeprefix(mark).decode(marked, "replace")
     for name in (_known(charset), _declared(content)):
+        if name == "x-user-defined":  # characters of private use, which say nothing
+            continue
         if name == "replacement":
             raise BadRecordError(
                 f"{where}: is in an encoding that the web's standard does not decode",

@@ -8,29 +8,30 @@ from typing import Any
 
 from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.readers.fields import to_document
-from convbert.data_pipeline.readers.lines import Line, numbered_lines
+from convbert.data_pipeline.readers.lines import decode, numbered_lines
 from convbert.data_pipeline.readers.options import ReaderOptions
-from convbert.data_pipeline.readers.records import BadRecordError, Record
+from convbert.data_pipeline.readers.records import BadRecordError, Place, Record
 
 
 def read_jsonl(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Record]:
     """Yield records whose position is their line."""
-    for line in numbered_lines(stream, name, options):
-        if line.content.strip():
-            read = partial(_document, line, name, options)
-            yield Record(f"{name}#{line.number}", line.where, line.content, read)
+    for number, line, whole in numbered_lines(stream, options.max_bytes):
+        if line and not line.isspace():
+            place = Place(name, "line", number)
+            yield Record(place, line, partial(_document, place, line, whole, options))
 
 
-def _document(line: Line, name: str, options: ReaderOptions) -> Document:
-    text = line.decode(options)
+def _document(place: Place, line: bytes, whole: bool, options: ReaderOptions) -> Document:
+    text = decode(line, place, options, whole)
     try:
         record = _parse(text)
     except (json.JSONDecodeError, RecursionError) as error:
         reason = getattr(error, "msg", "nested too deeply")
-        raise BadRecordError(
-            f"{line.where}: not JSON ({reason})", "mend or remove it", "not JSON"
-        ) from None
-    return to_document(record, name, line.number, line.where, options)
+        remedy = "mend or remove it"
+        if place.number == 1 and text.strip() in ("[", "{"):
+            remedy = "make lines of the file's one value, e.g. with jq -c '.[]'"
+        raise BadRecordError(f"{place.where}: not JSON ({reason})", remedy, "not JSON") from None
+    return to_document(record, place, options)
 
 
 def _parse(text: str) -> Any:

@@ -10,7 +10,7 @@ from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.readers.lines import too_long
 from convbert.data_pipeline.readers.options import ReaderOptions
 from convbert.data_pipeline.readers.pages import HEAD_BYTES, START, Dump, Page
-from convbert.data_pipeline.readers.records import BadRecordError, Record, refused
+from convbert.data_pipeline.readers.records import BadRecordError, Place, Record, refused
 from convbert.data_pipeline.readers.wiki_site import Site, redirect_end
 from convbert.data_pipeline.readers.wikitext import prose
 
@@ -28,13 +28,12 @@ def read_mediawiki(
     dump = Dump(stream, name, options.max_bytes)
     site = _site(dump.root)
     for page in dump.pages():
-        number, where = f"{name}#{page.number}", f"{name}, page {page.number}"
+        place = Place(name, "page", page.number)
         if len(page.content) >= options.max_bytes:
-            yield refused(number, where, page.content[:4000], too_long(where, options))
+            yield refused(place, page.content[:4000], too_long(place.where, options))
         else:
-            yield Record(
-                number, where, page.content, partial(_read, page, site, where, name, options)
-            )
+            read = partial(_read, page, site, place.where, name, options)
+            yield Record(place, page.content, read)
 
 
 def _read(page: Page, site: Site, where: str, name: str, options: ReaderOptions) -> Document | None:

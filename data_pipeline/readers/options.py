@@ -52,6 +52,11 @@ class ReaderOptions(StrictModel):
         return self.on_bad_record == "skip" or (self.on_bad_record is None and is_foreign)
 
     @property
+    def is_utf8(self) -> bool:
+        """Whether the encoding is UTF-8, under whatever name."""
+        return codecs.lookup(self.encoding).name == "utf-8"
+
+    @property
     def max_bytes(self) -> int:
         """The longest document in bytes."""
         return self.max_megabytes << 20

@@ -9,12 +9,12 @@ from typing import IO, Any
 
 from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.extras import load_extra
-from convbert.data_pipeline.readers.fields import missing, to_document
+from convbert.data_pipeline.readers.fields import require_columns, to_document
 from convbert.data_pipeline.readers.inputs import Part
 from convbert.data_pipeline.readers.lines import decode
 from convbert.data_pipeline.readers.options import ReaderOptions
-from convbert.data_pipeline.readers.records import Record
-from convbert.models.errors import DamagedError, UserError
+from convbert.data_pipeline.readers.records import Place, Record
+from convbert.models.errors import DamagedError
 
 BATCH_ROWS = 256
 # Rows are read so many at a time that about this much of the wanted columns is held.
@@ -52,14 +52,12 @@ def _seekable(stream: io.BufferedReader, unpacked: IO[bytes]) -> IO[bytes]:
 
 
 def _rows(file: Any, name: str, options: ReaderOptions, part: Part | None) -> Iterator[Record]:
-    wanted = {"field": options.field, "id_field": options.id_field}
     present = file.schema_arrow.names
-    for option, key in wanted.items():
-        if key is not None and key not in present:
-            raise UserError(str(missing(key, present, name, option)))
+    require_columns(present, name, options)
     keys = (options.field, options.id_field, *options.meta_fields)
     columns = [key for key in keys if key is not None and key in present]
     groups = range(part.first, part.last) if part else range(file.num_row_groups)
+    plain = columns == [options.field]  # ids and further fields may hold more than text
     row = sum(file.metadata.row_group(number).num_rows for number in range(groups.start))
     for group in groups:
         size = _batch_rows(file.metadata.row_group(group))
@@ -67,10 +65,13 @@ def _rows(file: Any, name: str, options: ReaderOptions, part: Part | None) -> It
         for batch in file.iter_batches(size, row_groups=[group], columns=columns):
             for number, values in enumerate(_values(batch)):
                 row += 1
-                where = f"{name}, row {row}"
-                read = partial(_document, batch, number, values, name, row, where, options)
-                content = values[options.field] if values else ""
-                yield Record(f"{name}#{row}", where, content or "", read)
+                place = Place(name, "row", row)
+                text = values[options.field] if values else None
+                if isinstance(text, str):
+                    yield Record(place, text, partial(to_document, values, place, options), plain)
+                else:
+                    read = partial(_document, batch, number, values, place, options)
+                    yield Record(place, text if isinstance(text, bytes) else str(text), read)
 
 
 def _batch_rows(group: Any) -> int:
@@ -95,23 +96,21 @@ def _document(
     batch: Any,
     number: int,
     values: dict[str, Any] | None,
-    name: str,
-    row: int,
-    where: str,
+    place: Place,
     options: ReaderOptions,
 ) -> Document:
     if values is None:
         columns = zip(batch.schema.names, batch.columns, strict=True)
-        values = {key: _value(column[number], where, options) for key, column in columns}
+        values = {key: _value(column[number], place, options) for key, column in columns}
     text = values[options.field]
     if isinstance(text, bytes):  # some writers do not say that a column is text
-        values = {**values, options.field: decode(text, where, options)}
-    return to_document(values, name, row, where, options)
+        values = {**values, options.field: decode(text, place, options)}
+    return to_document(values, place, options)
 
 
-def _value(scalar: Any, where: str, options: ReaderOptions) -> Any:
+def _value(scalar: Any, place: Place, options: ReaderOptions) -> Any:
     """Convert one value; a text that is no UTF-8 is met by ``invalid``."""
     inner = getattr(scalar, "value", scalar) if scalar.is_valid else scalar
     if inner.is_valid and hasattr(inner, "as_buffer"):
-        return decode(inner.as_buffer().to_pybytes(), where, options)
+        return decode(inner.as_buffer().to_pybytes(), place, options)
     return scalar.as_py()

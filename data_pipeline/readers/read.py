@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
 
 from convbert.data_pipeline.documents import Document, StageReport, shown
@@ -72,7 +73,7 @@ def iter_documents(
     report: StageReport | None = None,
 ) -> Iterator[str]:
     """Yield the texts of ``read_documents``."""
-    return (document.text for document in read_documents(inputs, options, report))
+    return map(attrgetter("text"), read_documents(inputs, options, report))
 
 
 def read_file(
@@ -87,16 +88,15 @@ def read_file(
     record.
     """
     on_bad = on_bad or (lambda bad: None)
-    place = ""
+    last: Document | None = None
     try:
-        for document in _documents(file, options, on_bad):
-            place = f" behind {document.id}"
-            if document.text.strip():
-                yield document
+        for last in _documents(file, options, on_bad):
+            if last.text and not last.text.isspace():
+                yield last
     except GeneratorExit:
         raise
     except Exception as error:
-        known = _explained(error, file, place)
+        known = _explained(error, file, f" behind {last.id}" if last is not None else "")
         if options.on_bad_record != "skip" or not isinstance(known, DamagedError):
             raise known from None if isinstance(error, OSError) or is_damage(error) else error
         what = str(known).partition("; ")[0]

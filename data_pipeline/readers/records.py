@@ -49,16 +49,39 @@ class BadRecord:
 
 
 @dataclass(slots=True)  # frozen ones take three times as long to make
-class Record:
-    """A piece of a file: its id, its place as messages name it, its content, and how to read it.
+class Place:
+    """Where a record is: its number among the lines, rows, ... of a file; ``kind`` says which.
 
-    ``read`` returns None for what is meant to be no document, as the redirects of a dump are.
+    Every line of a file has one, so what it is called is made when somebody asks.
     """
 
-    id: str
-    where: str
+    name: str
+    kind: str
+    number: int | str
+
+    @property
+    def id(self) -> str:
+        """The id of a document that is there, unless the file gives it another."""
+        return f"{self.name}#{self.number}"
+
+    @property
+    def where(self) -> str:
+        """The place as messages name it."""
+        return f"{self.name}, {self.kind} {self.number}" if self.kind else self.name
+
+
+@dataclass(slots=True)
+class Record:
+    """A piece of a file: its place, its content, and how to read it.
+
+    ``read`` returns None for what is meant to be no document, as the redirects of a dump are. Of
+    ``plain`` ones it makes a text that was UTF-8, with the id of the place: it can be encoded.
+    """
+
+    place: Place
     content: bytes | str
     read: Callable[[], Document | None]
+    plain: bool = False
 
     def document(self) -> Document | None:
         """Read the piece; every string of the document can be encoded.
@@ -68,13 +91,13 @@ class Record:
         """
         try:
             document = self.read()
-            return None if document is None else encodable(document)
+            return document if document is None or self.plain else encodable(document)
         except UserError:
             raise
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise BadRecordError(
-                f"{self.where}: cannot be read ({type(error).__name__}: {reason})",
+                f"{self.place.where}: cannot be read ({type(error).__name__}: {reason})",
                 "mend or remove it",
                 f"cannot be read ({type(error).__name__})",
             ) from error
@@ -83,17 +106,18 @@ class Record:
         """Return the record as one that was passed over."""
         start = self.content[: 4 * EXCERPT_CHARACTERS]
         text = start if isinstance(start, str) else start.decode("utf-8", "replace")
-        source = self.id.rpartition("#")[0]
-        return BadRecord(error, encodable(Document(self.id, text[:EXCERPT_CHARACTERS], source)))
+        place = self.place
+        document = Document(place.id, text[:EXCERPT_CHARACTERS], place.name)
+        return BadRecord(error, encodable(document))
 
 
-def refused(record_id: str, where: str, content: bytes | str, error: BadRecordError) -> Record:
+def refused(place: Place, content: bytes | str, error: BadRecordError) -> Record:
     """Return a record that is known to be bad before it is read."""
 
     def read() -> Document | None:
         raise error
 
-    return Record(record_id, where, content, read)
+    return Record(place, content, read)
 
 
 def said(report: StageReport) -> list[str]:

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 
-from convbert.data_pipeline.readers.fields import missing, to_document
-from convbert.data_pipeline.readers.lines import numbered_lines
+from convbert.data_pipeline.readers.fields import require_columns, to_document
+from convbert.data_pipeline.readers.lines import decode, numbered_lines
 from convbert.data_pipeline.readers.options import ReaderOptions, setting
-from convbert.data_pipeline.readers.records import BadRecordError, Record, refused
-from convbert.models.errors import UserError
+from convbert.data_pipeline.readers.records import BadRecordError, Place, Record, refused
 
 
 def read_csv(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Record]:
@@ -35,6 +34,7 @@ class _Table:
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if options.quotes else csv.QUOTE_NONE
         self._name = name
         self._options = options
+        self._plain = options.is_utf8
         self._rows = csv.DictReader(
             self._lines(stream), delimiter=delimiter, strict=True, quoting=quoting
         )
@@ -48,50 +48,47 @@ class _Table:
             content = ""
             try:
                 row = next(self._rows)
-                content = str(row.get(self._options.field))
+                content = row.get(self._options.field) or ""
             except StopIteration:
                 return
             except csv.Error as error:
                 self._error = self._error or self._damage(error)
             if self._error is not None:
-                yield refused(self._id, self._where, content, self._error)
+                yield refused(self._place, content, self._error)
             else:
-                line = self._rows.reader.line_num
-                read = partial(to_document, row, self._name, line, self._where, self._options)
-                yield Record(self._id, self._where, content, read)
+                place = self._place
+                read = partial(to_document, row, place, self._options)
+                yield Record(place, content, read, self._plain)
 
     def _read_header(self) -> None:
-        options = self._options
         try:
-            header = self._rows.fieldnames
+            while (header := self._rows.fieldnames) == []:
+                self._rows.fieldnames = None  # a blank line: the header is the next one
         except csv.Error as error:
             raise self._damage(error) from None
         if self._error is not None:
             raise self._error
-        for key, option in ((options.field, "field"), (options.id_field, "id_field")):
-            if key is not None and header and key not in header:
-                raise UserError(str(missing(key, header, self._where, option)))
+        if header:
+            require_columns(header, self._place.where, self._options)
 
     def _damage(self, error: csv.Error) -> BadRecordError:
         return BadRecordError(
-            f"{self._where}: damaged table ({error})",
+            f"{self._place.where}: damaged table ({error})",
             f"mend it, or set {setting('quotes', 'false')} if its quotes enclose nothing",
             "damaged table",
         )
 
     def _lines(self, stream: io.BufferedReader) -> Iterator[str]:
         """Yield lines as text; the row of one that cannot be decoded is bad as a whole."""
-        for line in numbered_lines(stream, self._name, self._options):
+        options = self._options
+        place = Place(self._name, "line", 0)
+        for place.number, line, whole in numbered_lines(stream, options.max_bytes):
             try:
-                yield line.decode(self._options)
+                yield decode(line, place, options, whole)
             except BadRecordError as error:
                 self._error = error
-                yield line.content.decode(self._options.encoding, "replace")
+                yield line.decode(options.encoding, "replace")
 
     @property
-    def _where(self) -> str:
-        return f"{self._name}, line {self._rows.reader.line_num}"
-
-    @property
-    def _id(self) -> str:
-        return f"{self._name}#{self._rows.reader.line_num}"
+    def _place(self) -> Place:
+        return Place(self._name, "line", self._rows.reader.line_num)

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from functools import partial
 
 from convbert.data_pipeline.documents import Document
-from convbert.data_pipeline.readers.lines import Line, decode, numbered_lines, too_long
+from convbert.data_pipeline.readers.lines import (
+    decode,
+    numbered_lines,
+    too_long,
+)
 from convbert.data_pipeline.readers.options import ReaderOptions
-from convbert.data_pipeline.readers.records import Record, refused
+from convbert.data_pipeline.readers.records import Place, Record, refused
 
 
 def read_text(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Record]:
@@ -16,53 +20,56 @@ def read_text(stream: io.BufferedReader, name: str, options: ReaderOptions) -> I
     if options.unit == "file":
         yield _file(stream, name, options)
     elif options.unit == "line":
-        for line in numbered_lines(stream, name, options):
-            number = f"{name}#{line.number}"
-            yield Record(
-                number, line.where, line.content, partial(_line, number, line, name, options)
-            )
+        plain = options.is_utf8
+        for number, line, whole in numbered_lines(stream, options.max_bytes):
+            place = Place(name, "line", number)
+            yield Record(place, line, partial(_line, place, line, whole, options), plain)
     else:
         yield from _paragraphs(stream, name, options)
 
 
 def _file(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Record:
     content = stream.read(options.max_bytes + 1)
-    number = f"{name}#1"
+    place = Place(name, "", 1)
     if len(content) > options.max_bytes:
-        return refused(number, name, content[:1000], too_long(name, options))
+        return refused(place, content[:1000], too_long(name, options))
     content = content.removeprefix(codecs.BOM_UTF8)
-    return Record(
-        number, name, content, lambda: Document(number, decode(content, name, options), name)
-    )
+    return Record(place, content, partial(_document, place, content, options), options.is_utf8)
 
 
-def _line(number: str, line: Line, name: str, options: ReaderOptions) -> Document:
-    return Document(number, line.decode(options).rstrip("\r\n"), name)
+def _line(place: Place, line: bytes, whole: bool, options: ReaderOptions) -> Document:
+    return Document(place.id, decode(line, place, options, whole).rstrip("\r\n"), place.name)
+
+
+def _document(place: Place, content: bytes, options: ReaderOptions) -> Document:
+    return Document(place.id, decode(content, place, options), place.name)
 
 
 def _paragraphs(stream: io.BufferedReader, name: str, options: ReaderOptions) -> Iterator[Record]:
-    lines: list[Line] = []
-    size = 0
-    for line in numbered_lines(stream, name, options):
-        # White space that is blank in text but not in bytes ends a paragraph too.
-        if line.content.decode(options.encoding, "replace").strip():
-            size += len(line.content)
-            if lines and (size > options.max_bytes or not line.whole):
-                lines = [*lines[:1], Line(line.number, b"", line.where, whole=False)]
-            else:
+    lines: list[bytes] = []
+    first = size = 0
+    plain, limit = options.is_utf8, options.max_bytes
+    for number, line, whole in numbered_lines(stream, limit):
+        # Some white space is none in bytes; most lines begin with what is surely none.
+        visible = plain and b" " < line[:1] < b"\x7f"
+        if visible or line.decode(options.encoding, "replace").strip():
+            first = first if lines else number
+            size += len(line) if whole else limit + 1
+            if size <= limit or not lines:
                 lines.append(line)
+            else:
+                del lines[1:]  # one beyond the bound is not held
         elif lines:
-            yield _paragraph(lines, name, options)
+            yield _paragraph(Place(name, "line", first), lines, size, options, plain)
             lines, size = [], 0
     if lines:
-        yield _paragraph(lines, name, options)
+        yield _paragraph(Place(name, "line", first), lines, size, options, plain)
 
 
-def _paragraph(lines: list[Line], name: str, options: ReaderOptions) -> Record:
-    number, where = f"{name}#{lines[0].number}", lines[0].where
-    if not all(line.whole for line in lines):
-        return refused(number, where, lines[0].content, too_long(where, options))
-    content = b"".join(line.content for line in lines)
-    return Record(
-        number, where, content, lambda: Document(number, decode(content, where, options), name)
-    )
+def _paragraph(
+    place: Place, lines: list[bytes], size: int, options: ReaderOptions, plain: bool
+) -> Record:
+    if size > options.max_bytes:
+        return refused(place, lines[0], too_long(place.where, options))
+    content = b"".join(lines)
+    return Record(place, content, partial(_document, place, content, options), plain)

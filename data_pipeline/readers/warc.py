@@ -14,9 +14,10 @@ from typing import Any
 from convbert.data_pipeline.documents import Document
 from convbert.data_pipeline.extras import load_extra
 from convbert.data_pipeline.readers.html import page_decode, page_text
+from convbert.data_pipeline.readers.http import read_answer
 from convbert.data_pipeline.readers.lines import decode, too_long
 from convbert.data_pipeline.readers.options import ReaderOptions
-from convbert.data_pipeline.readers.records import BadRecordError, Record, refused
+from convbert.data_pipeline.readers.records import Place, Record, refused
 from convbert.models.errors import DamagedError
 
 _HTML = ("text/html", "application/xhtml+xml")
@@ -26,10 +27,6 @@ _META = {
     "WARC-Identified-Content-Language": "languages",
 }
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.I)
-# Servers and crawlers name codings that a stored body does not have; where decoding by all of them
-# fails, some of them are taken to be untrue.
-_DECODINGS = ("all", "transfer", "content", "none")
-_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 class _Forwards(io.RawIOBase):
@@ -78,36 +75,35 @@ def read_warc(stream: io.BufferedReader, name: str, options: ReaderOptions) -> I
 
 
 def _record(record: Any, name: str, number: int, options: ReaderOptions) -> Record:
-    where = f"{name}, record {number}"
+    place = Place(name, "record", number)
     if record.content_length > options.max_bytes:
         content = record.reader.read(1000)
-        return refused(f"{name}#{number}", where, content, too_long(where, options))
+        return refused(place, content, too_long(place.where, options))
     content = record.reader.read()
     if len(content) != record.content_length:
         raise DamagedError(
-            f"{where}: has {len(content)} of {record.content_length} bytes; fetch the file again"
+            f"{place.where}: has {len(content)} of {record.content_length} bytes; "
+            "fetch the file again"
         )
-    read = partial(_document, record, content, name, number, options)
-    return Record(f"{name}#{number}", where, content, read)
+    return Record(place, content, partial(_document, record, content, place, options))
 
 
-def _document(
-    record: Any, content: bytes, name: str, number: int, options: ReaderOptions
-) -> Document | None:
-    text = _text(record, content, f"{name}, record {number}", options)
+def _document(record: Any, content: bytes, place: Place, options: ReaderOptions) -> Document | None:
+    text = _text(record, content, place, options)
     if text is None:
         return None
     meta = {k: record.headers[h] for h, k in _META.items() if h in record.headers}
-    return Document(f"{name}#{number}", text, name, meta)
+    return Document(place.id, text, place.name, meta)
 
 
-def _text(record: Any, content: bytes, where: str, options: ReaderOptions) -> str | None:
+def _text(record: Any, content: bytes, place: Place, options: ReaderOptions) -> str | None:
     """Return the text of a record, or None if it holds none."""
+    where = place.where
     media = _media(record.headers.get("Content-Type"))
     charset = None
     if media == "application/http":
-        answer, content = _answer(content, where)
-        if answer is None or answer.status_code != 200:
+        answer, content = read_answer(content, where, options.max_bytes)
+        if answer.status_code != 200:
             return None
         typed = answer.get("Content-Type") or ""
         media, found = _media(typed), _CHARSET.search(typed)
@@ -118,32 +114,8 @@ def _text(record: Any, content: bytes, where: str, options: ReaderOptions) -> st
             return page_decode(content, charset, where)
     if media in _HTML:
         return page_text(page_decode(content, charset, where), options.html)
-    return decode(content, where, options) if media == "text/plain" else None
+    return decode(content, place, options) if media == "text/plain" else None
 
 
 def _media(content_type: str | None) -> str:
     return (content_type or "").split(";")[0].strip().lower()
-
-
-def _answer(content: bytes, where: str) -> tuple[Any, bytes]:
-    """Return headers and body of a server's answer, decoded as far as its headers are true."""
-    warc = load_extra("fastwarc.warc", "corpus", f"{where}: reading WARC")
-    reason = ""
-    for decoding in _DECODINGS:
-        record = warc.WarcRecord()
-        record.set_bytes_content(content)
-        record.is_http = True
-        try:
-            record.parse_http(auto_decode=decoding)
-            body = record.reader.read()
-        except OSError as error:
-            reason = reason or " ".join(str(error).split())
-            continue
-        if reason and _BINARY.search(body, 0, 1024):
-            break
-        return record.http_headers, body
-    raise BadRecordError(
-        f"{where}: its body cannot be decoded ({reason:.200})",
-        "remove it",
-        "body cannot be decoded",
-    )

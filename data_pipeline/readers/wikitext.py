@@ -45,7 +45,9 @@ def _render(code: Any, parts: list[str], nodes: Any, site: Site) -> None:
         if isinstance(node, nodes.Text):
             parts.append(node.value)
         elif isinstance(node, nodes.Wikilink):
-            if not site.hides(str(node.title)):
+            # Only files have several options: one under an old name of their namespace.
+            options = node.text is not None and "|" in str(node.text) and ":" in str(node.title)
+            if not options and not site.hides(str(node.title)):
                 _render(node.text if node.text is not None else node.title, parts, nodes, site)
         elif isinstance(node, nodes.ExternalLink):
             if node.title is not None:

@@ -2,21 +2,20 @@
 
 Entries are small files (a block of sequences, an index) named by what they hold. They appear by
 renaming, so a reader sees a whole entry or none; the least recently used are deleted before the
-limit is passed. Locks are ``flock`` on files beside the entries: the kernel frees them however a
-process ends. Entries are not synced to the disk: whoever reads one checks it, and one that a crash
-cut is fetched again.
+limit is passed. Entries are not synced to the disk: whoever reads one checks it, and one that a
+crash cut is fetched again.
 """
 
 import errno
-import fcntl
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from convbert.data_pipeline.locks import locked
 from convbert.models.errors import UserError
 
 Fetch = Callable[[Sequence[str]], Sequence[bytes | UserError]]
@@ -47,7 +46,7 @@ class BlockCache:
         found: dict[str, bytes | UserError] = self._present(keys)
         missing = [key for key in keys if key not in found]
         if missing:
-            with self._locked(f"fetch-{group}.lock"):
+            with locked(self.folder / f"fetch-{group}.lock"):
                 found |= self._present(missing)
                 missing = [key for key in missing if key not in found]
                 fetched = dict(zip(missing, fetch(missing), strict=True)) if missing else {}
@@ -74,15 +73,6 @@ class BlockCache:
                 raise self._unusable(error, 0) from None
         return found
 
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
     def _keep(self, entries: dict[str, bytes]) -> None:
         """Write entries after making room for all of them."""
         size = sum(map(len, entries.values()))
@@ -105,7 +95,7 @@ class BlockCache:
                 f"{self.limit:,} bytes; raise data.cache_gigabytes"
             )
         counter = self.folder / "bytes"
-        with self._locked("size.lock"):
+        with locked(self.folder / "size.lock"):
             known = counter.read_bytes() if counter.exists() else b""
             used = int(known) + size if known.strip().isdigit() else self.limit + 1
             if used > self.limit:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.shards.remote import is_url, read_bytes
-from convbert.models.errors import AbsentError, DamagedError
+from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.models.schema import StrictModel, parse
 
 Packing = Literal["electra", "full"]
@@ -93,6 +93,8 @@ class Manifest(StrictModel):
             raise AbsentError(
                 f"{path}: no manifest; build shards with `convbert shards build`"
             ) from None
+        except (OSError, ValueError) as error:  # a loop of links, a name with a null character
+            raise UserError(f"{str(path)!r}: cannot be read ({error}); check the path") from None
         return parse(cls, content, path, what="a shard manifest", remedy="build the shards again")
 
     def describe(self, folder: Path) -> str:

@@ -15,6 +15,7 @@ from convbert.data_pipeline.shards.cache import BlockCache
 from convbert.data_pipeline.shards.cached_files import CachedFiles
 from convbert.data_pipeline.shards.files import LocalFiles
 from convbert.data_pipeline.shards.manifest import Manifest, Packing, manifest_path
+from convbert.data_pipeline.shards.staged_files import StagedFiles
 from convbert.data_pipeline.shards.store import SequenceStore
 from convbert.models.errors import UserError
 from convbert.models.schema import StrictModel
@@ -127,10 +128,18 @@ class Corpus:
 
 
 def open_store(
-    place: str | Path, manifest: Manifest, cache: CacheSettings | None = None
+    place: str | Path,
+    manifest: Manifest,
+    cache: CacheSettings | None = None,
+    stage: Path | None = None,
 ) -> SequenceStore:
-    """Open the shards of a manifest that was read from a path or URL; raises ``UserError``."""
+    """Open the shards of a manifest that was read from a path or URL; raises ``UserError``.
+
+    Shards at a path are read through copies in ``stage``, those at a URL through ``cache``.
+    """
     path = manifest_path(place)
+    if isinstance(path, Path) and stage is not None:
+        return SequenceStore(manifest, StagedFiles(path, manifest, stage))
     if isinstance(path, Path):
         return SequenceStore(manifest, LocalFiles(path))
     cached = (cache or CacheSettings()).open()

@@ -18,12 +18,9 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as FastTokenizer
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.data_pipeline.tokenizer.tokenizer import (
-    PIECES,
-    Tokenizer,
-    reads_lowercase,
-    word_piece,
-)
+from convbert.data_pipeline.tokenizer.encoders import MODEL, VOCABULARY, fast_file, word_piece
+from convbert.data_pipeline.tokenizer.settings import FAST, HF_SETTINGS, PIECES, read_settings
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 
 SPACE = "\u2581"
@@ -77,12 +74,12 @@ def save_hf_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) ->
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
     }
-    if not tokenizer.is_sentencepiece:
-        settings["do_lower_case"] = reads_lowercase(tokenizer.folder)
+    if tokenizer.file.name == VOCABULARY:
+        settings |= read_settings(tokenizer.folder).to_hugging_face()
     names = {f"{name}_token": piece for name, piece in PIECES.items()}
     files = {
-        "tokenizer.json": fast.to_str().encode(),
-        "tokenizer_config.json": json.dumps({**settings, **names}, indent=2).encode(),
+        FAST: fast.to_str().encode(),
+        HF_SETTINGS: json.dumps({**settings, **names}, indent=2).encode(),
         "special_tokens_map.json": json.dumps(names, indent=2).encode(),
         tokenizer.file.name: tokenizer.file.read_bytes(),
     }
@@ -93,8 +90,13 @@ def save_hf_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) ->
 
 
 def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
-    """Rebuild a tokenizer with the ``tokenizers`` library; raises ``UserError`` if it cannot."""
-    if tokenizer.is_sentencepiece:
+    """Rebuild a tokenizer with the ``tokenizers`` library; raises ``UserError`` if it cannot.
+
+    A ``tokenizer.json`` is such a tokenizer already, and stays what it is.
+    """
+    if tokenizer.file.name == FAST:
+        return fast_file(tokenizer.file)
+    if tokenizer.file.name == MODEL:
         fast = _from_sentencepiece(tokenizer.file)
     else:
         fast = word_piece(tokenizer.folder)

@@ -13,8 +13,10 @@ from typing import Any, Literal
 import sentencepiece as spm
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_model
 
-from convbert.data_pipeline.atomic import atomic_directory, require_vacant
-from convbert.data_pipeline.tokenizer.tokenizer import MODEL, PIECES, Tokenizer
+from convbert.data_pipeline.atomic import atomic_directory, naming, require_vacant
+from convbert.data_pipeline.tokenizer.encoders import MODEL
+from convbert.data_pipeline.tokenizer.settings import PIECES
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 
 ModelType = Literal["unigram", "bpe"]
@@ -89,7 +91,7 @@ def train_tokenizer(
         )
     except RuntimeError as error:
         raise _failure(error, lines, settings) from None
-    with atomic_directory(folder) as temporary:
+    with naming(folder), atomic_directory(folder) as temporary:
         (temporary / MODEL).write_bytes(_round_scores(model.getvalue()))
         record = {**settings, "sample_lines": len(lines), "seed": seed, "spm": spm.__version__}
         record |= {"keeps": [NON_JOINER]} if keeps_joiners else {}

@@ -4,16 +4,15 @@ Three of transformers' families are these models: ConvBERT, ELECTRA (no reductio
 BERT (ELECTRA without a map from the embedding to the hidden size).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convbert.models.architecture import EncoderConfig, LocalOp
-from convbert.models.errors import AbsentError, DamagedError, UserError
+from convbert.models.errors import UserError
 from convbert.models.interop.naming import MaskedLMNames
-from convbert.models.schema import validate
+from convbert.models.schema import read_json, validate
 
 CONFIG_FILE = "config.json"
 # Fields that transformers does not know; it keeps unknown keys and writes them again.
@@ -124,7 +123,7 @@ def read_config(directory: Path) -> tuple[EncoderConfig, Family, str]:
     missing, unreadable or describes another model.
     """
     path = directory / CONFIG_FILE
-    fields = _read_json(path)
+    fields = read_json(path)
     model_type = fields.get("model_type")
     if model_type not in FAMILIES:
         raise UserError(
@@ -155,20 +154,6 @@ def _architecture(path: Path, fields: Mapping[str, Any]) -> str | None:
     if not isinstance(names, list):
         raise UserError(f"{path}: architectures={names!r} is no list: write the class in brackets")
     return names[0]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise AbsentError(f"{path}: no such file: give a directory with a {CONFIG_FILE}") from error
-    except ValueError as error:
-        raise DamagedError(
-            f"{path}: not a JSON file ({error}): copy it from its source again"
-        ) from error
-    if not isinstance(fields, dict):
-        raise DamagedError(f"{path}: holds no JSON object: copy it from its source again")
-    return fields
 
 
 def _own_fields(path: Path, fields: Mapping[str, Any], family: Family) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from torch import Tensor
 
 from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.models.interop.links import LoadedTensors
+from convbert.models.schema import read_json
 
 SAFETENSORS_FILE = "model.safetensors"
 _PICKLE_FILE = "pytorch_model.bin"
+_INDEX = ".index.json"
 # BERT's first PyTorch files name layer norms as TensorFlow does.
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
@@ -24,15 +26,41 @@ _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNor
 def read_weights(directory: Path) -> LoadedTensors:
     """Return the tensors of ``model.safetensors``, or else of ``pytorch_model.bin``.
 
-    Raises ``UserError`` naming the file when there is none, or when it is damaged or holds
-    anything but tensors.
+    Either may be split into several files, which ``model.safetensors.index.json`` (or
+    ``pytorch_model.bin.index.json``) lists. Raises ``UserError`` naming the file when there is
+    none, or when one is missing, damaged, or holds anything but the tensors it should.
     """
     for name, read in ((SAFETENSORS_FILE, read_safetensors), (_PICKLE_FILE, _read_pickle)):
         if (directory / name).is_file():
             return read(directory / name)
+        if (directory / f"{name}{_INDEX}").is_file():
+            return _read_shards(directory / f"{name}{_INDEX}", read)
     raise AbsentError(
-        f"{directory}: holds neither {SAFETENSORS_FILE} nor {_PICKLE_FILE}: put one of them there"
+        f"{directory}: holds neither {SAFETENSORS_FILE} nor {_PICKLE_FILE}, whole or in parts: put "
+        "one of them there"
     )
+
+
+def _read_shards(index: Path, read: Callable[[Path], LoadedTensors]) -> LoadedTensors:
+    """Return the tensors of all files that an index names, each from the file it should be in."""
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(n, str) for n in places.values()):
+        raise DamagedError(f"{index}: names no files of tensors: copy it from its source again")
+    files = {}
+    for name in sorted(set(places.values())):
+        if Path(name).name != name:
+            raise UserError(f"{index}: names {name!r}, which is no file beside it: correct it")
+        files[name] = read(index.with_name(name))
+    tensors = {}
+    for tensor, name in places.items():
+        tensor = _modern(tensor)
+        if tensor not in files[name]:
+            raise DamagedError(
+                f"{files[name].path}: lacks tensor {tensor!r}, which {index.name} says is in it: "
+                "copy both from their source again"
+            )
+        tensors[tensor] = files[name].read(tensor)
+    return LoadedTensors(index, tensors)
 
 
 def read_safetensors(path: Path) -> LoadedTensors:

@@ -9,7 +9,7 @@ import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
-from convbert.models.errors import AbsentError, DamagedError
+from convbert.models.errors import AbsentError, DamagedError, UserError
 
 # Punctuation that BERT's vocabularies have and that English text uses on every page.
 _TYPOGRAPHY = "“”‘’–—…£€°•×"
@@ -61,21 +61,36 @@ class VocabReport:
         return f"{self.path}: " + ", ".join(facts)
 
 
+def read_vocab(path: Path) -> list[str]:
+    """Return the tokens of a ``vocab.txt`` in the order of their ids; errors as ``inspect_vocab``.
+
+    Lines end in a line feed alone, or behind a carriage return: other characters that end lines,
+    such as U+2028, are tokens of some vocabularies.
+    """
+    return [line.removesuffix("\r") for line in _lines(path)]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise AbsentError(f"{path}: no such file: give the model's vocab.txt") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): give a vocab.txt") from error
+    except UnicodeDecodeError as error:
+        raise DamagedError(
+            f"{path}: not UTF-8 at byte {error.start}: convert the file, or get it again"
+        ) from error
+    return text.removesuffix("\n").split("\n")
+
+
 def inspect_vocab(path: str | Path) -> VocabReport:
     """Return what is in a ``vocab.txt``, one token a line.
 
     Raises ``AbsentError`` when there is no file, ``DamagedError`` when it is not UTF-8.
     """
     path = Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError as error:
-        raise AbsentError(f"{path}: no such file: give the model's vocab.txt") from error
-    except UnicodeDecodeError as error:
-        raise DamagedError(
-            f"{path}: not UTF-8 at byte {error.start}: convert the file, or get it again"
-        ) from error
-    lines = text.removesuffix("\n").split("\n")
+    lines = _lines(path)
     tokens = [line.removesuffix("\r") for line in lines]
     beyond_ascii = [token for token in tokens if not token.isascii()]
     distinct = set(tokens)

@@ -27,7 +27,7 @@ from convbert.pretrain.engine.collectives import broadcast_from_first, gather_ob
 from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.fragments import fragments, restore, shapes
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
-from convbert.pretrain.run.identity import identity
+from convbert.pretrain.run.identity import identity, require_same_run
 from convbert.pretrain.settings.run import RunConfig
 
 logger = logging.getLogger(__name__)
@@ -173,6 +173,8 @@ class Checkpointer:
         if self.config.upload is not None and not checkpoint_steps(self.root):
             download_newest(self.config.upload, self.root, self._run)
         newest = latest_good(self.root)
+        if newest is not None:
+            require_same_run(str(newest.folder), newest.manifest, self._run, self.root)
         good = -1 if newest is None else newest.manifest.step
         self._damaged = [step for step in checkpoint_steps(self.root) if step > good]
         return newest

@@ -10,6 +10,7 @@ import typer
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import (
     corpus,
+    doctor,
     evaluation,
     exchange,
     pairs,
@@ -21,6 +22,7 @@ from convbert.pretrain.cli import (
     tokenizer,
     training,
 )
+from convbert.pretrain.cli.overview import arrange
 from convbert.pretrain.run import log
 
 app = typer.Typer(
@@ -35,6 +37,7 @@ app.add_typer(tokenizer.tokenizer_app, name="tokenizer")
 app.add_typer(shards.shards_app, name="shards")
 for commands in (
     training.app,
+    doctor.app,
     plan.app,
     study.app,
     slurm.app,
@@ -46,10 +49,23 @@ for commands in (
     app.add_typer(commands)
 app.add_typer(evaluation.tasks_app, name="tasks")
 app.add_typer(evaluation.track_app, name="track")
+arrange(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"convbert {version('convbert-pretrain')}")
+        raise typer.Exit
 
 
 @app.callback()
 def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Show where an error comes from.")
     ] = False,

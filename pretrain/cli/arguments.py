@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from convbert.pretrain.cli import completion
+
 
 def between(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[Any], Any]:
     """Return the callback of an option that takes finite numbers from ``low`` to ``high``.
@@ -32,22 +34,35 @@ def between(low: float, high: float = math.inf, *, above: bool = False) -> Calla
 
 Recipe = Annotated[
     str,
-    typer.Argument(help="Shipped recipe (tiny, small, ...), YAML file, or run directory."),
+    typer.Argument(
+        help="Shipped recipe (tiny, small, ...), YAML file, or run directory.",
+        autocompletion=completion.recipes,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Settings as key=value, e.g. steps=20000 optimizer.learning_rate=5e-4"),
+    typer.Argument(
+        help="Settings as key=value, e.g. steps=20000 optimizer.learning_rate=5e-4",
+        autocompletion=completion.settings,
+    ),
 ]
 Average = Annotated[
     str | None,
     typer.Option(help="last:N: the mean of N checkpoints' weights, up to the chosen one."),
 ]
-RunDir = Annotated[Path, typer.Argument(help="Directory of the run.", metavar="RUN")]
+RunDir = Annotated[
+    Path,
+    typer.Argument(help="Directory of the run.", metavar="RUN", autocompletion=completion.runs),
+]
 NewRunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Run directory; default runs/RECIPE.")
 ]
 Source = Annotated[
-    Path, typer.Argument(help="Run directory, one of its checkpoints, or a Hugging Face model's.")
+    Path,
+    typer.Argument(
+        help="Run directory, one of its checkpoints, or a Hugging Face model's.",
+        autocompletion=completion.runs,
+    ),
 ]
 ModelTokenizer = Annotated[
     Path | None, typer.Option("--tokenizer", help="Of a Hugging Face model that has none.")

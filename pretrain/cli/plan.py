@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from convbert.pretrain.cli.arguments import Overrides, Recipe, between
+from convbert.pretrain.cli.settings_command import SettingsCommand
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def plan(
     recipe: Recipe,
     overrides: Overrides = None,

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convbert.models.errors import AbsentError, UserError
+from convbert.pretrain.cli import completion
 from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
 from convbert.pretrain.cli.corpus import corpus_app
+from convbert.pretrain.cli.settings_command import SettingsCommand
 
 if TYPE_CHECKING:
     from convbert.cluster.submit import Queued
@@ -20,7 +22,10 @@ WATCH_SECONDS = 10.0
 SiteName = Annotated[
     str,
     typer.Option(
-        "--site", envvar="CONVBERT_SITE", help="Site profile: local, cpu, a100, h100, or a file."
+        "--site",
+        envvar="CONVBERT_SITE",
+        help="Site profile: local, cpu, a100, h100, or a file.",
+        autocompletion=completion.sites,
     ),
 ]
 Nodes = Annotated[int, typer.Option(help="Number of nodes.", min=1)]
@@ -51,10 +56,13 @@ Evaluate = Annotated[
 EvaluateTime = Annotated[
     str, typer.Option(help="Time limit of a task's fine-tunings of a checkpoint.")
 ]
+Again = Annotated[
+    bool, typer.Option("--again", help="Although a job of it is queued or running already.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only write the script.")]
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def submit(
     recipe: Recipe,
     overrides: Overrides = None,
@@ -76,16 +84,17 @@ def submit(
     data_dir: Annotated[Path | None, typer.Option(help="Where the task's files are.")] = None,
     seeds: Annotated[int, typer.Option(help="Fine-tunings per checkpoint.", min=1)] = 3,
     evaluate_time: EvaluateTime = "4:00:00",
+    again: Again = False,
     dry_run: DryRun = False,
 ) -> None:
     """Queue pretraining on SLURM; the job saves before its limit, requeues and continues."""
     from convbert.cluster.follow import Evaluation
     from convbert.cluster.render import JobOptions
     from convbert.cluster.site import load_site
-    from convbert.cluster.submit import locate, submit_array, submit_pretraining
+    from convbert.cluster.submit import locate, require_idle, submit_array, submit_pretraining
     from convbert.cluster.sweep import read_sweep
     from convbert.models.schema import validate
-    from convbert.pretrain.run.preparation import prepare
+    from convbert.pretrain.run.preparation import default_directory, prepare
 
     options = JobOptions.of("convbert submit", locals())
     profile = load_site(site)
@@ -94,9 +103,11 @@ def submit(
         if chain > 1 or evaluate:
             raise UserError("--array: cannot be combined with --chain or --evaluate")
         root = run_dir or Path("runs") / array.stem
+        sweep = read_sweep(array)
+        require_idle([root / name for name in sweep], options)
         runs = [
             prepare(own_recipe or recipe, [*settings, *own], root / name, world)[0].path
-            for name, (own_recipe, own) in read_sweep(array).items()
+            for name, (own_recipe, own) in sweep.items()
         ]
         _show(submit_array(root, runs, profile, options))
         return
@@ -105,6 +116,7 @@ def submit(
         wanted = {"tasks": locate(evaluate, data_dir), "seeds": seeds, "time": evaluate_time}
         wanted["partition"] = profile.partition or partition
         plan = validate(Evaluation, wanted, f"--evaluate-time={evaluate_time!r}")
+    require_idle([run_dir or default_directory(recipe)], options)
     run, _ = prepare(recipe, settings, run_dir, world)
     if plan and profile.pyxis:
         print(f"no sbatch inside the container: run `convbert follow {run.path}` now and then")
@@ -121,6 +133,7 @@ def submit_corpus(
     time: TimeLimit = "24:00:00",
     retries: Annotated[int, typer.Option(help="Tries after failures.", min=0)] = 2,
     after: After = None,
+    again: Again = False,
     dry_run: DryRun = False,
 ) -> None:
     """Queue a corpus build on several nodes; the result is that of a local build."""
@@ -152,9 +165,12 @@ def status(
     from rich.console import Console
     from rich.live import Live
 
+    from convbert.cluster.jobs import runs_of
     from convbert.cluster.status import overview
 
-    chosen = runs or sorted(p.parent for p in Path("runs").glob("**/config.yaml"))
+    chosen = sorted(p.parent for p in Path("runs").glob("**/config.yaml"))
+    if runs:
+        chosen = [run for directory in runs for run in runs_of(directory)]
     if not chosen:
         raise AbsentError("runs/: no run directory in it; name the runs to show")
     console = Console()
@@ -177,11 +193,14 @@ def logs(
     run: RunDir,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", help="Lines from the end.", min=1)] = 50,
+    job: Annotated[
+        str | None, typer.Option(help="That of one job, e.g. 12, or 14_0 of an evaluation.")
+    ] = None,
 ) -> None:
-    """Show the log of a run's newest job."""
-    from convbert.cluster.records import JobRecords
+    """Show the log of a run's job: the one that runs, else the newest one that has a log."""
+    from convbert.cluster.jobs import current_log
 
-    log = JobRecords(run).newest_log()
+    log = current_log(run, job)
     print(f"==> {log}", file=sys.stderr, flush=True)
     command = ["tail", "-n", str(lines), *(["-F"] if follow else []), "--", str(log)]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
@@ -189,7 +208,7 @@ def logs(
 
 @app.command()
 def stop(run: RunDir) -> None:
-    """Let a run's job save a checkpoint and end; `convbert submit` continues it later."""
+    """End all jobs of a run, a sweep or a corpus: what runs saves first; `submit` continues it."""
     from convbert.cluster.stop import stop as stop_jobs
 
     for line in stop_jobs(run):

@@ -1,12 +1,14 @@
-"""Commands that run others: ``quickstart`` and ``study``."""
+"""Commands that run others: ``quickstart``, ``study`` and ``sweep``."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import between
-from convbert.pretrain.cli.tables import print_table
+from convbert.models.errors import UserError
+from convbert.pretrain.cli.arguments import Overrides, Recipe, between
+from convbert.pretrain.cli.settings_command import SettingsCommand
+from convbert.pretrain.cli.tables import FormatOption, Output, measured
 
 app = typer.Typer()
 
@@ -42,6 +44,7 @@ def study(
         int | None, typer.Option(help="Runs at once; default one per GPU, else per core.", min=1)
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show and write the plan.")] = False,
+    form: FormatOption = "table",
 ) -> None:
     """Compare variants of the model on equal training FLOPs; start it again to go on."""
     from rich.console import Console
@@ -55,12 +58,12 @@ def study(
     from convbert.pretrain.study.steps import write_sweep
     from convbert.pretrain.study.tuning import known_runs
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=form != "table")
     chosen = load_design(design, flops=flops, seeds=seeds)
     runs = known_runs(chosen, output)
     first = {run.variant: run for run in reversed(runs)}
     tuned = f", {len(chosen.rate_factors)} learning rates of the first" * bool(chosen.rate_factors)
-    print_table(
+    Output(form).table(
         ("variant", "updates", "tokens", "hardware FLOPs", "papers' FLOPs"),
         [
             (r.variant, f"{r.steps:,}", f"{r.tokens:,}")
@@ -81,3 +84,77 @@ def study(
     console.print(
         f"{write_study_page(chosen, output)}: the results; {output / 'report.html'}: the curves"
     )
+
+
+@app.command(cls=SettingsCommand)
+def sweep(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory for the runs and the sweep's file.")
+    ] = Path("sweep"),
+    rates: Annotated[
+        str, typer.Option(help="The configuration's peak learning rates times each of these.")
+    ] = "0.5,1,2",
+    workers: Annotated[
+        int | None, typer.Option(help="Runs at once; default one per GPU, else per core.", min=1)
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only write the sweep, for an array of jobs.")
+    ] = False,
+    form: FormatOption = "table",
+) -> None:
+    """Try several learning rates in short runs and say which is best; start it again to go on."""
+    import os
+
+    from rich.console import Console
+
+    from convbert.pretrain.finetune.device import default_workers
+    from convbert.pretrain.run.exit_codes import STOPPED
+    from convbert.pretrain.study import sweep as rate_sweep
+    from convbert.pretrain.study.processes import Commands, Stopped
+
+    given = overrides or []
+    config, trials = rate_sweep.plan_sweep(recipe, given, _factors(rates), output)
+    console = Console(highlight=False, stderr=form != "table")
+    if plan:
+        console.print(
+            f"{output / rate_sweep.FILE}: {len(trials)} runs; queue them with `convbert submit "
+            f"{recipe} --array {output / rate_sweep.FILE} --run-dir {output}`, then repeat this "
+            "command without --plan",
+            soft_wrap=True,
+        )
+        return
+    at_once = workers or default_workers()
+    commands = Commands(console, max(1, len(os.sched_getaffinity(0)) // at_once))
+    try:
+        rate_sweep.carry_out_sweep(recipe, given, trials, config.steps, at_once, commands, console)
+    except Stopped:
+        console.print(f"stopped; the same command continues {output}")
+        raise typer.Exit(STOPPED) from None
+    scores = [rate_sweep.score(trial, config.steps) for trial in trials]
+    if not any(scores):
+        raise UserError(f"{output}: no run has finished; see the logs in it")
+    held_out = any(found.held_out for found in scores if found)
+    text = "held-out text" if held_out else "training; evaluation.held_out measures other text"
+    out = Output(form)
+    out.table(
+        ("run", *(key.removeprefix("optimizer.") for key in trials[0].rates), "masked-token loss"),
+        [
+            (t.path.name, *(f"{rate:g}" for rate in t.rates.values()))
+            + (measured(found.loss) if found else "failed",)
+            for t, found in zip(trials, scores, strict=True)
+        ],
+        title=f"{config.steps:,} updates each; loss of {text}",
+    )
+    out.note(rate_sweep.advice(trials, config.steps))
+
+
+def _factors(text: str) -> list[float]:
+    """Return the numbers of ``0.5,1,2``; raises ``typer.BadParameter``."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--rates {text}: write numbers as in 0.5,1,2") from None
+    between(0, above=True)(found)
+    return found

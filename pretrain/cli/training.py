@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
-from convbert.pretrain.cli.tables import print_table
+from convbert.pretrain.cli.settings_command import SettingsCommand
+from convbert.pretrain.cli.tables import FormatOption, Output
 
 if TYPE_CHECKING:
     from convbert.pretrain.checkpoints.branching import Branch
+    from convbert.pretrain.run.claim import Claim
     from convbert.pretrain.run.directory import RunDirectory
 
 app = typer.Typer()
@@ -19,7 +21,7 @@ Processes = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def pretrain(
     recipe: Recipe,
     overrides: Overrides = None,
@@ -27,11 +29,13 @@ def pretrain(
     processes: Processes = None,
 ) -> None:
     """Pretrain on this machine; continues by itself if the run directory has a checkpoint."""
-    from convbert.pretrain.run.preparation import prepare
+    from convbert.pretrain.run.claim import claim_for_training
+    from convbert.pretrain.run.preparation import plan_run
     from convbert.pretrain.training.launch import default_processes
 
     world = processes or default_processes()
-    run, config = prepare(recipe, overrides or [], run_dir, world)
+    planned = plan_run(recipe, overrides or [], run_dir, world)
+    run, config = planned.run, planned.config
     if run.finished(config):
         from convbert.pretrain.checkpoints import upload
 
@@ -41,10 +45,16 @@ def pretrain(
             "(docs/recovery.md says what becomes of the learning rate)"
         )
         return
-    _train(run, world, config.threads)
+    # Held from before the first byte is written until the training ends, by process 0 from then on.
+    claim = claim_for_training(run.path)
+    try:
+        planned.write()
+        _train(run, world, config.threads, claim)
+    finally:
+        claim.leave()
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def branch(
     run: RunDir,
     at: Annotated[
@@ -61,6 +71,7 @@ def branch(
         bool, typer.Option("--run", help="Train the branches here, one after another.")
     ] = False,
     processes: Processes = None,
+    form: FormatOption = "table",
 ) -> None:
     """Branch runs off a stable one that decay to the end: a curve from one long run."""
     from convbert.pretrain.checkpoints.branching import prepare_branches
@@ -72,18 +83,21 @@ def branch(
     branches = prepare_branches(
         trunk, at, decay, overrides=overrides or [], output=output, world=world
     )
-    _show(branches)
+    out = Output(form)
+    _show(branches, out)
     if not train:
-        print("train each, here or on SLURM (`convbert submit` in place of `convbert pretrain`):")
+        out.note(
+            "train each, here or on SLURM (`convbert submit` in place of `convbert pretrain`):"
+        )
         for branch in branches:
-            print(f"  convbert pretrain {branch.run.path}")
+            out.note(f"  convbert pretrain {branch.run.path}")
     places = " ".join(str(branch.run.path) for branch in branches)
-    print(f"then compare them: convbert report {run} {places}")
+    out.note(f"then compare them: convbert report {run} {places}")
     for branch in branches if train else ():
         _train(branch.run, world, branch.config.threads)
 
 
-def _show(branches: "list[Branch]") -> None:
+def _show(branches: "list[Branch]", out: Output) -> None:
     rows, before, total = [], 0.0, 0.0
     for branch in branches:
         origin = branch.origin
@@ -95,17 +109,19 @@ def _show(branches: "list[Branch]") -> None:
             + [f"{origin.end_flops:.3e}", f"{total:.3e}"]
         )
     headings = ("branch", "from update", "to", "FLOPs in full", "of all so far, trunk once")
-    print_table(headings, rows)
+    out.table(headings, rows)
 
 
-def _train(run: "RunDirectory", world: int, threads: int | None) -> None:
-    """Train to the end; ends the command where that fails or is stopped."""
+def _train(
+    run: "RunDirectory", world: int, threads: int | None, claim: "Claim | None" = None
+) -> None:
+    """Train to the end, under ``claim``; ends the command where that fails or is stopped."""
     from convbert.pretrain.run.exit_codes import STOPPED
     from convbert.pretrain.training.launch import launch
 
     processes = "1 process" if world == 1 else f"{world} processes"
     print(f"{run.path}: starts {processes}; PyTorch and DeepSpeed load first", flush=True)
-    status = launch(run.path, world, threads)
+    status = launch(run.path, world, threads, claim)
     if status == STOPPED:
         print(
             f"stopped with a checkpoint; `convbert pretrain {run.path}` continues", file=sys.stderr

@@ -1,5 +1,6 @@
 """Put together what trains: the optimizer, the engine around it, and its view of parameters."""
 
+from collections.abc import Container
 from typing import Any
 
 import torch
@@ -19,12 +20,20 @@ from convbert.pretrain.settings.optimizer import OptimizerConfig
 
 
 def build_engine(
-    objective: nn.Module, config: dict[str, Any], settings: OptimizerConfig
+    objective: nn.Module,
+    config: dict[str, Any],
+    settings: OptimizerConfig,
+    *,
+    held: Container[str] = (),
 ) -> tuple[Engine, PartNorms]:
-    """Create the optimizer and the DeepSpeed engine for an objective, and its norms."""
+    """Create the optimizer and the DeepSpeed engine for an objective, and its norms.
+
+    The parameters named in ``held`` stay as they are in updates that ask for it.
+    """
     matrices = hidden_matrices(objective) if settings.name == "muon" else {}
     low = any(config.get(kind, {}).get("enabled") for kind in ("bf16", "fp16"))
-    optimizer = _optimizer(objective, settings, matrices, low=low)
+    groups = parameter_groups(objective, settings.weight_decay, matrices, held)
+    optimizer = _optimizer(objective, settings, groups, matrices, low=low)
     engine = Engine(objective, config, optimizer)
     layout = layout_of(engine)
     if isinstance(optimizer, Lamb):
@@ -35,9 +44,13 @@ def build_engine(
 
 
 def _optimizer(
-    objective: nn.Module, settings: OptimizerConfig, matrices: dict[str, MatrixShape], *, low: bool
+    objective: nn.Module,
+    settings: OptimizerConfig,
+    groups: list[dict[str, Any]],
+    matrices: dict[str, MatrixShape],
+    *,
+    low: bool,
 ) -> AdamW:
-    groups = parameter_groups(objective, settings.weight_decay, matrices)
     adamw: dict[str, Any] = {
         "betas": settings.betas,
         "eps": settings.eps,

@@ -75,8 +75,11 @@ class Engine:
         outputs: tuple[Tensor, Tensor] = self.deepspeed(*inputs)
         return outputs
 
-    def gradient_norm(self, learning_rate: float) -> float | Tensor:
+    def gradient_norm(self, learning_rate: float, *, hold: bool = False) -> float | Tensor:
         """Complete the gradient of an update; return its norm before clipping.
+
+        With ``hold`` the rate of the parameters that can be held is 0: they stay as they are,
+        weight decay included, while their moments go on.
 
         The norm is that over all parameters and processes. It is infinite where DeepSpeed has left
         out the update by itself (``overflowed``). DeepSpeed takes the norm, clips and updates in
@@ -84,7 +87,8 @@ class Engine:
         how it goes on.
         """
         for group in self.deepspeed.optimizer.param_groups:
-            group["lr"] = learning_rate * group.get("rate_ratio", 1.0)
+            rate = 0.0 if hold and group.get("held") else learning_rate
+            group["lr"] = rate * group.get("rate_ratio", 1.0)
         self._apply, self._own_norm = None, None
         if self._own_clip:
             self._own_norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._own_clip)

@@ -164,25 +164,33 @@ def decays(name: str) -> bool:
 
 
 def parameter_groups(
-    module: nn.Module, weight_decay: float, matrices: Container[str] = ()
+    module: nn.Module,
+    weight_decay: float,
+    matrices: Container[str] = (),
+    held: Container[str] = (),
 ) -> list[dict[str, Any]]:
     """Split the trainable parameters into groups, each tensor once.
 
     The parameters named in ``matrices`` come first, then those that are decayed and those that are
-    not; ``adapt`` is what LAMB and ``matrices`` what Muon does with a group.
+    not; ``adapt`` is what LAMB and ``matrices`` what Muon does with a group. Those named in
+    ``held`` are in groups of their own, which can be held where they are.
     """
-    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "decayed": [], "undecayed": []}
+    kinds = ("matrices", "decayed", "undecayed")
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {
+        (kind, apart): [] for kind in kinds for apart in (False, True)
+    }
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             kind = "decayed" if decays(name) else "undecayed"
-            groups["matrices" if name in matrices else kind].append(parameter)
+            groups["matrices" if name in matrices else kind, name in held].append(parameter)
     return [
         {
             "params": params,
             "weight_decay": 0.0 if kind == "undecayed" else weight_decay,
             "adapt": kind != "undecayed",
             "matrices": kind == "matrices",
+            "held": apart,
         }
-        for kind, params in groups.items()
+        for (kind, apart), params in groups.items()
         if params
     ]

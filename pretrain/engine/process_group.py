@@ -13,12 +13,14 @@ from convbert.pretrain.run.store import host_store
 _HOSTED: list[Any] = []  # the store lives as long as the process that serves it
 
 
-def init_distributed(hang_seconds: float | None = None) -> torch.device:
+def init_distributed(hang_seconds: float | None = None, backend: str | None = None) -> torch.device:
     """Join the process group described by the environment (torchrun or SLURM ranks).
 
-    Returns the device of this process. A single process without such an environment forms a group
-    of its own. Collectives wait twice ``hang_seconds``, so that the watchdog, which knows who is
-    late, comes before NCCL, which would end the processes that wait after ten minutes.
+    The ``backend`` is NCCL on GPUs and gloo elsewhere, unless another is given: NCCL refuses two
+    processes on one GPU, gloo does not. Returns the device of this process. A single process
+    without such an environment forms a group of its own. Collectives wait twice ``hang_seconds``,
+    so that the watchdog, which knows who is late, comes before NCCL, which would end the processes
+    that wait after ten minutes.
     """
     for key, value in {
         "RANK": "0",
@@ -37,7 +39,7 @@ def init_distributed(hang_seconds: float | None = None) -> torch.device:
     if not torch.cuda.is_available():
         # PyTorch computes in fp16 on every CPU, slowly without instructions for it.
         deepspeed.accelerator.get_accelerator().is_fp16_supported = lambda: True
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    backend = backend or ("nccl" if torch.cuda.is_available() else "gloo")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     _HOSTED.append(host_store())

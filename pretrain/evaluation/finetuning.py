@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.models.errors import UserError
 from convbert.models.interop.hf import load_pretrained
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
 from convbert.pretrain.evaluation.finished import FinishedSeeds
+from convbert.pretrain.evaluation.kept_models import KeptModels, require_all_keepable
 from convbert.pretrain.evaluation.lexical import measure_lexical
 from convbert.pretrain.evaluation.publishing import publish_results
 from convbert.pretrain.evaluation.results import StartResults, TaskResults, write_results
@@ -27,8 +29,9 @@ log = logging.getLogger(__name__)
 class FinetuneOptions:
     """How fine-tuning is repeated, and what is kept of it.
 
-    ``predict`` writes the predictions for every split but train, labeled or not. ``on_result``
-    is called with the starting point's name and the result of each seed as it ends.
+    ``predict`` writes the predictions for every split but train, labeled or not, ``keep_model`` the
+    best seed's model of each trained starting point. ``on_result`` is called with the starting
+    point's name and the result of each seed as it ends.
     """
 
     seeds: int = 3
@@ -36,6 +39,7 @@ class FinetuneOptions:
     predict: bool = False
     workers: int | None = None
     on_result: Callable[[str, FinetuneResult], None] = lambda label, result: None
+    keep_model: bool = False
 
 
 def finetune_run(
@@ -52,10 +56,13 @@ def finetune_run(
     named = [task.model_copy(update={"name": evaluated.task_name(task.name)}) for task in tasks]
     prepared = prepare_all(named, evaluated.tokenizer, options.source)
     encoders, run = evaluated.encoders(), evaluated.run
+    if options.keep_model:
+        require_all_keepable(encoders, prepared)
     found = []
     for data in prepared:
         folder = run.report / data.task.name
-        results = _finetune(encoders, evaluated.points, data, options, run.name, folder)
+        words = evaluated.tokenizer
+        results = _finetune(encoders, evaluated.points, data, options, run.name, folder, words)
         found.append(write_results(results, folder))
         publish_results(evaluated, found[-1], data, folder)
     return found
@@ -70,17 +77,24 @@ def finetune_directory(
 ) -> list[TaskResults]:
     """Fine-tune the encoder in a Hugging Face directory; write ``OUTPUT/TASK/results.json``.
 
-    ``tokenizer`` is needed where the directory has no ``vocab.txt``.
+    ``tokenizer`` is needed where the directory has none.
     """
     encoder = load_pretrained(directory)
-    words = Tokenizer.load(tokenizer or directory)
+    words, known = Tokenizer.load(tokenizer or directory), encoder.config.vocab_size
+    if tokenizer is not None and words.vocab_size != known:  # its own may have fewer
+        raise UserError(
+            f"{words.file}: {words.vocab_size:,} ids, the model in {directory} knows {known:,}; "
+            "give the tokenizer that it was trained with"
+        )
     prepared = prepare_all(tasks, words, options.source)
     name = directory.resolve().name
     point = StartingPoint(name, 0, 0.0)
+    if options.keep_model:
+        require_all_keepable({name: encoder}, prepared)
     found = []
     for data in prepared:
         folder = output / data.task.name
-        results = _finetune({name: encoder}, [point], data, options, name, folder)
+        results = _finetune({name: encoder}, [point], data, options, name, folder, words)
         found.append(write_results(results, folder))
     return found
 
@@ -92,6 +106,7 @@ def _finetune(
     options: FinetuneOptions,
     run: str,
     folder: Path,
+    tokenizer: Tokenizer,
 ) -> TaskResults:
     """Fine-tune what ``folder`` does not hold yet; each seed is written there as it ends."""
     check_starts(encoders, data)
@@ -101,6 +116,10 @@ def _finetune(
     lexical = measure_lexical(data, range(options.seeds), folder)
     finished = FinishedSeeds(folder, data, encoders, keep=options.predict)
     known = finished.known(range(options.seeds))
+    models = None
+    if options.keep_model:
+        models = KeptModels(folder, data, encoders, finished, tokenizer)
+        known = {label: models.known(label, results) for label, results in known.items()}
     count = sum(map(len, known.values()))
     if count:
         total = len(encoders) * options.seeds
@@ -110,6 +129,8 @@ def _finetune(
                 options.on_result(label, result)
 
     def ended(label: str, result: FinetuneResult) -> None:
+        if models is not None:
+            models.add(label, result)
         finished.add(label, result)
         options.on_result(label, result)
 
@@ -121,6 +142,7 @@ def _finetune(
         keep=options.predict,
         on_result=ended,
         known=known,
+        models=models.place if models else lambda label, seed: None,
     )
     for label, results in found.items():
         finished.publish_predictions(label, results)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.encoder import Encoder
-from convbert.models.schema import parse
+from convbert.models.schema import read_record
 from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.loop import FinetuneResult
 from convbert.pretrain.finetune.submission import write_predictions
@@ -39,7 +39,7 @@ class FinishedSeeds:
         for label in self._digests:
             paths = [self._path(label, seed) for seed in wanted]
             found[label] = [
-                parse(FinetuneResult, path.read_bytes(), path, what="a result", remedy="delete it")
+                read_record(FinetuneResult, path, what="a result", remedy="delete it")
                 for path in paths
                 if path.is_file() and (not self._keep or path.with_suffix("").is_dir())
             ]
@@ -65,6 +65,10 @@ class FinishedSeeds:
         shutil.copytree(self._path(label, best.seed).with_suffix(""), fresh)
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
+
+    def digest(self, label: str) -> str:
+        """Return what decides the results of a starting point, but for the seed, as a digest."""
+        return self._digests[label]
 
     def _path(self, label: str, seed: int) -> Path:
         name = f"{file_name(label)}-seed-{seed}-{self._digests[label][:12]}"

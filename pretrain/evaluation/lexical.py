@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ConfigDict
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.schema import StrictModel, parse
+from convbert.models.schema import StrictModel, read_record
 from convbert.pretrain.evaluation.publishing import data_inputs
 from convbert.pretrain.evaluation.results import LexicalResults, locked
 from convbert.pretrain.finetune.baselines import LEXICAL, lexical_scores
@@ -84,7 +84,7 @@ def _read(path: Path) -> list[Draw]:
     if not path.exists():
         return []
     what = "a file of the lexical baseline"
-    return parse(LexicalFile, path.read_bytes(), path, what=what, remedy="move it away").draws
+    return read_record(LexicalFile, path, what=what, remedy="move it away").draws
 
 
 def _write(path: Path, draws: list[Draw]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.models.errors import UserError
 from convbert.models.interop.hf import load_pretraining_model
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
 from convbert.pretrain.finetune.device import compute_device
@@ -58,7 +59,12 @@ def evaluate_directory(
 ) -> Found:
     """Measure the networks in a Hugging Face directory."""
     model = load_pretraining_model(directory).to(compute_device())
-    words = Tokenizer.load(tokenizer or directory)
+    words, known = Tokenizer.load(tokenizer or directory), model.config.discriminator.vocab_size
+    if words.vocab_size > known:
+        raise UserError(
+            f"{words.file}: {words.vocab_size:,} ids, the model in {directory} knows {known:,}; "
+            "give its own tokenizer with --tokenizer"
+        )
     encoded = EncodedPairs(pairs, words, model.config.discriminator.max_positions)
     name = directory.resolve().name
     return [(StartingPoint(name, 0, 0.0), _measured(model, encoded, words, scoring))]

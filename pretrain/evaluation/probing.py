@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.pretraining import kept_encoder
-from convbert.models.schema import StrictModel, parse
+from convbert.models.schema import StrictModel, read_record
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, PointValues
 from convbert.pretrain.evaluation.lexical import measure_lexical
 from convbert.pretrain.evaluation.linear_probe import Pooling, probe
@@ -111,7 +111,7 @@ def _write(folder: Path, pooling: Pooling, measured: list[PointValues]) -> Path:
     with locked(folder):
         if path.exists():
             what = {"what": "a file of a probe", "remedy": "move it away"}
-            before = parse(ProbeResults, path.read_bytes(), path, **what)
+            before = read_record(ProbeResults, path, **what)
             if before.pooling == pooling:
                 points = {point.step: point for point in before.points} | points
         together = ProbeResults(pooling=pooling, points=[points[step] for step in sorted(points)])

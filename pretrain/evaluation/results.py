@@ -1,12 +1,12 @@
 """What is kept of fine-tuning: files of results, joined over commands and processes."""
 
-import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import Field
 
+from convbert.data_pipeline import locks
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.schema import StrictModel, parse
 from convbert.pretrain.evaluation.finished import file_name
@@ -119,8 +119,7 @@ def read_results(path: Path) -> TaskResults:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder of results while files are joined."""
-    with open(folder / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locks.locked(folder / ".lock"):
         yield
 
 

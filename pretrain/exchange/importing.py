@@ -1,28 +1,21 @@
 """Take over weights from elsewhere: Hugging Face directories and the original TF checkpoints."""
 
-import logging
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from convbert.data_pipeline.atomic import atomic_directory
-from convbert.data_pipeline.tokenizer.tokenizer import VOCABULARY, Tokenizer
 from convbert.models.encoder import Encoder
 from convbert.models.errors import AbsentError, UserError
 from convbert.models.interop import hf, tf
 from convbert.models.interop.model_card import CardFacts
-from convbert.models.interop.vocab import inspect_vocab, require_sound_vocab
 from convbert.models.presets import preset
-from convbert.models.pretraining import (
-    MaskedLanguageModel,
-    PretrainingModel,
-    disentangled,
-    kept_encoder,
-)
+from convbert.models.pretraining import PretrainingModel, kept_encoder
 from convbert.pretrain.exchange.export import save_tokenizer
-
-logger = logging.getLogger(__name__)
+from convbert.pretrain.exchange.tokenizer_import import (
+    OWN_TOKENIZER,
+    TokenizerChoice,
+    fit,
+    take_tokenizer,
+)
 
 
 def read_networks(
@@ -52,94 +45,52 @@ def import_weights(
     *,
     size: str | None = None,
     vocab_size: int = 30_522,
-    vocab: Path | None = None,
+    tokenizer: TokenizerChoice = OWN_TOKENIZER,
 ) -> tuple[str, str]:
-    """Write the weights as a Hugging Face directory; return a line on networks and on vocabulary.
+    """Write the weights as a Hugging Face directory; return a line on networks and on tokenizer.
 
-    A damaged vocabulary beside the weights is reported and left out; one given as ``vocab`` is
-    refused. Raises ``UserError`` for anything that cannot be read or if ``output`` exists.
+    Raises ``UserError`` for anything that cannot be read or carried over exactly, or if ``output``
+    exists; nothing is written then.
     """
     if output.exists():
         raise UserError(f"{output}: exists already; remove it or choose another directory")
-    found = read_networks(source, size, vocab_size)
+    place = source if source.is_dir() else source.parent
     with atomic_directory(output) as temporary:
+        words = take_tokenizer(place, tokenizer, temporary)
+        found = read_networks(source, size, vocab_size)
+        config, note = encoder_of(found).config, "none found; give --vocab FILE to add one"
+        if words is not None:
+            note = f"{tokenizer.vocab or place / words.file.name}: {fit(words, config)}"
+            _set_padding(found, words.pad_id)
+        elif tokenizer.none:
+            note = "left out"
         facts = CardFacts(str(output), training={"imported from": source.name})
         export = hf.save_pretrained(found, temporary, model_card=facts)
-        note = _take_vocabulary(source, vocab, temporary, _encoder(found).config.max_positions)
+        if words is not None:
+            save_tokenizer(words, temporary, config.max_positions)
     generator = export.generator or export.generator_refusal or "none"
     if isinstance(found, Encoder):
         generator = "none in the source, the encoder alone was imported"
     return f"{export.architecture}; generator: {generator}", note
 
 
-def _encoder(found: PretrainingModel | Encoder) -> Encoder:
+def encoder_of(found: PretrainingModel | Encoder) -> Encoder:
+    """Return the encoder that is fine-tuned: the networks' own, or the one that is alone."""
     return found if isinstance(found, Encoder) else kept_encoder(found)
 
 
-def _take_vocabulary(source: Path, vocab: Path | None, folder: Path, max_length: int) -> str:
-    """Copy a sound vocabulary with its fast tokenizer and say what was done."""
-    beside = (source if source.is_dir() else source.parent) / VOCABULARY
-    if vocab is None and not beside.is_file():
-        return "no vocab.txt found; give --vocab FILE to add a tokenizer"
-    if vocab is None:
-        report = inspect_vocab(beside)
-        if not report.sound:
-            return f"{report.describe()}; left out: give --vocab FILE with the original one"
-    path = vocab or beside
-    require_sound_vocab(path)
-    (folder / VOCABULARY).write_bytes(path.read_bytes())
-    tokenizer = Tokenizer.load(folder)
-    save_tokenizer(tokenizer, folder, max_length)
-    return f"{path}: sound, {tokenizer.vocab_size:,} ids"
+def _set_padding(found: PretrainingModel | Encoder, pad_id: int) -> None:
+    """Note where the tokenizer has [PAD]: checkpoints do not tell it, and configurations may err.
 
-
-def initialize_from(model: PretrainingModel, source: Path) -> None:
-    """Overwrite fresh networks with those of a directory; what it does not hold stays fresh.
-
-    With ``gdes`` the differences become those of the two networks' tables; where the encoder is
-    alone, its tables are shared and the differences zero. Raises ``UserError`` as ``read_networks``
-    does, naming the first tensor that is missing or whose shape differs, and where one tensor would
-    have to hold the different tables of two networks.
+    No hidden state depends on it.
     """
-    found = read_networks(source)
-    weights, kept = found.state_dict(), ""
-    if type(found) is not type(model):
-        logger.warning("%s: its encoder alone is used; generator and heads start fresh", source)
-        weights, kept = _of_encoder_alone(model, _encoder(found).state_dict())
-    own = model.state_dict()
-    needed = [name for name in own if name.startswith(kept)]
-    for name in dict.fromkeys([*weights, *needed]):
-        shapes = [tuple(x[name].shape) if name in x else "nothing" for x in (weights, own)]
-        if shapes[0] != shapes[1]:
-            raise UserError(
-                f"{source}: {name} has shape {shapes[0]}, the configuration expects {shapes[1]}; "
-                "use the size and vocabulary the weights were trained with"
-            )
-    _refuse_conflict(own, weights, source)
-    if model.config.tie_embeddings == "gdes":
-        weights = disentangled(weights)
-    model.load_state_dict(weights, strict=False)
-
-
-def _of_encoder_alone(
-    model: PretrainingModel, weights: dict[str, Tensor]
-) -> tuple[dict[str, Tensor], str]:
-    """Return an encoder's weights by their names in a model that keeps it, and its own prefix."""
-    kept = "encoder." if isinstance(model, MaskedLanguageModel) else "discriminator."
-    named = {f"{kept}{name}": tensor for name, tensor in weights.items()}
-    if model.config.tie_embeddings == "gdes":
-        embeddings = {n: t for n, t in weights.items() if n.startswith("embeddings.")}
-        named |= {f"generator.{name}": tensor for name, tensor in embeddings.items()}
-    return named, kept
-
-
-def _refuse_conflict(own: dict[str, Tensor], weights: dict[str, Tensor], source: Path) -> None:
-    """Raise ``UserError`` where two tensors that differ would be written into a shared one."""
-    first: dict[int, str] = {}
-    for name, tensor in weights.items():
-        other = first.setdefault(own[name].data_ptr(), name)
-        if not torch.equal(tensor, weights[other]):
-            raise UserError(
-                f"{source}: {other} and {name} differ, and the configuration makes them one; give "
-                "each network its own with model.overrides={tie_embeddings: gdes}"
-            )
+    padding = {"pad_token_id": pad_id}
+    for module in found.modules():
+        if isinstance(module, Encoder):
+            module.config = module.config.model_copy(update=padding)
+    if isinstance(found, Encoder):
+        return
+    networks = ("discriminator", "generator")
+    parts = {name: getattr(found.config, name) for name in networks}
+    changed = {n: part.model_copy(update=padding) for n, part in parts.items() if part is not None}
+    found.config = found.config.model_copy(update=changed)

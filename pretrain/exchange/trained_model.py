@@ -1,26 +1,33 @@
 """A checkpoint as networks in memory, in fp32 and without DeepSpeed."""
 
 from convbert.data_pipeline.shards.sources import Corpus
-from convbert.models.errors import AbsentError, UserError
+from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.models.pretraining import PretrainingModel, build_model
-from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good
+from convbert.pretrain.checkpoints.reader import CheckpointReader
 from convbert.pretrain.exchange.averaging import averaged
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 
 
 def open_checkpoint(run: RunDirectory, step: int | None) -> CheckpointReader:
-    """Open the checkpoint of ``step``, or the newest good one; ``AbsentError`` without one."""
+    """Open the checkpoint of ``step``, or the newest one; ``AbsentError`` without one.
+
+    Raises ``DamagedError`` where it is damaged: nobody gets an older one without asking for it.
+    """
     present = checkpoint_steps(run.checkpoints)
     if step is not None and step not in present:
         known = ", ".join(map(str, present)) or "none"
         raise AbsentError(f"{run.checkpoints}: no checkpoint of step {step}; present: {known}")
-    if step is not None:
-        return CheckpointReader(checkpoint_directory(run.checkpoints, step))
-    reader = latest_good(run.checkpoints)
-    if reader is None:
-        raise AbsentError(f"{run.checkpoints}: no usable checkpoint; train the run first")
-    return reader
+    if not present:
+        raise AbsentError(f"{run.checkpoints}: no checkpoint; train the run first")
+    wanted = step or present[-1]
+    try:
+        return CheckpointReader(checkpoint_directory(run.checkpoints, wanted))
+    except DamagedError as error:
+        others = ", ".join(str(other) for other in present if other != wanted)
+        ways = [f"`convbert pretrain {run.path}` trains it again from the last good one"]
+        ways += [f"choose another step ({others})"] if others else []
+        raise DamagedError(f"{error}; {', or '.join(ways)}") from None
 
 
 def load_model(

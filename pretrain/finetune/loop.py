@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from convbert.pretrain.finetune.data import (
     training_batches,
 )
 from convbert.pretrain.finetune.device import training_autocast
+from convbert.pretrain.finetune.keeping import write_task_model
 from convbert.pretrain.finetune.kinds import PROBLEMS, build_head
 from convbert.pretrain.finetune.layer_rates import parameter_groups
 from convbert.pretrain.finetune.metrics import METRICS
@@ -57,12 +59,20 @@ class FinetuneResult(StrictModel):
         return -math.inf if math.isnan(self.score) else self.score
 
 
-def finetune(encoder: Encoder, data: TaskData, *, seed: int, keep: bool = False) -> FinetuneResult:
+def finetune(
+    encoder: Encoder,
+    data: TaskData,
+    *,
+    seed: int,
+    keep: bool = False,
+    model_to: Path | None = None,
+) -> FinetuneResult:
     """Fine-tune a copy of ``encoder`` on a task and measure it on the held-out rows.
 
     It computes where the encoder is. On a CPU the same arguments give the same result on the same
     machine and thread count. ``keep`` predicts every split but train, labeled or not, and keeps
-    the predictions. Raises ``UserError`` for a tokenizer that does not fit the encoder.
+    the predictions, ``model_to`` is where the model is written as Hugging Face's. Raises
+    ``UserError`` for a tokenizer that does not fit the encoder.
     """
     check_fit(encoder.config, data)
     data = data.for_seed(seed)
@@ -75,6 +85,8 @@ def finetune(encoder: Encoder, data: TaskData, *, seed: int, keep: bool = False)
     held_out = [split for split in data.splits if split != "train"]
     chosen = [split for split in held_out if keep or data.labeled(split)]
     predictions = {split: predict(model, data, split) for split in chosen}
+    if model_to is not None:
+        write_task_model(model, data, model_to)
     return FinetuneResult(
         task=data.task.name,
         metric=data.task.metric,
@@ -139,7 +151,7 @@ def score(data: TaskData, split: str, predictions: list[Any]) -> dict[str, float
 def check_fit(config: EncoderConfig, data: TaskData) -> None:
     """Raise ``UserError`` unless such an encoder can read the task's ids and lengths."""
     recipe = data.task.recipe
-    if data.vocab_size != config.vocab_size:
+    if data.vocab_size > config.vocab_size:
         raise UserError(
             f"task {data.task.name}: the tokenizer has {data.vocab_size} ids, the encoder "
             f"{config.vocab_size}; use the tokenizer that the encoder was trained with"

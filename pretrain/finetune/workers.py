@@ -41,14 +41,16 @@ def finetune_all(
     keep: bool = False,
     on_result: Callable[[str, FinetuneResult], None] = lambda label, result: None,
     known: Mapping[str, Sequence[FinetuneResult]] = MappingProxyType({}),
+    models: Callable[[str, int], Path | None] = lambda label, seed: None,
 ) -> dict[str, list[FinetuneResult]]:
     """Fine-tune every start with every seed; return the results by label, ordered by seed.
 
     Each runs in one of ``workers`` processes (default: one per visible GPU, or per available core
     where there is none) on one thread, so that the results do not depend on how many there are.
     The processes take the GPUs in turn. ``keep`` asks for predictions too. ``on_result`` is called
-    in this process as each one ends. What is ``known`` is not measured again. Raises ``UserError``
-    where a process is killed.
+    in this process as each one ends. What is ``known`` is not measured again. ``models`` says where
+    the model of a start and a seed is written, or None. Raises ``UserError`` where a process is
+    killed.
     """
     check_starts(starts, data)
     results = {label: list(known.get(label, ())) for label in starts}
@@ -58,7 +60,7 @@ def finetune_all(
     }
     count = min(workers or default_workers(), sum(map(len, open_.values())))
     if count:
-        _measure(starts, data, open_, count, keep, on_result, results)
+        _measure(starts, data, open_, count, keep, on_result, models, results)
     return {label: sorted(found, key=lambda r: r.seed) for label, found in results.items()}
 
 
@@ -69,6 +71,7 @@ def _measure(
     count: int,
     keep: bool,
     on_result: Callable[[str, FinetuneResult], None],
+    models: Callable[[str, int], Path | None],
     results: dict[str, list[FinetuneResult]],
 ) -> None:
     """Fine-tune each start with its ``seeds`` in ``count`` processes; append to ``results``."""
@@ -86,7 +89,9 @@ def _measure(
         futures: dict[Future[FinetuneResult], str] = {}
         for number, (label, start) in enumerate(starts.items()):
             initial = _write(start, Path(folder, f"{number}.pickle"))
-            futures |= {pool.submit(_work, initial, task, s, keep): label for s in seeds[label]}
+            for seed in seeds[label]:
+                job = pool.submit(_work, initial, task, seed, keep, models(label, seed))
+                futures[job] = label
         try:
             for future in as_completed(futures):
                 label, result = futures[future], future.result()
@@ -123,10 +128,13 @@ def _read_task(path: Path) -> TaskData:
     return data
 
 
-def _work(initial: Path, task: Path, seed: int, keep: bool) -> FinetuneResult:
+def _work(
+    initial: Path, task: Path, seed: int, keep: bool, model_to: Path | None
+) -> FinetuneResult:
     encoder: InitialEncoder = pickle.loads(initial.read_bytes())
     if isinstance(encoder, EncoderConfig):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = Encoder(encoder)
-    return finetune(encoder.to(compute_device()), _read_task(task), seed=seed, keep=keep)
+    encoder = encoder.to(compute_device())
+    return finetune(encoder, _read_task(task), seed=seed, keep=keep, model_to=model_to)

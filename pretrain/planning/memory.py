@@ -1,9 +1,9 @@
 """Memory of one GPU by ZeRO stage: the bytes that DeepSpeed keeps for N parameters on P processes.
 
-The coefficients are bytes per parameter as read in DeepSpeed 0.19; those of fp32 were compared with
-what two processes allocate (``tests/integration/test_plan.py``). A step has two peaks: the backward
-pass, with activations and the bucket that collects gradients, and the optimizer's step, with its
-temporaries.
+The coefficients are bytes per parameter as read in DeepSpeed 0.19; those of fp32 and bf16 were
+compared with what one and two processes allocate (``tests/integration/test_plan.py``). A step has
+two peaks: the backward pass, with activations and the bucket that collects gradients, and the
+optimizer's step, with its temporaries.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,10 @@ _DEFAULT_BUCKET = 500_000_000
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one GPU, but ``offloaded``, which are on the host; ``total`` is a step's peak."""
+    """Bytes on one GPU, but ``offloaded``, which its process keeps on the host.
+
+    ``total`` is a step's peak on the GPU.
+    """
 
     parameters: float
     gradients: float
@@ -56,14 +59,16 @@ def memory(
     gradients: float = width * count
     step_work: float = 4 * count / share + (4 * count / share if low else 0)
     bucket = width * float(zero.get("reduce_bucket_size", _DEFAULT_BUCKET)) if stage else 0.0
-    if stage == 1 and bf16:
+    offload = zero.get("offload_optimizer", {}).get("device") == "cpu"
+    if stage == 1 and bf16 and not offload:
         # DeepSpeed takes another optimizer here: gradients add up in fp32, without a bucket.
         optimizer, bucket, step_work = optimizer + 4 * count, 0.0, 4 * count + 4 * count / share
     if stage == 2:
         gradients += 4 * count / share
     if stage == 3:
-        # Gathered layers stay until DeepSpeed's limit of a billion is reached: all of them.
-        parameters += width * count / share
+        # Gathered layers stay until DeepSpeed's limit of a billion is reached: all of them. A
+        # single process has nothing to gather.
+        parameters += width * count / share if world > 1 else 0
         gradients = width * count + 4 * count / share
     # With one micro-batch, gradients take the place of activations that the backward pass frees.
     held = activations.peak
@@ -71,8 +76,16 @@ def memory(
         held = max(0, activations.peak_with_gradients - width * count)
     # What is to be orthogonalized, here and with its owner, which has the results as well.
     step_work += 4 * matrices / share + 8 * matrices / world
-    offload = zero.get("offload_optimizer", {}).get("device") == "cpu"
     moved = optimizer if offload else 0.0
+    on_host = 0.0
+    if offload:
+        # Beside the optimizer's state lies its share of the gradients in fp32, and before stage 3
+        # a second copy as they were received.
+        on_host = optimizer + (4 + (width if stage < 3 else 0)) * count / share
+        gradients = width * count
+    if zero.get("offload_param", {}).get("device") == "cpu":
+        on_host += width * count / share
+        parameters = width * count  # gathered
     return Memory(
         parameters=parameters,
         gradients=gradients,
@@ -80,5 +93,5 @@ def memory(
         bucket=bucket,
         activations=float(held),
         step_work=0.0 if offload else step_work,
-        offloaded=moved,
+        offloaded=on_host,
     )

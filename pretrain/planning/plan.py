@@ -6,15 +6,15 @@ import torch
 
 from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.counts import parameter_counts
-from convbert.pretrain.engine.deepspeed_config import (
-    load_deepspeed_config,
-    resolve_deepspeed_config,
-)
 from convbert.pretrain.engine.gpus import Gpu
 from convbert.pretrain.engine.matrices import matrix_elements
 from convbert.pretrain.planning.activations import Activations, trace
 from convbert.pretrain.planning.memory import Memory, memory
 from convbert.pretrain.run.timeline import Phase
+from convbert.pretrain.settings.deepspeed import (
+    load_deepspeed_config,
+    resolve_deepspeed_config,
+)
 from convbert.pretrain.settings.run import RunConfig
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -97,12 +97,14 @@ def memory_of(
     accumulation: int,
 ) -> Memory:
     """Return the memory of one GPU under the DeepSpeed configuration named ``deepspeed``."""
+    divided = {"train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto"}
     resolved = resolve_deepspeed_config(
-        load_deepspeed_config(deepspeed),
+        load_deepspeed_config(deepspeed) | divided | {"train_batch_size": "auto"},
         precision=config.settled_precision,
         micro_batch=1,
         accumulation=accumulation,
         clip=config.optimizer.clip,
+        place=deepspeed,
     )
     matrices = matrix_elements(networks) if config.optimizer.name == "muon" else 0
     return memory(parameter_counts(networks).total, resolved, world, found, matrices)

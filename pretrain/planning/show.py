@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -11,8 +12,10 @@ from convbert.data_pipeline.shards.sources import Source
 from convbert.models.architecture import PretrainingConfig
 from convbert.models.counts import parameter_counts
 from convbert.models.errors import AbsentError, UserError
+from convbert.pretrain.engine.execution import choose, work_left
 from convbert.pretrain.engine.gpus import Gpu, gpu
-from convbert.pretrain.engine.precision import with_precision
+from convbert.pretrain.engine.peak import peak_flops
+from convbert.pretrain.engine.precision import computes_in_bfloat16, with_precision
 from convbert.pretrain.planning.learning_rates import rate_note
 from convbert.pretrain.planning.plan import (
     CONFIGURATIONS,
@@ -106,19 +109,36 @@ def _carried_over(
     return Duration(fewest, most, "; ".join(kinds))
 
 
-def _measured(
+def measured_duration(
     recipe: str, overrides: list[str], config: RunConfig, timeline: Timeline, processes: int
 ) -> Duration:
-    found = rehearse(recipe, overrides, processes)
+    """Return the hours of a run by its first updates, trained here on ``processes`` processes."""
+    compiles, why = _compiles_here(config, timeline, processes)
+    found = rehearse(recipe, overrides, processes, compiles=compiles)
     rate = timeline.phases[0].flops["hardware"] / found.seconds
-    hours = timeline.flops(config.steps, "hardware") / rate / 3600
+    hours = (timeline.flops(config.steps, "hardware") / rate + found.first) / 3600
     source = (
         f"measured here: {found.seconds:.3g} s an update, median of {found.updates}, "
-        f"{processes} processes"
+        f"{processes} processes, {found.first:.0f} s to begin{why}"
     )
     if len(timeline.phases) > 1:
         source += "; later phases by their FLOPs"
     return Duration(hours, hours, source)
+
+
+def _compiles_here(
+    config: RunConfig, timeline: Timeline, processes: int
+) -> tuple[bool | None, str]:
+    """Return whether the whole run compiles on this machine, where that is open, and why."""
+    if config.compile != "auto":
+        return None, ""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = with_precision(config, bfloat16=computes_in_bfloat16(device))
+    networks = config.model.build(timeline.corpora[0].vocab_size)
+    rate = peak_flops(device, config.precision, None)
+    work = work_left(config, networks, timeline, 0, processes, rate)
+    chosen = choose(config, device, networks, work)
+    return chosen.compile, f"; {chosen.shown}"
 
 
 def show(
@@ -136,12 +156,13 @@ def show(
     the measurements that ship with the package.
     """
     card = gpu(gpu_name)
-    config = with_precision(resolve(recipe, overrides), bfloat16=card.bfloat16)
+    asked = resolve(recipe, overrides)
+    config = with_precision(asked, bfloat16=card.bfloat16)
     networks, timeline, note = outline(recipe, config)
     if measure is not None:
         if note:
             raise UserError(f"--measure trains a few updates, but there are {note}; build them")
-        duration = _measured(recipe, overrides, config, timeline, measure)
+        duration = measured_duration(recipe, overrides, asked, timeline, measure)
     elif mfu is not None:
         duration = _assumed(timeline, config.steps, gpus, card, mfu)
     else:
@@ -189,12 +210,13 @@ def _memory_table(
         caption=f"suggested: largest micro-batch that leaves a tenth of {card.memory / 1e9:.0f} GB",
     )
     columns = ("deepspeed", "parameters", "gradients", "optimizer", "bucket", "activations")
-    for column in (*columns, "peak", "suggested micro-batch"):
+    for column in (*columns, "peak", "on the host", "suggested micro-batch"):
         table.add_column(column, justify="left" if column == "deepspeed" else "right")
     for name in dict.fromkeys((*CONFIGURATIONS, config.deepspeed)):
         found = memory_of(config, networks, name, gpus, needed.of(rows), share // rows)
         parts = (found.parameters, found.gradients, found.optimizer, found.bucket)
         numbers = [f"{x / 1e9:.2f}" for x in (*parts, found.activations, found.total)]
+        numbers.append(f"{found.offloaded / 1e9:.2f}" if found.offloaded else "")
         micro = largest_micro_batch(config, networks, phase, name, gpus, card, needed)
         chosen = f"[bold]{name}[/bold]" if name == config.deepspeed else name
         table.add_row(chosen, *numbers, str(micro or "does not fit"))

@@ -18,6 +18,7 @@ from convbert.models.architecture import PretrainingConfig
 from convbert.models.flops import training_flops_per_sequence
 from convbert.models.presets import preset
 from convbert.models.schema import StrictModel, read_yaml, validate
+from convbert.pretrain.engine.execution import for_gpu
 from convbert.pretrain.engine.gpus import GPUS
 from convbert.pretrain.run.timeline import Phase
 from convbert.pretrain.settings.run import RunConfig
@@ -91,6 +92,7 @@ def speed(
 ) -> Speed:
     """Return the tokens that one of ``gpus`` GPUs trains on in a second of ``phase``."""
     tokens = phase.global_batch * phase.seq_len / gpus
+    config = for_gpu(config)
     alike = [r for r in measured_rates() if r.cuda_graphs == config.cuda_graphs]
     row = min(alike, key=lambda r: _distance(r, networks, tokens, phase.seq_len))
     apart = _distance(row, networks, tokens, phase.seq_len)

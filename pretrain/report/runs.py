@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from convbert.models.errors import AbsentError
-from convbert.models.schema import parse, read_mapping
+from convbert.models.schema import read_mapping, read_record, validate
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.branches import Origin, read_origin
 from convbert.pretrain.run.curve import Curve, Level, Spread
@@ -97,7 +99,7 @@ def read_run(path: Path) -> ReportRun:
     if not run.config_file.is_file():
         raise AbsentError(f"{path}: not a run directory (no config.yaml in it)")
     points, steps = _read_log(path / FILE_NAME)
-    found = _logged(points) | _published(run.report)
+    found = _logged(points, path / FILE_NAME) | _published(run.report)
     curves = {name: _defined(curve) for name, curve in found.items()}
     curves = {name: curve for name, curve in curves.items() if curve.points}
     origin = read_origin(path)
@@ -137,7 +139,7 @@ def _published(folder: Path) -> dict[str, ReportCurve]:
     curves = {}
     for path in sorted(folder.glob("*/curve.json")):
         remedy = "move it away and fine-tune again"
-        curve = parse(Curve, path.read_bytes(), path, what="a curve", remedy=remedy)
+        curve = read_record(Curve, path, what="a curve", remedy=remedy)
         measured = [
             Measured(p.flops, s.median, s.low, s.high, len(s.scores), p.step)
             for p in sorted(curve.points, key=lambda p: p.flops)
@@ -150,23 +152,35 @@ def _published(folder: Path) -> dict[str, ReportCurve]:
     return curves
 
 
-def _logged(records: list[CurvePoint]) -> dict[str, ReportCurve]:
+class _Extra(BaseModel):
+    """What a page shows of the extras of a curve's point."""
+
+    low: float | None = None
+    high: float | None = None
+    scores: list[float] = []
+    step: int | None = None
+    lexical: float | None = None
+    lexical_name: str = "words"
+
+
+def _logged(records: list[CurvePoint], path: Path) -> dict[str, ReportCurve]:
     """Collect the curve points of the log; of two at the same FLOPs the later counts."""
     found: dict[str, dict[float, Measured]] = {}
     lexical: dict[str, Level] = {}
     for record in records:
-        extra = record.extra
+        place = f"{path}: the point of '{record.curve}' after {record.flops:.4g} FLOPs"
+        extra = validate(_Extra, record.extra, place, remedy="remove that line")
         found.setdefault(record.curve, {})[record.flops] = Measured(
             record.flops,
             record.value,
-            float(extra.get("low", record.value)),
-            float(extra.get("high", record.value)),
-            len(extra.get("scores", [record.value])),
-            extra.get("step"),
+            record.value if extra.low is None else extra.low,
+            record.value if extra.high is None else extra.high,
+            len(extra.scores) or 1,
+            extra.step,
         )
-        if "lexical" in extra:
-            level = Spread.of([float(extra["lexical"])])
-            lexical[record.curve] = Level(name=extra["lexical_name"], spread=level)
+        if extra.lexical is not None:
+            level = Level(name=extra.lexical_name, spread=Spread.of([extra.lexical]))
+            lexical[record.curve] = level
     curves = {}
     for name, points in sorted(found.items()):
         baseline = points.pop(0.0, None)

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from convbert.models.errors import UserError
-from convbert.models.schema import StrictModel, parse, validate
+from convbert.models.schema import StrictModel, read_record, validate
 from convbert.pretrain.run.schedule import decay_start
 from convbert.pretrain.settings.optimizer import ScheduleConfig
 from convbert.pretrain.settings.phase import PhaseConfig
@@ -50,7 +50,7 @@ def read_origin(run_dir: Path) -> Origin | None:
     if not path.is_file():
         return None
     remedy = "restore it, or remove it to treat the run as any other"
-    return parse(Origin, path.read_bytes(), path, what="the origin of a branch", remedy=remedy)
+    return read_record(Origin, path, what="the origin of a branch", remedy=remedy)
 
 
 def parse_decay(text: str, step: int) -> int:

@@ -1,6 +1,8 @@
 """The manifest of a checkpoint, its digests, and which checkpoints a run has; without tensors."""
 
+import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import DamagedError, TransientError, UserError
-from convbert.models.schema import StrictModel, first_fault
+from convbert.models.faults import first_fault
+from convbert.models.schema import StrictModel
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -36,6 +39,15 @@ class CheckpointManifest(StrictModel):
     sha256: dict[str, str]
 
 
+class _Trainer(BaseModel):
+    """What commands read of ``trainer``; the rest is the trainer's own."""
+
+    skipped: list[tuple[int, int]] = []
+    metrics: dict[str, float | None] = {}
+    settings: dict[str, Any] | None = None
+    data: str | None = None
+
+
 def checkpoint_directory(root: Path, step: int) -> Path:
     """Return the final path of the checkpoint of ``step``."""
     return root / f"{_PREFIX}{step:08d}"
@@ -44,7 +56,10 @@ def checkpoint_directory(root: Path, step: int) -> Path:
 def checkpoint_step(folder: Path) -> int | None:
     """Return the step of a finished checkpoint's directory, None for another name."""
     number = folder.name.removeprefix(_PREFIX)
-    return int(number) if folder.name.startswith(_PREFIX) and number.isdigit() else None
+    if not (number.isascii() and number.isdigit()):
+        return None
+    step = int(number)
+    return step if folder.name == checkpoint_directory(folder.parent, step).name else None
 
 
 @contextmanager
@@ -104,9 +119,12 @@ def read_manifest(folder: Path) -> CheckpointManifest:
                 "it"
             )
         manifest = CheckpointManifest.model_validate_json(content)
+        _Trainer.model_validate(manifest.trainer)
     except ValidationError as error:
         reason = first_fault(error)
         raise DamagedError(f"{path}: not a checkpoint manifest ({reason})") from None
+    if manifest.step != (checkpoint_step(folder) or manifest.step):
+        raise DamagedError(f"{path}: of step {manifest.step}, not of what the directory is called")
     if any(name != Path(name).name for name in manifest.sha256):
         raise DamagedError(f"{path}: names files outside the checkpoint")
     for name, shape in manifest.shapes.items():
@@ -128,3 +146,29 @@ def verify(folder: Path) -> CheckpointManifest:
         if found != digest:
             raise DamagedError(f"{file}: its SHA-256 differs from the manifest's")
     return manifest
+
+
+def looks_whole(folder: Path) -> bool:
+    """Return whether the manifest is sound and no file is missing or cut; reads no tensor.
+
+    For tables that are shown again and again; ``verify`` compares every byte.
+    """
+    try:
+        return all(_uncut(folder / name) for name in read_manifest(folder).sha256)
+    except UserError:
+        return False
+
+
+def _uncut(file: Path) -> bool:
+    """Return whether a safetensors file is as long as its header says."""
+    with reading(file), open(file, "rb") as stored:
+        length = int.from_bytes(stored.read(8), "little")
+        size = os.fstat(stored.fileno()).st_size
+        if length > size - 8:
+            return False
+        try:
+            entries = json.loads(stored.read(length))
+            ends = [e["data_offsets"][1] for n, e in entries.items() if n != "__metadata__"]
+            return bool(8 + length + max(ends, default=0) == size)
+        except (ValueError, AttributeError, LookupError, TypeError):
+            return False

@@ -9,15 +9,28 @@ from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.division import BatchDivision
 from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
+from convbert.pretrain.settings.deepspeed import (
+    load_deepspeed_config,
+    resolve_deepspeed_config,
+)
 from convbert.pretrain.settings.run import RunConfig
 
 
-def check(config: RunConfig, tokenizer_digest: str, world: int) -> None:
-    """Refuse what cannot train before any process is started; raises ``UserError``."""
+def check(config: RunConfig, tokenizer_digest: str, world: int) -> Timeline:
+    """Refuse what cannot train before any process is started; raises ``UserError``.
+
+    Returns the timeline, for what else depends on it.
+    """
     timeline = Timeline.load(config)
+    _require_deepspeed(config, timeline, world)
     networks = config.model.build(timeline.corpora[0].vocab_size)
     encoder = networks.discriminator
     positions = encoder.max_positions
+    if config.objective.generator_warmup and (networks.generator is None or networks.tie_encoders):
+        raise UserError(
+            f"objective.generator_warmup={config.objective.generator_warmup}: these networks have "
+            "no generator of their own to warm up; leave it out"
+        )
     for phase, corpus in zip(timeline.phases, timeline.corpora, strict=True):
         if tokenizer_digest != corpus.tokenizer_digest:
             raise UserError(
@@ -41,6 +54,22 @@ def check(config: RunConfig, tokenizer_digest: str, world: int) -> None:
     _check_best(config.checkpoint, networks.objective)
     if config.evaluation.pairs is not None:
         input_files(config.evaluation.pairs.inputs)
+    return timeline
+
+
+def _require_deepspeed(config: RunConfig, timeline: Timeline, world: int) -> None:
+    """Refuse a DeepSpeed file that does not fit the run; its first phase decides the engine."""
+    first = timeline.phases[0]
+    division = BatchDivision.of(first.global_batch, first.micro_batch, world)
+    resolve_deepspeed_config(
+        load_deepspeed_config(config.deepspeed),
+        precision=None if config.precision == "auto" else config.precision,
+        micro_batch=division.micro_batch,
+        accumulation=division.accumulation,
+        clip=config.optimizer.clip,
+        world=world,
+        place=config.deepspeed,
+    )
 
 
 def _check_best(config: CheckpointConfig, objective: ObjectiveName) -> None:

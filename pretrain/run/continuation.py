@@ -10,11 +10,10 @@ done instead.
 
 from pathlib import Path
 
-from convbert.models.errors import DamagedError, UserError
+from convbert.models.errors import UserError
 from convbert.pretrain.run.checkpoint_manifest import (
-    checkpoint_directory,
+    CheckpointManifest,
     checkpoint_steps,
-    read_manifest,
 )
 from convbert.pretrain.run.data_order import DataOrder
 from convbert.pretrain.run.schedule import Sampling, sampling
@@ -32,10 +31,16 @@ _DECIDE_UPDATES = (
 )
 
 
-def require_same_past(file: Path | str, old: RunConfig, new: RunConfig, checkpoints: Path) -> None:
-    """Raise ``UserError`` unless ``new`` leaves all updates up to the newest checkpoint alike.
+def require_same_past(
+    file: Path | str,
+    old: RunConfig,
+    new: RunConfig,
+    newest: CheckpointManifest | None,
+    checkpoints: Path,
+) -> None:
+    """Raise ``UserError`` unless ``new`` leaves all updates up to a checkpoint alike.
 
-    ``file`` is where ``old`` was read.
+    ``file`` is where ``old`` was read. Without a checkpoint (None) no update is finished.
     """
     changed = differences(old, new)
     if others := [change for change in changed if not change.startswith(_DECIDE_UPDATES)]:
@@ -43,31 +48,23 @@ def require_same_past(file: Path | str, old: RunConfig, new: RunConfig, checkpoi
             f"{file}: this run was started with other settings ({'; '.join(others[:5])}); choose "
             "another --run-dir or restore them"
         )
-    steps = checkpoint_steps(checkpoints)
-    if not changed or not steps:
+    if not changed or newest is None:
         return
-    finished = steps[-1]
+    finished = newest.step
     if new.steps < finished:
         raise UserError(
             f"{file}: steps={new.steps} is less than the {finished} updates that are finished; "
             "raise it or choose another --run-dir"
         )
-    differing = _first_difference(old, new, finished, _read(checkpoints, finished, new))
+    batches = DataOrder(new.global_batch, newest.trainer.get("skipped")).number(finished)
+    differing = _first_difference(old, new, finished, batches)
     if differing is not None:
         update, what = differing
+        steps = [step for step in checkpoint_steps(checkpoints) if step <= finished]
         raise UserError(
             f"{file}: with the changed settings ({'; '.join(changed[:5])}) {what}, but "
-            f"{finished} updates are finished; {_remedy(old, steps, update)}"
+            f"{finished} updates are finished; {_remedy(old, finished, steps, update)}"
         )
-
-
-def _read(checkpoints: Path, step: int, config: RunConfig) -> int:
-    """Return how many global batches had been read or left out when a checkpoint was written."""
-    try:
-        manifest = read_manifest(checkpoint_directory(checkpoints, step))
-    except DamagedError:
-        return step  # the start will take an older one
-    return DataOrder(config.global_batch, manifest.trainer["skipped"]).number(step)
 
 
 def _first_difference(
@@ -122,7 +119,7 @@ class _Updates:
         return self._at(update)[2]
 
 
-def _remedy(old: RunConfig, steps: list[int], update: int) -> str:
+def _remedy(old: RunConfig, finished: int, steps: list[int], update: int) -> str:
     """Return the ways to go on where the new settings would change ``update`` and later ones."""
     total = old.schedule.total_steps or old.steps
     masking = old.objective.masking
@@ -134,7 +131,7 @@ def _remedy(old: RunConfig, steps: list[int], update: int) -> str:
     ways = [
         f"keep the schedule as it was and give what follows its own: schedule.total_steps={total} "
         f"{''.join(kept)}"
-        f"'phases=[{{start: {steps[-1]}, learning_rate: RATE, schedule: {{name: NAME, "
+        f"'phases=[{{start: {finished}, learning_rate: RATE, schedule: {{name: NAME, "
         "warmup_steps: N}}]'"
     ]
     if usable := [step for step in steps if step <= update]:

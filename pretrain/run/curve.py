@@ -3,10 +3,16 @@
 import math
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationError
 
+from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.schema import StrictModel
+
+REPORT = "report"
+"""Folder in a run directory that holds its curves, one folder for each task."""
+FILE_NAME = "curve.json"
 
 
 class Spread(StrictModel):
@@ -64,3 +70,23 @@ class Curve(StrictModel):
     baseline: Spread
     points: list[Point]
     lexical: Level | None = None
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """Drop from the curves in a run's report what was measured of checkpoints after ``step``.
+
+    They are trained again. What is no curve is left for the report, which names it.
+    """
+    for path in folder.glob(f"*/{FILE_NAME}"):
+        try:
+            curve = Curve.model_validate_json(path.read_bytes())
+        except ValidationError:
+            continue
+        kept = [point for point in curve.points if point.step <= step]
+        if not kept:
+            path.unlink()
+        elif len(kept) < len(curve.points):
+            with atomic_write(path) as file:
+                file.write(
+                    curve.model_copy(update={"points": kept}).model_dump_json(indent=2).encode()
+                )

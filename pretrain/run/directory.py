@@ -3,13 +3,25 @@
 import json
 from pathlib import Path
 
+from pydantic import BaseModel, ValidationError
+
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import AbsentError
-from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
+from convbert.models.errors import AbsentError, DamagedError
+from convbert.pretrain.run.checkpoint_manifest import (
+    checkpoint_directory,
+    checkpoint_steps,
+    looks_whole,
+    verify,
+)
 from convbert.pretrain.run.continuation import require_same_past
 from convbert.pretrain.run.environment import environment
+from convbert.pretrain.run.identity import newest_manifest, require_same_run
 from convbert.pretrain.settings.recipes import CONFIG, dump, load
 from convbert.pretrain.settings.run import RunConfig
+
+
+class _Started(BaseModel):
+    recipe: str | None = None
 
 
 class RunDirectory:
@@ -34,6 +46,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def execution(self) -> Path:
+        """What was chosen for the machine: whether it compiles, and why."""
+        return self.path / "execution.json"
+
+    @property
     def damage(self) -> Path:
         """Records of the blocks of sequences that the run skips."""
         return self.path / "damage"
@@ -47,17 +64,32 @@ class RunDirectory:
     def recipe(self) -> str | None:
         """The recipe that the run was started with, as far as that is known."""
         path = self.path / "environment.json"
-        return json.loads(path.read_bytes()).get("recipe") if path.is_file() else None
+        try:
+            return _Started.model_validate_json(path.read_bytes()).recipe
+        except (OSError, ValidationError):  # the next start writes it again
+            return None
+
+    def require(self, config: RunConfig) -> None:
+        """Raise ``UserError`` where the directory holds a run that ``config`` would change.
+
+        The settings in the newest checkpoint decide, without a checkpoint ``config.yaml``. Keys
+        that only change the execution (micro-batch, ZeRO stage, threads) may differ, and so may
+        what only the updates after that checkpoint depend on (``continuation``).
+        """
+        newest = newest_manifest(self.checkpoints)
+        if newest is not None and newest.trainer.get("settings") is not None:
+            place = checkpoint_directory(self.checkpoints, newest.step)
+            require_same_run(str(place), newest, config, self.checkpoints)
+        elif self.config_file.exists():
+            old = load(self.config_file)
+            require_same_past(self.config_file, old, config, newest, self.checkpoints)
 
     def prepare(self, config: RunConfig, recipe: str | None = None) -> None:
-        """Create the directory, or check that it continues the same run.
+        """Create the directory, or let it go on with ``config``; raises what ``require`` raises.
 
-        Raises ``UserError`` when the directory holds a run whose results ``config`` would change.
-        Keys that only change the execution (micro-batch, ZeRO stage, threads) may differ, and
-        so may what only the updates after the newest checkpoint depend on (``continuation``).
+        Whoever calls this holds the claim on a directory that exists already.
         """
-        if self.config_file.exists():
-            require_same_past(self.config_file, load(self.config_file), config, self.checkpoints)
+        self.require(config)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.config_file) as file:
             file.write(dump(config).encode())
@@ -65,9 +97,23 @@ class RunDirectory:
             described = {"recipe": recipe, **environment()}
             file.write((json.dumps(described, indent=1) + "\n").encode())
 
+    def is_written(self, config: RunConfig) -> bool:
+        """Return whether ``config.yaml`` says exactly ``config``."""
+        file = self.config_file
+        return file.is_file() and file.read_bytes() == dump(config).encode()
+
     def finished(self, config: RunConfig) -> bool:
-        """Return whether the last update of ``config`` is in a checkpoint."""
-        return checkpoint_directory(self.checkpoints, config.steps).is_dir()
+        """Return whether the last update of ``config`` is in a checkpoint that verifies."""
+        folder = checkpoint_directory(self.checkpoints, config.steps)
+        try:
+            return folder.is_dir() and verify(folder).step == config.steps
+        except DamagedError:
+            return False
+
+    def looks_finished(self, config: RunConfig) -> bool | None:
+        """Return whether the last checkpoint looks whole, None where there is none; is quick."""
+        folder = checkpoint_directory(self.checkpoints, config.steps)
+        return looks_whole(folder) if folder.is_dir() else None
 
     def last_step(self) -> int:
         """Return the newest checkpoint's step, 0 without one."""

@@ -1,11 +1,14 @@
 """Where a run is tracked: the URI of an MLflow server or database, checked without MLflow."""
 
+import json
 import os
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from convbert.models.errors import UserError
 
+RUN_FILE = "mlflow.json"
+"""In a run directory: what tracks the run."""
 SQLITE = "sqlite:///"
 OFF = "off"
 """Tracking URI of a run that keeps its ``metrics.jsonl`` and sends nothing to MLflow."""
@@ -16,11 +19,13 @@ _FORMS = "use sqlite:///FILE.db, http://HOST:PORT or off"
 def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
     """Return the MLflow URI to use: ``tracking_uri``, which may be ``OFF``, or the default.
 
-    That is ``MLFLOW_TRACKING_URI`` or else a SQLite file beside the run directory, which need not
-    exist yet. Raises ``UserError`` for one that MLflow cannot use.
+    That is ``MLFLOW_TRACKING_URI``, the server that tracks the run already, or else a SQLite file
+    beside the run directory, which need not exist yet. Raises ``UserError`` for one that MLflow
+    cannot use.
     """
     beside = run_dir.resolve().parent
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{beside / 'mlflow.db'}"
+    default = _server(run_dir) or f"{SQLITE}{beside / 'mlflow.db'}"
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
     if uri == OFF:
         return uri
     if uri.startswith("file:") or "://" not in uri:
@@ -45,3 +50,12 @@ def _database(uri: str, beside: Path) -> Path:
     if not database.parent.is_dir() and database.parent != beside:
         raise UserError(f"tracking URI {uri!r}: no folder {database.parent}; create it first")
     return database
+
+
+def _server(run_dir: Path) -> str | None:
+    """Return the server that tracks the run, if one does; damage is for its reader to say."""
+    try:
+        known = json.loads((run_dir / RUN_FILE).read_bytes())["tracking_uri"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return known if str(known).startswith(("http://", "https://")) else None

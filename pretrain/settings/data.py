@@ -1,13 +1,16 @@
 """Where a run's training sequences come from."""
 
+import os
+import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from convbert.data_pipeline.shards.damage import OnDamage
 from convbert.data_pipeline.shards.remote import is_url
 from convbert.data_pipeline.shards.sources import CacheSettings, Source
+from convbert.models.errors import UserError
 from convbert.models.schema import StrictModel
 
 
@@ -28,6 +31,9 @@ class DataConfig(StrictModel):
         None, description="directory on a node's disk for shards at a URL; default in $TMPDIR"
     )
     cache_gigabytes: float = Field(20.0, gt=0, description="limit of that cache on each node")
+    stage: Path | None = Field(
+        None, description="directory on a node's disk to copy shards to, e.g. $SLURM_TMPDIR"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -42,6 +48,15 @@ class DataConfig(StrictModel):
             return content
         return {**content, "manifest": content.get("manifest") or "shards/manifest.json"}
 
+    @model_validator(mode="after")
+    def _staged(self) -> Self:
+        far = next((s.manifest for s in self.blend if is_url(s.manifest)), None)
+        if self.stage and far:
+            raise ValueError(
+                f"stage: {far} is at an address, for which data.cache is; leave it out"
+            )
+        return self
+
     @property
     def blend(self) -> list[Source]:
         """All sources, also if there is only one."""
@@ -50,7 +65,13 @@ class DataConfig(StrictModel):
     @property
     def cache_settings(self) -> CacheSettings:
         """Where and how much the loader caches."""
-        return CacheSettings(self.cache, self.cache_gigabytes)
+        folder = self.cache and on_this_node(self.cache, "data.cache")
+        return CacheSettings(folder, self.cache_gigabytes)
+
+    @property
+    def stage_here(self) -> Path | None:
+        """Where shards are copied to, with this node's variables."""
+        return self.stage and on_this_node(self.stage, "data.stage")
 
     def absolute(self) -> "DataConfig":
         """Return the same with absolute paths; addresses stay."""
@@ -62,9 +83,26 @@ class DataConfig(StrictModel):
                 "manifest": absolute_place(self.manifest) if self.manifest else None,
                 "sources": moved,
                 "tokenizer": self.tokenizer.resolve(),
-                "cache": self.cache.resolve() if self.cache else None,
+                "cache": absolute_unless_variable(self.cache),
+                "stage": absolute_unless_variable(self.stage),
             }
         )
+
+
+def absolute_unless_variable(path: Path | None) -> Path | None:
+    """Return an absolute path; one with variables stays as it is until a node expands it."""
+    return path if path is None or "$" in str(path) else path.resolve()
+
+
+def on_this_node(path: Path, key: str) -> Path:
+    """Return a path with this node's variables; ``UserError`` names one that it lacks."""
+    expanded = os.path.expandvars(path)
+    if "$" in expanded:
+        raise UserError(
+            f"{key}={path}: {socket.gethostname()} does not set every variable in it; set them in "
+            "the site's environment, or choose a path"
+        )
+    return Path(expanded).resolve()
 
 
 def absolute_place(place: str) -> str:

@@ -21,6 +21,7 @@ EXECUTION_KEYS = (
     "data.on_damage",
     "data.cache",
     "data.cache_gigabytes",
+    "data.stage",
 )
 
 _EXECUTION_PREFIXES = tuple(f"{key}." for key in EXECUTION_KEYS)

@@ -1,14 +1,17 @@
 """Which networks a run trains."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from convbert.models.architecture import PretrainingConfig
+from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.errors import UserError
+from convbert.models.faults import first_fault
 from convbert.models.presets import preset
-from convbert.models.schema import StrictModel, first_fault
+from convbert.models.schema import StrictModel
+
+Adaptation = Literal["layers", "positions", "vocabulary", "padding", "generator"]
 
 
 class ModelConfig(StrictModel):
@@ -22,10 +25,22 @@ class ModelConfig(StrictModel):
     init_from: Path | None = Field(
         None, description="Hugging Face directory whose weights the run starts from"
     )
+    adapt: tuple[Adaptation, ...] = Field(
+        (),
+        description="differences from init_from that are adapted: layers (the upper are dropped), "
+        "positions (repeated, or cut), vocabulary (rows for more tokens at the end are fresh), "
+        "padding (hidden from the convolution or not), generator (a fresh one)",
+    )
+
+    @model_validator(mode="after")
+    def _adapts_something(self) -> Self:
+        if self.adapt and self.init_from is None:
+            raise ValueError(f"adapt={list(self.adapt)} without init_from: give the weights' place")
+        return self
 
     def build(self, vocab_size: int) -> PretrainingConfig:
         """Return the networks for a vocabulary of ``vocab_size``."""
         try:
             return preset(self.preset, vocab_size=vocab_size, **self.overrides)
         except ValidationError as error:
-            raise UserError(f"model.overrides: {first_fault(error)}") from None
+            raise UserError(f"model.overrides: {first_fault(error, EncoderConfig)}") from None

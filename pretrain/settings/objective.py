@@ -67,3 +67,9 @@ class ObjectiveConfig(StrictModel):
     masking: MaskingConfig = MaskingConfig()
     generator_weight: float = Field(1.0, ge=0)
     discriminator_weight: float = Field(50.0, ge=0, description="lambda of ELECTRA, eq. 1")
+    generator_warmup: int = Field(
+        0,
+        ge=0,
+        description="updates at the start in which only the generator learns, for a fresh one "
+        "beside an imported discriminator",
+    )

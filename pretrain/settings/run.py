@@ -1,5 +1,6 @@
 """Everything that decides a run, in one model: the sections and what they must agree on."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -31,9 +32,11 @@ class RunConfig(StrictModel):
     )
     deepspeed: str = Field("zero1", description="name in ds_configs, or path of a JSON file")
     threads: int | None = Field(None, gt=0, description="CPU threads per process")
-    compile: bool = Field(False, description="torch.compile the objective")
-    cuda_graphs: bool = Field(
-        False, description="on a GPU, replay the compiled objective as CUDA graphs; bf16, zero1"
+    compile: bool | Literal["auto"] = Field(
+        "auto", description="torch.compile; auto: on a GPU, and on a CPU where it saves time"
+    )
+    cuda_graphs: bool | Literal["auto"] = Field(
+        "auto", description="replay what is compiled as CUDA graphs; auto: a GPU, bf16 and zero1"
     )
     activation_checkpointing: bool = Field(
         False, description="recompute each layer in the backward pass instead of keeping it"
@@ -64,11 +67,27 @@ class RunConfig(StrictModel):
             raise ValueError("precision=auto has not been decided yet")
         return self.precision
 
+    @property
+    def compiles(self) -> bool:
+        """Whether it compiles, once ``auto`` has been decided (``engine/execution.py``)."""
+        if self.compile == "auto":
+            raise ValueError("compile=auto has not been decided yet")
+        return self.compile
+
+    @property
+    def replays_graphs(self) -> bool:
+        """Whether it replays CUDA graphs, once ``auto`` has been decided."""
+        if self.cuda_graphs == "auto":
+            raise ValueError("cuda_graphs=auto has not been decided yet")
+        return self.cuda_graphs
+
     def absolute(self) -> "RunConfig":
         """Return the same run with absolute paths, so that it can start from any directory."""
         start = self.model.init_from
         model = self.model.model_copy(update={"init_from": start.resolve() if start else None})
+        engine = self.deepspeed
         changes = {
+            "deepspeed": str(Path(engine).resolve()) if Path(engine).suffix == ".json" else engine,
             "data": self.data.absolute(),
             "model": model,
             "evaluation": self.evaluation.absolute(),
@@ -83,8 +102,21 @@ class RunConfig(StrictModel):
                 f"schedule.warmup_steps={self.schedule.warmup_steps} exceeds steps={self.steps}: "
                 "lower it"
             )
-        if self.cuda_graphs and not self.compile:
-            raise ValueError("cuda_graphs=true records what is compiled: set compile=true, too")
+        warmup = self.objective.generator_warmup
+        if warmup >= self.steps:
+            raise ValueError(
+                f"objective.generator_warmup={warmup} leaves nothing for the discriminator in "
+                f"steps={self.steps}: lower it"
+            )
+        if warmup and self.optimizer.name == "muon":
+            raise ValueError(
+                f"objective.generator_warmup={warmup} is not made for optimizer.name=muon: use "
+                "adamw or lamb"
+            )
+        if self.cuda_graphs is True and not self.compile:
+            raise ValueError(
+                "cuda_graphs=true replays what is compiled, and compile=false: leave one out"
+            )
         starts = [p.start for p in self.phases]
         if starts != sorted({s for s in starts if 0 < s < self.steps}):
             raise ValueError(

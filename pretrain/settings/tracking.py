@@ -18,7 +18,11 @@ class TrackingConfig(StrictModel):
     uri: Annotated[str | None, BeforeValidator(_yaml_off)] = Field(
         None, description="MLflow server or sqlite:///file; 'off' for none; default mlflow.db"
     )
-    experiment: str = "convbert-pretraining"
+    experiment: str | None = Field(
+        None,
+        min_length=1,
+        description="of MLflow; default MLFLOW_EXPERIMENT_NAME, else convbert-pretraining",
+    )
     log_every: int = Field(10, gt=0, description="updates per line on the terminal")
     system_seconds: float | None = Field(
         30.0, ge=1, description="how often rank 0's machine is looked at; null for never"

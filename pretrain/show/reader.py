@@ -1,13 +1,14 @@
 """Text with masks to token ids and back, as transformers reads it."""
 
-import json
 from pathlib import Path
 
 from tokenizers import Tokenizer as FastTokenizer
 
 from convbert.data_pipeline.tokenizer.hugging_face import SPACE, fast_tokenizer
-from convbert.data_pipeline.tokenizer.tokenizer import HF_SETTINGS, PIECES, Tokenizer
+from convbert.data_pipeline.tokenizer.settings import HF_SETTINGS, PIECES
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import DamagedError, UserError
+from convbert.models.schema import read_json
 
 MASK = PIECES["mask"]
 _FAST = "tokenizer.json"
@@ -72,10 +73,7 @@ def _named(settings: Path) -> dict[str, str]:
     """Read which pieces the special tokens are, where ``tokenizer_config.json`` says so."""
     if not settings.is_file():
         return {}
-    try:
-        content = json.loads(settings.read_bytes())
-    except ValueError as error:
-        raise DamagedError(f"{settings}: not JSON ({error}); copy it again") from None
+    content = read_json(settings)
     found = {kind: content.get(f"{kind}_token") for kind in PIECES}
     spelled = {k: v.get("content") if isinstance(v, dict) else v for k, v in found.items()}
     return {kind: piece for kind, piece in spelled.items() if isinstance(piece, str)}

@@ -151,7 +151,7 @@ def _cost(design: Design, variant: str) -> tuple[RunConfig, float, float]:
     return config, phase.flops["hardware"], phase.flops["electra"]
 
 
-def _rates(config: RunConfig, factor: float) -> dict[str, float]:
+def scaled_rates(config: RunConfig, factor: float) -> dict[str, float]:
     """Return the settings of a configuration's peak learning rates times a factor."""
     optimizer = config.optimizer
     rates = {"optimizer.learning_rate": optimizer.learning_rate * factor}
@@ -184,7 +184,7 @@ def _run(
         "checkpoint.keep_every": every,
     }
     if factor is not None:
-        settings |= _rates(config, factor)
+        settings |= scaled_rates(config, factor)
     tokens = steps * config.global_batch * design.sequence_length
     spent = (steps * hardware, steps * papers)
     return StudyRun(variant, seed, settings, steps, tokens, *spent, factor)

@@ -6,18 +6,14 @@ in turn.
 """
 
 import os
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from queue import SimpleQueue
 
 from rich.console import Console
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
-from convbert.pretrain.finetune.device import visible_gpus
 from convbert.pretrain.study.design import Design, StudyRun
-from convbert.pretrain.study.processes import Commands
+from convbert.pretrain.study.processes import Commands, side_by_side
 from convbert.pretrain.study.steps import data_steps, finished, run_steps
 from convbert.pretrain.study.tuning import known_runs
 
@@ -52,31 +48,11 @@ def _carry_out_those(
     commands: Commands,
     console: Console,
 ) -> None:
-    began = time.monotonic()
-    gpus = visible_gpus()
-    free: SimpleQueue[str | None] = SimpleQueue()
-    for number in range(workers):
-        free.put(gpus[number % len(gpus)] if gpus else None)
+    def carry_out_run(run: StudyRun, gpu: str | None) -> None:
+        for step in run_steps(design, root, run):
+            commands.run(step, root / "logs" / f"{run.name}.log", gpu)
 
-    def carry_out_run(run: StudyRun) -> None:
-        gpu = free.get()
-        try:
-            for step in run_steps(design, root, run):
-                commands.run(step, root / "logs" / f"{run.name}.log", gpu)
-        finally:
-            free.put(gpu)
-
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(carry_out_run, run) for run in waiting]
-        for number, future in enumerate(as_completed(futures), 1):
-            try:
-                future.result()
-            except BaseException:
-                commands.stop()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-            hours = (time.monotonic() - began) / number * (len(waiting) - number) / 3600
-            console.print(f"{number} of {len(waiting)} runs; about {hours:.1f} h to go")
+    side_by_side(waiting, carry_out_run, workers, commands, console)
 
 
 def _keep_design(design: Design, root: Path) -> None:

@@ -6,16 +6,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
+from typing import TypeVar
 
 from rich.console import Console
 
 from convbert.models.errors import UserError
+from convbert.pretrain.finetune.device import visible_gpus
 from convbert.pretrain.run.exit_codes import STOPPED
 from convbert.pretrain.study.steps import StudyStep
+
+Run = TypeVar("Run")
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
@@ -97,3 +104,37 @@ class Commands:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def side_by_side(
+    runs: Sequence[Run],
+    work: Callable[[Run, str | None], None],
+    workers: int,
+    commands: Commands,
+    console: Console,
+) -> None:
+    """Call ``work`` with every run and its GPU, ``workers`` at once; the first error stops all."""
+    began = time.monotonic()
+    gpus = visible_gpus()
+    free: SimpleQueue[str | None] = SimpleQueue()
+    for number in range(workers):
+        free.put(gpus[number % len(gpus)] if gpus else None)
+
+    def with_a_gpu(run: Run) -> None:
+        gpu = free.get()
+        try:
+            work(run, gpu)
+        finally:
+            free.put(gpu)
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(with_a_gpu, run) for run in runs]
+        for number, future in enumerate(as_completed(futures), 1):
+            try:
+                future.result()
+            except BaseException:
+                commands.stop()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+            hours = (time.monotonic() - began) / number * (len(runs) - number) / 3600
+            console.print(f"{number} of {len(runs)} runs; about {hours:.1f} h to go")

@@ -5,26 +5,34 @@ train the run, leaves its records as a file in ``inbox/`` when it is finished. T
 trains appends them to the log as if they were its own; if none does, whoever opens the run next.
 """
 
+import logging
 import mmap
 import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import DamagedError
+from convbert.models.errors import DamagedError, UserError
 from convbert.pretrain.tracking.records import (
+    REPEAT,
+    RESTART,
     CurvePoint,
     EventRecord,
     MetricsRecord,
     StepRecord,
     decode,
     encode,
+    now,
 )
 
 FILE_NAME = "metrics.jsonl"
 INBOX = "inbox"
+
+logger = logging.getLogger(__name__)
 
 
 class MetricsLog:
@@ -35,12 +43,16 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
-        """Open ``path`` for appending; with ``resume_step`` drop what came after that step."""
+        """Open ``path`` for appending; with ``resume_step`` drop what came after that step.
+
+        What lies in the inbox was measured before and is dropped likewise.
+        """
         self.path = path
         repair(path)
+        self._file = _opened(path, "ab")
         if resume_step is not None:
-            rewind(path, resume_step)
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the run
+            self.take_inbox()
+            self.rewind(resume_step)
 
     def append(self, record: MetricsRecord) -> None:
         """Write one record; if the disk is too full for it, raise ``OSError`` and leave no part."""
@@ -56,19 +68,38 @@ class MetricsLog:
     def take_inbox(self) -> None:
         """Append what lies in the inbox.
 
-        A crash in between repeats records; the delivery to MLflow sends each value once.
+        A crash in between repeats records; the delivery to MLflow sends each value once. A damaged
+        file is renamed, since whoever trains the run goes on without it.
         """
         for path in inbox(self.path.parent):
-            for line in path.read_bytes().splitlines():
-                self.append(decode(line))
+            try:
+                records = list(read_records(path))
+                if repair(path):
+                    raise DamagedError(f"{path}: is cut off; evaluate again")
+            except UserError as error:
+                aside = path.rename(path.with_name(f".damaged-{path.name}"))
+                logger.warning("%s; kept as %s", error, aside.name)
+                continue
+            for record in records:
+                self.append(record)
             self.sync()
             path.unlink()
 
-    def rewind(self, step: int) -> None:
-        """Drop everything after optimizer step ``step``."""
+    def rewind(self, step: int, note: EventRecord | None = None) -> None:
+        """Drop everything after optimizer step ``step``, and note which steps were there.
+
+        They are trained again, perhaps to other values, which a server that has the old ones must
+        learn. A ``note`` that is dropped lives on in the next one; without one it is a restart.
+        """
+        last = _reached(self.path, step)
         self._file.close()
         rewind(self.path, step)
-        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+        self._file = _opened(self.path, "ab")
+        if note is not None:
+            last = max(last, int(note.facts["step"]))
+            self.append(replace(note, facts=note.facts | {"step": float(last)}))
+        elif last > step:
+            self.append(EventRecord(RESTART, REPEAT, step + 1, now(), {"step": float(last)}))
 
     def sync(self) -> None:
         """Force what was written to the disk; to be called before a checkpoint is committed."""
@@ -101,25 +132,43 @@ def read_records(path: Path) -> Iterator[MetricsRecord]:
         yield record
 
 
+def _reached(path: Path, step: int) -> int:
+    """Return the highest step that was ever logged or repeated after ``step``, else ``step``."""
+    last = step
+    for record in read_records(path):
+        if isinstance(record, StepRecord):
+            last = max(last, record.step)
+        elif isinstance(record, EventRecord) and record.at > step and record.repeats:
+            last = max(last, int(record.facts["step"]))
+    return last
+
+
 def repair(path: Path) -> int:
     """Cut off what a crash left half-written at the end; return the number of bytes dropped.
 
     A killed writer leaves a line without its newline, a power failure may leave whole blocks
     of zeros: trailing lines are dropped until one can be read.
     """
-    size = path.stat().st_size if path.exists() else 0
-    if size == 0:
+    if not path.exists():
         return 0
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with _opened(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        kept = _sound(file) if size else 0
+    if kept < size:
+        os.truncate(path, kept)
+    return size - kept
+
+
+def _sound(file: FileIO) -> int:
+    """Return the length of a file of records up to its last readable line."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         kept = content.rfind(b"\n") + 1
         while kept:
             start = content.rfind(b"\n", 0, kept - 1) + 1
             if _readable(content[start:kept]):
                 break
             kept = start
-    if kept < size:
-        os.truncate(path, kept)
-    return size - kept
+    return kept
 
 
 def rewind(path: Path, step: int) -> int:
@@ -149,7 +198,7 @@ def _is_before(record: MetricsRecord, step: int, flops: float) -> bool:
 
 def _lines(path: Path) -> Iterator[tuple[bytes, MetricsRecord]]:
     """Yield the complete lines of ``path``, each with its record; raises as ``read_records``."""
-    with open(path, "rb") as file:
+    with _opened(path, "rb") as raw, BufferedReader(raw) as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
@@ -160,6 +209,15 @@ def _lines(path: Path) -> Iterator[tuple[bytes, MetricsRecord]]:
                     f"{path}:{number}: not a metrics record ({error}); remove that line"
                 ) from error
             yield line, record
+
+
+def _opened(path: Path, mode: str) -> FileIO:
+    try:
+        return FileIO(path, mode)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be opened ({error.strerror}); move it away or restore it"
+        ) from None
 
 
 def _readable(line: bytes) -> bool:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from convbert.pretrain.run.branches import read_origin
-from convbert.pretrain.tracking.mlflow_runs import PARENT_TAG, find_run
+from convbert.pretrain.tracking.mlflow_runs import BRANCHES, PARENT_TAG, find_run
 from convbert.pretrain.tracking.records import CurvePoint, MetricsRecord
 
-PREFIX = "branches/"
 _TAG = "convbert.branch"
 
 
@@ -43,7 +42,7 @@ class Trunk:
         if self.run_id is None or self._origin is None:
             return []
         return [
-            replace(record, curve=PREFIX + record.curve)
+            replace(record, curve=BRANCHES + record.curve)
             for record in records
             if isinstance(record, CurvePoint)
             and record.within is None

@@ -7,6 +7,7 @@ be delivered is noted beside that position and tried again later; metrics do not
 MLflow is imported on the delivering thread only, because that takes seconds.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -15,12 +16,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
+
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.mlflow_artifacts import require_served, unservable
 from convbert.pretrain.tracking.mlflow_branches import Trunk
 from convbert.pretrain.tracking.mlflow_metrics import SentMetrics, as_metrics
 from convbert.pretrain.tracking.mlflow_runs import (
+    BATCH_METRICS,
     PARENT_TAG,
+    current_run,
     describe,
     find_or_create_experiment,
     find_or_create_run,
@@ -36,7 +42,6 @@ from convbert.pretrain.tracking.records import (
 from convbert.pretrain.tracking.tracked_run import DataInput, TrackedRun
 
 CURSOR_FILE = "mlflow_cursor.json"
-BATCH_METRICS = 1000  # the most that MLflow takes in one request
 READ_BYTES = 1 << 18
 RETRY_SECONDS = 600.0  # between attempts at files that were set aside
 
@@ -52,6 +57,13 @@ _ENVIRONMENT = {
 logger = logging.getLogger(__name__)
 
 
+class _Stored(BaseModel):
+    """How far the delivery came: what the cursor file holds."""
+
+    offset: int = Field(ge=0)
+    set_aside: dict[str, str] = {}
+
+
 class Delivery:
     """Sends the undelivered part of one run's file; raises whatever MLflow raises."""
 
@@ -64,9 +76,9 @@ class Delivery:
         self.set_aside: dict[str, str] = {}
         """Files that could not be delivered yet, and why."""
         self._tried = time.monotonic()
-        if self._cursor.exists():
-            stored = json.loads(self._cursor.read_bytes())
-            self._offset, self.set_aside = int(stored["offset"]), stored.get("set_aside", {})
+        with contextlib.suppress(OSError, ValidationError):  # then everything is looked up
+            stored = _Stored.model_validate_json(self._cursor.read_bytes())
+            self._offset, self.set_aside = stored.offset, dict(stored.set_aside)
         self._client: Any = None  # None: connect first
         self._experiment = ""
         self._sent = SentMetrics(None)
@@ -115,7 +127,7 @@ class Delivery:
         client = MlflowClient(state.tracking_uri)
         self._experiment = find_or_create_experiment(client, state.experiment, state.tracking_uri)
         tags = state.tags | self._trunk.connect(client, self._experiment)
-        run = find_or_create_run(client, self._experiment, state.key, state.run_name, tags)
+        run = current_run(client, self._experiment, state.key, state.run_name, tags, state.params)
         if run.info.run_id != state.run_id:
             self.run.update(run_id=run.info.run_id)
             self._save(offset=0)
@@ -124,7 +136,7 @@ class Delivery:
         describe(client, run, state.params, tags, state.inputs)
         log = self._run_dir / FILE_NAME
         events = (r for r in read_records(log) if isinstance(r, EventRecord))
-        self._sent = SentMetrics(client, [e for e in events if e.action == "rollback"])
+        self._sent = SentMetrics(client, events)
         self._nested = {}
         self._client = client
         if self._trunk.run_id is not None:  # which may have come after what was sent before
@@ -211,10 +223,12 @@ class Delivery:
         try:
             self._send_artifact(name)
         except Exception as error:
-            self._client.get_run(self.run.state.run_id)  # raises if the server is away
-            if name not in self.set_aside:
-                logger.warning("%s could not be sent to MLflow (%s), will try again", name, error)
-            self.set_aside[name] = str(error)
+            # This raises if the server is away.
+            run = self._client.get_run(self.run.state.run_id)
+            problem = unservable(run, self.run.state.tracking_uri, error)
+            if self.set_aside.get(name) != problem:
+                logger.warning("%s is not sent to MLflow: %s", name, problem)
+            self.set_aside[name] = problem
         else:
             self.set_aside.pop(name, None)
 
@@ -226,7 +240,10 @@ class Delivery:
         parent = "." if Path(name).is_absolute() else str(Path(name).parent)
         send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
         target = str(Path(parent) / path.name) if path.is_dir() else parent
-        send(self.run.state.run_id, str(path), None if target == "." else target)
+        run_id = str(self.run.state.run_id)
+        send(run_id, str(path), None if target == "." else target)
+        where = path.name if parent == "." else f"{parent}/{path.name}"
+        require_served(self._client, run_id, self.run.state.tracking_uri, where)
 
     def _save(self, offset: int) -> None:
         self._offset = offset

@@ -1,6 +1,9 @@
 """Our records as MLflow metrics, and which of these metrics a server does not have yet."""
 
-from collections.abc import Sequence
+import math
+import sys
+from bisect import bisect_right, insort
+from collections.abc import Iterable
 from typing import Any
 
 from convbert.pretrain.tracking.records import (
@@ -10,6 +13,8 @@ from convbert.pretrain.tracking.records import (
     StepRecord,
     SystemRecord,
 )
+
+_LARGEST = sys.float_info.max
 
 
 def as_metrics(record: MetricsRecord) -> list[Any]:
@@ -47,65 +52,62 @@ class SentMetrics:
     """What the server has, asked for when needed, and what was sent since.
 
     Steps and sampling times rise along the log, so only the highest of each such metric is kept,
-    however many updates there are. Points of curves and events, which are few, are kept one by one.
+    however many updates there are. Points of curves, events and the steps that were trained again
+    are compared one by one: MLflow keeps all values of a step, and the newest one is to be ours.
     """
 
-    def __init__(self, client: Any, rollbacks: Sequence[EventRecord] = ()) -> None:
-        """Ask ``client``; steps that a rollback trained again are sent again."""
+    def __init__(self, client: Any, events: Iterable[EventRecord] = ()) -> None:
+        """Ask ``client``; ``events`` say which steps were trained again."""
         self._client = client
-        self._rollbacks = rollbacks
+        self._again = [(e.at, int(e.facts["step"])) for e in events if e.repeats]
         self._latest: dict[str, dict[str, int]] = {}
-        # By run and metric: the highest step that was sent from a time on.
-        self._reached: dict[tuple[str, str], dict[float, int]] = {}
-        # By run and metric: when the server last got this step (of curves: this step and value).
-        self._times: dict[tuple[str, str], dict[tuple[int, str | None], int]] = {}
+        # By run and metric: the values of each step as text, in which NaN equals itself, by time.
+        self._values: dict[tuple[str, str], dict[int, list[tuple[int, str]]]] = {}
 
     def add(self, run_id: str, metric: Any, record: MetricsRecord) -> bool:
         """Return whether a record's metric is new, and count it as sent."""
-        if isinstance(record, CurvePoint):
-            return self._differs(run_id, metric, str(float(metric.value)), 0.0)
-        repeated = (e.time for e in self._rollbacks if e.at <= metric.step <= e.facts["step"])
-        since_ms = 1000 * max(repeated, default=0.0)
-        if isinstance(record, StepRecord | SystemRecord):
-            return self._rises(run_id, metric, since_ms)
-        return self._differs(run_id, metric, None, since_ms)
-
-    def _rises(self, run_id: str, metric: Any, since_ms: float) -> bool:
-        """Return whether the step is higher than all that were sent from ``since_ms`` on."""
-        reached = self._reached.setdefault((run_id, metric.key), {})
-        if since_ms not in reached:
-            reached[since_ms] = self._highest(run_id, metric.key, since_ms)
-        if metric.step <= reached[since_ms]:
+        rises = isinstance(record, StepRecord | SystemRecord)
+        if not rises or (isinstance(record, StepRecord) and self._repeated(metric.step)):
+            return self._differs(run_id, metric, whole=not rises)
+        latest = self._of(run_id)
+        if metric.step <= latest.get(metric.key, -1):
             return False
-        reached[since_ms] = metric.step
-        for since in reached:
-            if since <= metric.timestamp:
-                reached[since] = max(reached[since], metric.step)
+        latest[metric.key] = metric.step
         return True
 
-    def _highest(self, run_id: str, key: str, since_ms: float) -> int:
-        """Return the highest step that the server has from ``since_ms`` on, -1 for none."""
+    def _repeated(self, step: int) -> bool:
+        return any(low <= step <= high for low, high in self._again)
+
+    def _of(self, run_id: str) -> dict[str, int]:
+        """Return the highest step of each metric of a run."""
         if run_id not in self._latest:
             found = self._client.get_run(run_id).data.to_proto().metrics
             self._latest[run_id] = {metric.key: metric.step for metric in found}
-        highest = self._latest[run_id].get(key, -1)
-        if highest < 0 or since_ms <= 0:
-            return highest
-        history = self._client.get_metric_history(run_id, key)
-        return max((m.step for m in history if m.timestamp >= since_ms), default=-1)
+        return self._latest[run_id]
 
-    def _differs(self, run_id: str, metric: Any, value: str | None, since_ms: float) -> bool:
-        """Return whether no such step, and ``value`` of a curve, was sent from ``since_ms`` on."""
+    def _differs(self, run_id: str, metric: Any, *, whole: bool) -> bool:
+        """Return whether the server's newest value of the step, up to now, is another one."""
         place = (run_id, metric.key)
-        if place not in self._times:
-            history = self._client.get_metric_history(run_id, metric.key)
-            # As text, in which NaN equals itself.
-            self._times[place] = {
-                (m.step, None if value is None else str(float(m.value))): m.timestamp
-                for m in sorted(history, key=lambda m: m.timestamp)
-            }
-        sent = self._times[place].get((metric.step, value))
-        if sent is not None and sent >= since_ms:
+        if place not in self._values:
+            self._values[place] = {}
+            for found in self._history(run_id, metric.key):
+                if whole or self._repeated(found.step):
+                    entry = (found.timestamp, _text(found.value))
+                    insort(self._values[place].setdefault(found.step, []), entry)
+        values = self._values[place].setdefault(metric.step, [])
+        ours = (metric.timestamp, _text(metric.value))
+        before = bisect_right(values, metric.timestamp, key=lambda entry: entry[0])
+        if ours in values or (before and values[before - 1][1] == ours[1]):
             return False
-        self._times[place][metric.step, value] = metric.timestamp
+        insort(values, ours)
         return True
+
+    def _history(self, run_id: str, key: str) -> Iterable[Any]:
+        """Return what the server has of a metric; nothing is asked about one it does not know."""
+        return self._client.get_metric_history(run_id, key) if key in self._of(run_id) else ()
+
+
+def _text(value: float) -> str:
+    """Return a value as the server gives it back: it has no infinities."""
+    value = float(value)
+    return str(value) if math.isnan(value) else str(max(-_LARGEST, min(_LARGEST, value)))

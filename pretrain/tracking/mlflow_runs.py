@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from convbert.models.errors import UserError
 from convbert.pretrain.run.tracking_uri import SQLITE
 from convbert.pretrain.tracking.tracked_run import DataInput
 
@@ -14,13 +15,26 @@ PARENT_TAG = "mlflow.parentRunId"
 _CONTEXT_TAG = "mlflow.data.context"
 _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Tag of an experiment for which the UI offers training runs, not language-model traces."""
+BRANCHES = "branches/"
+"""What the metrics of a trunk's run begin with that its branches send."""
+_REPLACED_TAG = "convbert.replaced"
+BATCH_METRICS = 1000  # the most that MLflow takes in one request
 _BATCH_PARAMS = 100  # the most that MLflow takes in one request
 _DIGEST_CHARACTERS = 36  # the longest dataset digest that MLflow takes; the profile has it whole
 
 
 def find_or_create_experiment(client: Any, name: str, tracking_uri: str) -> str:
-    """Return the id of an experiment; a new one keeps its files beside a SQLite database."""
+    """Return the id of an experiment; a new one keeps its files beside a SQLite database.
+
+    Raises ``UserError`` for one that was deleted, whose name MLflow does not give to another.
+    """
     found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"{tracking_uri}: the MLflow experiment '{name}' is deleted; restore it with "
+            f"`MLFLOW_TRACKING_URI={tracking_uri} mlflow experiments restore --experiment-id "
+            f"{found.experiment_id}`, or go on with another tracking.experiment"
+        )
     if found is not None:
         return str(found.experiment_id)
     location = None  # where the server says
@@ -50,6 +64,48 @@ def find_or_create_run(
     return client.create_run(
         experiment_id, start_time=start_ms, run_name=name, tags=ours | dict(tags)
     )
+
+
+def current_run(
+    client: Any,
+    experiment_id: str,
+    key: str,
+    name: str,
+    tags: Mapping[str, str],
+    params: Mapping[str, str],
+) -> Any:
+    """Return the run with our tag ``key``: another one than before where ``params`` changed.
+
+    MLflow never changes a parameter, so everything is sent again to a new run. The old one hands
+    its nested runs on and goes to MLflow's deleted runs, unless a registered model refers to it.
+    """
+    run = find_or_create_run(client, experiment_id, key, name, tags)
+    known = run.data.params
+    if any(known.get(param, value) != value for param, value in params.items()):
+        old = run.info
+        client.set_tag(old.run_id, _REPLACED_TAG, key)
+        client.set_tag(old.run_id, RUN_TAG, f"{key}/{old.run_id}")
+        run = find_or_create_run(client, experiment_id, key, name, tags, old.start_time)
+    for left in client.search_runs([experiment_id], f"tags.`{_REPLACED_TAG}` = '{key}'"):
+        if left.info.run_id != run.info.run_id:
+            _put_away(client, experiment_id, left.info.run_id, run.info.run_id)
+    return run
+
+
+def _put_away(client: Any, experiment_id: str, old: str, new: str) -> None:
+    """Hand the nested runs of ``old``, and the curve of its branches, on to the run ``new``."""
+    for child in client.search_runs([experiment_id], f"tags.`{PARENT_TAG}` = '{old}'"):
+        client.set_tag(child.info.run_id, PARENT_TAG, new)
+    keys = [key for key in client.get_run(old).data.metrics if key.startswith(BRANCHES)]
+    points = [point for key in keys for point in client.get_metric_history(old, key)]
+    steps = {point.step for point in points}
+    costs = client.get_metric_history(old, "curve_flops") if points else []
+    points += [point for point in costs if point.step in steps]
+    for start in range(0, len(points), BATCH_METRICS):
+        client.log_batch(new, metrics=points[start : start + BATCH_METRICS])
+    client.set_tag(old, _REPLACED_TAG, f"by {new}")
+    if not client.search_model_versions(f"run_id = '{old}'"):
+        client.delete_run(old)
 
 
 def describe(

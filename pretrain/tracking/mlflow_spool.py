@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from convbert.models.errors import UserError
 from convbert.pretrain.run.tracking_uri import SQLITE
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.tracked_run import TrackedRun
@@ -28,6 +29,7 @@ class Spool:
         self._delivery = delivery
         self._closing = threading.Event()
         self._reached = True
+        self._refused: str | None = None
         self._delivering = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="mlflow-spool", daemon=True)
         self._thread.start()
@@ -65,6 +67,12 @@ class Spool:
                 self._delivery.deliver()
                 if last:
                     self._delivery.finish()
+        except UserError as error:  # trying again does not help before somebody acts
+            if self._refused != str(error):
+                logger.warning("%s; training goes on, then `convbert track sync`", error)
+            self._refused = str(error)
+            self._reached = False
+            return False
         except Exception as error:
             if self._reached:
                 uri = self._delivery.run.state.tracking_uri
@@ -73,5 +81,5 @@ class Spool:
             return False
         if not self._reached:
             logger.warning("MLflow is reached again; all records are delivered")
-        self._reached = True
+        self._reached, self._refused = True, None
         return True

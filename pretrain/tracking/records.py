@@ -11,8 +11,8 @@ Six types of line share the file, so that one position in it tells how much was 
 ``{"system": "node-7", "time": ..., "measured": {"cpu_utilization_percentage": 97.0}}``
     how busy a machine was;
 ``{"event": "nan", "action": "skip", "at": 51, "time": ..., "facts": {"loss": "nan", ...}}``
-    what happened to optimizer step ``at`` and what was done about it; for a rollback, ``at`` is
-    the first step that is trained again;
+    what happened to optimizer step ``at`` and what was done about it; for a rollback and a restart
+    from an older checkpoint ``at`` to ``facts["step"]`` are the steps that are trained again;
 ``{"artifact": "report/curve.png", "time": ...}``
     a file of the run directory that belongs on the tracking server.
 
@@ -23,20 +23,29 @@ import json
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+from pydantic import Field, TypeAdapter, ValidationError
+
+from convbert.models.faults import first_fault
 from convbert.pretrain.run import metric_names
+
+Step = Annotated[int, Field(ge=0, lt=2**63)]
+Time = Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
+Flops = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+RESTART, REPEAT = "restart", "repeat"
+"""Event and action where a run starts again from a checkpoint before its last logged step."""
 
 
 @dataclass(frozen=True)
 class StepRecord:
     """Scalars of one optimizer step; ``time`` in Unix seconds, ``flops`` cumulative."""
 
-    step: int
-    time: float
-    flops: float
+    step: Step
+    time: Time
+    flops: Flops
     values: dict[str, float]
 
 
@@ -45,8 +54,8 @@ class CurvePoint:
     """One measurement after ``flops`` training FLOPs; ``extra`` holds spread, seeds, ..."""
 
     curve: str
-    time: float
-    flops: float
+    time: Time
+    flops: Flops
     value: float
     extra: dict[str, Any] = field(default_factory=dict)
     within: str | None = None
@@ -61,8 +70,8 @@ class NestedRun:
 
     nested: str
     name: str
-    time: float
-    seconds: float
+    time: Time
+    seconds: Time
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     inputs: list[dict[str, Any]] = field(default_factory=list)
@@ -73,7 +82,7 @@ class SystemRecord:
     """How busy the machine ``system`` was; names and units are MLflow's, without its prefix."""
 
     system: str
-    time: float
+    time: Time
     measured: dict[str, float]
 
 
@@ -82,7 +91,7 @@ class ArtifactRecord:
     """A file to publish; ``artifact`` is its path, relative to the run directory if inside it."""
 
     artifact: str
-    time: float
+    time: Time
 
     @classmethod
     def of(cls, run_dir: Path, path: Path) -> Self:
@@ -98,9 +107,16 @@ class EventRecord:
 
     event: str
     action: str
-    at: int
-    time: float
+    at: Step
+    time: Time
     facts: dict[str, float]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the steps from ``at`` to ``facts["step"]`` are trained again."""
+        return self.action in ("rollback", REPEAT) and math.isfinite(
+            self.facts.get("step", math.nan)
+        )
 
 
 MetricsRecord = StepRecord | CurvePoint | NestedRun | SystemRecord | ArtifactRecord | EventRecord
@@ -112,6 +128,7 @@ _TYPES: dict[str, type[MetricsRecord]] = {  # by the first key of a line
     "curve": CurvePoint,
     "artifact": ArtifactRecord,
 }
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in _TYPES.values()}
 
 
 def process_hours(records: Iterable[StepRecord]) -> list[float] | None:
@@ -144,20 +161,22 @@ def encode(record: MetricsRecord) -> bytes:
 
 def decode(line: bytes) -> MetricsRecord:
     """Return the record of one line; raises ``ValueError`` if it is not one."""
-    entry = json.loads(line)
+    try:
+        entry = json.loads(line)
+    except RecursionError:
+        raise ValueError("lists in lists without end") from None
     if not isinstance(entry, dict):
         raise ValueError("not a JSON object")
     key = next((key for key in _TYPES if key in entry), None)
     if key is None:
         raise ValueError(f"none of the keys {', '.join(_TYPES)}")
+    kind = _TYPES[key]
+    if unknown := entry.keys() - {known.name for known in fields(kind)}:
+        raise ValueError(f"unknown key {min(unknown)!r}")
     try:
-        for name in {"values", "facts"} & entry.keys():
-            entry[name] = {n: float(value) for n, value in entry[name].items()}
-        if "value" in entry:
-            entry["value"] = float(entry["value"])
-        return _TYPES[key](**entry)
-    except (AttributeError, TypeError) as error:
-        raise ValueError(str(error)) from error
+        return _ADAPTERS[kind].validate_python(entry)
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from None
 
 
 def _strict(entry: Any) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from convbert.models.errors import TransientError, UserError
-from convbert.pretrain.tracking.claim import HeldError, claim_for_delivery, claimed_by_training
+from convbert.pretrain.run.claim import HeldError, claim_for_delivery, claimed_by_training
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, MetricsLog, inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.tracked_run import TrackedRun
@@ -20,6 +20,8 @@ def sync(run_dir: Path, tracking_uri: str | None = None) -> int:
     Raises ``HeldError`` while a process tracks the run, ``AbsentError`` if it was never tracked
     and ``TransientError`` if the server cannot be reached.
     """
+
+    TrackedRun.load(run_dir)  # raises before a lock file is made where no run is
 
     def opened() -> TrackedRun:
         run = TrackedRun.load(run_dir, tracking_uri)
@@ -76,12 +78,16 @@ def _send(run_dir: Path, run: TrackedRun) -> int:
             if claimed_by_training(run_dir):
                 raise HeldError(f"{run_dir}: training starts, which delivers the rest")
         delivery.finish()
-    except HeldError:
+    except UserError:  # of what somebody has to do first
         raise
     except Exception as error:  # whatever MLflow raises
         raise _undelivered(run_dir, run, error) from error
     if delivery.set_aside:
-        raise _undelivered(run_dir, run, delivery.set_aside)
+        problems: dict[str, list[str]] = {}
+        for name, problem in delivery.set_aside.items():
+            problems.setdefault(problem, []).append(name)
+        said = "; ".join(f"{', '.join(names)}: {why}" for why, names in problems.items())
+        raise UserError(f"{run.state.tracking_uri}: could not deliver all of {run_dir}: {said}")
     return sent
 
 

@@ -1,5 +1,6 @@
 """A run directory's MLflow run: its identity in ``mlflow.json``, and where it is tracked."""
 
+import os
 import threading
 import time
 import uuid
@@ -9,10 +10,12 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import AbsentError, DamagedError
-from convbert.models.schema import StrictModel
+from convbert.models.errors import AbsentError
+from convbert.models.schema import StrictModel, read_record
+from convbert.pretrain.run.tracking_uri import RUN_FILE
 
-RUN_FILE = "mlflow.json"
+EXPERIMENT = "convbert-pretraining"
+"""The experiment of runs where nothing names another one."""
 PARAM_CHARACTERS = 6000  # the longest parameter value that MLflow takes
 
 
@@ -54,7 +57,7 @@ class TrackedRun:
 
     @classmethod
     def open(cls, run_dir: Path, described: RunState) -> Self:
-        """Start or resume the run that is ``described``; a resumed one keeps its key and params."""
+        """Start or resume the run that is ``described``; a resumed one keeps its key."""
         path = run_dir / RUN_FILE
         before = _read_state(path) if path.exists() else described
         more = [entry for entry in described.inputs if entry not in before.inputs]
@@ -62,7 +65,7 @@ class TrackedRun:
             update={
                 "key": before.key,
                 "run_id": before.run_id,
-                "params": described.params | before.params,
+                "params": described.params or before.params,  # an evaluation describes none
                 "tags": before.tags | described.tags,
                 "inputs": [*before.inputs, *more],
             }
@@ -114,6 +117,21 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
+def resolve_experiment(run_dir: Path, name: str | None) -> str:
+    """Return the MLflow experiment to use: ``name``, ``MLFLOW_EXPERIMENT_NAME`` or a default.
+
+    That is the one in which the run is tracked already, else ``EXPERIMENT``.
+    """
+    known = _stored(run_dir)
+    default = known.experiment if known else EXPERIMENT
+    return name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or default
+
+
+def _stored(run_dir: Path) -> RunState | None:
+    path = run_dir / RUN_FILE
+    return _read_state(path) if path.exists() else None
+
+
 def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """Return nested parameters as MLflow's flat strings, with dotted names."""
     flat: dict[str, str] = {}
@@ -126,9 +144,5 @@ def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _read_state(path: Path) -> RunState:
-    try:
-        return RunState.model_validate_json(path.read_bytes())
-    except ValueError as error:
-        raise DamagedError(
-            f"{path}: not the description of a tracked run; remove it to start a new MLflow run"
-        ) from error
+    remedy = "remove it to start a new MLflow run"
+    return read_record(RunState, path, what="the description of a tracked run", remedy=remedy)

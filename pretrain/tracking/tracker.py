@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from convbert.pretrain.run.claim import Claim, claim_for_training
+from convbert.pretrain.run.curve import REPORT, forget_after
 from convbert.pretrain.run.tracking_uri import OFF, resolve_uri
-from convbert.pretrain.tracking.claim import Claim, claim_for_training
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, MetricsLog, hand_in, inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.mlflow_spool import Spool
@@ -33,6 +34,7 @@ from convbert.pretrain.tracking.tracked_run import (
     RunState,
     TrackedRun,
     flatten,
+    resolve_experiment,
 )
 
 INBOX_SECONDS = 5.0
@@ -78,8 +80,11 @@ class Tracker:
         """Publish a file, which has to stay in place until it is delivered."""
         self.append(ArtifactRecord.of(self._run_dir, path))
 
-    def rewind(self, step: int) -> None:
-        """Drop what came after optimizer step ``step``: the updates after it are repeated."""
+    def rollback(self, kind: str, step: int, facts: dict[str, float]) -> None:
+        """Drop what came after optimizer step ``step``, which is repeated because of ``kind``.
+
+        ``facts`` says in ``step`` which update that happened to.
+        """
 
     def flush(self) -> None:
         """Force all records to the disk, before a checkpoint that counts on them is committed."""
@@ -141,13 +146,15 @@ class RunTracker(Tracker):
         for sample in self._sampler.take() if self._sampler else ():
             self.append(sample)
 
-    def rewind(self, step: int) -> None:
+    def rollback(self, kind: str, step: int, facts: dict[str, float]) -> None:
         """Drop the records after ``step`` and deliver what follows as new."""
+        note = EventRecord(kind, "rollback", step + 1, now(), _floats(facts))
+        forget_after(self._run_dir / REPORT, step)
         if self._spool is None:
-            self._log.rewind(step)
+            self._log.rewind(step, note)
             return
         with self._spool.paused() as delivery:
-            self._log.rewind(step)
+            self._log.rewind(step, note)
             delivery.rewind()
 
     def flush(self) -> None:
@@ -202,7 +209,7 @@ def open_tracker(
     run_dir: Path,
     *,
     enabled: bool,
-    experiment: str,
+    experiment: str | None,
     run_name: str,
     tracking_uri: str | None,
     params: dict[str, Any],
@@ -214,8 +221,10 @@ def open_tracker(
 ) -> Tracker:
     """Open the tracker of a process that trains ``run_dir``; only process 0 passes ``enabled``.
 
-    ``tracking_uri`` is what ``resolve_uri`` takes. ``params`` may be nested; they reach MLflow
-    with dotted names. A run directory keeps its MLflow run for life. ``resume_step`` N drops what
+    ``tracking_uri`` is what ``resolve_uri`` takes, ``experiment`` what ``resolve_experiment``
+    takes. ``params`` may be nested; they reach MLflow
+    with dotted names. A run directory keeps its MLflow run,
+    unless a parameter changes (``mlflow_runs.replaced``). ``resume_step`` N drops what
     the file holds after step N, None appends to it. ``sample_seconds`` is how often the machine is
     sampled. ``claim`` is what ``claim_for_training`` returned, which is called here if it is
     missing; the tracker releases it. Raises ``UserError`` for an unusable URI and ``HeldError`` if
@@ -230,7 +239,7 @@ def open_tracker(
         if uri != OFF:
             described = RunState(
                 tracking_uri=uri,
-                experiment=experiment,
+                experiment=resolve_experiment(run_dir, experiment),
                 run_name=run_name,
                 params=flatten(params),
                 tags=tags,
@@ -239,6 +248,8 @@ def open_tracker(
             run = TrackedRun.open(run_dir, described)
             delivery = Delivery(run_dir, run, rewound=resume_step is not None)
         log = MetricsLog(run_dir / FILE_NAME, resume_step=resume_step)
+        if resume_step is not None:
+            forget_after(run_dir / REPORT, resume_step)
     except Exception:
         claim.release()
         raise
@@ -248,7 +259,7 @@ def open_tracker(
 
 
 def add_to_run(
-    run_dir: Path, *, experiment: str, run_name: str, tracking_uri: str | None
+    run_dir: Path, *, experiment: str | None, run_name: str, tracking_uri: str | None
 ) -> Tracker:
     """Open a tracker that adds curves and artifacts to a run and leaves its outcome as it is.
 
@@ -257,5 +268,7 @@ def add_to_run(
     ``UserError`` for an unusable URI.
     """
     uri = resolve_uri(run_dir, tracking_uri)
-    described = RunState(tracking_uri=uri, experiment=experiment, run_name=run_name)
+    described = RunState(
+        tracking_uri=uri, experiment=resolve_experiment(run_dir, experiment), run_name=run_name
+    )
     return EvaluationTracker(run_dir, described)

@@ -1,23 +1,26 @@
 """From a configuration to what trains: networks, objective, optimizer and engine."""
 
 import torch
+from torch import nn
 
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.architecture import PretrainingConfig
+from convbert.models.compiling import compile_layers
 from convbert.models.encoder import Encoder
 from convbert.models.ops.compilation import compile_for_training
-from convbert.models.pretraining import build_model
+from convbert.models.pretraining import ReplacedTokenModel, build_model
 from convbert.pretrain.engine.assembly import build_engine
-from convbert.pretrain.engine.deepspeed_config import (
+from convbert.pretrain.engine.engine import Engine
+from convbert.pretrain.engine.norms import PartNorms
+from convbert.pretrain.exchange.initializing import initialize_from
+from convbert.pretrain.objective.losses import Objective, build_objective
+from convbert.pretrain.run.division import BatchDivision
+from convbert.pretrain.run.seeds import mix
+from convbert.pretrain.settings.deepspeed import (
     load_deepspeed_config,
     require_graphs,
     resolve_deepspeed_config,
 )
-from convbert.pretrain.engine.engine import Engine
-from convbert.pretrain.engine.norms import PartNorms
-from convbert.pretrain.exchange.importing import initialize_from
-from convbert.pretrain.objective.losses import Objective, build_objective
-from convbert.pretrain.run.division import BatchDivision
-from convbert.pretrain.run.seeds import mix
 from convbert.pretrain.settings.run import RunConfig
 
 
@@ -32,14 +35,44 @@ def build_training(
         micro_batch=division.micro_batch,
         accumulation=division.accumulation,
         clip=config.optimizer.clip,
+        world=division.world,
+        pin_memory=torch.cuda.is_available(),
+        place=config.deepspeed,
     )
-    if config.cuda_graphs:
+    if config.replays_graphs:
         require_graphs(deepspeed)
-    if config.compile:
-        compile_for_training(objective, cuda_graphs=config.cuda_graphs)
-    engine, norms = build_engine(objective, deepspeed, config.optimizer)
-    engine.replays_graphs = config.cuda_graphs
+    if config.compiles:
+        _compile(objective, cuda_graphs=config.replays_graphs)
+    held = held_in_warmup(objective) if config.objective.generator_warmup else ()
+    engine, norms = build_engine(objective, deepspeed, config.optimizer, held=held)
+    engine.replays_graphs = config.replays_graphs
     return engine, norms
+
+
+def _compile(objective: Objective, *, cuda_graphs: bool) -> None:
+    """Compile all of it on a GPU, where every launch counts, and one layer of a kind on a CPU."""
+    if torch.cuda.is_available():
+        compile_for_training(objective, cuda_graphs=cuda_graphs)
+    else:
+        compile_layers(objective)
+
+
+def held_in_warmup(objective: Objective) -> set[str]:
+    """Return the parameters that stay as they are while the generator alone learns.
+
+    Those are all but its own: what it shares with the discriminator stays, and with ``gdes`` its
+    tables, of which the discriminator's are made.
+    """
+    own = {id(p) for part in _generator(objective.model) for p in part.parameters()}
+    names = (name for name, p in objective.named_parameters() if id(p) not in own)
+    return set(names)
+
+
+def _generator(model: nn.Module) -> list[nn.Module]:
+    assert isinstance(model, ReplacedTokenModel)
+    generator, apart = model.generator, model.config.tie_embeddings is False
+    parts = [generator.project, generator.layers, model.generator_head]
+    return [*parts, generator.embeddings] if apart else parts
 
 
 def _objective(config: RunConfig, networks: PretrainingConfig) -> Objective:
@@ -50,5 +83,6 @@ def _objective(config: RunConfig, networks: PretrainingConfig) -> Objective:
         if isinstance(module, Encoder):
             module.gradient_checkpointing = config.activation_checkpointing
     if config.model.init_from:
-        initialize_from(model, config.model.init_from)
+        tokenizer = Tokenizer.load(config.data.tokenizer)
+        initialize_from(model, config.model.init_from, config.model.adapt, tokenizer)
     return build_objective(model, config.objective)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from convbert.pretrain.run.claim import Claim
 from convbert.pretrain.run.exit_codes import STOPPED, TRANSIENT, USER_ERROR
 from convbert.pretrain.training.memory import MemoryWatch
 from convbert.pretrain.training.stopping import SIGNALS, handle
@@ -37,8 +38,10 @@ def default_processes() -> int:
     return max(1, torch.cuda.device_count())
 
 
-def launch(run_dir: Path, processes: int, threads: int | None) -> int:
+def launch(run_dir: Path, processes: int, threads: int | None, claim: Claim | None = None) -> int:
     """Run ``processes`` workers and return the first non-zero exit code, or 0.
+
+    ``claim`` on the run directory is handed on to the first one, which otherwise takes its own.
 
     Stop signals are passed on and waited for as long as the workers need. When one worker fails,
     the others get a few seconds to fail by themselves before they are killed.
@@ -58,12 +61,16 @@ def launch(run_dir: Path, processes: int, threads: int | None) -> int:
     workers = [
         subprocess.Popen(
             command,
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            | (claim.hand_on() if claim and rank == 0 else {}),
+            pass_fds=claim.descriptors if claim and rank == 0 else (),
             # A session of their own: a Ctrl-C reaches them once, through this process.
             start_new_session=True,
         )
         for rank in range(processes)
     ]
+    if claim is not None:
+        claim.leave()
 
     def forward(number: int, frame: FrameType | None) -> None:
         for worker in workers:

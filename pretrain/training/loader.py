@@ -33,6 +33,7 @@ class PhasedLoader:
                 on_damage=phase.data.on_damage,
                 damage=damage,
                 cache=phase.data.cache_settings,
+                stage=phase.data.stage_here,
             )
             for phase in timeline.phases
         }

@@ -14,6 +14,7 @@ from convbert.data_pipeline.loading.batch import Batch
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain.checkpoints.saving import Checkpointer
+from convbert.pretrain.engine.peak import peak_flops
 from convbert.pretrain.guards import divergence
 from convbert.pretrain.guards.judge import Event, Judge
 from convbert.pretrain.guards.watchdog import Watchdog
@@ -35,7 +36,6 @@ from convbert.pretrain.training.profiling import ProfileWindow
 from convbert.pretrain.training.progress import Progress
 from convbert.pretrain.training.reporting import Reporter, Row
 from convbert.pretrain.training.stopping import StopRequest
-from convbert.pretrain.training.throughput import peak_flops
 from convbert.pretrain.training.totals import Totals, normalizers, sum_over_processes
 
 _DROPOUT_STREAM = 4
@@ -105,7 +105,9 @@ class Trainer:
             loss, statistics = self.hooks.loss(number, loss, statistics)
             self.engine.backward(loss)
             sums += statistics
-        norm = self.engine.gradient_norm(self.timeline.learning_rate(self.step))
+        rate = self.timeline.learning_rate(self.step)
+        warming = self.step < self.config.objective.generator_warmup
+        norm = self.engine.gradient_norm(rate, hold=warming)
         failed = self.checkpointer.failed
         totals = sum_over_processes(sums, norm, self.config.objective, stop=stop, failed=failed)
         event = self._look(totals)
@@ -206,8 +208,7 @@ class Trainer:
             self.order.leave_out(low, row.batch + 1)
             self.reporter.forget()
             facts |= {"first_sequence": self.timeline.positions(low)[0], "step": row.step}
-            tracker.rewind(resumed)
-            tracker.event(event.kind, "rollback", resumed + 1, facts)
+            tracker.rollback(event.kind, resumed, facts)
             self._note_damaged(tracker)
             return True
         action = "skip" if event.action == "rollback" else event.action

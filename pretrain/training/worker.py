@@ -22,8 +22,8 @@ from convbert.pretrain.training.stopping import StopRequest
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+    from convbert.pretrain.run.claim import Claim
     from convbert.pretrain.run.timeline import Timeline
-    from convbert.pretrain.tracking.claim import Claim
     from convbert.pretrain.tracking.tracked_run import DataInput
     from convbert.pretrain.tracking.tracker import Tracker
     from convbert.pretrain.training.hooks import Hooks
@@ -44,28 +44,34 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
 
     from convbert.data_pipeline.shards.damage import DamageLog
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+    from convbert.pretrain.engine import execution, precision
     from convbert.pretrain.engine.imports import spare_compiler
-    from convbert.pretrain.engine.precision import settle
+    from convbert.pretrain.engine.peak import peak_flops
     from convbert.pretrain.engine.process_group import init_distributed
+    from convbert.pretrain.run.claim import claim_for_training
     from convbert.pretrain.run.timeline import Timeline
     from convbert.pretrain.show.at_the_end import show_at_the_end
-    from convbert.pretrain.tracking.claim import claim_for_training
     from convbert.pretrain.training.loader import PhasedLoader
     from convbert.pretrain.training.progress import Progress
     from convbert.pretrain.training.trainer import Trainer
 
     run = RunDirectory(path)
     config = run.open()
-    if not config.compile:
+    if config.compile is not True:  # where it is decided later, who compiles loads it then
         spare_compiler()
     if config.threads:
         torch.set_num_threads(config.threads)
     # Before anything in the directory is touched: another process may be writing a checkpoint.
     claim = claim_for_training(path) if os.environ.get("RANK", "0") == "0" else None
-    config = settle(config, init_distributed(config.guards.hang_seconds))
+    device = init_distributed(config.guards.hang_seconds)
+    config = precision.settle(config, device)
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     tokenizer = Tokenizer.load(config.data.tokenizer)
     timeline = Timeline.load(config)
+    networks = config.model.build(timeline.corpora[0].vocab_size)
+    rate = peak_flops(device, config.precision, config.peak_tflops and config.peak_tflops * 1e12)
+    work = execution.work_left(config, networks, timeline, run.last_step(), world, rate)
+    config = execution.settle(config, device, networks, work, run.execution)
     loader = PhasedLoader(
         timeline,
         rank=rank,
@@ -128,7 +134,11 @@ def _tracker(
         experiment=config.tracking.experiment,
         run_name=run.name,
         tracking_uri=config.tracking.uri,
-        params={"run": config.model_dump(mode="json"), "networks": trainer.networks.model_dump()},
+        # As configured: what a machine decides of it changes where the run goes on, so it is a tag.
+        params={
+            "run": run.open().model_dump(mode="json"),
+            "networks": trainer.networks.model_dump(),
+        },
         tags={
             "code": code_version(),
             "manifest": trainer.timeline.digest,
@@ -137,6 +147,8 @@ def _tracker(
             "model": config.model.preset,
             "world_size": str(world),
             "hardware": f"{world} x {hardware()}",
+            "precision": config.precision,
+            "compile": str(config.compile),
         },
         resume_step=start,
         inputs=data_inputs(trainer.timeline),

@@ -21,14 +21,14 @@ from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
 from convbert.pretrain.checkpoints.saving import Checkpointer
 from convbert.pretrain.engine.assembly import build_engine
-from convbert.pretrain.engine.deepspeed_config import (
-    load_deepspeed_config,
-    resolve_deepspeed_config,
-)
 from convbert.pretrain.engine.process_group import init_distributed
 from convbert.pretrain.objective.losses import Normalizers, build_objective
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.settings.checkpoint import CheckpointConfig
+from convbert.pretrain.settings.deepspeed import (
+    load_deepspeed_config,
+    resolve_deepspeed_config,
+)
 from convbert.pretrain.settings.objective import ObjectiveConfig
 from convbert.pretrain.settings.optimizer import OptimizerConfig
 from convbert.pretrain.settings.run import RunConfig

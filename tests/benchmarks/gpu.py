@@ -22,8 +22,8 @@ import typer
 
 from convbert.models.presets import preset
 from tests.benchmarks.measuring import Contender, measure_rates, synchronize
-from tests.benchmarks.pretraining import compile_as_trained, ours, random_batch, rival
-from tests.benchmarks.suites import Setting, compile_plainly
+from tests.benchmarks.pretraining import ours, random_batch, rival
+from tests.benchmarks.suites import Setting, compile_as_trained, compile_plainly
 from tests.benchmarks.table import machine
 
 # Without a GPU it runs all the same, so that this program can be tried.

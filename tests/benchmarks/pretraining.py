@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from convbert.data_pipeline.loading.batch import Batch
 from convbert.models.architecture import PretrainingConfig
 from convbert.models.flops import training_flops_per_sequence
-from convbert.models.ops.compilation import compile_for_training
 from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
 from convbert.pretrain.engine.optimizer import AdamW, parameter_groups
@@ -17,7 +16,13 @@ from convbert.pretrain.objective.masking import MaskedBatch, SpecialIds, mask_ba
 from convbert.pretrain.settings.objective import MaskingConfig, ObjectiveConfig
 from tests.benchmarks.measuring import Comparison, Contender
 from tests.benchmarks.rivals import TransformersDetection
-from tests.benchmarks.suites import Setting, compile_plainly, leave_eager, parameter_bytes
+from tests.benchmarks.suites import (
+    Setting,
+    compile_as_trained,
+    compile_plainly,
+    leave_eager,
+    parameter_bytes,
+)
 
 SPECIAL = SpecialIds(pad=0, cls=101, sep=102, mask=103)
 Loss = Callable[[], Tensor]
@@ -36,11 +41,6 @@ def pretraining(setting: Setting) -> Comparison:
     ]
     title = "pretraining step with masking and AdamW"
     return Comparison(title, setting.tokens, contenders)
-
-
-def compile_as_trained(module: nn.Module) -> None:
-    """Compile the way a run with ``compile=true`` does, on a GPU also with ``cuda_graphs=true``."""
-    compile_for_training(module, cuda_graphs=torch.cuda.is_available())
 
 
 def random_batch(setting: Setting) -> Batch:

@@ -24,13 +24,13 @@ from torch.nn.parallel import DistributedDataParallel
 from convbert.models.presets import preset
 from convbert.models.pretraining import build_model
 from convbert.pretrain.engine.assembly import build_engine
-from convbert.pretrain.engine.deepspeed_config import (
-    load_deepspeed_config,
-    resolve_deepspeed_config,
-)
 from convbert.pretrain.engine.optimizer import AdamW, parameter_groups
 from convbert.pretrain.engine.process_group import init_distributed
 from convbert.pretrain.objective.losses import Normalizers, Objective, build_objective
+from convbert.pretrain.settings.deepspeed import (
+    load_deepspeed_config,
+    resolve_deepspeed_config,
+)
 from convbert.pretrain.settings.objective import ObjectiveConfig
 from convbert.pretrain.settings.optimizer import OptimizerConfig
 from tests.benchmarks.pretraining import mask, random_batch

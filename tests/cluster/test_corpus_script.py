@@ -51,3 +51,11 @@ def test_without_a_scheduler_the_job_ends_and_is_tried_again_within_the_limit(
         assert code == 1
         assert "convbert: no Dask scheduler after" in shown
         assert (tmp_path / "requeued").read_text() == "requeue 8\n"  # the first time only
+
+
+def test_every_core_that_the_profile_describes_gets_a_worker(tmp_path: Path) -> None:
+    site = load_site("local").model_copy(update={"tasks_per_node": 2, "cpus_per_task": 32})
+    text = render_corpus(tmp_path / "corpus.yaml", tmp_path, site, JobOptions())
+    assert "#SBATCH --cpus-per-task=64\n" in text
+    assert "#SBATCH --ntasks-per-node=1\n" in text
+    assert " --nworkers 64 " in text

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from convbert.cluster import decisions
-from convbert.cluster.decisions import classify, decide, failures_in_a_row, to_blame
+from convbert.cluster.decisions import (
+    Decision,
+    classify,
+    decide,
+    ended_by_themselves,
+    failures_in_a_row,
+    to_blame,
+    why_terminated,
+)
 from convbert.cluster.records import Attempt, JobRecords, Outcome
 from convbert.models.errors import DamagedError
 
@@ -14,6 +22,24 @@ step 40/100  loss 25.5
 srun: error: node1: task 1: Segmentation fault
 srun: error: node0: task 0: Exited with exit code 1
 """
+
+# What SLURM 22.05 writes into a job's log when it ends the job; the first two were taken from one.
+BY_PERSON = """\
+srun: Job step aborted: Waiting up to 32 seconds for job step to finish.
+slurmstepd-node0: error: *** STEP 1.0 ON node0 CANCELLED AT 2026-11-29T14:18:48 ***
+srun: error: node1: task 1: Terminated
+slurmstepd-node0: error: *** JOB 1 ON node0 CANCELLED AT 2026-11-29T14:18:48 ***
+"""
+BY_NODE = """\
+srun: error: Node failure on node1
+slurmstepd-node0: error: *** STEP 2.0 ON node0 CANCELLED AT 2026-11-29T14:19:29 DUE TO NODE \
+FAILURE, SEE SLURMCTLD LOG FOR DETAILS ***
+slurmstepd-node0: error: *** JOB 2 ON node0 CANCELLED AT 2026-11-29T14:19:29 DUE TO NODE \
+FAILURE, SEE SLURMCTLD LOG FOR DETAILS ***
+srun: error: node0: task 0: Terminated
+"""
+BY_LIMIT = BY_PERSON.replace(" ***", " DUE TO TIME LIMIT ***")
+BY_PREEMPTION = BY_PERSON.replace(" ***", " DUE TO PREEMPTION ***")
 
 INTERRUPTED_LOG = """\
 srun: error: node1: task 1: Exited with exit code 79
@@ -40,14 +66,25 @@ def attempt(restart: int, outcome: Outcome, start: int, end: int | None, **more:
     [
         (0, "", {}, "finished"),
         (75, "", {}, "saved"),
-        (75, "", {"cancelled": True}, "cancelled"),
+        (75, "", {"terminated": True}, "cancelled"),
         (75, "", {"stopping": True}, "stopped"),
+        (138, "", {}, "saved"),  # asked to stop before Python was ready to
         (2, "", {}, "refused"),
         (77, "", {}, "hung"),
         (79, "", {}, "interrupted"),
         (79, "", {"stopping": True}, "stopped"),
         # The others waited for the one that left until srun killed them.
         (137, INTERRUPTED_LOG, {}, "interrupted"),
+        (137, INTERRUPTED_LOG.replace("79", "2"), {}, "refused"),
+        (75, BY_PERSON, {"terminated": True}, "cancelled"),
+        (143, BY_PERSON, {"terminated": True}, "cancelled"),
+        (143, BY_NODE, {"terminated": True}, "lost"),
+        (1, BY_NODE + SRUN_LOG, {}, "lost"),  # a process noticed first that its peer was gone
+        (75, BY_NODE, {"terminated": True}, "saved"),
+        (143, BY_NODE, {"terminated": True, "stopping": True}, "stopped"),
+        (143, BY_LIMIT, {"terminated": True}, "lost"),
+        (75, BY_LIMIT, {"terminated": True}, "saved"),
+        (75, BY_PREEMPTION, {"terminated": True}, "saved"),
         (76, "", {}, "bad node"),
         (78, SRUN_LOG, {}, "unchecked"),
         (139, SRUN_LOG, {}, "crashed"),
@@ -56,7 +93,7 @@ def attempt(restart: int, outcome: Outcome, start: int, end: int | None, **more:
     ],
 )
 def test_outcomes(code: int, log: str, flags: dict[str, bool], outcome: str) -> None:
-    given = {"cancelled": False, "stopping": False} | flags
+    given = {"terminated": False, "stopping": False} | flags
     assert classify(code, log, **given) == outcome
 
 
@@ -68,6 +105,26 @@ def test_the_first_failing_node_is_to_blame() -> None:
     late = "error: [rank 0] no progress for 60 s; rank 4 (node1.site, pid 7), 5 (node1.site, pid 8)"
     assert to_blame("hung", late + SRUN_LOG, nodes) == ["node1"]
     assert to_blame("hung", late + " rank 1 (node0, pid 3) is late", nodes) == []
+
+
+def test_killed_node_is_named_and_left_to_slurm(tmp_path: Path) -> None:
+    assert to_blame("lost", BY_NODE, ["node0", "node1"]) == ["node1"]
+    assert (
+        why_terminated(BY_NODE.split("srun: error: node0")[0].split("\n", 1)[1]) == "node failure"
+    )
+    lost = attempt(0, "lost", 0, 0, failed_nodes=["node1"])
+    assert not decided(tmp_path / "node", lost, why="node failure").requeue
+    assert decided(tmp_path / "limit", lost, why=why_terminated(BY_LIMIT)).requeue
+
+
+def test_nodes_that_failed_alike_are_told_apart() -> None:
+    one = "srun: error: node[1,3]: tasks 1,3: Exited with exit code 1\n"
+    nodes = [f"node{i}" for i in range(4)]
+    assert to_blame("crashed", one, nodes) == ["node1", "node3"]
+    assert ended_by_themselves(one) == {"node1": 1, "node3": 1}
+    assert to_blame("crashed", one.replace("[1,3]", "[0-3]"), nodes) == []  # no node: the program
+    killed = "srun: error: node1: task 1: Killed\n" + CANCELLED + one
+    assert ended_by_themselves(killed) == {}
 
 
 CANCELLED = "slurmstepd-node0: error: *** STEP 8.0 ON node0 CANCELLED AT 2026-11-27T20:06:11 ***\n"
@@ -85,13 +142,19 @@ def test_what_ends_because_its_step_was_cancelled_is_not_to_blame() -> None:
     assert to_blame("unchecked", SRUN_LOG, nodes) == ["node1"]
 
 
-def decided(folder: Path, *attempts: Attempt, checkpoint: int = 0, retries: int = 2):
+def decided(
+    folder: Path,
+    *attempts: Attempt,
+    checkpoint: int = 0,
+    retries: int = 2,
+    why: str | None = None,
+) -> Decision:
     records = JobRecords(folder)
     if checkpoint:
         (folder / "checkpoints" / f"step-{checkpoint:08d}").mkdir(parents=True)
     for one in attempts:
         records.note(one)
-    return decide(records, "7", retries, least=2)
+    return decide(records, "7", retries, least=2, why=why)
 
 
 @pytest.fixture(autouse=True)

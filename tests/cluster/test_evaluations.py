@@ -10,8 +10,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from convbert.cluster.follow import Evaluation, follow
-from convbert.cluster.site import load_site
+from convbert.cluster.follow import Evaluation, evaluation_script, follow
+from convbert.cluster.records import JobRecords
+from convbert.cluster.render import JobOptions
+from convbert.cluster.site import Site, load_site
+from convbert.cluster.submit import submit_array
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import app
 from convbert.pretrain.finetune.task import load_task
@@ -30,7 +33,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "trec.csv").write_text("text,label-coarse\nWho ?,HUM\nWhere ?,LOC\n")
     monkeypatch.chdir(tmp_path)
     commands = {
-        "srun": 'printf "%s\\n" "$@"',
+        "srun": 'while [ "${1#-}" != "$1" ]; do shift; done; SLURM_PROCID=0 exec "$@"',
+        "python": 'printf "%s\\n" "$@"',
         "sbatch": f"echo . >> {tmp_path}/queued; sleep 0.5; echo 9",
     }
     for name, line in commands.items():
@@ -50,7 +54,9 @@ def settings(shards_dir: Path, tokenizer_dir: Path) -> list[str]:
 
 def submitted(settings: list[str], *options: str) -> Result:
     """Submit without queueing."""
+    Path("site.yaml").write_text(f"python: {Path('tools/python').resolve()}")
     command = ["submit", "tiny", *settings, "--run-dir", "run", "--dry-run", *options]
+    command += ["--site", "site.yaml"]
     return CliRunner().invoke(app, command)
 
 
@@ -77,7 +83,7 @@ def test_job_reads_what_the_paths_meant_at_submission(
     follow(run)
     shown = subprocess.run(
         ["bash", run / "slurm" / "evaluate-00000010.sbatch"],
-        env={**os.environ, "SLURM_ARRAY_TASK_ID": "0"},
+        env={**os.environ, "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "0"},
         capture_output=True,
         text=True,
         check=True,
@@ -118,3 +124,68 @@ def test_two_looks_at_once_queue_an_evaluation_once(home: Path) -> None:
     told = sorted(look.communicate()[0] for look in looks)
     assert told == ["", "convbert: evaluation queued as job 9\n"]
     assert (home / "queued").read_text() == ".\n"
+
+
+def evaluation(folder: Path, profile: dict[str, object]) -> str:
+    """Return the script for three tasks."""
+    plan = Evaluation(tasks={name: folder / name for name in ("a", "b", "it's $(c)")})
+    return evaluation_script(folder, Site.model_validate(profile), plan, 5)
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        ({"gpus_per_node": 8, "memory": "480G"}, ["--gres=gpu:1", "--ntasks=1", "--mem=61440M"]),
+        ({"tasks_per_node": 4, "memory": "1000"}, ["--ntasks=1", "--mem=250M", "--array=0-2"]),
+        ({"gpus_per_node": 8, "exclusive": True}, ["--gres=gpu:3", "--ntasks=3", "--array=0-0"]),
+        ({"gpus_per_node": 2, "memory": "0"}, ["--gres=gpu:2", "--ntasks=2", "--array=0-1"]),
+    ],
+)
+def test_evaluations_share_a_node(
+    tmp_path: Path, profile: dict[str, object], expected: list[str]
+) -> None:
+    lines = evaluation(tmp_path, profile).splitlines()
+    assert [option for option in expected if f"#SBATCH {option}" not in lines] == []
+    assert ("#SBATCH --exclusive" in lines) == bool(profile.get("exclusive"))
+
+
+def test_each_process_takes_its_task_and_its_gpu(tmp_path: Path) -> None:
+    (tmp_path / "slurm").mkdir()
+    tools = {
+        "python": 'echo "$CUDA_VISIBLE_DEVICES ${@: -3}"',
+        "srun": 'while [ "${1#-}" != "$1" ]; do shift; done\n'
+        'for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@"; done',
+    }
+    for name, text in tools.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    profile = {"gpus_per_node": 2, "exclusive": True, "python": str(tmp_path / "python")}
+    script = tmp_path / "script"
+    script.write_text(evaluation(tmp_path, profile))
+    shown = ""
+    for number, gpus in enumerate(["4,7", ""]):
+        variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": str(number)}
+        variables |= {"SLURM_ARRAY_JOB_ID": "1", "CUDA_VISIBLE_DEVICES": gpus}
+        shown += subprocess.run(
+            ["bash", script],
+            cwd=tmp_path,
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    assert shown.splitlines() == [
+        f"4 a --data-dir {tmp_path}/a",
+        f"7 b --data-dir {tmp_path}/b",
+        f"0 it's $(c) --data-dir {tmp_path}/it's $(c)",
+    ]
+
+
+def test_array_avoids_what_its_runs_found_bad(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "tools" / "sbatch").write_text(f'#!/bin/bash\necho "$@" > {home}/queued; echo 9\n')
+    runs = [home / "a", home / "b"]
+    JobRecords(runs[0]).exclude({"n1": "slow"})
+    JobRecords(runs[1]).exclude({"n2": "bad", "n1": "slow"})
+    site = Site.model_validate({"exclude": "n[7-9]"})
+    submit_array(home, runs, site, JobOptions())
+    assert " --exclude=n1,n2,n[7-9] " in (home / "queued").read_text()

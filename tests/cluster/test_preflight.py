@@ -96,7 +96,11 @@ def test_faults_of_no_single_node() -> None:
 def test_silent_node_is_named() -> None:
     found = judge([report(n) for n in NAMES[:3]], NAMES, LIMITS)
     assert [f.node for f in found] == ["node3"]
-    waited = [{"waited": 1.0}, {}, {"waited": LIMITS.patience}]  # one that waited long is enough
+    waited = [
+        {"waited": 1.0},
+        {},
+        {"waited": float(LIMITS.start_seconds)},
+    ]  # one that waited long is enough
     reports = [report(n, **ALONE, **w) for n, w in zip(NAMES, waited, strict=False)]
     found = judge(reports, NAMES, LIMITS)
     assert [f.node for f in found] == ["node3"]
@@ -127,6 +131,47 @@ def test_nobody_is_to_blame_for_a_check_that_was_cut_off(
     assert f"preflight: all nodes: the check was cut off {text} (cancelled" in shown
     assert "status 143" in shown
     assert concluded(tmp_path, monkeypatch, "ignore", code=143).use == NAMES
+
+
+@pytest.mark.parametrize(
+    ("changes", "text", "key"),
+    [
+        ({"gpus": [GPU]}, "1 GPUs answer of 2", "gpus_per_node"),
+        ({"disk_gib": {"/scratch": 0.0}}, "0.0 GiB free in /scratch", "scratch"),
+        ({"shm_gib": 0.1}, "0.10 GiB free in /dev/shm", "preflight.min_shm_gib"),
+        ({"network_problem": "eth9: no address"}, "eth9: no address", "network.interface"),
+    ],
+)
+def test_what_every_node_lacks_is_the_fault_of_the_settings(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, object],
+    text: str,
+    key: str,
+) -> None:
+    for name in NAMES:
+        left(tmp_path, monkeypatch, report(name, **changes))
+    verdict = concluded(tmp_path, monkeypatch, "continue")
+    assert (verdict.use, verdict.bad, verdict.refused) == ([], {}, True)
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"preflight: all nodes: {text}")
+    assert f"alike on every node: correct {key}" in shown
+    assert shown.count("\n") == 1
+    left(tmp_path, monkeypatch, report("node3"))  # one that has it: the others are unfit
+    verdict = concluded(tmp_path, monkeypatch, "continue")
+    assert (verdict.use, sorted(verdict.bad), verdict.refused) == (["node3"], NAMES[:3], False)
+
+
+def test_processes_that_end_on_every_node_before_they_report_blame_none() -> None:
+    ended = dict.fromkeys(NAMES, 1)
+    (fault,) = judge([], NAMES, LIMITS, ended)
+    assert str(fault).startswith("all nodes: every process ended before it could report (status 1)")
+    waiting = [report(n, **ALONE) for n in NAMES[:3]]
+    (fault,) = judge(waiting, NAMES, LIMITS, {"node3": 1})
+    assert str(fault) == "node3: its process ended with status 1 before it could report"
+    (fault,) = judge(waiting, NAMES, LIMITS, {"node2": 1})  # what is with node3?
+    assert "no node is blamed" in str(fault)
 
 
 def test_what_a_node_found_on_itself_counts_even_if_the_check_was_cut_off(

@@ -5,11 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from convbert.cluster import rendezvous
-from convbert.models.errors import AbsentError
-
 PROGRAM = """
 import torch.distributed as dist, torch
 from convbert.pretrain.run.store import host_store
@@ -48,14 +43,3 @@ def test_two_jobs_at_once_do_not_meet(tmp_path: Path) -> None:
     processes = [start(tmp_path, job, rank) for job in (10, 20) for rank in (0, 1)]
     shown = [process.communicate(timeout=120)[0].split()[-1] for process in processes]
     assert shown == ["21", "21", "41", "41"]
-
-
-def test_address_is_that_of_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    assert rendezvous.own_address() == "127.0.0.1"
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nonesuch0")
-    with pytest.raises(AbsentError, match=r"GLOO_SOCKET_IFNAME=nonesuch0: .* network\.interface"):
-        rendezvous.own_address()
-    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
-    monkeypatch.setenv("SLURM_JOB_NODELIST", "localhost")
-    assert rendezvous.own_address().startswith("127.")

@@ -10,11 +10,11 @@ import pytest
 from convbert.cluster.preflight.node_report import NodeReport
 from convbert.cluster.records import JobRecords
 from convbert.cluster.render import JobOptions, render_pretraining
-from convbert.cluster.site import load_site
+from convbert.cluster.site import PreflightLimits, load_site
 
 FIT = {"wanted_gpus": 0, "shared_gib": {"/run": 100.0}, "shm_gib": 10.0}
 TWO_NODES = JobOptions(nodes=2)
-WAITED = FIT | {"waited": 60.0}
+WAITED = FIT | {"waited": float(PreflightLimits().start_seconds)}
 
 # What srun of SLURM 22.05 prints, and its status.
 CANCELLED = """\
@@ -110,16 +110,29 @@ def test_preflight_that_was_cut_off_blames_no_node_and_is_tried_again(
     assert (run / "scontrol").read_text() == "requeue 8\n"
     assert "preflight: all nodes: the check was cut off" in log
     assert f"the check ended with status {status}" in log
-    assert "convbert: requeued: unchecked; attempt 1 of at most 3" in log
+    assert "convbert: to be continued: unchecked; attempt 1 of at most 3" in log
 
 
-def test_node_that_another_waited_for_in_vain_is_excluded(tmp_path: Path) -> None:
+def test_node_that_another_waited_for_in_vain_is_excluded_the_second_time(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    log = run_script(run, leaving("node0", WAITED), f"echo '{BROKEN}' >&2", "exit 1")
+    for restart in (0, 1):
+        assert JobRecords(run).excluded() == {}
+        log = run_script(run, leaving("node0", WAITED, restart), "exit 1", restart=restart)
+        attempt = JobRecords(run).attempts()[-1]
+        assert (attempt.outcome, attempt.code, attempt.failed_nodes) == ("bad node", 76, ["node2"])
+        assert "preflight: node2: sent no report in 600 s" in log
+    assert list(JobRecords(run).excluded()) == ["node2"]
+    commands = "requeue 8\nrequeue 8\nupdate JobId=8 ExcNodeList=node2\n"
+    assert (run / "scontrol").read_text() == commands
+
+
+def test_node_whose_process_ended_by_itself_is_excluded_at_once(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    log = run_script(run, leaving("node0", FIT), f"echo '{BROKEN}' >&2", "exit 1")
     (attempt,) = JobRecords(run).attempts()
     assert (attempt.outcome, attempt.code, attempt.failed_nodes) == ("bad node", 76, ["node2"])
     assert list(JobRecords(run).excluded()) == ["node2"]
-    assert "preflight: node2: sent no report" in log
+    assert "preflight: node2: its process ended with status 1 before it could report" in log
     assert (run / "scontrol").read_text() == "requeue 8\nupdate JobId=8 ExcNodeList=node2\n"
 
 
@@ -153,7 +166,7 @@ def test_of_fewer_nodes_as_many_train_as_can_share_the_batch(
     options = JobOptions(nodes=3, min_nodes=1, preflight=preflight)
     reports = [leaving(node, checked) for node in ("node0", "node2")]
     log = run_script(run, *reports, 'echo "srun $*"', options=options)
-    (training,) = [line for line in log.splitlines() if "training.worker" in line]
+    (training,) = [step for step in log.split("srun --") if "training.worker" in step]
     assert "--nodelist=node0 --nodes=1 --ntasks=1 " in training
     assert "convbert: of 2 nodes 1 can train" in log
 

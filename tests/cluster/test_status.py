@@ -1,16 +1,24 @@
 """What status shows when the scheduler remembers a job, has forgotten it, or is not there."""
 
+import json
 import math
+import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
-from convbert.cluster import scheduler
+from convbert.cluster.jobs import RunJobs, current_log, jobs_of
 from convbert.cluster.records import Attempt, JobRecords
+from convbert.cluster.render import JobOptions
 from convbert.cluster.scheduler import Job, parse_duration
 from convbert.cluster.status import overview, run_status
+from convbert.cluster.submit import require_idle
+from convbert.data_pipeline.digests import file_sha256
+from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord, encode
 
 
@@ -35,11 +43,11 @@ def run(tmp_path: Path) -> Path:
 
 def test_running_job(run: Path) -> None:
     jobs = {"7": Job("7", "RUNNING", "None", "n[1-2]", 3600.0)}
-    found = run_status(run, ["7"], jobs)
+    found = run_status(run, RunJobs([*jobs.values()]))
     assert (found.state, found.step, found.steps) == ("running (n[1-2])", 50, 100)
     assert (found.seconds_to_end, found.seconds_to_limit) == (100.0, 3600.0)
     assert found.checkpoint == 40
-    waiting = run_status(run, ["7"], {"7": Job("7", "PENDING", "Resources")})
+    waiting = run_status(run, RunJobs([Job("7", "PENDING", "Resources")]))
     assert waiting.state == "pending (Resources)"
 
 
@@ -56,21 +64,114 @@ def test_of_a_chain_the_running_job_is_shown(run: Path) -> None:
         "8": Job("8", "RUNNING", nodes="n3"),
         "9": Job("9", "PENDING"),
     }
-    assert run_status(run, ["7", "8", "9"], jobs).job == "8"
+    assert run_status(run, RunJobs([*jobs.values()])).job == "8"
 
 
 def test_forgotten_job_is_known_from_its_records(run: Path) -> None:
-    assert run_status(run, ["7"], {}).state == "crashed (n1)"
+    assert run_status(run, RunJobs()).state == "crashed (n1)"
     JobRecords(run).note(Attempt(job="8", restart=0, nodes=["n1"], begun=3, step=40))
-    assert run_status(run, ["7", "8"], {"8": Job("8", "OUT_OF_MEMORY")}).state == "out of memory"
-    assert run_status(run, ["7", "8"], {}).state == "lost: node failure or killed"
-    (run / "checkpoints" / "step-00000100").mkdir()
-    assert run_status(run, ["7", "8"], {}).state == "finished"
+    assert run_status(run, RunJobs([Job("8", "OUT_OF_MEMORY")])).state == "out of memory"
+    assert run_status(run, RunJobs()).state == "lost: node failure or killed"
+    last = run / "checkpoints" / "step-00000100"
+    last.mkdir()
+    save_file({"x": np.zeros(3)}, last / "state.safetensors")
+    manifest = {"format": 2, "step": 100, "trainer": {}, "shapes": {}, "fragments": {}}
+    digest = file_sha256(last / "state.safetensors")
+    manifest["sha256"] = {"state.safetensors": digest}
+    (last / "manifest.json").write_text(json.dumps(manifest))
+    assert run_status(run, RunJobs()).state == "finished"
+    with (last / "state.safetensors").open("r+b") as file:
+        file.truncate(file.seek(0, 2) - 1)
+    state = run_status(run, RunJobs()).state
+    assert state == "last checkpoint damaged: start it again"
+    assert not JobRecords(run).finished()
+
+
+def test_job_that_was_cancelled_in_the_queue_is_not_shown_as_the_one_before(run: Path) -> None:
+    assert run_status(run, RunJobs([Job("8", "CANCELLED")])).state == "cancelled"
+    assert run_status(run, RunJobs([Job("7", "FAILED")])).state == "crashed (n1)"
+
+
+def test_refused_requeue_is_said(run: Path) -> None:
+    records = JobRecords(run)
+    (ended,) = records.attempts()
+    changes = {"outcome": "saved", "failed_nodes": [], "requeue_refused": True}
+    records.note(ended.model_copy(update=changes))
+    state = run_status(run, RunJobs([Job("7", "FAILED")])).state
+    assert state == "stopped with a checkpoint, but SLURM refused to requeue it: submit it again"
+    records.note(ended.model_copy(update=changes | {"successor": "8"}))
+    assert run_status(run, RunJobs()).state == "stopped with a checkpoint"
+    assert (
+        run_status(run, RunJobs([Job("8", "PENDING", "Dependency")])).state
+        == "pending (Dependency)"
+    )
+
+
+def test_evaluations_are_counted_by_state(run: Path) -> None:
+    folder = run / "slurm"
+    (folder / "evaluated.json").write_text('{"10": "20", "20": "30", "40": "40"}')
+    (folder / "evaluate-20_0.status").write_text("0\n")
+    (folder / "evaluate-20_1.status").write_text("2\n")
+    (folder / "evaluate-30_0.status").write_text("1\n")  # of an earlier start of the same task
+    jobs = {"20": [Job("30_0", "RUNNING"), Job("30_1", "PENDING")]}
+    shown = run_status(run, RunJobs([], jobs)).evaluations
+    assert shown == "1 completed, 1 failed, 1 pending, 1 running, 1 unknown (step 40)"
+
+
+def test_log_is_that_of_the_running_job(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = JobRecords(run)
+    for job in ("8", "9"):
+        records.submitted(job, "pretrain", run / "slurm" / f"{job}.log")
+    program(tmp_path, "squeue", "8|RUNNING|None|node0|9:00\n9|PENDING|Dependency||9:00")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(AbsentError, match=r"9\.log: not there yet"):
+        current_log(run)
+    for job, written in (("8", 100), ("7", 200)):
+        (run / "slurm" / f"{job}.log").touch()
+        os.utime(run / "slurm" / f"{job}.log", (written, written))
+    assert current_log(run).name == "8.log"
+    program(tmp_path, "squeue", "", code=1)
+    assert current_log(run).name == "7.log"  # the one that was written last
+    (run / "slurm" / "evaluate-20_0.log").touch()
+    assert current_log(run, "20_0").name == "evaluate-20_0.log"
+    with pytest.raises(AbsentError, match=r"evaluate-77\.log: not there"):
+        current_log(run, "77")
+    with pytest.raises(AbsentError, match="is a sweep; name one of its runs: run"):
+        current_log(run.parent)
+
+
+def test_second_submission_of_a_run_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for state in ("RUNNING", "PENDING"):
+        program(tmp_path, "squeue", f"7|{state}|None|node0|9:00")
+        text = rf"has a job already: 7 \({state.lower()}\); .*--again"
+        with pytest.raises(UserError, match=text):
+            require_idle([run], JobOptions())
+        require_idle([run], JobOptions(again=True))
+        require_idle([run], JobOptions(dry_run=True))
+    program(tmp_path, "squeue", "7|COMPLETED|None|node0|9:00")
+    require_idle([run], JobOptions())
 
 
 def test_without_slurm_the_table_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(run))
     assert "squeue: not found" in str(overview([run]).caption)
+
+
+def test_the_queue_is_asked_once_for_the_users_own_jobs(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "squeue").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n')
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (run / "slurm" / "evaluated.json").write_text('{"10": "20"}')
+    assert overview([run, run]).row_count == 2
+    (line,) = (tmp_path / "asked").read_text().splitlines()
+    assert f"--user={os.getuid()} " in line
 
 
 def test_unreadable_run_does_not_hide_the_others(run: Path) -> None:
@@ -90,25 +191,42 @@ def program(folder: Path, name: str, output: str, code: int = 0) -> None:
 
 
 def test_queue_and_accounting_are_read_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As squeue and sacct of SLURM 22.05 print them.
-    queue = "9|RUNNING|None|node[0-1]|1-02:03:04\n12_1|PENDING|Resources||5:00\n"
-    queue += "12_0|RUNNING|None|node2|4:30"
-    program(tmp_path, "squeue", queue)
-    program(tmp_path, "sacct", "5|CANCELLED by 1000|node1\n6|NODE_FAIL|node1")
+    elsewhere = "job|/elsewhere"
+    program(
+        tmp_path,
+        "squeue",
+        f"9|RUNNING|None|node[0-1]|1-02:03:04|{elsewhere}\n12_1|PENDING|Resources||5:00|{elsewhere}\n"
+        f"12_0|RUNNING|None|node2|4:30|{elsewhere}\n13|PENDING|None||4:30|run|{run}\n"
+        f"14|RUNNING|None|node3|4:30|other|{run}\n15|RUNNING|None|node3|4:30|run|{run}\nx",
+    )
+    program(tmp_path, "sacct", "5|CANCELLED by 1000|node1\n7|NODE_FAIL|node1\n20_0|FAILED|node1")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    found = scheduler.jobs(["5", "6", "9", "12_0", "12_1", "77"])
+    for job in ("5", "9", "12_0", "12_1", "77"):
+        JobRecords(run).submitted(job, "pretrain", run / "slurm" / f"{job}.log")
+    (run / "slurm" / "evaluated.json").write_text('{"10": "12", "20": "20", "30": "21"}')
+    found = {job.id: job for job in jobs_of([run])[run].jobs}
+    # 13 was submitted by hand, in a directory whose name has a line break 15; 14 is not of this run
     assert {k: v.state for k, v in found.items()} == {
         "5": "CANCELLED",
-        "6": "NODE_FAIL",
+        "7": "NODE_FAIL",
         "9": "RUNNING",
         "12_0": "RUNNING",
         "12_1": "PENDING",
+        "13": "PENDING",
+        "15": "RUNNING",
     }
     assert found["9"].seconds_left == 93_784
+    evaluations = jobs_of([run])[run].evaluations
+    assert {step: [job.id for job in jobs] for step, jobs in evaluations.items()} == {
+        "10": ["12_1", "12_0"],
+        "20": ["20_0"],
+        "30": [],
+    }
     program(tmp_path, "sacct", "Slurm accounting storage is disabled", code=1)
-    assert set(scheduler.jobs(["5", "9"])) == {"9"}
+    assert "7" not in {job.id for job in jobs_of([run])[run].jobs}
 
 
 def test_durations() -> None:

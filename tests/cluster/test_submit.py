@@ -23,6 +23,9 @@ def scripts(run: Path, site: Site) -> list[str]:
     """Render everything there is for a run directory and a site."""
     plain = JobOptions(nodes=2)
     bare = JobOptions(nodes=4, min_nodes=2, preflight=False, chain=2, on_bad_node="continue")
+    run.mkdir(exist_ok=True)
+    (run / "corpus.yaml").write_text("inputs: [text]")
+    (run / "data").mkdir(exist_ok=True)
     plan = Evaluation(tasks={"sst2": run / "data", "it's/$(x).yaml": run}, seeds=2)
     return [
         render_pretraining([run], site, plain, follow_seconds=60),
@@ -69,7 +72,8 @@ def test_names_reach_the_job_unharmed_and_run_nothing(tmp_path: Path, name: str)
     values = shown.stdout.split("\0")[:-1]
     assert values[:2] == [str(run), name]
     image = ["apptainer", "exec", "--bind", name, "--bind", str(run), name, name]
-    assert values[2:] == image
+    assert values[2:4] == ["bash", "-c"]
+    assert values[5:] == ["convbert", *image]
     assert not (tmp_path / "injected").exists()
 
 
@@ -77,7 +81,7 @@ def test_a_name_cannot_become_a_directive(tmp_path: Path) -> None:
     name = "x\n#SBATCH --uid=0\n#SBATCH --wrap=id"
     for text in scripts(tmp_path / name, LOCAL):
         # SLURM stops reading directives at the first command.
-        head = text.split("set -euo pipefail")[0]
+        head = text.split("set -eo pipefail")[0]
         assert "--uid" not in head.replace("uid_0", "")
         assert all(len(line.split()) == 2 for line in head.splitlines() if "#SBATCH" in line)
     assert job_name(name) == "x__SBATCH_--uid_0__SBATCH_--wrap_id"
@@ -107,13 +111,17 @@ def test_directives_follow_site_and_options(tmp_path: Path) -> None:
     assert "no-requeue" in plain
 
 
-def test_network_decides_the_settings() -> None:
-    ethernet = load_site("cpu").network_variables
-    assert ethernet["NCCL_IB_DISABLE"] == "1"
-    assert ethernet["GLOO_SOCKET_IFNAME"] == "eth0"
-    infiniband = load_site("a100").network_variables
-    assert infiniband["NCCL_IB_HCA"].startswith("mlx5_0")
-    assert "NCCL_IB_DISABLE" not in infiniband
+def test_network_is_never_switched_off_by_omission(tmp_path: Path) -> None:
+    script = render_pretraining([tmp_path], Site(), JobOptions())
+    assert "NCCL_IB" not in script
+    assert "SOCKET_IFNAME" not in script
+    site = Site.model_validate({"network": {"interface": "^docker0,lo", "hca": "mlx5"}})
+    script = render_pretraining([tmp_path], site, JobOptions())
+    assert "export NCCL_SOCKET_IFNAME='^docker0,lo'\n" in script
+    assert "export NCCL_IB_HCA=mlx5\n" in script
+    assert "GLOO" not in script  # each node finds gloo's interface
+    site = Site.model_validate({"network": {"kind": "ethernet"}})
+    assert "export NCCL_IB_DISABLE=1\n" in render_pretraining([tmp_path], site, JobOptions())
 
 
 @pytest.mark.parametrize(

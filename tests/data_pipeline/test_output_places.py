@@ -74,3 +74,24 @@ def test_what_cannot_be_made_is_refused_before_anything_is_read(make: Make, tmp_
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="exists already"):
         make(tmp_path / "file", tmp_path / "no-such-input.txt")
+
+
+def test_a_name_may_be_no_utf8(make: Make, tmp_path: Path, corpus: Path) -> None:
+    out = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    make(out, corpus)
+    assert len(os.listdir(out)) >= 2
+
+
+def test_a_corpus_needs_a_name_that_its_workers_can_be_told(tmp_path: Path) -> None:
+    out = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    with (
+        BuildProgress() as progress,
+        pytest.raises(UserError, match=r"/caf\\xe9: is no UTF-8; choose a directory with another"),
+    ):
+        build_corpus(BuildConfig(inputs=("in",)), out, progress, workers=1)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_place_that_turns_out_to_take_nothing_is_named(corpus: Path) -> None:
+    with pytest.raises(UserError, match=r"/proc/x: cannot be written"):
+        train_tokenizer(iter_documents([corpus]), Path("/proc/x"), vocab_size=600)

@@ -1,6 +1,6 @@
 """Two real processes that train a small model under many engine configurations in one start.
 
-``python engines.py OUT.json CASES.json``, started by ``run_cases`` with a rank in the environment.
+``python engines.py FOLDER [BACKEND]``, started by ``run_cases`` with a rank in the environment.
 Every case is a mapping: ``deepspeed`` (a name in ds_configs), ``precision``, ``optimizer`` (fields
 of its settings), ``accumulation``, ``checkpointing``, ``steps``, ``width``, ``rows`` per process,
 ``model`` (overrides of its preset), ``zero`` and ``fp16`` (keys of those sections of the
@@ -21,8 +21,13 @@ from typing import Any
 LENGTH, VOCABULARY = 32, 300
 
 
-def run_cases(folder: Path, cases: dict[str, dict[str, Any]], processes: int = 2) -> dict[str, Any]:
-    """Run all cases and return, by name, what each recorded."""
+def run_cases(
+    folder: Path, cases: dict[str, dict[str, Any]], processes: int = 2, backend: str | None = None
+) -> dict[str, Any]:
+    """Run all cases and return, by name, what each recorded.
+
+    With ``backend`` gloo all processes share the first GPU, if there is one.
+    """
     from torch.distributed import TCPStore
 
     (folder / "cases.json").write_text(json.dumps(cases))
@@ -37,8 +42,8 @@ def run_cases(folder: Path, cases: dict[str, dict[str, Any]], processes: int = 2
     }
     workers = [
         subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            [sys.executable, __file__, str(folder), *([backend] if backend else [])],
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": "0" if backend else str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -78,7 +83,7 @@ def _objective(case: dict[str, Any]) -> Any:
 
 def _engine(case: dict[str, Any], stage: str) -> Any:
     from convbert.pretrain.engine.assembly import build_engine
-    from convbert.pretrain.engine.deepspeed_config import (
+    from convbert.pretrain.settings.deepspeed import (
         load_deepspeed_config,
         resolve_deepspeed_config,
     )
@@ -100,7 +105,7 @@ def _engine(case: dict[str, Any], stage: str) -> Any:
     return engine, norms
 
 
-def _batch(step: int, rows: int) -> Any:
+def _batch(step: int, rows: int, device: Any) -> Any:
     """Rows of a global batch that do not depend on the number of processes."""
     import torch
     import torch.distributed as dist
@@ -115,7 +120,7 @@ def _batch(step: int, rows: int) -> Any:
     ids = ids[rank * rows : (rank + 1) * rows]
     ones = torch.ones_like(ids)
     places = torch.arange(rank * rows, (rank + 1) * rows) + step * 1000
-    batch = Batch(ids, torch.zeros_like(ids), ones, places, packed=False)
+    batch = Batch(ids, torch.zeros_like(ids), ones, places, packed=False).to(device)
     return mask_batch(MaskingConfig(), SpecialIds(0, 2, 3, 4), 0, batch)
 
 
@@ -127,12 +132,12 @@ def _update(engine: Any, norms: Any, step: int, case: dict[str, Any]) -> dict[st
 
     accumulation = case.get("accumulation", 1)
     rows = case.get("rows", 8)
-    masked = _batch(step, rows)
+    masked = _batch(step, rows, engine.device)
     counts = torch.stack([masked.valid_BM.sum(), (masked.document_ids_BL > 0).sum()]).float()
     dist.all_reduce(counts)
     counts = counts / (dist.get_world_size() * accumulation)
     norms.wanted = True
-    sums = torch.zeros(8)
+    sums = torch.zeros(8, device=engine.device)
     micro = rows // accumulation
     for index in range(accumulation):
         torch.manual_seed(step * 100 + dist.get_rank() * accumulation + index)
@@ -169,16 +174,23 @@ def _through_a_checkpoint(folder: Path, engine: Any, case: dict[str, Any]) -> An
     return engine, norms
 
 
-def _allocated(trace: Path) -> list[tuple[float, int]]:
-    """Return (time, bytes allocated) of every memory event of a Chrome trace."""
+def _peaks(trace: Path) -> list[int]:
+    """Return the most that each update of a Chrome trace allocates beyond what was before."""
     events = json.loads(trace.read_text())["traceEvents"]
+    spans = [(e["ts"], e["ts"] + e["dur"]) for e in events if e["name"] == "update"]
     found = [(e["ts"], e["args"]["Total Allocated"]) for e in events if e["name"] == "[memory]"]
-    return sorted(found)
+    at_first = min(found)[1]
+    return [max(size for at, size in found if a <= at <= b) - at_first for a, b in sorted(spans)]
 
 
 def _peak(folder: Path, case: dict[str, Any]) -> dict[str, float]:
-    """Return what building an engine and two updates allocate at most, by the profiler."""
+    """Return what every update needs at its peak, by the profiler.
+
+    The first allocates the moments. In a single one more can be live: a thread of gloo lets go of
+    the buffers of its last collective when it gets the processor, or another collective.
+    """
     import torch
+    import torch.distributed as dist
 
     gc.collect()  # engines of earlier cases should not be freed in the middle of this one
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -186,17 +198,19 @@ def _peak(folder: Path, case: dict[str, Any]) -> dict[str, float]:
     profile.start()
     before = torch.empty(1)
     engine, norms = _engine(case, case["deepspeed"])
-    for step in range(2):
-        _update(engine, norms, step, case)
+    for step in range(4):
+        for _ in range(8):
+            dist.barrier()
+        with torch.profiler.record_function("update"):
+            _update(engine, norms, step, case)
     profile.stop()
     path = folder / f"memory-{os.environ['RANK']}.json"
     profile.export_chrome_trace(str(path))
-    events = _allocated(path)
     count = sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
     del before
-    # The peak while building is DeepSpeed's business; a step is what has to fit for long.
-    half = events[len(events) // 2 :]
-    return {"count": count, "peak": max(size for _, size in half) - events[0][1]}
+    peaks: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(peaks, min(_peaks(path)[1:]))
+    return {"count": count, "peak": min(peaks)}
 
 
 def main() -> None:
@@ -208,7 +222,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
 
     folder = Path(sys.argv[1])
-    init_distributed()
+    init_distributed(backend=sys.argv[2] if len(sys.argv) > 2 else None)
     found: dict[str, Any] = {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
         if case.get("memory"):

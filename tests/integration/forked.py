@@ -86,6 +86,12 @@ class Zygote:
             prepare(str(run), list(settings), None, processes)
         else:
             prepare("tiny", [*self.settings, *settings], run, processes)
+        return self.launch(run, processes, faults)
+
+    def launch(
+        self, run: Path, processes: int = 2, faults: dict[str, dict[str, Any]] | None = None
+    ) -> Forked:
+        """Start the processes of a run as its directory is."""
         log = run / "output.log"
         log.touch()
         # It picks its own port and keeps it, so runs side by side cannot collide.

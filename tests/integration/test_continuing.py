@@ -8,13 +8,17 @@ import pytest
 from forked import Zygote, wait_for
 
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError, UserError
 from convbert.pretrain.cli.training import pretrain
+from convbert.pretrain.exchange.export import export_checkpoint
 from convbert.pretrain.run.checkpoint_manifest import (
     checkpoint_directory,
     checkpoint_steps,
     verify,
 )
+from convbert.pretrain.run.claim import HeldError
+from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.preparation import prepare
 
 pytestmark = pytest.mark.integration
 
@@ -67,6 +71,63 @@ def test_a_schedule_that_would_change_finished_updates_is_refused_with_what_work
         zygote.start(run, *wsd, "steps=8")
 
 
+def files(folder: Path) -> dict[str, bytes | None]:
+    """Return everything below a folder."""
+    found = sorted(folder.rglob("*"))
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in found}
+
+
+def test_a_command_that_is_refused_changes_nothing_and_the_checkpoint_knows_the_run(
+    zygote: Zygote, read_losses, tmp_path: Path
+) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    zygote.finish(whole, processes=1)
+    hang = {"hang": {"on": 0, "step": 7}}
+    training = zygote.start(run, processes=1, faults=hang)
+    wait_for(checkpoint_directory(run / "checkpoints", 4).is_dir)
+    config = (run / "config.yaml").read_bytes()
+    environment = (run / "environment.json").read_bytes()
+    quicker = "checkpoint.every=2"  # would be allowed if nobody trained the run
+    for command in (pretrain, prepare):
+        with pytest.raises(HeldError, match="tracked by a running process"):
+            command("tiny", [*zygote.settings, quicker], run, 1)
+    prepare("tiny", zygote.settings, run, 1)  # says the same
+    assert (run / "config.yaml").read_bytes() == config
+    assert (run / "environment.json").read_bytes() == environment
+    training.kill(0)
+    training.wait()
+
+    before = files(run)
+    other = ("optimizer.learning_rate=5e-3", r"update 2 would have had a learning rate of 0.002292")
+    for setting, reason in (other, ("seed=1", r"with other settings \(seed: 0 -> 1\)")):
+        with pytest.raises(UserError, match=reason):
+            pretrain("tiny", [*zygote.settings, setting], run, 1)
+    assert files(run) == before
+
+    # A file that says something else decides nothing, neither for the command nor for the worker.
+    (run / "config.yaml").write_bytes(config.replace(b"seed: 0", b"seed: 1"))
+    started = zygote.launch(run, 1)
+    assert started.wait() == [2]
+    assert "step-00000004: this run was started with other settings (seed: 0 -> 1)" in (
+        started.log.read_text()
+    )
+    zygote.finish(run, "checkpoint.keep_last=2", processes=1)
+    assert read_losses(run) == read_losses(whole)
+
+    # Nor does a new directory, in which there is none.
+    copied = tmp_path / "copied"
+    (copied / "checkpoints").mkdir(parents=True)
+    last = checkpoint_directory(run / "checkpoints", 8)
+    shutil.copytree(last, copied / "checkpoints" / last.name)
+    before = files(copied)
+    for setting in ("seed=1", "global_batch=16", "optimizer.clip=0.5"):
+        with pytest.raises(UserError, match="with other settings"):
+            pretrain("tiny", [*zygote.settings, setting], copied, 1)
+    assert files(copied) == before
+    zygote.finish(copied, processes=1)
+    assert read_losses(copied) == {s: v for s, v in read_losses(whole).items() if s > 8}
+
+
 def test_other_sequences_in_the_place_of_the_shards_are_refused(
     zygote: Zygote, shards_dir: Path, tokenizer_dir: Path, documents: list[str], tmp_path: Path
 ) -> None:
@@ -77,7 +138,11 @@ def test_other_sequences_in_the_place_of_the_shards_are_refused(
     shutil.rmtree(shards)
     other.write_text("\n\n".join(reversed(documents)))
     build_shards([other], tokenizer_dir, shards, rows=RowSettings(64))
-    started = zygote.start(run, data, "schedule.name=constant")
+    before = files(run)
+    with pytest.raises(UserError, match="is not the data this run was trained on"):
+        pretrain("tiny", [*zygote.settings, data, "schedule.name=constant"], run, 2)
+    assert files(run) == before
+    started = zygote.launch(run)
     assert started.wait() == [2, 2]
     assert "is not the data this run was trained on" in started.log.read_text()
 
@@ -145,6 +210,11 @@ def test_damaged_checkpoints_are_set_aside_and_a_run_with_no_other_does_not_begi
     before = read_losses(run)
     for step in (8, 12):
         cut(checkpoint_directory(root, step))
+    directory = RunDirectory(run)
+    assert not directory.finished(directory.open())
+    with pytest.raises(DamagedError, match=r"step-00000012.*again.*another step \(4, 8\)"):
+        export_checkpoint(directory, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
     zygote.finish(run, "checkpoint.every=5", "checkpoint.keep_last=2")
     assert checkpoint_steps(root) == [10, 12]
     assert sorted(p.name for p in root.glob("damaged-*")) == [

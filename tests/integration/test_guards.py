@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from convbert.data_pipeline.digests import file_sha256
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, verify
+from convbert.pretrain.run.claim import claim_for_training
 from convbert.pretrain.run.exit_codes import HUNG, STOPPED, TRANSIENT
-from convbert.pretrain.tracking.claim import claim_for_training
+from convbert.pretrain.run.preparation import prepare
 from convbert.pretrain.tracking.records import SystemRecord, encode
 from convbert.pretrain.tracking.stopped_run import sync
 
@@ -71,6 +72,7 @@ def test_nan_in_a_batch_a_gradient_and_a_checkpoint_is_in_the_file_and_in_mlflow
     expected = {
         ("nan", "skip", 3): ("first_sequence", 16.0),
         ("checkpoint_damaged", "skip", 8): ("checkpoint", 12.0),
+        ("restart", "repeat", 9): ("step", 12.0),
         ("nan", "skip", 10): ("first_sequence", 72.0),
     }
     assert {(e["event"], e["action"], e["at"]) for e in events(run)} == set(expected)
@@ -217,9 +219,10 @@ def test_a_second_start_touches_nothing_of_a_running_training(
 ) -> None:
     run = tmp_path / "run"
     writing = run / "checkpoints" / ".tmp-step-00000004"
+    prepare("tiny", zygote.settings, run, 1)
     writing.mkdir(parents=True)
     claim = claim_for_training(run)
-    assert zygote.start(run, processes=1).wait() == [TRANSIENT]
+    assert zygote.launch(run, processes=1).wait() == [TRANSIENT]
     assert writing.is_dir()
     claim.release()
     zygote.finish(run)

@@ -13,6 +13,7 @@ import pytest
 
 from convbert.cluster import scheduler
 from convbert.cluster.records import Attempt, JobRecords
+from convbert.pretrain.run.exit_codes import USER_ERROR
 from tests.slurm_local import daemons
 from tests.slurm_local.configuration import LocalCluster
 
@@ -50,6 +51,15 @@ class Slurm:
     def convbert(self, *arguments: str, cwd: Path | None = None) -> str:
         """Run our command line."""
         return self.run(sys.executable, "-m", "convbert.pretrain.cli", *arguments, cwd=cwd)
+
+    def refusal(self, *arguments: str) -> str:
+        """Run our command line and return the one line with which it refuses."""
+        command = [sys.executable, "-m", "convbert.pretrain.cli", *arguments]
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr.count("\n")) == (USER_ERROR, 1), done.stderr
+        return done.stderr
 
     def submit(self, run: Path, *arguments: str) -> str:
         """Submit the shared recipe and return the job's id."""

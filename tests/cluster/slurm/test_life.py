@@ -54,6 +54,7 @@ def test_survives_node_failure_preemption_and_time_limit(slurm: Slurm, tmp_path:
     slurm.wait("the second attempt", lambda: len(attempts(run)) == 2, run, job)
     lost, second = attempts(run)
     assert lost.outcome in ("lost", "crashed")
+    assert len(records.submissions()) == 1  # SLURM puts the job back itself, nothing follows it
     assert second.nodes == ["node0", "node2"]
     assert second.step == lost.step + steps // 10 or second.step > 0
 

@@ -252,6 +252,59 @@ def test_a_build_that_drops_everything_says_why_in_its_report(
     assert build({**settings, "filters": UNFILTERED}, out).shards[0].documents > 50
 
 
+def test_files_that_were_not_read_are_in_the_report(
+    settings: dict[str, Any], documents: list[str], tmp_path: Path
+) -> None:
+    folder, more = tmp_path / "in", tmp_path / "more"
+    for place in (folder, more):
+        place.mkdir()
+        (place / "a.txt").write_text(f"{place.name} {documents[0]}")
+    for number in range(25):
+        (folder / f"{number:02}<b>.dat").write_text("x")
+    (folder / "gone.txt").symlink_to(tmp_path / "nothing")
+    (folder / "z.txt").hardlink_to(folder / "a.txt")
+    (more / ".hidden.txt").write_text("x")
+    (more / b"caf\xe9.dat".decode(errors="surrogateescape")).write_text("x")
+    inputs = {"inputs": [str(folder)], "sources": [{"inputs": [str(more)]}]}
+    report = build({**settings, **inputs}, tmp_path / "out")
+    unknown = "name tells no format"
+    assert [(entry.source, entry.reason, entry.files) for entry in report.left_out] == [
+        (0, unknown, 25), (0, "broken link", 1), (0, "file that was found already", 1),
+        (1, "hidden", 1), (1, unknown, 1),
+    ]  # fmt: skip
+    assert report.left_out[0].examples == [f"{folder}/{n:02}<b>.dat" for n in range(20)]
+    assert report.left_out[4].examples == [f"{more}/caf\\xe9.dat"]
+    page = (tmp_path / "out/report.html").read_text()
+    assert "name tells no format (source 0)\n<details><summary>the first 20<" in page
+    assert f"{folder}/19&lt;b&gt;.dat" in page
+    assert CorpusReport.model_validate_json((tmp_path / "out/report.json").read_bytes()) == report
+
+
+def test_what_a_build_writes_is_no_input_of_it(
+    settings: dict[str, Any], documents: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text(json.dumps({"text": documents[0]}))
+    (tmp_path / "linked").symlink_to(folder)
+    evaluated = {**settings, "decontamination": {"files": [str(folder / "a.jsonl")]}}
+    settings = {**settings, "decontamination": {}, "sources": []}
+    for entry, out, chosen in [
+        ("in", folder / "corpus", settings),
+        (str(folder), tmp_path / "linked/corpus", settings),
+        ("./in/**", folder, settings),
+        ("i*/*.js*", folder, settings),
+        ("in/*.jsonl", folder, evaluated),
+    ]:
+        with pytest.raises(UserError, match="would find what the build writes; choose another"):
+            build({**chosen, "inputs": [entry]}, out)
+        assert [path.name for path in folder.iterdir()] == ["a.jsonl"]
+    for _ in range(2):
+        report = build({**settings, "inputs": ["in/*.jsonl"]}, folder)
+        assert report.stages[0].documents_in == 1
+
+
 def test_bad_records_are_in_the_report_or_stop_with_their_place(
     settings: dict[str, Any], documents: list[str], tmp_path: Path
 ) -> None:

@@ -135,6 +135,27 @@ def test_another_evaluation_text_drops_other_documents(
     assert small.documents() == 11
 
 
+def test_another_list_of_words_drops_other_documents(
+    small: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = tmp_path / "words.txt"
+    small.out = tmp_path / "filtered"
+    lenient = {"min_words_per_line": 0, "end_marks": [], "min_sentences": 0}
+    small.settings["filters"]["c4"] = {"bad_words": str(words), **lenient}
+    with pytest.raises(UserError, match=r"words\.txt: cannot be read \(No such file"):
+        small.build()
+    words.write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match=r"words\.txt: cannot be read \(it is not UTF-8\)"):
+        small.build()
+    words.write_text("no-such-word")
+    kept = small.build(keep_work=True).shards[0].documents
+    words.write_text("the")
+    with pytest.raises(UserError, match="no document is left"):
+        small.build()
+    assert f"1 input changed ({words})" in said(caplog)
+    assert kept == small.documents() > 0
+
+
 def test_another_tokenizer_packs_anew_what_was_cleaned(
     small: Corpus, documents: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

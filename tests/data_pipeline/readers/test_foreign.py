@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pickle
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -134,6 +135,25 @@ def test_one_bad_byte_costs_one_character_and_a_false_label_nothing(tmp_path: Pa
         ),
         ("Transfer-Encoding: chunked\r\nContent-Encoding: gzip", b"<p>as it is</p>", ["as it is"]),
         ("Content-Encoding: gzip", b"\x1f\x8b\x08\0\0\0\0\0\0\x03" + b"\xff" * 90, []),
+        ("Content-Encoding: x-gzip", gzip.compress(b"<p>packed</p>"), ["packed"]),
+        ("Content-Encoding: deflate", zlib.compress(b"<p>packed</p>"), ["packed"]),
+        ("Content-Encoding: deflate", zlib.compress(b"<p>packed</p>")[2:-4], ["packed"]),
+        ("Content-Encoding: deflate", b"<p>as it is</p>", ["as it is"]),
+        *(
+            ("Transfer-Encoding: chunked", body, ["in chunk"])
+            for body in (
+                b"f;name=x\r\n<p>in chunk</p>\r\n0\r\nTrailer: x\r\n\r\n",
+                b"3\r\n<p>\r\nC\r\nin chunk</p>\r\n0\r\n\r\n",
+                b"3\r\n<p>\r\nFF\r\nin chunk</p>",  # cut off
+                b"3\n<p>\nc\nin chunk</p>\n0\n\n",
+            )
+        ),
+        ("Transfer-Encoding: chunked", b"3\r\n<p>\r\nwithout size</p>", ["without size"]),
+        (
+            "Transfer-Encoding: gzip, chunked",
+            b"%x\r\n%b" % (len(packed := gzip.compress(b"<p>packed</p>")), packed),
+            ["packed"],
+        ),
     ],
 )
 def test_a_header_that_lies_costs_its_own_page_at_most(
@@ -142,6 +162,23 @@ def test_a_header_that_lies_costs_its_own_page_at_most(
     good = answer(b"<p>good</p>", HTML)
     found = read(tmp_path / "a.warc", good + answer(body, f"{HTML}\r\n{headers}") + good)
     assert found == ["good", *expected, "good"]
+
+
+def test_an_answer_may_end_its_lines_as_it_likes_but_must_be_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stored(content: bytes) -> bytes:
+        return record("response", content, "application/http; msgtype=response")
+
+    unix = stored(b"HTTP/1.0 200 OK\nContent-Type: text/html\n\n<p>first</p>\r\n\r\n<p>second</p>")
+    none = [stored(b"<p>a page without headers</p>"), stored(b"\x16\x03\x01\0"), stored(b"")]
+    with caplog.at_level(logging.WARNING):
+        (found,) = read(tmp_path / "a.warc", unix + b"".join(none))
+    assert found.split() == ["first", "second"]
+    assert "passed over 3 record(s) that cannot be read (no HTTP answer: 3)" in caplog.messages[0]
+    # The standard's characters of private use say nothing.
+    mine = answer("<p>zwölf Größen</p>".encode(), f"{HTML}; charset=x-user-defined")
+    assert read(tmp_path / "a.warc", mine) == ["zwölf Größen"]
 
 
 def test_bad_pages_are_counted_and_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -297,3 +334,48 @@ def test_a_column_that_no_row_has_is_a_setting_and_always_stops(tmp_path: Path) 
         list(iter_documents([tmp_path / "a.csv"], skip))
     with pytest.raises(UserError, match=r"b\.jsonl: no text in 1 .*passed over 1 .*has no 'text'"):
         list(iter_documents([tmp_path / "b.jsonl"], skip))
+
+
+def test_columns_are_named_once_and_behind_blank_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('\n\r\ntext,n\n"good",1\n')
+    assert [(d.id, d.text) for d in read_documents([path])] == [(f"{path}#4", "good")]
+    for content in ("\n\n", ""):
+        path.write_text(content)
+        with pytest.raises(UserError, match="no text in 1 file"):
+            list(read_documents([path]))
+    path.write_text("text,n,text\na,1,b\n")
+    with pytest.raises(UserError, match=r"a\.csv, line 1: has 2 columns 'text'; rename all but"):
+        list(read_documents([path], ReaderOptions(on_bad_record="skip")))
+    columns = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["id", "text", "id"])
+    pq.write_table(columns, path := tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: has 2 columns 'id'; rename all but one"):
+        list(read_documents([path], ReaderOptions(id_field="id")))
+
+
+def test_values_that_are_no_text_are_shown(tmp_path: Path) -> None:
+    for values in ([1, None], [["a"], None], [{"x": 1}, None]):
+        pq.write_table(pa.table({"text": values}), path := tmp_path / "a.parquet")
+        report = StageReport(stage="read")
+        with pytest.raises(UserError, match="no text in 1 file"):
+            list(read_documents([path], ReaderOptions(on_bad_record="skip"), report))
+        assert report.dropped == {"'text' is no text": 2}
+        samples = {s.id: s.excerpt for s in report.samples["'text' is no text"]}
+        assert samples == {f"{path}#1": str(values[0]), f"{path}#2": "None"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "remedy"),
+    [
+        ("a.txt", "text".encode("utf-16"), "is UTF-16, not UTF-8; .*iconv -f utf-16 -t utf-8"),
+        ("a.csv", "text\na\n".encode("utf-16"), "line 1: is UTF-16, not UTF-8; .*iconv -f utf-16"),
+        ("a.json", b'[\n{"text": "a"},\n{"text": "b"}\n]\n', r"line 1: not JSON .*jq -c '\.\[\]'"),
+        ("a.json", b'{\n"text": "a"\n}', r"line 1: not JSON .*jq -c '\.\[\]'"),
+        ("a.json", b'[{"text": "a"}, {"text": "b"}]', r"line 1: is a list, .*jq -c '\.\[\]'"),
+    ],
+)
+def test_files_of_another_form_are_named_with_what_makes_them_readable(
+    tmp_path: Path, name: str, content: bytes, remedy: str
+) -> None:
+    with pytest.raises(UserError, match=remedy):
+        read(tmp_path / name, content)

@@ -124,7 +124,7 @@ def test_what_merely_looks_like_a_redirect_or_a_file_stays(tmp_path: Path) -> No
     pages = (
         "#Berlin [[city]] of Germany\n#Bonn",
         "See [[:Category:Cities]], [[CD: the disc]].",
-        "[[Star Wars: A New Hope]] and [[E-mail: x|mail]]",
+        "[[Star Wars: A New Hope]] and [[E-mail: x|mail]][[Alt: x|mini|[[a|b]]]]",
         "The method __init__ of C3__PO__X",
     )
     path = written(tmp_path, dump("en", *pages))

@@ -180,7 +180,7 @@ def test_what_is_no_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lacks \[CLS\], \[SEP\], \[MASK\]"):
         Tokenizer.load(folder)
     (folder / "tokenizer_config.json").write_text("{")
-    with pytest.raises(UserError, match=r"tokenizer_config.json: not JSON"):
+    with pytest.raises(UserError, match=r"tokenizer_config.json: not a JSON file"):
         Tokenizer.load(folder)
 
 

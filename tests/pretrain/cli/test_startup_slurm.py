@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Path:
     [
         ("status", "running (node0)"),
         ("logs", "step 10"),
-        ("stop", "job 7: saves a checkpoint"),
+        ("stop", "job 7: saves"),
         ("follow", "evaluation queued as job 8"),
     ],
 )

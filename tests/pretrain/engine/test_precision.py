@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from convbert.models.errors import UserError
 from convbert.pretrain.engine import precision
-from convbert.pretrain.engine.deepspeed_config import (
+from convbert.pretrain.settings.deepspeed import (
     load_deepspeed_config,
     require_graphs,
     resolve_deepspeed_config,

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
-from convbert.models.interop.hf import load_pretrained, save_pretrained
+from convbert.models.interop.hf import save_pretrained
 from convbert.models.presets import preset
 from convbert.models.pretraining import ReplacedTokenModel, build_model
-from convbert.pretrain.exchange.importing import import_weights, initialize_from
+from convbert.pretrain.exchange.importing import import_weights
+from convbert.pretrain.exchange.initializing import initialize_from
 
 SIZES = {"num_layers": 1, "hidden_size": 32, "embedding_size": 32, "num_heads": 4}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "house", "##s", "é", "“"]
@@ -99,40 +99,6 @@ def test_one_table_cannot_take_those_of_two_networks(tmp_path: Path) -> None:
         assert torch.equal(target.state_dict()[name], tensor), name
 
 
-@pytest.mark.parametrize("network", ["generator", "discriminator"])
-def test_layers_that_are_missing_are_named(tmp_path: Path, network: str) -> None:
-    save_pretrained(networks(0, num_layers=2, generator_depth=0.5), tmp_path / "hf")
-    deeper = {"generator_depth": 1} if network == "generator" else {"num_layers": 3}
-    target = networks(1, **{"num_layers": 2, "generator_depth": 0.5} | deeper)
-    with pytest.raises(UserError, match=rf"{network}.layers.\d.* has shape nothing"):
-        initialize_from(target, tmp_path / "hf")
-
-
-def test_another_shape_is_named(tmp_path: Path) -> None:
-    save_pretrained(networks(0), tmp_path / "hf")
-    with pytest.raises(UserError, match=r"embeddings.word.weight has shape \(10, 32\)"):
-        initialize_from(networks(1, vocab_size=12), tmp_path / "hf")
-
-
-def test_import_keeps_a_sound_vocabulary_only(tmp_path: Path) -> None:
-    save_pretrained(networks(0).discriminator, tmp_path / "hf")
-    (tmp_path / "hf" / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
-    _, note = import_weights(tmp_path / "hf", tmp_path / "sound")
-    assert "sound" in note
-    assert (tmp_path / "sound" / "tokenizer.json").is_file()
-
-    mangled = "\n".join(WORDS).encode().decode("gbk", "replace")
-    (tmp_path / "hf" / "vocab.txt").write_text(mangled.replace("\n", "\r\n"), encoding="utf-8")
-    _, note = import_weights(tmp_path / "hf", tmp_path / "damaged")
-    assert "left out" in note
-    assert not (tmp_path / "damaged" / "vocab.txt").exists()
-    with pytest.raises(UserError, match="damaged vocabulary"):
-        import_weights(tmp_path / "hf", tmp_path / "no", vocab=tmp_path / "hf" / "vocab.txt")
-    assert not (tmp_path / "no").exists()
-    ours = load_pretrained(tmp_path / "damaged")
-    assert isinstance(ours, Encoder)
-
-
 def test_a_path_that_is_neither(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a Hugging Face directory nor"):
         import_weights(tmp_path / "model.ckpt-1", tmp_path / "out")
@@ -192,7 +158,10 @@ def test_weights_without_a_generator_are_said_to_be_an_encoder_alone(
     line, _ = import_weights(tmp_path / "hf", tmp_path / "out")
     assert line == "ConvBertModel; generator: none in the source, the encoder alone was imported"
     initialize_from(networks(1), tmp_path / "hf")
-    assert "its encoder alone is used; generator and heads start fresh" in caplog.text
+    assert (
+        "its encoder alone is used; generator and heads start fresh, and a discriminator"
+        in caplog.text
+    )
     save_pretrained(networks(0), tmp_path / "whole")
     line, _ = import_weights(tmp_path / "whole", tmp_path / "copy")
     assert line == "ConvBertModel; generator: ConvBertForMaskedLM"

@@ -13,7 +13,7 @@ from convbert.pretrain.planning.show import outline
 from convbert.pretrain.planning.speeds import measured_rates, speed
 from convbert.pretrain.settings.recipes import resolve
 
-FASTEST = ["compile=true", "cuda_graphs=true"]
+SLOWEST = ["compile=false"]
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def speeds(recipe: str, gpu: str, *overrides: str, gpus: int = 1):
 
 
 def test_what_was_measured_is_planned_as_measured():
-    found = speeds("small", "h200", *FASTEST)
+    found = speeds("small", "h200")
     assert found.measured
     assert found.slow == found.fast == 798_557
     assert "small, 128 x 128 on one h200, CUDA graphs" in found.source
@@ -37,7 +37,7 @@ def test_what_was_measured_is_planned_as_measured():
 
 
 def test_hours_of_a_measured_run_are_its_tokens_over_the_rate(capsys: pytest.CaptureFixture[str]):
-    plan("small", FASTEST, 1, "h200")
+    plan("small", [], 1, "h200")
     said = " ".join(capsys.readouterr().out.split())
     expected = 1_000_000 * 128 * 128 / 798_557 / 3600
     assert f"hours │ {expected:.1f}" in said
@@ -47,9 +47,9 @@ def test_hours_of_a_measured_run_are_its_tokens_over_the_rate(capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("recipe", "gpu", "overrides", "gpus"),
     [
-        ("small", "h200", [], 1),
-        ("base", "a100", FASTEST, 8),
-        ("large", "t4", FASTEST, 1),
+        ("small", "h200", SLOWEST, 1),
+        ("base", "a100", [], 8),
+        ("large", "t4", [], 1),
         ("tiny", "l4", [], 1),
     ],
 )
@@ -67,7 +67,7 @@ def test_everything_else_is_a_range_that_says_from_what(recipe, gpu, overrides, 
 
 def test_without_graphs_small_takes_as_long_as_was_seen():
     """A million updates took 21 to 27 hours by the measured steps."""
-    found = speeds("small", "h200", "compile=true")
+    found = speeds("small", "h200", "cuda_graphs=false")
     assert 21 <= 1_000_000 * 128 * 128 / found.slow / 3600 <= 27
     assert found.measured
 
@@ -100,5 +100,6 @@ def test_updates_are_timed_on_this_machine(
     shape = "model.overrides={num_layers: 1, hidden_size: 32, embedding_size: 32, num_heads: 2}"
     plan("tiny", [*data, shape, "global_batch=8", "threads=1"], 1, "h100", measure=True)
     said = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"hours: measured here: [\d.e-]+ s an update, median of 8, 1 processes", said)
+    form = r"measured here: [\d.e-]+ s an update, median of 8, 1 processes, \d+ s to begin"
+    assert re.search(f"hours: {form}; eager", said)
     assert not list(tmp_path.iterdir()), "nothing is left behind"

@@ -82,9 +82,9 @@ def test_mask_rate_and_temperature_move_in_straight_lines() -> None:
     ("setting", "said"),
     [
         ("schedule={final: 1.5}", r"objective.masking: schedule.final=1.5 is no share"),
-        ("schedule={final: 0}", r"schedule.final: .*greater than 0"),
-        ("temperature_schedule={final: -1}", r"temperature_schedule.final: .*greater than 0"),
-        ("schedule={name: cosine, final: 0.1}", r"schedule.name: .*'linear'"),
+        ("schedule={final: 0}", r"schedule.final: .*above 0"),
+        ("temperature_schedule={final: -1}", r"temperature_schedule.final: .*above 0"),
+        ("schedule={name: cosine, final: 0.1}", r"schedule.name: .*linear"),
         ("schedule=linear", r"objective.masking.schedule"),
     ],
 )

@@ -37,16 +37,16 @@ def test_overrides_are_dotted_and_yaml() -> None:
     ("override", "message"),
     [
         ("optimizer.learning_rte=1", "optimizer.learning_rte: unknown key"),
-        ("steps=-3", r"steps: .*greater than 0.*-3"),
+        ("steps=-3", r"steps: .*above 0.*-3"),
         ("steps", r"write it as key=value"),
         ("schedule.warmup_steps=5000", r"warmup_steps=5000 exceeds steps=2000: lower it"),
         ("precision=int8", "precision"),
-        ("cuda_graphs=true", "set compile=true, too"),
+        ("cuda_graphs=true compile=false", "replays what is compiled, and compile=false"),
     ],
 )
 def test_bad_overrides_are_named(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        resolve("tiny", [override])
+        resolve("tiny", override.split())
 
 
 def test_unknown_recipe_lists_the_known(tmp_path) -> None:
@@ -100,5 +100,13 @@ def test_data_comes_from_one_manifest_or_from_weighted_sources(tmp_path: Path) -
 def test_a_resumed_run_may_change_how_it_reads_but_not_what() -> None:
     start = resolve("tiny")
     reads = ["data.on_damage=skip", "data.cache=/scratch", "data.cache_gigabytes=5"]
+    reads += ["data.stage=$SLURM_TMPDIR"]
     assert differences(start, resolve("tiny", reads)) == []
     assert differences(start, resolve("tiny", ["data.manifest=other"])) != []
+
+
+@pytest.mark.parametrize("key", ["evaluation.held_out", "data.manifest", "tracking.experiment"])
+@pytest.mark.parametrize("text", ["a\\0b", "\\ud800"])
+def test_text_that_no_system_takes_is_refused(key: str, text: str) -> None:
+    with pytest.raises(UserError, match=r"holds what no file name or text can"):
+        resolve("tiny", [f'{key}="{text}"'])

@@ -38,6 +38,8 @@ def test_branches_are_children_of_their_trunk_and_share_one_curve(tmp_path, stor
     trunk = start(tmp_path / "trunk", store, params={"name": "trunk"})
     key = TrackedRun.load(tmp_path / "trunk").state.key
     measure(trunk, [100, 200, 300])
+    with trunk._spool.paused() as delivery:
+        delivery.deliver()
     for step in (200, 100):
         folder = tmp_path / f"at-{step}"
         begin_branch(folder, key, step, 10)

@@ -1,14 +1,17 @@
 """Who may write to a run directory: one training process, for which deliveries make way."""
 
 import logging
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 
 import pytest
 
 from convbert.models.errors import TransientError, UserError
-from convbert.pretrain.tracking import claim as claims
-from convbert.pretrain.tracking.claim import (
+from convbert.pretrain.run import claim as claims
+from convbert.pretrain.run.claim import (
     HeldError,
     claim_for_delivery,
     claim_for_training,
@@ -52,6 +55,41 @@ def test_a_run_is_claimed_before_its_tracker_is_opened(tmp_path, start):
         claim_for_training(run_dir)
     tracker.close("FINISHED")
     claim_for_delivery(run_dir).release()
+
+
+def test_a_claim_passes_to_the_process_it_is_handed_on_to_without_a_gap(tmp_path):
+    claim = claim_for_training(tmp_path / "run")
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from convbert.pretrain.run.claim import claim_for_training\n"
+        "claim = claim_for_training(Path(sys.argv[1]))\n"
+        "print('mine', flush=True)\n"
+        "sys.stdin.read(1)\n"
+        "claim.release()\n"
+        "print('released', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    heir = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "run")],
+        env={**os.environ, **claim.hand_on()}, pass_fds=claim.descriptors,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    claim.leave()
+    assert heir.stdout.readline() == "mine\n"
+    with pytest.raises(HeldError, match=f"training, process {heir.pid}"):
+        claim_for_training(tmp_path / "run")
+    heir.stdin.write(".")
+    heir.stdin.flush()
+    assert heir.stdout.readline() == "released\n"
+    claim_for_training(tmp_path / "run").release()
+    heir.stdin.close()
+    assert heir.wait() == 0
+
+
+def test_who_looks_whether_a_run_is_trained_leaves_no_file(tmp_path):
+    assert not claimed_by_training(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_tracker_that_cannot_be_opened_gives_the_run_free(tmp_path, start):

@@ -2,14 +2,27 @@
 
 import json
 import math
+import re
 import resource
 import tracemalloc
 
 import pytest
 
 from convbert.models.errors import DamagedError
-from convbert.pretrain.tracking.metrics_log import MetricsLog, read_records, rewind
-from convbert.pretrain.tracking.records import ArtifactRecord, CurvePoint, StepRecord, encode
+from convbert.pretrain.tracking.metrics_log import (
+    MetricsLog,
+    hand_in,
+    inbox,
+    read_records,
+    rewind,
+)
+from convbert.pretrain.tracking.records import (
+    ArtifactRecord,
+    CurvePoint,
+    EventRecord,
+    StepRecord,
+    encode,
+)
 
 
 def write_steps(path, steps, *, loss=1.0, resume_step=None):
@@ -84,8 +97,14 @@ def test_resuming_forgets_later_steps_and_keeps_each_step_once(tmp_path):
     write_steps(path, range(1, 8), loss=1.0)
     write_steps(path, range(5, 10), loss=2.0, resume_step=4)
     assert steps_in(path) == list(range(1, 10))
-    losses = [r.values["loss"] for r in read_records(path)]
+    records = list(read_records(path))
+    losses = [r.values["loss"] for r in records if isinstance(r, StepRecord)]
     assert losses == [1.0] * 4 + [2.0] * 5
+    write_steps(path, [5, 6], loss=3.0, resume_step=4)
+    write_steps(path, [5], loss=4.0, resume_step=4)
+    (note,) = (r for r in read_records(path) if isinstance(r, EventRecord))
+    # Whatever was trained in between: the steps up to 9 may be known elsewhere.
+    assert (note.event, note.at, note.facts) == ("restart", 5, {"step": 9.0})
 
 
 def test_resuming_drops_curve_points_of_the_training_that_is_repeated(tmp_path):
@@ -137,9 +156,44 @@ def test_a_log_is_repaired_and_rewound_in_little_memory(tmp_path):
     assert path.stat().st_size > 1_500_000
     tracemalloc.start()
     log = MetricsLog(path, resume_step=4000)
-    assert rewind(path, 3000) == 1000
+    assert rewind(path, 3000) == 1001  # with the note that 4001 to 5000 were dropped
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     log.close()
     assert peak < 300_000
     assert steps_in(path) == list(range(1, 3001))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"step": "a"}, "step: give a whole number"),
+        ({"step": 10**20}, "step: "),
+        ({"flops": None}, "flops: give a number"),
+        ({"flops": "inf"}, "flops: give a finite number"),
+        ({"values": [1]}, "values: give keys and values"),
+        ({"values": {"loss": "a"}}, "values.loss: give a number"),
+        ({"other": 1}, "unknown key 'other'"),
+    ],
+)
+def test_a_record_of_the_wrong_kinds_is_named(tmp_path, change, reason):
+    record = {"step": 1, "time": 1.0, "flops": 1.0, "values": {"loss": "nan"}}
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in (record, record | change, record)))
+    with pytest.raises(DamagedError, match=r"metrics\.jsonl:2: .*" + re.escape(reason)):
+        list(read_records(path))
+
+
+def test_a_damaged_file_of_the_inbox_is_set_aside(tmp_path, caplog):
+    hand_in(tmp_path, [CurvePoint("t/f1", 1.0, 1e9, 0.5)])
+    hand_in(tmp_path, [CurvePoint("t/f1", 1.0, 2e9, 0.5)])
+    first, _ = inbox(tmp_path)
+    first.write_bytes(first.read_bytes()[:-1])
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    log.take_inbox()
+    log.close()
+    assert [r.flops for r in read_records(path)] == [2e9]
+    assert not inbox(tmp_path)
+    assert (tmp_path / "inbox" / f".damaged-{first.name}").exists()
+    assert f"kept as .damaged-{first.name}" in caplog.text

@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_server import Server
 
+from convbert.models.errors import UserError
 from convbert.pretrain.tracking.stopped_run import sync
 from convbert.pretrain.tracking.tracker import open_tracker
 
@@ -91,3 +92,36 @@ def test_a_hanging_server_neither_slows_nor_holds_the_run(tmp_path, server):
     counts, run = steps_on(server.url)
     assert counts == Counter(range(1, step + 1))
     assert run.info.status == "KILLED"
+
+
+@pytest.mark.slow
+def test_files_that_the_server_cannot_see_are_said_with_the_remedy(tmp_path, monkeypatch):
+    """The server keeps files in a folder of its own machine, to which MLflow's client writes."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    store = f"--backend-store-uri=sqlite:///{folder}/server.db"
+    options = ["--workers=1", store, "--no-serve-artifacts", f"--default-artifact-root={folder}/a"]
+    server = Server(folder, options)
+    server.start()
+    try:
+        run_dir = tmp_path / "run"
+        tracker = start(run_dir, server.url)
+        for name in ("here.txt", "report/there.txt"):
+            path = run_dir / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("x")
+            tracker.artifact(path)
+        real = MlflowClient.log_artifact
+
+        def to_another_disk(self, run_id, path, *more):
+            if "there" not in path:
+                real(self, run_id, path, *more)
+
+        monkeypatch.setattr(MlflowClient, "log_artifact", to_another_disk)
+        tracker.close("FINISHED")
+        with pytest.raises(UserError, match=r"report/there.txt: .*directory of the server's") as no:
+            sync(run_dir)
+        assert "here.txt" not in str(no.value).replace("there.txt", "")
+        assert "--artifacts-destination" in str(no.value)
+    finally:
+        server.kill()

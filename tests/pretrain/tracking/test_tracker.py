@@ -15,7 +15,7 @@ from convbert.models.errors import AbsentError, TransientError, UserError
 from convbert.pretrain.run.tracking_uri import resolve_uri
 from convbert.pretrain.tracking.metrics_log import inbox, read_records
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
-from convbert.pretrain.tracking.records import NestedRun, StepRecord, SystemRecord
+from convbert.pretrain.tracking.records import EventRecord, NestedRun, StepRecord, SystemRecord
 from convbert.pretrain.tracking.stopped_run import sync
 from convbert.pretrain.tracking.tracked_run import DataInput, RunState, TrackedRun
 from convbert.pretrain.tracking.tracker import open_tracker
@@ -173,8 +173,7 @@ def test_a_rollback_replaces_the_steps_that_are_trained_again(
     tracker = start(run_dir, store)
     log_steps(tracker, range(1, 11))
     time.sleep(0.01)
-    tracker.rewind(6)
-    tracker.event("nan", "rollback", 7, {"step": 10, "first_sequence": 72, "loss": float("nan")})
+    tracker.rollback("nan", 6, {"step": 10, "first_sequence": 72, "loss": float("nan")})
     time.sleep(0.01)
     for step in range(7, 13):
         tracker.log(step, step * 2e9, {"loss": -1.0})
@@ -198,15 +197,19 @@ def test_a_resumed_run_continues_the_same_mlflow_run(
     assert only_run(store)[1].info.status == "KILLED"
     first = only_run(store)[1].info.run_id
 
-    # Steps 21..30 are computed again; the parameters of a resumption cannot change the first ones.
-    tracker = start(run_dir, store, resume_step=20, params={"seed": 0, "extra": 1})
+    # Steps 21..30 are computed again, to the values they had.
+    params = {"model": {"layers": 3}, "seed": 0, "extra": 1}
+    tracker = start(run_dir, store, resume_step=20, params=params)
     log_steps(tracker, range(21, 41))
     tracker.close("FINISHED")
     run = only_run(store)[1]
     assert (run.info.run_id, run.info.status) == (first, "FINISHED")
     assert run.data.params == {"model.layers": "3", "seed": "0", "extra": "1"}
     assert Counter(step for step, _ in history(store, "loss")) == Counter(range(1, 41))
-    assert [r.step for r in read_records(run_dir / "metrics.jsonl")] == list(range(1, 41))
+    records = list(read_records(run_dir / "metrics.jsonl"))
+    assert [r.step for r in records if isinstance(r, StepRecord)] == list(range(1, 41))
+    (restart,) = (r for r in records if isinstance(r, EventRecord))
+    assert (restart.event, restart.at, restart.facts) == ("restart", 21, {"step": 30.0})
 
 
 def test_a_dead_server_costs_nothing_and_sync_delivers_later(

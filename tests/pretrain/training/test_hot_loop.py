@@ -38,7 +38,7 @@ def test_a_compiled_run_compiles_once_and_reads_once_per_update(
     assert done.returncode == 0, done.stderr
     updates = json.loads(done.stdout.splitlines()[-1])
     first, *later = updates
-    assert first["graphs"] > 0, updates
+    assert first["graphs"] == 2, updates  # a layer of the generator, one of the discriminator
     assert len(later) == 4
     for update in later:
         assert update["graphs"] == 0, updates
@@ -91,7 +91,7 @@ def watch(shards: Path, tokenizer: Path, folder: Path) -> None:
     Trainer.update = watched  # type: ignore[method-assign]
     # The whole way but for the C++ at its end, which takes long and recompiles nothing by itself.
     compilation.compile_fx = aot_eager
-    with torch._dynamo.config.patch(error_on_recompile=True), StopRequest() as stop:
+    with StopRequest() as stop:
         train(run.path, stop)
     print(json.dumps(updates))
 
