@@ -15,9 +15,9 @@ from convbert.pretrain.tracking.records import StepRecord
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 UPDATES = 200
-BOUND = 2e-3  # relative difference of any loss, after two hundred updates of rounding otherwise
+BOUND = 1e-3  # relative difference of any loss, after two hundred updates of rounding otherwise
 SHAPE = {"hidden_size": 32, "embedding_size": 32, "num_heads": 2, "num_layers": 2}
-OVERRIDES = {**SHAPE, "tie_encoders": True, "hidden_dropout": 0.0, "attention_dropout": 0.0}
+OVERRIDES = {**SHAPE, "local_op": "sdconv", "hidden_dropout": 0.0, "attention_dropout": 0.0}
 
 
 @pytest.fixture
@@ -32,6 +32,8 @@ def train(shards_dir: Path, tokenizer_dir: Path, tmp_path: Path):
             "global_batch=8",
             "precision=fp32",
             "threads=1",
+            # Without a generator: a sample that rounds to another token is another training.
+            "model.preset=bert-tiny",
             f"model.overrides={json.dumps(OVERRIDES)}",
             "schedule={name: constant, warmup_steps: 5}",
             "tracking={uri: 'off', log_every: 10}",
