@@ -51,7 +51,7 @@ def run_cases(
         for rank in range(processes)
     ]
     try:
-        outputs = [worker.communicate(timeout=1200)[0] for worker in workers]
+        outputs = [worker.communicate(timeout=580)[0] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
