@@ -69,9 +69,26 @@ def sbatch(script: Path, directory: Path, *options: str) -> str:
     command = ["sbatch", "--parsable", "--chdir", str(directory.resolve()), *options]
     done = call(*command, str(script.resolve()))
     if done.returncode:
-        reason = done.stderr.strip().replace("sbatch: error: ", "")
-        raise UserError(f"{script}: sbatch refused it: {reason}")
+        raise UserError(f"{script}: sbatch refused it: {_reason(done.stderr, 'sbatch')}")
     return done.stdout.strip().split(";")[0]
+
+
+def refusal(script: Path, directory: Path) -> str | None:
+    """Return SLURM's reason against a script, None if it would queue it; nothing is queued."""
+    done = call("sbatch", "--test-only", "--chdir", str(directory), str(script))
+    return _reason(done.stderr, "sbatch") if done.returncode else None
+
+
+def step_refusal(options: Sequence[str]) -> str | None:
+    """Return srun's reason against options of a step, None if it knows them and their values."""
+    done = call("srun", "--test-only", *options, "true")
+    return _reason(done.stderr, "srun") if done.returncode else None
+
+
+def _reason(errors: str, program: str) -> str:
+    """Return SLURM's messages as one line."""
+    lines = (line.strip() for line in errors.splitlines())
+    return "; ".join(line.removeprefix(f"{program}: error: ") for line in lines if line)
 
 
 def cancel(job: str, *options: str) -> None:
@@ -106,7 +123,7 @@ def accounted(ids: Sequence[str]) -> list[Job]:
     """Return the jobs and the arrays' tasks that accounting knows, none without accounting."""
     if not ids:
         return []
-    lines = _answer("sacct", "-n", "-P", "-X", "-j", ",".join(ids), "-o", "JobID,State,NodeList")
+    lines = answer("sacct", "-n", "-P", "-X", "-j", ",".join(ids), "-o", "JobID,State,NodeList")
     fields = (line.split("|") for line in lines.splitlines())
     return [
         Job(job, state.split()[0], nodes=nodes)  # "CANCELLED by 1000"
@@ -117,11 +134,11 @@ def accounted(ids: Sequence[str]) -> list[Job]:
 def partition_nodes() -> set[str] | None:
     """Return the nodes of this job's partition, None where sinfo does not answer."""
     partition = os.environ.get("SLURM_JOB_PARTITION", "")
-    shown = _answer("sinfo", "--noheader", "--Node", f"--partition={partition}", "--format=%N")
+    shown = answer("sinfo", "--noheader", "--Node", f"--partition={partition}", "--format=%N")
     return set(shown.split()) or None
 
 
-def _answer(*command: str) -> str:
+def answer(*command: str) -> str:
     """Return the output of a command that a site may lack, nothing where it is absent or fails."""
     try:
         done = call(*command)

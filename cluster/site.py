@@ -34,7 +34,7 @@ class _AsWritten(yaml.SafeLoader):
 class Container(StrictModel):
     """The image that jobs run in; ``python`` of the site is then a path inside it."""
 
-    runtime: Literal["apptainer", "pyxis"]
+    runtime: Literal["apptainer", "singularity", "pyxis"]
     image: str = Field(min_length=1, description="file, or name in a registry")
     mounts: list[str] = Field([], description="host paths, or HOST:INSIDE")
 
@@ -175,6 +175,11 @@ def site_names() -> list[str]:
     return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
 
 
+def site_path(name: str) -> Path:
+    """Return the file of a shipped profile."""
+    return Path(str(resources.files("convbert.cluster") / "sites" / f"{name}.yaml"))
+
+
 def load_site(name: str) -> Site:
     """Read a profile by its shipped name or by its path; raise ``UserError`` if it is unusable."""
     path = Path(name)
@@ -184,5 +189,5 @@ def load_site(name: str) -> Site:
                 f"site '{name}' is unknown; choose one of {', '.join(site_names())} or give the "
                 "path of a .yaml file"
             )
-        path = Path(str(resources.files("convbert.cluster") / "sites" / f"{name}.yaml"))
+        path = site_path(name)
     return validate(Site, read_mapping(path, _AsWritten), f"site {path}")

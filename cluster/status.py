@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from rich.table import Table
-
 from convbert.cluster.jobs import RunJobs, jobs_of
 from convbert.cluster.records import EVALUATED, JobRecords, read_table
 from convbert.cluster.scheduler import Job
@@ -48,27 +46,28 @@ class RunStatus:
     evaluations: str = ""
 
 
-def overview(run_dirs: Sequence[Path]) -> Table:
-    """Return the table of runs; SLURM is asked once for all of them."""
+_NUMBERS = ("step", "tokens", "loss", "tokens/s", "to the end", "to the limit")
+HEADINGS = ("run", "state", "job", *_NUMBERS, "checkpoint", "evaluations", "MLflow")
+TEXT = ("run", "state", "job", "checkpoint", "evaluations", "MLflow")
+"""Of the headings, those above words."""
+
+
+def overview(run_dirs: Sequence[Path]) -> tuple[list[list[str]], str]:
+    """Return a row for each run, and a note; SLURM is asked once for all of them."""
     jobs: dict[Path, RunJobs] = {}
-    note = None
+    note = ""
     try:
         jobs = jobs_of([path for path in run_dirs if _readable(path)])
     except (AbsentError, TransientError) as error:
         note = f"without the queue: {error}"
-    table = Table(caption=note)
-    for column in ("run", "state", "job"):
-        table.add_column(column, overflow="fold")
-    for column in ("step", "tokens", "loss", "tokens/s", "to the end", "to the limit"):
-        table.add_column(column, justify="right")
-    for column in ("checkpoint", "evaluations", "MLflow"):
-        table.add_column(column, overflow="fold")
+    rows = []
     for run_dir in run_dirs:
         try:
-            table.add_row(*_row(run_status(run_dir, jobs.get(run_dir, RunJobs()))))
+            rows.append(_row(run_status(run_dir, jobs.get(run_dir, RunJobs()))))
         except UserError as error:  # the other runs are shown all the same
-            table.add_row(str(run_dir), f"unreadable: {error}")
-    return table
+            unknown = [""] * (len(HEADINGS) - 2)
+            rows.append([str(run_dir), f"unreadable: {error}", *unknown])
+    return rows, note
 
 
 def _readable(run_dir: Path) -> bool:

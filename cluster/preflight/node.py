@@ -40,7 +40,10 @@ def examine(run_dir: Path, wanted_gpus: int) -> NodeReport:
 
 
 def gpus() -> list[Gpu]:
-    """Return the GPUs that nvidia-smi shows; one that has fallen off the bus is missing."""
+    """Return the GPUs that nvidia-smi shows; one that has fallen off the bus is missing.
+
+    Without nvidia-smi, as with AMD's GPUs, those that torch sees, without temperature and errors.
+    """
     try:
         done = subprocess.run(
             ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
@@ -49,9 +52,26 @@ def gpus() -> list[Gpu]:
             timeout=20,
             check=False,
         )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+    except FileNotFoundError:
+        return _seen_by_torch()
+    except subprocess.TimeoutExpired:
         return []
     return parse_gpus(done.stdout) if done.returncode == 0 else []
+
+
+def _seen_by_torch() -> list[Gpu]:
+    import torch
+
+    driver = f"HIP {torch.version.hip}" if torch.version.hip else "unknown"
+    return [
+        Gpu(
+            name=torch.cuda.get_device_name(number),
+            driver=driver,
+            celsius=0.0,
+            uncorrected_errors=0,
+        )
+        for number in range(torch.cuda.device_count())
+    ]
 
 
 def parse_gpus(table: str) -> list[Gpu]:
@@ -75,6 +95,8 @@ def versions() -> dict[str, str]:
     import torch
 
     found = {"torch": torch.__version__, "CUDA": str(torch.version.cuda)}
+    if torch.version.hip:
+        found = {"torch": torch.__version__, "ROCm": str(torch.version.hip)}
     if torch.cuda.is_available():
         found["NCCL"] = ".".join(map(str, torch.cuda.nccl.version()))
         found["driver"] = next((gpu.driver for gpu in gpus()), "unknown")

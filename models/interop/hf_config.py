@@ -172,7 +172,7 @@ def _own_fields(path: Path, fields: Mapping[str, Any], family: Family) -> dict[s
 
 
 def _pad_token_id(directory: Path, fields: Mapping[str, Any]) -> Any:
-    """Return where [PAD] is, by the vocabulary beside the configuration if there is one.
+    """Return where [PAD] is, by the tokenizer beside the configuration if there is one.
 
     A ConvBERT configuration made from transformers' defaults says 1, although every published
     vocabulary has [PAD] at 0.
@@ -182,5 +182,10 @@ def _pad_token_id(directory: Path, fields: Mapping[str, Any]) -> Any:
         tokens = [line.rstrip(b"\r") for line in vocabulary.read_bytes().split(b"\n")]
         if b"[PAD]" in tokens:
             return tokens.index(b"[PAD]")
+    fast = directory / "tokenizer.json"
+    added = read_json(fast).get("added_tokens") if fast.is_file() else None
+    for token in added if isinstance(added, list) else ():
+        if isinstance(token, dict) and token.get("content") == "[PAD]":
+            return token.get("id")
     declared = fields.get("pad_token_id")
     return 0 if declared is None else declared

@@ -17,6 +17,7 @@ from convbert.pretrain.cli import (
     plan,
     shards,
     show,
+    site,
     slurm,
     study,
     tokenizer,
@@ -47,6 +48,7 @@ for commands in (
     exchange.app,
 ):
     app.add_typer(commands)
+app.add_typer(site.site_app, name="site")
 app.add_typer(evaluation.tasks_app, name="tasks")
 app.add_typer(evaluation.track_app, name="track")
 arrange(app)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from convbert.pretrain.cli import completion
+from convbert.pretrain.run.tables import Format
 
 
 def between(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[Any], Any]:
@@ -66,4 +67,7 @@ Source = Annotated[
 ]
 ModelTokenizer = Annotated[
     Path | None, typer.Option("--tokenizer", help="Of a Hugging Face model that has none.")
+]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="table, or csv or json for other programs.")
 ]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convbert.pretrain.cli.tables import FormatOption, Output
+from convbert.pretrain.cli.arguments import FormatOption
+from convbert.pretrain.run.tables import Output
 
 if TYPE_CHECKING:
     from convbert.pretrain.training.machine import Finding
@@ -28,7 +29,7 @@ def doctor(
     found = [*examine(runs), *_cluster()]
     rows = [(f.what, f.found, f"missing: {f.advice}" if f.fault else f.advice) for f in found]
     out = Output(form)
-    out.table(("what", "found", "remark"), rows, text=True)
+    out.table(("what", "found", "remark"), rows, text=("found", "remark"))
     faults = sum(finding.fault for finding in found)
     out.note(f"{faults} of these stop training" if faults else "nothing is missing for training")
     raise typer.Exit(1 if faults else 0)

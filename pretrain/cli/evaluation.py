@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from convbert.pretrain.cli import completion
-from convbert.pretrain.cli.arguments import Average, ModelTokenizer, RunDir, Source
-from convbert.pretrain.cli.tables import FormatOption, Output, measured
+from convbert.pretrain.cli.arguments import Average, FormatOption, ModelTokenizer, RunDir, Source
+from convbert.pretrain.run.tables import Output, measured
 
 if TYPE_CHECKING:
     from convbert.pretrain.evaluation.evaluated_run import PointValues
@@ -261,7 +261,8 @@ def tasks_list(form: FormatOption = "table") -> None:
             origin = f"{known.package.requirement}, {known.license}"
         measure = task.metric if task.metrics else "by its labels"
         rows.append((name, task.kind, measure, origin))
-    Output(form).table(("task", "kind", "measure", "data, license and terms"), rows, text=True)
+    headings = ("task", "kind", "measure", "data, license and terms")
+    Output(form).table(headings, rows, text=headings)
 
 
 @tasks_app.command("fetch")

@@ -36,6 +36,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "stop": "stop runs/small",
         "follow": "follow runs/small",
         "preflight": "preflight --gpus 4",
+        "site list": "site list",
+        "site check": "site check h100",
+        "site new": "site new ours.yaml",
     },
     "Measure and look": {
         "finetune": "finetune runs/small --task rotten_tomatoes --data-dir tasks",
@@ -87,6 +90,7 @@ def _arrange(
         group.rich_help_panel = panels[prefix.strip()]
     for command in group.typer_instance.registered_commands:
         name = _name(command)
-        command.epilog = f"Example: convbert {examples[prefix + name]}"
+        if example := examples.get(prefix + name):
+            command.epilog = f"Example: convbert {example}"
         if not prefix:
-            command.rich_help_panel = panels[name]
+            command.rich_help_panel = panels.get(name)

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convbert.pretrain.cli.arguments import ModelTokenizer, Source
+from convbert.pretrain.cli.arguments import FormatOption, ModelTokenizer, Source
 from convbert.pretrain.cli.data_arguments import reads_text
-from convbert.pretrain.cli.tables import FormatOption, Output
+from convbert.pretrain.run.tables import Output
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.readers import ReaderOptions

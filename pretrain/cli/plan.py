@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import Overrides, Recipe, between
+from convbert.pretrain.cli.arguments import FormatOption, Overrides, Recipe, between
 from convbert.pretrain.cli.settings_command import SettingsCommand
+from convbert.pretrain.run.tables import Output
 
 app = typer.Typer()
 
@@ -31,6 +32,7 @@ def plan(
     processes: Annotated[
         int | None, typer.Option(help="With --measure; default as in `pretrain`.", min=1)
     ] = None,
+    form: FormatOption = "table",
 ) -> None:
     """Show memory, time and cost of a recipe before it is queued or its shards are built."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -47,4 +49,4 @@ def plan(
         from convbert.pretrain.training.launch import default_processes
 
         world = processes or default_processes()
-    show(recipe, overrides or [], gpus, gpu, mfu, price, world)
+    show(recipe, overrides or [], gpus, gpu, mfu, price, world, Output(form))

@@ -19,7 +19,7 @@ from convbert.pretrain.cli.data_arguments import (
     Workers,
     reads_text,
 )
-from convbert.pretrain.cli.tables import print_figures
+from convbert.pretrain.run.tables import print_figures
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.readers import ReaderOptions

@@ -10,12 +10,16 @@ import typer
 
 from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.cli import completion
-from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
+from convbert.pretrain.cli.arguments import FormatOption, NewRunDir, Overrides, Recipe, RunDir
 from convbert.pretrain.cli.corpus import corpus_app
 from convbert.pretrain.cli.settings_command import SettingsCommand
+from convbert.pretrain.run.tables import Output, fitted
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from convbert.cluster.submit import Queued
+    from convbert.pretrain.run.directory import RunDirectory
 
 app = typer.Typer()
 WATCH_SECONDS = 10.0
@@ -24,7 +28,7 @@ SiteName = Annotated[
     typer.Option(
         "--site",
         envvar="CONVBERT_SITE",
-        help="Site profile: local, cpu, a100, h100, or a file.",
+        help="Site profile: a name of `convbert site list`, or a file.",
         autocompletion=completion.sites,
     ),
 ]
@@ -94,7 +98,7 @@ def submit(
     from convbert.cluster.submit import locate, require_idle, submit_array, submit_pretraining
     from convbert.cluster.sweep import read_sweep
     from convbert.models.schema import validate
-    from convbert.pretrain.run.preparation import default_directory, prepare
+    from convbert.pretrain.run.preparation import default_directory
 
     options = JobOptions.of("convbert submit", locals())
     profile = load_site(site)
@@ -106,7 +110,7 @@ def submit(
         sweep = read_sweep(array)
         require_idle([root / name for name in sweep], options)
         runs = [
-            prepare(own_recipe or recipe, [*settings, *own], root / name, world)[0].path
+            _prepare(own_recipe or recipe, [*settings, *own], root / name, world).path
             for name, (own_recipe, own) in sweep.items()
         ]
         _show(submit_array(root, runs, profile, options))
@@ -117,7 +121,7 @@ def submit(
         wanted["partition"] = profile.partition or partition
         plan = validate(Evaluation, wanted, f"--evaluate-time={evaluate_time!r}")
     require_idle([run_dir or default_directory(recipe)], options)
-    run, _ = prepare(recipe, settings, run_dir, world)
+    run = _prepare(recipe, settings, run_dir, world)
     if plan and profile.pyxis:
         print(f"no sbatch inside the container: run `convbert follow {run.path}` now and then")
     _show(submit_pretraining(run.path, profile, options, plan))
@@ -149,6 +153,15 @@ def submit_corpus(
     _show(jobs.submit_corpus(config, output, profile, options))
 
 
+def _prepare(recipe: str, settings: list[str], run_dir: Path | None, world: int) -> "RunDirectory":
+    """Write the directory of a run that can be trained."""
+    from convbert.pretrain.cli.training import require_start_of
+    from convbert.pretrain.run.preparation import plan_run, prepare
+
+    require_start_of(plan_run(recipe, settings, run_dir, world))
+    return prepare(recipe, settings, run_dir, world)[0]
+
+
 def _show(queued: "Queued") -> None:
     script, jobs = queued
     print(f"job {', '.join(jobs)}: {script}" if jobs else f"{script}: written, not queued")
@@ -160,30 +173,35 @@ def status(
         list[Path] | None, typer.Argument(help="Run directories; default all below runs/.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    form: FormatOption = "table",
 ) -> None:
     """Show runs: queue state, step, loss, time to the end and to the limit, last checkpoint."""
     from rich.console import Console
     from rich.live import Live
 
     from convbert.cluster.jobs import runs_of
-    from convbert.cluster.status import overview
+    from convbert.cluster.status import HEADINGS, TEXT, overview
 
     chosen = sorted(p.parent for p in Path("runs").glob("**/config.yaml"))
     if runs:
         chosen = [run for directory in runs for run in runs_of(directory)]
     if not chosen:
         raise AbsentError("runs/: no run directory in it; name the runs to show")
-    console = Console()
     if not watch:
-        if not console.is_terminal:  # a file or another program: nothing needs to fit
-            console = Console(width=300)
-        console.print(overview(chosen))
+        rows, note = overview(chosen)
+        Output(form).table(HEADINGS, rows, caption=note, text=TEXT)
         return
-    with Live(overview(chosen), console=console, auto_refresh=False) as live:
+    console = Console()
+
+    def now() -> "Group":
+        rows, note = overview(chosen)
+        return fitted(HEADINGS, rows, console.width, caption=note, text=TEXT)
+
+    with Live(now(), console=console, auto_refresh=False) as live:
         try:
             while True:
                 sleep(WATCH_SECONDS)
-                live.update(overview(chosen), refresh=True)
+                live.update(now(), refresh=True)
         except KeyboardInterrupt:
             return
 

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from convbert.models.errors import UserError
-from convbert.pretrain.cli.arguments import Overrides, Recipe, between
+from convbert.pretrain.cli.arguments import FormatOption, Overrides, Recipe, between
 from convbert.pretrain.cli.settings_command import SettingsCommand
-from convbert.pretrain.cli.tables import FormatOption, Output, measured
+from convbert.pretrain.run.tables import Output, measured
 
 app = typer.Typer()
 

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import NewRunDir, Overrides, Recipe, RunDir
+from convbert.pretrain.cli.arguments import FormatOption, NewRunDir, Overrides, Recipe, RunDir
 from convbert.pretrain.cli.settings_command import SettingsCommand
-from convbert.pretrain.cli.tables import FormatOption, Output
+from convbert.pretrain.run.tables import Output
 
 if TYPE_CHECKING:
     from convbert.pretrain.checkpoints.branching import Branch
     from convbert.pretrain.run.claim import Claim
     from convbert.pretrain.run.directory import RunDirectory
+    from convbert.pretrain.run.preparation import Planned
 
 app = typer.Typer()
 Processes = Annotated[
@@ -45,6 +46,7 @@ def pretrain(
             "(docs/recovery.md says what becomes of the learning rate)"
         )
         return
+    require_start_of(planned)
     # Held from before the first byte is written until the training ends, by process 0 from then on.
     claim = claim_for_training(run.path)
     try:
@@ -52,6 +54,14 @@ def pretrain(
         _train(run, world, config.threads, claim)
     finally:
         claim.leave()
+
+
+def require_start_of(planned: "Planned") -> None:
+    """Refuse weights that a new run cannot start from, before its directory is written."""
+    if planned.config.model.init_from is not None and not planned.run.last_step():
+        from convbert.pretrain.exchange.initializing import require_start
+
+        require_start(planned.config)
 
 
 @app.command(cls=SettingsCommand)

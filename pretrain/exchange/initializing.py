@@ -13,6 +13,8 @@ from convbert.data_pipeline.tokenizer.settings import FAST
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
+from convbert.models.interop.hf import GENERATOR_DIRECTORY
+from convbert.models.interop.hf_config import read_config
 from convbert.models.pretraining import (
     MaskedLanguageModel,
     PretrainingModel,
@@ -22,6 +24,7 @@ from convbert.models.pretraining import (
 from convbert.pretrain.exchange.comparing import require_same
 from convbert.pretrain.exchange.importing import encoder_of, read_networks
 from convbert.pretrain.settings.model import Adaptation
+from convbert.pretrain.settings.run import RunConfig
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +63,26 @@ def initialize_from(
     model.load_state_dict(weights, strict=False)
 
 
+def require_start(config: RunConfig) -> None:
+    """Raise ``UserError`` where ``initialize_from`` would, as far as it shows without the weights.
+
+    Nothing is refused in a run that starts from nothing.
+    """
+    source, adapt = config.model.init_from, config.model.adapt
+    if source is None:
+        return
+    tokenizer = Tokenizer.load(config.data.tokenizer)
+    networks = config.model.build(tokenizer.vocab_size)
+    _require_tokenizer(source, tokenizer, adapt)
+    theirs, family, architecture = read_config(source)
+    kept = "encoder" if networks.generator is None else "discriminator"
+    require_same(kept, theirs, networks.discriminator, adapt, source)
+    beside = source / GENERATOR_DIRECTORY
+    single = architecture == family.masked_lm_class
+    if networks.generator and not single and beside.exists() and "generator" not in adapt:
+        require_same("generator", read_config(beside)[0], networks.generator, adapt, source)
+
+
 def _require_networks(
     model: PretrainingModel,
     found: PretrainingModel | Encoder,
@@ -85,7 +108,7 @@ def _by_name(
 ) -> dict[str, Tensor]:
     """Return the weights that are taken over, by their names in ``model``."""
     if type(found) is type(model) and not (_both(model, found) and "generator" in adapt):
-        return found.state_dict()  # type: ignore[union-attr]
+        return found.state_dict()
     if isinstance(model, MaskedLanguageModel):
         logger.warning("%s: its encoder alone is used; the head starts fresh", source)
         return {f"encoder.{name}": t for name, t in encoder_of(found).state_dict().items()}

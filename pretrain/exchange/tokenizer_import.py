@@ -55,7 +55,8 @@ def take_tokenizer(place: Path, choice: TokenizerChoice, folder: Path) -> Tokeni
         return None
     present = next((n for n in (MODEL, VOCABULARY, FAST) if (place / n).is_file()), None)
     if choice.vocab is None and present is None:
-        return _none_there(place)
+        _require_none(place)
+        return None
     if choice.vocab is None and present != VOCABULARY:
         if choice.cased is not None:
             raise UserError(f"{place / str(present)}: says itself what it does: leave out --cased")
@@ -79,8 +80,8 @@ def fit(tokenizer: Tokenizer, config: EncoderConfig) -> str:
     return f"sound, {ids:,} ids{more}"
 
 
-def _none_there(place: Path) -> None:
-    """Say nothing about a place without a tokenizer, refuse one that has another kind."""
+def _require_none(place: Path) -> None:
+    """Raise ``UserError`` for a place that has a tokenizer of another kind."""
     refuse_other_kinds(place)
     for name in _OTHERS:
         if (place / name).is_file():

@@ -19,6 +19,11 @@ from convbert.pretrain.settings.run import RunConfig
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _USABLE = 0.9
+_DIVISION = (  # of the batch, which a plan varies
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+)
 _TRACED = (8, 64)
 CONFIGURATIONS = ("zero0", "zero1", "zero2", "zero3", "zero3-offload")
 
@@ -97,9 +102,9 @@ def memory_of(
     accumulation: int,
 ) -> Memory:
     """Return the memory of one GPU under the DeepSpeed configuration named ``deepspeed``."""
-    divided = {"train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto"}
+    template = load_deepspeed_config(deepspeed)
     resolved = resolve_deepspeed_config(
-        load_deepspeed_config(deepspeed) | divided | {"train_batch_size": "auto"},
+        {key: value for key, value in template.items() if key not in _DIVISION},
         precision=config.settled_precision,
         micro_batch=1,
         accumulation=accumulation,

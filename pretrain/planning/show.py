@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.shards.sources import Source
@@ -25,6 +23,7 @@ from convbert.pretrain.planning.plan import (
 )
 from convbert.pretrain.planning.rehearsal import rehearse
 from convbert.pretrain.planning.speeds import hours_of
+from convbert.pretrain.run.tables import Output
 from convbert.pretrain.run.timeline import Phase, Timeline, derive, stretches
 from convbert.pretrain.settings.data import DataConfig
 from convbert.pretrain.settings.recipes import recipe_names, resolve
@@ -149,6 +148,7 @@ def show(
     mfu: float | None,
     price: float,
     measure: int | None = None,
+    out: Output | None = None,
 ) -> None:
     """Print parameters, FLOPs, time and cost, and memory by ZeRO stage for every phase.
 
@@ -167,57 +167,72 @@ def show(
         duration = _assumed(timeline, config.steps, gpus, card, mfu)
     else:
         duration = _carried_over(config, networks, timeline, gpus, gpu_name)
-    console = Console()
+    out = out or Output()
     place = "this machine" if measure is not None else f"{gpus} x {gpu_name}"
-    table = Table(title=f"{recipe}: {config.model.preset} on {place}", caption=note)
-    table.add_column("quantity")
-    table.add_column("value", justify="right")
+    title = f"{recipe}: {config.model.preset} on {place}"
+    rows = _quantities(config, networks, timeline, duration, gpus if measure is None else 0, price)
+    out.table(("quantity", "value"), rows, title=title, caption=note)
+    out.note(f"hours: {duration.source}")
+    if advice := rate_note(resolve(recipe), config):
+        out.note(f"learning rate: {advice}")
+    for phase in timeline.phases:
+        _memory_table(config, networks, phase, gpus, card, out)
+
+
+def _quantities(
+    config: RunConfig,
+    networks: PretrainingConfig,
+    timeline: Timeline,
+    duration: Duration,
+    gpus: int,
+    price: float,
+) -> list[tuple[str, str]]:
+    """Return what a run takes; ``gpus`` is 0 for a plan of this machine, which has no price."""
     counts = parameter_counts(networks)
-    table.add_row("parameters, encoder that is kept", f"{counts.encoder.total:,}")
-    table.add_row("parameters, all that is trained", f"{counts.total:,}")
-    table.add_row("updates", f"{config.steps:,}")
-    table.add_row("tokens", f"{timeline.tokens(config.steps):.3e}")
-    table.add_row("training FLOPs, electra", f"{timeline.flops(config.steps):.3e}")
-    table.add_row("training FLOPs, hardware", f"{timeline.flops(config.steps, 'hardware'):.3e}")
-    table.add_row("hours", duration.shown)
-    if measure is None:
+    rows = [
+        ("parameters, encoder that is kept", f"{counts.encoder.total:,}"),
+        ("parameters, all that is trained", f"{counts.total:,}"),
+        ("updates", f"{config.steps:,}"),
+        ("tokens", f"{timeline.tokens(config.steps):.3e}"),
+        ("training FLOPs, electra", f"{timeline.flops(config.steps):.3e}"),
+        ("training FLOPs, hardware", f"{timeline.flops(config.steps, 'hardware'):.3e}"),
+        ("hours", duration.shown),
+    ]
+    if gpus:
         spent = Duration(duration.fewest * gpus, duration.most * gpus, "")
-        table.add_row("GPU hours", spent.shown)
+        rows.append(("GPU hours", spent.shown))
         if price:
             bill = Duration(spent.fewest * price, spent.most * price, "")
-            table.add_row(f"cost at {price:g} per GPU hour", bill.shown)
-    console.print(table)
-    console.print(f"hours: {duration.source}", soft_wrap=True, markup=False)
-    if advice := rate_note(resolve(recipe), config):
-        console.print(f"learning rate: {advice}", soft_wrap=True, markup=False)
-    for phase in timeline.phases:
-        console.print(_memory_table(config, networks, phase, gpus, card))
+            rows.append((f"cost at {price:g} per GPU hour", bill.shown))
+    return rows
 
 
 def _memory_table(
-    config: RunConfig, networks: PretrainingConfig, phase: Phase, gpus: int, card: Gpu
-) -> Table:
+    config: RunConfig,
+    networks: PretrainingConfig,
+    phase: Phase,
+    gpus: int,
+    card: Gpu,
+    out: Output,
+) -> None:
     if phase.global_batch % gpus:
         raise UserError(
             f"global_batch={phase.global_batch} cannot be divided over {gpus} GPUs; use a multiple"
         )
     share = phase.global_batch // gpus
-    rows = min(phase.micro_batch or share, share)
+    at_once = min(phase.micro_batch or share, share)
     needed = estimate_activations(config, networks, phase.seq_len)
     precision = config.precision + (", recomputing" if config.activation_checkpointing else "")
-    table = Table(
-        title=f"GB on one GPU, {precision}, rows of {phase.seq_len}, micro-batch {rows}",
-        caption=f"suggested: largest micro-batch that leaves a tenth of {card.memory / 1e9:.0f} GB",
-    )
-    columns = ("deepspeed", "parameters", "gradients", "optimizer", "bucket", "activations")
-    for column in (*columns, "peak", "on the host", "suggested micro-batch"):
-        table.add_column(column, justify="left" if column == "deepspeed" else "right")
+    parts_of = ("parameters", "gradients", "optimizer", "bucket", "activations")
+    columns = ("deepspeed", *parts_of, "peak", "on the host", "suggested micro-batch")
+    rows = []
     for name in dict.fromkeys((*CONFIGURATIONS, config.deepspeed)):
-        found = memory_of(config, networks, name, gpus, needed.of(rows), share // rows)
+        found = memory_of(config, networks, name, gpus, needed.of(at_once), share // at_once)
         parts = (found.parameters, found.gradients, found.optimizer, found.bucket)
         numbers = [f"{x / 1e9:.2f}" for x in (*parts, found.activations, found.total)]
         numbers.append(f"{found.offloaded / 1e9:.2f}" if found.offloaded else "")
         micro = largest_micro_batch(config, networks, phase, name, gpus, card, needed)
-        chosen = f"[bold]{name}[/bold]" if name == config.deepspeed else name
-        table.add_row(chosen, *numbers, str(micro or "does not fit"))
-    return table
+        rows.append([name, *numbers, str(micro or "does not fit")])
+    title = f"GB on one GPU, {precision}, rows of {phase.seq_len}, micro-batch {at_once}"
+    space = f"suggested: largest micro-batch that leaves a tenth of {card.memory / 1e9:.0f} GB"
+    out.table(columns, rows, title=title, caption=f"{config.deepspeed} is configured; {space}")

@@ -24,13 +24,13 @@ def check(config: RunConfig, tokenizer_digest: str, world: int) -> Timeline:
     timeline = Timeline.load(config)
     _require_deepspeed(config, timeline, world)
     networks = config.model.build(timeline.corpora[0].vocab_size)
-    encoder = networks.discriminator
-    positions = encoder.max_positions
     if config.objective.generator_warmup and (networks.generator is None or networks.tie_encoders):
         raise UserError(
             f"objective.generator_warmup={config.objective.generator_warmup}: these networks have "
             "no generator of their own to warm up; leave it out"
         )
+    encoder = networks.discriminator
+    positions = encoder.max_positions
     for phase, corpus in zip(timeline.phases, timeline.corpora, strict=True):
         if tokenizer_digest != corpus.tokenizer_digest:
             raise UserError(

@@ -63,13 +63,14 @@ def held_in_warmup(objective: Objective) -> set[str]:
     Those are all but its own: what it shares with the discriminator stays, and with ``gdes`` its
     tables, of which the discriminator's are made.
     """
-    own = {id(p) for part in _generator(objective.model) for p in part.parameters()}
+    model = objective.model
+    assert isinstance(model, ReplacedTokenModel)
+    own = {id(p) for part in _generator(model) for p in part.parameters()}
     names = (name for name, p in objective.named_parameters() if id(p) not in own)
     return set(names)
 
 
-def _generator(model: nn.Module) -> list[nn.Module]:
-    assert isinstance(model, ReplacedTokenModel)
+def _generator(model: ReplacedTokenModel) -> list[nn.Module]:
     generator, apart = model.generator, model.config.tie_embeddings is False
     parts = [generator.project, generator.layers, model.generator_head]
     return [*parts, generator.embeddings] if apart else parts

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from convbert.cluster.preflight.faults import judge
-from convbert.cluster.preflight.node import check_here, parse_gpus
+from convbert.cluster.preflight.node import check_here, gpus, parse_gpus, versions
 from convbert.cluster.preflight.node_report import Gpu, NodeReport, read_reports, report_folder
 from convbert.cluster.preflight.verdict import Policy, Verdict, conclude
 from convbert.cluster.site import PreflightLimits
@@ -224,3 +225,20 @@ def test_this_machine_is_checked_alone(tmp_path: Path, capsys: pytest.CaptureFix
     assert "GPUs answer of 64" in capsys.readouterr().out
     assert check_here(tmp_path, 0, PreflightLimits(min_disk_gib=1e9, min_shm_gib=0)) == 1
     assert f"GiB free in {tmp_path}, needed 1e+09" in capsys.readouterr().out
+
+
+def test_without_nvidia_smi_the_gpus_are_those_that_torch_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"AMD Instinct {number}")
+    monkeypatch.setattr(torch.version, "hip", "6.2.1")
+    assert [(gpu.name, gpu.driver) for gpu in gpus()] == [
+        ("AMD Instinct 0", "HIP 6.2.1"),
+        ("AMD Instinct 1", "HIP 6.2.1"),
+    ]
+    assert versions()["ROCm"] == "6.2.1"
+    (tmp_path / "nvidia-smi").write_text("#!/bin/bash\nexit 9\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert gpus() == []  # the driver is there and does not answer

@@ -15,7 +15,7 @@ from convbert.cluster.jobs import RunJobs, current_log, jobs_of
 from convbert.cluster.records import Attempt, JobRecords
 from convbert.cluster.render import JobOptions
 from convbert.cluster.scheduler import Job, parse_duration
-from convbert.cluster.status import overview, run_status
+from convbert.cluster.status import HEADINGS, overview, run_status
 from convbert.cluster.submit import require_idle
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import AbsentError, UserError
@@ -54,7 +54,7 @@ def test_running_job(run: Path) -> None:
 def test_loss_that_is_not_a_number_is_shown_as_such(run: Path) -> None:
     with (run / "metrics.jsonl").open("wb") as file:
         file.write(encode(StepRecord(51, 2.0, 1.0, {"loss/total": math.nan, "tokens": math.inf})))
-    shown = {column.header: next(iter(column.cells)) for column in overview([run]).columns}
+    shown = dict(zip(HEADINGS, overview([run])[0][0], strict=True))
     assert (shown["loss"], shown["tokens"]) == ("nan", "inf")
 
 
@@ -159,7 +159,7 @@ def test_second_submission_of_a_run_is_refused(
 
 def test_without_slurm_the_table_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(run))
-    assert "squeue: not found" in str(overview([run]).caption)
+    assert "squeue: not found" in overview([run])[1]
 
 
 def test_the_queue_is_asked_once_for_the_users_own_jobs(
@@ -169,7 +169,7 @@ def test_the_queue_is_asked_once_for_the_users_own_jobs(
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     (run / "slurm" / "evaluated.json").write_text('{"10": "20"}')
-    assert overview([run, run]).row_count == 2
+    assert len(overview([run, run])[0]) == 2
     (line,) = (tmp_path / "asked").read_text().splitlines()
     assert f"--user={os.getuid()} " in line
 
@@ -178,7 +178,7 @@ def test_unreadable_run_does_not_hide_the_others(run: Path) -> None:
     broken = run.parent / "broken"
     broken.mkdir()
     (broken / "config.yaml").write_text("stepps: 100")
-    states = list(overview([broken, run]).columns[1].cells)
+    states = [row[1] for row in overview([broken, run])[0]]
     assert states[0].startswith("unreadable: ")
     assert "stepps: unknown key" in states[0]
     assert states[1] == "crashed (n1)"

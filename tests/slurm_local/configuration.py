@@ -4,6 +4,7 @@ import getpass
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import Field
@@ -60,6 +61,17 @@ UnkillableStepTimeout=20
 """
 
 
+class Node(StrictModel):
+    """A node that exists in the configuration only, where jobs can be tested but do not run."""
+
+    name: str
+    cpus: int
+    memory: int = Field(description="MiB")
+    gres: str = ""
+    features: str = ""
+    partition: str | None = Field(None, description="None: the default one, with all such nodes")
+
+
 class LocalCluster(StrictModel):
     """Size and timeouts of a local cluster; the timeouts are short, so that tests are quick."""
 
@@ -68,6 +80,7 @@ class LocalCluster(StrictModel):
     cpus: int = Field(4, gt=0, description="per node; need not exist")
     memory: int = Field(8000, gt=0, description="MiB per node; need not exist")
     gpus: int = Field(0, ge=0, description="fake GPUs per node; needs root")
+    imagined: list[Node] = Field(default_factory=list, description="instead of nodes that run")
     kill_wait: int = Field(30, gt=0, description="seconds from SIGTERM to SIGKILL")
     requeue_seconds: int = Field(15, gt=0, description="also how long a step may take to start")
     remember_seconds: int = Field(600, gt=0, description="how long scontrol shows ended jobs")
@@ -78,14 +91,16 @@ class LocalCluster(StrictModel):
         return self.state / "slurm.conf"
 
     def names(self) -> list[str]:
-        """Return the nodes' names."""
+        """Return the names of the nodes that run."""
+        if self.imagined:
+            return []
         return [f"node{i}" for i in range(self.nodes)]
 
     def write(self) -> None:
         """Write slurm.conf and gres.conf; ports are free ones."""
         for folder in ("controller", "spool", "log", "dev"):
             (self.state / folder).mkdir(parents=True, exist_ok=True)
-        controller, *ports = _free_ports(self.nodes + 1)
+        controller, *ports = _free_ports(len(self.names()) + 1)
         fields = self.model_dump() | {
             "host": socket.gethostname().split(".")[0],
             "user": getpass.getuser(),
@@ -108,8 +123,26 @@ class LocalCluster(StrictModel):
             f"PartitionName=urgent Nodes={everywhere} DefaultTime=10:00 MaxTime=24:00:00 "
             "PriorityTier=10 PreemptMode=OFF\n"
         )
+        if self.imagined:
+            lines = [lines[0], *self._imagined()]
         self.config_file.write_text("".join(lines))
         (self.state / "gres.conf").write_text("".join(devices))
+
+    def _imagined(self) -> Iterator[str]:
+        """Yield nodes of a cloud that nobody starts: SLURM plans with them as if they were idle."""
+        yield "SuspendProgram=/bin/true\nResumeProgram=/bin/true\nSuspendTime=60\n"
+        for node in self.imagined:
+            more = f" Gres={node.gres}" if node.gres else ""
+            more += f" Feature={node.features}" if node.features else ""
+            yield (
+                f"NodeName={node.name} NodeAddr=127.0.0.1 CPUs={node.cpus} "
+                f"RealMemory={node.memory} State=CLOUD{more}\n"
+            )
+        # Not "default", by which slurm.conf means what all partitions have in common.
+        for partition in sorted({node.partition or "all" for node in self.imagined}):
+            names = [n.name for n in self.imagined if (n.partition or "all") == partition]
+            default = " Default=YES" if partition == "all" else ""
+            yield f"PartitionName={partition} Nodes={','.join(names)} MaxTime=7-0{default}\n"
 
     def _device(self, node: str, number: int) -> str:
         """Make a fake GPU: SLURM accepts character devices only, so a second /dev/null."""

@@ -7,14 +7,17 @@ import torch
 import transformers
 from torch import Tensor
 
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
-from convbert.models.interop.hf import load_pretraining_model, save_pretrained
+from convbert.models.interop.hf import load_pretrained, load_pretraining_model, save_pretrained
 from convbert.models.interop.tf import load_checkpoint, load_encoder, load_networks
 from convbert.models.interop.tf_bundle import TensorBundle
-from convbert.models.presets import generator_of
+from convbert.models.presets import generator_of, preset
 from convbert.models.pretraining import build_model
+from convbert.pretrain.exchange.importing import import_weights
+from convbert.pretrain.exchange.tokenizer_import import TokenizerChoice
 
 VARIANTS = {
     "convbert": {},
@@ -295,3 +298,23 @@ def test_incomplete_generator_is_refused_and_not_left_out(tmp_path, write_bundle
     prefix = write_bundle(tmp_path / "model.ckpt-1", variables)
     with pytest.raises(UserError, match=r"'generator/encoder/layer_1/output/dense/kernel' is miss"):
         load_networks(prefix, model.config)
+
+
+def test_a_checkpoint_is_imported_with_a_cased_vocabulary(tmp_path, write_bundle):
+    """Beside a checkpoint nothing says whether text is lower-cased."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "The", "House", "##s", "a"]
+    model = randomized(build_model(preset("tiny", vocab_size=len(words))))
+    prefix = write_bundle(tmp_path / "tf" / "model.ckpt-1", electra_variables(model))
+    vocab = tmp_path / "vocab.txt"
+    vocab.write_text("\n".join(words) + "\n")
+    options = {"size": "tiny", "vocab_size": len(words)}
+    with pytest.raises(UserError, match=r"vocab\.txt: many of its words have capitals"):
+        import_weights(prefix, tmp_path / "no", **options, tokenizer=TokenizerChoice(vocab))
+    assert not (tmp_path / "no").exists()
+    cased = TokenizerChoice(vocab, cased=True)
+    import_weights(prefix, tmp_path / "hf", **options, tokenizer=cased)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    expected = [words.index("The"), words.index("House"), words.index("##s")]
+    assert theirs("The Houses", add_special_tokens=False)["input_ids"] == expected
+    assert Tokenizer.load(tmp_path / "hf").encode_batch(["The Houses"]) == [expected]
+    assert same(load_pretrained(tmp_path / "hf"), model.discriminator)

@@ -7,8 +7,8 @@ import json
 import pytest
 from rich.console import Console
 
-from convbert.pretrain.cli import tables
-from convbert.pretrain.cli.tables import Output
+from convbert.pretrain.run import tables
+from convbert.pretrain.run.tables import Output
 
 HEADINGS = ("checkpoint", *(f"a measure {n}" for n in range(9)))
 ROWS = [[f"step {s:,}", *(f"{s + n / 7:,.4f}" for n in range(9))] for s in (1000, 20_000, 300_000)]

@@ -13,8 +13,9 @@ from convbert.models.errors import UserError
 from convbert.models.interop.hf import load_pretrained, save_pretrained
 from convbert.models.presets import preset
 from convbert.models.pretraining import MaskedLanguageModel, PretrainingModel, build_model
+from convbert.pretrain.cli import slurm, training
 from convbert.pretrain.exchange.export import save_tokenizer
-from convbert.pretrain.exchange.initializing import initialize_from
+from convbert.pretrain.exchange.initializing import initialize_from, require_start
 from convbert.pretrain.settings.recipes import resolve
 
 SHAPE = {"num_layers": 2, "hidden_size": 32, "embedding_size": 32, "num_heads": 4}
@@ -208,8 +209,49 @@ def test_ids_mean_what_they_meant(tmp_path: Path) -> None:
     assert load_pretrained(folder).config.vocab_size == 10
 
 
+def test_a_start_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    source = networks(0, max_positions=512)
+    folder = saved(source, tmp_path / "hf")
+    own = words(tmp_path / "own", "a", "b", "c", "##d", "e")
+    save_tokenizer(own, folder, 16)
+    shape = "num_layers: 2, hidden_size: 32, embedding_size: 32, num_heads: 4"
+
+    def start(overrides: str, *settings: str) -> None:
+        named = [f"model.init_from={folder}", f"data.tokenizer={own.folder}"]
+        require_start(resolve("tiny", [*named, f"model.overrides={{{overrides}}}", *settings]))
+
+    start(shape)
+    with pytest.raises(UserError, match=r"its discriminator has layer_norm_eps=1e-12 \(here 0.1\)"):
+        start(f"{shape}, layer_norm_eps: 0.1")
+    with pytest.raises(UserError, match=r"its generator has num_layers=2 \(here 1\)"):
+        start(f"{shape}, generator_depth: 0.5")
+    start(f"{shape}, generator_depth: 0.5", "model.adapt=[generator]")
+    other = words(tmp_path / "other", "a", "c", "b", "##d", "e")
+    with pytest.raises(UserError, match="2 ids mean other tokens"):
+        start(shape, f"data.tokenizer={other.folder}")
+
+
 def test_nothing_to_adapt_is_refused() -> None:
     with pytest.raises(UserError, match=r"model: adapt=\['layers'\] without init_from"):
         resolve("tiny", ["model.adapt=[layers]"])
     config = resolve("tiny", ["model.init_from=weights", "model.adapt=[layers, padding]"])
     assert config.model.adapt == ("layers", "padding")
+
+
+def test_the_commands_write_nothing_for_a_start_that_is_refused(
+    shards_dir: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer.load(tokenizer_dir)
+    folder = saved(networks(0, vocab_size=tokenizer.vocab_size, max_positions=512), tmp_path / "hf")
+    settings = [
+        f"data.manifest={shards_dir / 'manifest.json'}", f"data.tokenizer={tokenizer_dir}",
+        f"model.init_from={folder}", "steps=2", "schedule.warmup_steps=0", "global_batch=8",
+        "model.overrides={num_layers: 1, hidden_size: 32, embedding_size: 32, num_heads: 4}",
+    ]  # fmt: skip
+    for command in (
+        lambda: training.pretrain("tiny", settings, run_dir=tmp_path / "run", processes=1),
+        lambda: slurm._prepare("tiny", settings, tmp_path / "run", 1),
+    ):
+        with pytest.raises(UserError, match=r"its discriminator has num_layers=2 \(here 1\)"):
+            command()
+    assert not (tmp_path / "run").exists()

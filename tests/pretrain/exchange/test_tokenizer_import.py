@@ -288,6 +288,7 @@ def test_padding_is_where_the_vocabulary_has_it(tmp_path: Path) -> None:
     fields = json.loads((folder / "config.json").read_text())
     del fields["pad_token_id"], fields["convbert_pretrain"]
     (folder / "config.json").write_text(json.dumps(fields))
+    assert load_pretrained(folder).config.pad_token_id == 3
     take(folder, tmp_path / "out")
     assert Tokenizer.load(tmp_path / "out").pad_id == 3
     assert read_config(tmp_path / "out")[0].pad_token_id == 3

@@ -4,17 +4,14 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal
 
-import typer
-from rich.console import Console
+from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
 
 Format = Literal["table", "csv", "json"]
-FormatOption = Annotated[
-    Format, typer.Option("--format", help="table, or csv or json for other programs.")
-]
 _PADDING = 3  # of a column: its border and a blank on each side
 
 
@@ -35,9 +32,9 @@ class Output:
         *,
         title: str = "",
         caption: str = "",
-        text: bool = False,
+        text: Collection[str] = (),
     ) -> None:
-        """Print rows of cells below their headings; all but the first are numbers, or ``text``.
+        """Print rows of cells below their headings; numbers but the first column and ``text``.
 
         JSON is an object a line for each table: its title, and a list of rows by heading. A blank
         line separates CSV tables.
@@ -71,41 +68,75 @@ def _value(cell: str) -> str | int | float | None:
 
 
 def _print(
-    headings: Sequence[str], rows: list[list[str]], title: str, caption: str, text: bool
+    headings: Sequence[str],
+    rows: list[list[str]],
+    title: str,
+    caption: str,
+    text: Collection[str],
 ) -> None:
     console = Console(highlight=False)
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    needed = sum(widths) + _PADDING * len(widths) + 1
     if not console.is_terminal:  # a file or another program: nothing needs to fit
-        console = Console(highlight=False, width=max(needed, len(title), len(caption), 80))
-    if needed <= console.width or text:
-        console.print(_table(headings, rows, title, caption, text))
-        return
-    # Too narrow: a column for each row, as many at once as fit.
+        wide = max(_needed(headings, rows), len(title), len(caption), 80)
+        console = Console(highlight=False, width=wide)
+    console.print(fitted(headings, rows, console.width, title=title, caption=caption, text=text))
+
+
+def fitted(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int,
+    *,
+    title: str = "",
+    caption: str = "",
+    text: Collection[str] = (),
+) -> Group:
+    """Return a table of at most ``width`` characters that shows every number whole.
+
+    Where it is too wide its rows become columns, as many beside each other as fit. A table that is
+    all ``text`` folds its cells instead.
+    """
+    if _needed(headings, rows) <= width or set(headings) <= {headings[0], *text}:
+        return Group(_table(headings, rows, title, caption, text))
     first = max(map(len, headings)) + _PADDING + 1
-    while rows:
-        count, used = 0, first
-        while count < len(rows) and used + (wide := max(map(len, rows[count])) + _PADDING) <= (
-            console.width
-        ):
-            count, used = count + 1, used + wide
-        part, rows = rows[: max(1, count)], rows[max(1, count) :]
+    tables = []
+    left = [list(row) for row in rows]
+    while left:
+        count, used = 1, first + max(map(len, left[0])) + _PADDING
+        while count < len(left):
+            used += max(map(len, left[count])) + _PADDING
+            if used > width:
+                break
+            count += 1
+        part, left = left[:count], left[count:]
         lines = [[head, *(row[i] for row in part)] for i, head in enumerate(headings)]
-        console.print(_table(lines[0], lines[1:], title, "" if rows else caption, text))
+        last = "" if left else caption
+        tables.append(_table(lines[0], lines[1:], title, last, (), keep_first=True))
         title = ""
+    return Group(*tables)
+
+
+def _needed(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    return sum(widths) + _PADDING * len(widths) + 1
 
 
 def _table(
-    headings: Sequence[str], rows: list[list[str]], title: str, caption: str, text: bool
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str,
+    caption: str,
+    text: Collection[str],
+    *,
+    keep_first: bool = False,
 ) -> Table:
     table = Table(title=title or None, caption=caption or None)
     for number, heading in enumerate(headings):
-        left = text or not number
-        name = text and not number  # to be copied: in one piece
+        left = heading in text or not number
+        name = (bool(text) or keep_first) and not number  # to be copied: in one piece
         justify: Literal["left", "right"] = "left" if left else "right"
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=name)
+        table.add_column(escape(heading), justify=justify, overflow="fold", no_wrap=name)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table
 
 
