@@ -15,9 +15,9 @@ from convbert.pretrain.tracking.records import StepRecord
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 UPDATES = 200
-BOUND = 2e-3  # relative difference of any loss, after two hundred updates of rounding otherwise
+BOUND = 1e-3  # relative difference of any loss, after two hundred updates of rounding otherwise
 SHAPE = {"hidden_size": 32, "embedding_size": 32, "num_heads": 2, "num_layers": 2}
-OVERRIDES = {**SHAPE, "tie_encoders": True, "hidden_dropout": 0.0, "attention_dropout": 0.0}
+OVERRIDES = {**SHAPE, "local_op": "sdconv", "hidden_dropout": 0.0, "attention_dropout": 0.0}
 
 
 @pytest.fixture
@@ -32,6 +32,8 @@ def train(shards_dir: Path, tokenizer_dir: Path, tmp_path: Path):
             "global_batch=8",
             "precision=fp32",
             "threads=1",
+            # Without a generator: a sample that rounds to another token is another training.
+            "model.preset=bert-tiny",
             f"model.overrides={json.dumps(OVERRIDES)}",
             "schedule={name: constant, warmup_steps: 5}",
             "tracking={uri: 'off', log_every: 10}",
@@ -63,13 +65,13 @@ def test_losses_agree_with_eager_ones_also_where_a_run_goes_on_otherwise(train, 
     assert "part 1 is compiled" in said
     said, compiled = train("compiled", f"steps={UPDATES}")
     assert "compiled: as the run began" in said
-    said, back = train("compiled", f"steps={UPDATES + 100}", "compile=false")
+    said, back = train("compiled", f"steps={UPDATES + 10}", "compile=false")
     assert "now it goes on eager: compile=false" in said
     assert compiled.keys() == eager.keys()
     apart = max(abs(compiled[step] / eager[step] - 1) for step in eager)
     print(f"\nlargest difference of a loss: {apart:.1e}")
     assert apart < BOUND
-    assert max(back) == UPDATES + 100
+    assert max(back) == UPDATES + 10
 
 
 def test_a_compiler_that_fails_is_done_without(train, tmp_path) -> None:
