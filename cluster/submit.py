@@ -1,11 +1,12 @@
 """Write job scripts into run directories and queue them."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from convbert.cluster import scheduler
 from convbert.cluster.elastic import refusal
-from convbert.cluster.follow import Evaluation
+from convbert.cluster.follow import Evaluation, evaluation_script
 from convbert.cluster.jobs import jobs_of
 from convbert.cluster.records import JobRecords, write
 from convbert.cluster.render import JobOptions, render_corpus, render_pretraining
@@ -34,6 +35,8 @@ def submit_pretraining(
     seconds = evaluation.every_seconds if evaluation and not site.pyxis else None
     text = render_pretraining([run_dir], site, options, follow_seconds=seconds)
     script = write(run_dir, "pretrain.sbatch", text)
+    if evaluation is not None and not options.dry_run:
+        _require_evaluation(run_dir, site, evaluation)
     records = JobRecords(run_dir)
     jobs: list[str] = []
     while not options.dry_run and len(jobs) < options.chain:
@@ -105,6 +108,19 @@ def locate(tasks: Sequence[str], data_dir: Path | None) -> dict[str, Path]:
         folder = data_dir or (path.parent if is_file else Path())
         found[str(path.resolve()) if is_file else name] = folder.resolve()
     return found
+
+
+def _require_evaluation(run_dir: Path, site: Site, evaluation: Evaluation) -> None:
+    """Refuse evaluations that SLURM would refuse hours later; raise ``UserError``."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sbatch") as script:
+        script.write(evaluation_script(run_dir, site, evaluation, 0))
+        script.flush()
+        reason = scheduler.refusal(Path(script.name), run_dir)
+    if reason is not None:
+        raise UserError(
+            f"--evaluate: sbatch would refuse its jobs: {reason}; correct the site profile, "
+            "--partition or --evaluate-time"
+        )
 
 
 def _require_fewest(run_dirs: Sequence[Path], site: Site, options: JobOptions) -> None:

@@ -106,7 +106,8 @@ def preset(
     size = PRESETS[name]
     own = {key: value for key, value in asdict(size).items() if key in EncoderConfig.model_fields}
     fields: dict[str, Any] = {"vocab_size": vocab_size, **own, **overrides}
-    fields.setdefault("intermediate_size", 4 * fields["hidden_size"])
+    if isinstance(fields["hidden_size"], int):  # else it is refused
+        fields.setdefault("intermediate_size", 4 * fields["hidden_size"])
     discriminator = EncoderConfig.model_validate(fields)
     objective = objective or size.objective
     if objective == "mlm":

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from convbert.data_pipeline.dedup.dedup_settings import DecontaminationConfig, DedupConfig
 from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
-from convbert.data_pipeline.packing.rows import SHORTEST_ROW
+from convbert.data_pipeline.packing.rows import LONGEST_ROW, SHORTEST_ROW
 from convbert.data_pipeline.shards.manifest import Packing
 from convbert.data_pipeline.tokenizer.training import ModelType, Normalization
 from convbert.models.schema import StrictModel
@@ -17,7 +17,7 @@ class TokenizerConfig(StrictModel):
     """The tokenizer: one that exists, or settings to train one on the cleaned text."""
 
     path: Path | None = Field(None, description="directory of a tokenizer; none: train one")
-    vocab_size: int = Field(32_000, ge=300)
+    vocab_size: int = Field(32_000, ge=300, le=10_000_000)
     model_type: ModelType = "unigram"
     character_coverage: float = Field(0.9995, gt=0, le=1)
     ascii: bool = Field(True, description="every printable ASCII character that occurs is covered")
@@ -26,7 +26,7 @@ class TokenizerConfig(StrictModel):
     normalization: Normalization = Field(
         "nmt_nfkc", description="sentencepiece's rule: nmt_nfkc, nfkc, or identity for none"
     )
-    threads: int = Field(2, ge=1, description="pinned: a unigram model depends on it")
+    threads: int = Field(2, ge=1, le=1024, description="pinned: a unigram model depends on it")
     sample_megabytes: int = Field(
         2_000, ge=1, description="text looked at; larger corpora are sampled by document"
     )
@@ -35,7 +35,7 @@ class TokenizerConfig(StrictModel):
 class ShardsConfig(StrictModel):
     """The shards to write, one set per length."""
 
-    seq_len: list[Annotated[int, Field(ge=SHORTEST_ROW)]] = Field(
+    seq_len: list[Annotated[int, Field(ge=SHORTEST_ROW, le=LONGEST_ROW)]] = Field(
         [128], min_length=1, description="tokens per sequence"
     )
     packing: Packing = "electra"
@@ -62,7 +62,10 @@ class BuildConfig(CorpusConfig):
     tokenizer: TokenizerConfig = TokenizerConfig()
     shards: ShardsConfig = ShardsConfig()
     split_megabytes: float = Field(
-        256, gt=0, description="stored size of the parts of large files: the unit of cleaning"
+        256,
+        ge=0.001,
+        le=1e9,
+        description="stored size of the parts of large files: the unit of cleaning",
     )
     piece_megabytes: int = Field(
         64, ge=1, description="text of a piece: the unit of work behind cleaning"

@@ -17,14 +17,14 @@ class DedupConfig(StrictModel):
     mode: Literal["off", "exact", "near"] = Field(
         "near", description="exact: equal words; near: also MinHash of word n-grams"
     )
-    ngram: int = Field(5, ge=1, description="words of a shingle")
-    bands: int = Field(14, ge=1, description="groups of hashes of which one must be equal")
-    rows: int = Field(8, ge=1, description="hashes of a group")
-    seed: int = Field(1, ge=0, description="of the MinHash functions")
+    ngram: int = Field(5, ge=1, le=1000, description="words of a shingle")
+    bands: int = Field(14, ge=1, le=1000, description="groups of hashes of which one must be equal")
+    rows: int = Field(8, ge=1, le=1000, description="hashes of a group")
+    seed: int = Field(1, ge=0, lt=1 << 64, description="of the MinHash functions")
 
 
 class DecontaminationConfig(StrictModel):
     """Which documents overlap an evaluation set."""
 
     files: list[str] = Field(default_factory=list, description="evaluation files, also as globs")
-    ngram: int = Field(13, ge=2, description="words that must be equal")
+    ngram: int = Field(13, ge=2, le=1000, description="words that must be equal")

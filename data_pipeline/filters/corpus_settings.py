@@ -43,7 +43,7 @@ class CorpusConfig(StrictModel):
     reader: ReaderOptions = ReaderOptions()
     cleaning: CleaningConfig | None = CleaningConfig()
     filters: FiltersConfig = FiltersConfig()
-    samples: int = Field(20, ge=0, description="dropped documents shown of each reason")
+    samples: int = Field(20, ge=0, le=100_000, description="dropped documents shown of each reason")
 
     def word_lists(self) -> list[Path]:
         """Return the files that the filters read."""

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from convbert.data_pipeline.atomic import atomic_directory, naming, require_vacant
 from convbert.data_pipeline.documents import StageReport
-from convbert.data_pipeline.packing.rows import PACKERS, SHORTEST_ROW, RowFormat, to_array
+from convbert.data_pipeline.packing.rows import (
+    LONGEST_ROW,
+    PACKERS,
+    SHORTEST_ROW,
+    RowFormat,
+    to_array,
+)
 from convbert.data_pipeline.packing.tokens import (
     TokenChunk,
     TokenManifest,
@@ -148,9 +154,10 @@ def _counting(source: TokenSource, read: StageReport) -> TokenSource:
 
 
 def _packer(source: TokenSource, rows: RowSettings) -> _Packer:
-    if rows.seq_len < SHORTEST_ROW:
+    if not SHORTEST_ROW <= rows.seq_len <= LONGEST_ROW:
         raise UserError(
-            f"seq_len={rows.seq_len}: too short for a segment pair; use at least {SHORTEST_ROW}"
+            f"seq_len={rows.seq_len}: rows hold a segment pair and fit memory by the block; use "
+            f"{SHORTEST_ROW} to {LONGEST_ROW}"
         )
     form = RowFormat(rows.seq_len, source.pad_id, source.cls_id, source.sep_id)
     return _Packer(form, rows.packing, rows.seed)

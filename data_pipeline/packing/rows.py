@@ -26,6 +26,8 @@ Documents = Iterable[tuple[int, list[list[int]]]]
 
 # [CLS] A [SEP] B [SEP] with a few tokens; a shorter row could hold none and packing would not end.
 SHORTEST_ROW = 8
+# A block of 512 rows is held at once: 128 MiB.
+LONGEST_ROW = 1 << 16
 SINGLE_SEGMENT, SHORT_TARGET, COIN = 0.1, 0.05, 0.5
 
 

@@ -43,7 +43,10 @@ class ReaderOptions(StrictModel):
     )
     namespaces: tuple[int, ...] = Field((0,), description="of MediaWiki pages; 0 holds articles")
     max_megabytes: int = Field(
-        64, gt=0, description="longest document in bytes of the file, so that memory is bounded"
+        64,
+        gt=0,
+        le=4096,
+        description="longest document in bytes of the file, so that memory is bounded",
     )
 
     def skips(self, kind: Format) -> bool:

@@ -23,13 +23,15 @@ Shards = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")]
 TokenizerOption = Annotated[Path, typer.Option("--tokenizer", "-t", help="Tokenizer directory.")]
-SequenceLength = Annotated[int, typer.Option(help="Tokens per sequence.", min=8)]
+SequenceLength = Annotated[int, typer.Option(help="Tokens per sequence.", min=8, max=65_536)]
 Packing = Annotated[
     Literal["electra", "full"],
     typer.Option(help="electra: segment pairs of one document; full: no padding."),
 ]
 ShardSize = Annotated[int, typer.Option(help="Size of a shard.", min=1)]
-Workers = Annotated[int | None, typer.Option(help="Processes; default one per core.", min=1)]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes; default one per core.", min=1, max=1024)
+]
 PackingSeed = Annotated[int, typer.Option(help="Of segment lengths.", min=0)]
 
 # The options of all commands that read text: name, type, help. They are those of the readers
@@ -56,6 +58,7 @@ READER_OPTIONS: dict[str, tuple[Any, str]] = {
     "max_megabytes": (int, "Longest document. Default: 64."),
 }
 LEAST = {"namespaces": 0, "max_megabytes": 1}
+MOST = {"max_megabytes": 4096}
 
 
 def reads_text(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,7 +69,9 @@ def reads_text(command: Callable[..., None]) -> Callable[..., None]:
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[kind | None, typer.Option(help=text, min=LEAST.get(name))],
+            annotation=Annotated[
+                kind | None, typer.Option(help=text, min=LEAST.get(name), max=MOST.get(name))
+            ],
         )
         for name, (kind, text) in READER_OPTIONS.items()
     ]

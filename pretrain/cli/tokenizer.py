@@ -20,7 +20,9 @@ tokenizer_app = typer.Typer(help="Train and inspect tokenizers.", no_args_is_hel
 def tokenizer_train(
     inputs: Inputs,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to create.")],
-    vocab_size: Annotated[int, typer.Option(help="Number of ids.", min=300)] = 32_000,
+    vocab_size: Annotated[
+        int, typer.Option(help="Number of ids.", min=300, max=10_000_000)
+    ] = 32_000,
     model_type: Annotated[Literal["unigram", "bpe"], typer.Option(help="Algorithm.")] = "unigram",
     character_coverage: Annotated[
         float,
@@ -40,7 +42,9 @@ def tokenizer_train(
         Literal["nmt_nfkc", "nfkc", "identity"],
         typer.Option(help="Rule of sentencepiece; identity: the text as it is."),
     ] = "nmt_nfkc",
-    threads: Annotated[int, typer.Option(help="Pinned: a unigram model depends on it.", min=1)] = 2,
+    threads: Annotated[
+        int, typer.Option(help="Pinned: a unigram model depends on it.", min=1, max=1024)
+    ] = 2,
     *,
     reader: "ReaderOptions",
 ) -> None:

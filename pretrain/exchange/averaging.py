@@ -42,6 +42,8 @@ def averaged(run: RunDirectory, newest: CheckpointReader, count: int) -> dict[st
     sums = {name: tensor.double() for name, tensor in total.items()}
     for step in chosen:
         reader = CheckpointReader(checkpoint_directory(run.checkpoints, step))
+        if reader.manifest.shapes != newest.manifest.shapes:
+            raise UserError(f"{reader.folder}: of another model than {newest.folder}; move it away")
         for name, tensor in reader.parameters().items():
             sums[name] += tensor
     return {name: (tensor / count).to(torch.float32) for name, tensor in sums.items()}

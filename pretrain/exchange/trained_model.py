@@ -7,6 +7,7 @@ from convbert.pretrain.checkpoints.reader import CheckpointReader
 from convbert.pretrain.exchange.averaging import averaged
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.identity import require_same_run
 
 
 def open_checkpoint(run: RunDirectory, step: int | None) -> CheckpointReader:
@@ -35,15 +36,20 @@ def load_model(
 ) -> tuple[PretrainingModel, int]:
     """Rebuild the networks of a checkpoint in fp32; return them with their step.
 
-    With ``average`` N the weights are the mean of that checkpoint and the N - 1 before it.
+    With ``average`` N the weights are the mean of that checkpoint and the N - 1 before it. Raises
+    ``UserError`` where the checkpoint was trained with other settings than ``config.yaml`` says.
     """
     config = run.open()
     corpus = Corpus(config.data.blend)
     reader = open_checkpoint(run, step)
+    require_same_run(str(reader.folder), reader.manifest, config, run.checkpoints)
     model = build_model(config.model.build(corpus.vocab_size))
     weights = {n.removeprefix("model."): t for n, t in averaged(run, reader, average).items()}
+    ours = {n: p.shape for n, p in model.named_parameters()}
+    theirs = {n: t.shape for n, t in weights.items()}
+    if other := {n for n, _ in ours.items() ^ theirs.items()}:
+        raise UserError(
+            f"{reader.folder}: does not fit {run.config_file} at {min(other)}; restore that file"
+        )
     model.load_state_dict(weights, strict=False)
-    missing = {n for n, _ in model.named_parameters()} ^ weights.keys()
-    if missing:
-        raise UserError(f"{reader.folder}: does not fit the configuration at {sorted(missing)[0]}")
     return model, reader.manifest.step

@@ -11,6 +11,12 @@ from convbert.models.faults import first_fault
 from convbert.models.presets import preset
 from convbert.models.schema import StrictModel
 
+_ELSEWHERE = {
+    "name": "model.preset names the size",
+    "vocab_size": "the shards decide it",
+}
+"""Arguments of ``preset`` that are no overrides, and what decides them."""
+
 Adaptation = Literal["layers", "positions", "vocabulary", "padding", "generator"]
 
 
@@ -40,6 +46,11 @@ class ModelConfig(StrictModel):
 
     def build(self, vocab_size: int) -> PretrainingConfig:
         """Return the networks for a vocabulary of ``vocab_size``."""
+        for key, source in _ELSEWHERE.items():
+            if key in self.overrides:
+                raise UserError(
+                    f"model.overrides.{key}={self.overrides[key]}: {source}; leave it out"
+                )
         try:
             return preset(self.preset, vocab_size=vocab_size, **self.overrides)
         except ValidationError as error:

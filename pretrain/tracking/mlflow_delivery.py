@@ -31,6 +31,7 @@ from convbert.pretrain.tracking.mlflow_runs import (
     find_or_create_experiment,
     find_or_create_run,
 )
+from convbert.pretrain.tracking.mlflow_store import open_store
 from convbert.pretrain.tracking.records import (
     ArtifactRecord,
     CurvePoint,
@@ -121,10 +122,8 @@ class Delivery:
     def _connect(self) -> None:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
-
         state = self.run.state
-        client = MlflowClient(state.tracking_uri)
+        client = open_store(state.tracking_uri)
         self._experiment = find_or_create_experiment(client, state.experiment, state.tracking_uri)
         tags = state.tags | self._trunk.connect(client, self._experiment)
         run = current_run(client, self._experiment, state.key, state.run_name, tags, state.params)

@@ -40,7 +40,13 @@ def find_or_create_experiment(client: Any, name: str, tracking_uri: str) -> str:
     location = None  # where the server says
     if tracking_uri.startswith(SQLITE):
         location = (Path(tracking_uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri()
-    return str(client.create_experiment(name, location, _TRAINING))
+    try:
+        return str(client.create_experiment(name, location, _TRAINING))
+    except Exception:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)  # another run has made it meanwhile
 
 
 def find_run(client: Any, experiment_id: str, key: str) -> Any:

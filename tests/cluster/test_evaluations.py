@@ -14,7 +14,7 @@ from convbert.cluster.follow import Evaluation, evaluation_script, follow
 from convbert.cluster.records import JobRecords
 from convbert.cluster.render import JobOptions
 from convbert.cluster.site import Site, load_site
-from convbert.cluster.submit import submit_array
+from convbert.cluster.submit import submit_array, submit_pretraining
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import app
 from convbert.pretrain.finetune.task import load_task
@@ -189,3 +189,18 @@ def test_array_avoids_what_its_runs_found_bad(home: Path, monkeypatch: pytest.Mo
     site = Site.model_validate({"exclude": "n[7-9]"})
     submit_array(home, runs, site, JobOptions())
     assert " --exclude=n1,n2,n[7-9] " in (home / "queued").read_text()
+
+
+def test_evaluations_that_slurm_would_refuse_are_refused_at_submission(home: Path) -> None:
+    (home / "tools" / "sbatch").write_text(
+        "#!/bin/bash\n"
+        'case "$*" in *--test-only*) grep -q -- "--array" "${@: -1}" || exit 0\n'
+        "printf 'sbatch: error: Invalid partition\\nsbatch: error: failed\\n' >&2; exit 1;; esac\n"
+        f"echo . >> {home}/queued; echo 9\n"
+    )
+    plan = Evaluation(tasks={"mine": home})
+    expected = "--evaluate: sbatch would refuse its jobs: Invalid partition; failed; correct"
+    with pytest.raises(UserError, match=expected):
+        submit_pretraining(home / "run", Site(), JobOptions(), plan)
+    assert not (home / "queued").exists()
+    assert submit_pretraining(home / "run", Site(), JobOptions())[1] == ["9"]

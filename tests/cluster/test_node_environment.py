@@ -65,6 +65,12 @@ def test_caches_are_in_the_nodes_temporary_directory_or_where_the_site_says(tmp_
     assert variables(on_node(tmp_path, profile, node))["TRITON_CACHE_DIR"] == "/kept"
 
 
+def test_temporary_directory_of_another_machine_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = variables(on_node(tmp_path, {}, {"TMPDIR": str(tmp_path / "file" / "x")}))
+    assert found["TRITON_CACHE_DIR"] == f"/tmp/convbert-{os.getuid()}/triton"
+
+
 @pytest.mark.parametrize(
     "profile", [{"environment": {"HF_HOME": "$NONESUCH/hf"}}, {"scratch": "$NONESUCH"}]
 )

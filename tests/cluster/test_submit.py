@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from convbert.cluster.follow import Evaluation, evaluation_script
 from convbert.cluster.render import JobOptions, job_name, render_corpus, render_pretraining
-from convbert.cluster.site import Site, load_site, site_names
+from convbert.cluster.site import Site, load_site
 from convbert.cluster.submit import submit_pretraining
 from convbert.cluster.sweep import read_sweep
 from convbert.models.errors import UserError
@@ -36,7 +36,7 @@ def scripts(run: Path, site: Site) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("site", site_names())
+@pytest.mark.parametrize("site", ["a100", "cpu", "h100", "lumi"])  # modules, CPUs, both containers
 def test_shellcheck_finds_nothing(tmp_path: Path, site: str) -> None:
     texts = scripts(tmp_path / 'it\'s "$(touch injected)"\nrun', load_site(site))
     files = []

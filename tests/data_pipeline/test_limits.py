@@ -89,19 +89,41 @@ def test_long_texts_are_hashed_in_pieces_to_the_same_words(
         assert np.array_equal(pieces.offsets, whole.offsets)
 
 
-@pytest.mark.parametrize("lengths", [[2], [4], [128, 7], [0], [-1], [64, 64]])
+@pytest.mark.parametrize("lengths", [[2], [4], [128, 7], [0], [-1], [64, 64], [65537], [10**11]])
 def test_impossible_lengths_of_rows_are_refused(tmp_path: Path, lengths: list[int]) -> None:
     with pytest.raises(ValidationError, match="seq_len"):
         BuildConfig.model_validate({"inputs": ["x"], "shards": {"seq_len": lengths}})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"split_megabytes": 1e-9},
+        {"split_megabytes": float("inf")},
+        {"samples": 10**12},
+        {"reader": {"max_megabytes": 10**16}},
+        {"dedup": {"bands": 10**9}},
+        {"dedup": {"rows": 10**9}},
+        {"dedup": {"ngram": 10**9}},
+        {"dedup": {"seed": 1 << 64}},
+        {"decontamination": {"ngram": 10**9}},
+        {"tokenizer": {"vocab_size": 10**11}},
+        {"tokenizer": {"threads": 10**9}},
+    ],
+    ids=str,
+)
+def test_numbers_that_no_machine_can_bear_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"less than|greater than"):
+        BuildConfig.model_validate({"inputs": ["x"], **settings})
 
 
 @pytest.mark.parametrize("packing", ["electra", "full"])
 def test_short_rows_are_refused_by_both_packings(
     tmp_path: Path, corpus: Path, tokenizer_dir: Path, packing: str
 ) -> None:
-    for length in (2, 4, 7):
+    for length in (2, 4, 7, 65537):
         rows = RowSettings(length, packing)  # type: ignore[arg-type]
-        with pytest.raises(UserError, match=f"seq_len={length}: too short"):
+        with pytest.raises(UserError, match=f"seq_len={length}: .* use 8 to 65536"):
             build_shards([corpus], tokenizer_dir, tmp_path / "out", rows=rows)
     rows = RowSettings(8, packing)  # type: ignore[arg-type]
     assert build_shards([corpus], tokenizer_dir, tmp_path / "out", rows=rows).num_sequences > 1000
@@ -121,6 +143,10 @@ def test_impossible_shares_are_refused(
         "shards build x -o o -t t --workers -1",
         "shards build x -o o -t t --workers 0",
         "shards build x -o o -t t --seq-len 4",
+        "shards build x -o o -t t --seq-len 65537",
+        "shards build x -o o -t t --max-megabytes 9999999",
+        "shards build x -o o -t t --workers 100000000",
+        "tokenizer train x -o o --vocab-size 99999999999",
         "shards tokenize x -o o -t t --workers -1",
         "shards pack x -o o --workers -1",
         "shards verify x --workers -1",

@@ -22,7 +22,7 @@ from convbert.pretrain import cli
 from convbert.pretrain.training import launch
 
 SECONDS = 60
-"""What a command may take on the small run; longer is a failure."""
+"""What a command may compute on the small run, however busy the machine is; more is a failure."""
 
 JUNK: list[Any] = [
     None, True, False, 0, 1, -1, 3, 0.5, 1e308, 10**20, float("nan"), float("inf"), "", " ", "a",
@@ -219,18 +219,18 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 @contextlib.contextmanager
 def limited(seconds: int) -> Iterator[None]:
-    """Raise ``TimeoutError`` where the block takes longer."""
+    """Raise ``TimeoutError`` where the block takes more processor time."""
 
     def late(number: int, frame: object) -> None:
-        raise TimeoutError(f"took more than {seconds} s")
+        raise TimeoutError(f"took more than {seconds} s of the processors")
 
-    previous = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
+    previous = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
 
 
 def answer(arguments: list[str], run: Path) -> str | None:

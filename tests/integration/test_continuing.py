@@ -11,6 +11,7 @@ from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.models.errors import DamagedError, UserError
 from convbert.pretrain.cli.training import pretrain
 from convbert.pretrain.exchange.export import export_checkpoint
+from convbert.pretrain.exchange.trained_model import load_model
 from convbert.pretrain.run.checkpoint_manifest import (
     checkpoint_directory,
     checkpoint_steps,
@@ -111,6 +112,8 @@ def test_a_command_that_is_refused_changes_nothing_and_the_checkpoint_knows_the_
     assert "step-00000004: this run was started with other settings (seed: 0 -> 1)" in (
         started.log.read_text()
     )
+    with pytest.raises(UserError, match=r"with other settings \(seed: 0 -> 1\)"):
+        load_model(RunDirectory(run))
     zygote.finish(run, "checkpoint.keep_last=2", processes=1)
     assert read_losses(run) == read_losses(whole)
 

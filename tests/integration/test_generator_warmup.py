@@ -38,12 +38,26 @@ def test_only_the_generator_learns_also_after_a_kill(zygote: Zygote, tmp_path: P
     zygote.finish(run, *SETTINGS, processes=1)
     assert not changed(parameters(whole, 6), parameters(run, 6))
 
-    learnt = changed(parameters(whole, 1), parameters(whole, 4))
+    assert_only_the_generator_learnt(whole)
+
+
+def assert_only_the_generator_learnt(run: Path) -> None:
+    learnt = changed(parameters(run, 1), parameters(run, 4))
     assert learnt
     assert all(name.startswith(("model.generator.", "model.generator_head.")) for name in learnt)
-    later = changed(parameters(whole, 4), parameters(whole, 5))
+    later = changed(parameters(run, 4), parameters(run, 5))
     assert "model.discriminator.embeddings.word.weight" in later
     assert any(name.startswith("model.discriminator.layers.0") for name in later)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["zero0", "zero2", "zero3"])
+def test_it_does_so_in_every_stage_on_two_processes(
+    zygote: Zygote, stage: str, tmp_path: Path
+) -> None:
+    lamb = ("optimizer.name=lamb",) if stage == "zero2" else ()
+    zygote.finish(tmp_path / "run", *SETTINGS, *lamb, f"deepspeed={stage}")
+    assert_only_the_generator_learnt(tmp_path / "run")
 
 
 @pytest.mark.parametrize("tied", [True, False, "gdes"])

@@ -49,7 +49,7 @@ def test_stop_signal_saves_and_the_same_command_continues(
     run = tmp_path / "run"
     process = runner.start(run, "steps=4000", "checkpoint.every=4000")
     wait_for(lambda: (run / "metrics.jsonl").exists() and bool(read_losses(run)))
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGHUP)  # the terminal is closed
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
     (saved,) = checkpoint_steps(run / "checkpoints")

@@ -100,7 +100,7 @@ class LocalCluster(StrictModel):
         """Write slurm.conf and gres.conf; ports are free ones."""
         for folder in ("controller", "spool", "log", "dev"):
             (self.state / folder).mkdir(parents=True, exist_ok=True)
-        controller, *ports = _free_ports(self.nodes + 1)
+        controller, *ports = _free_ports(len(self.names()) + 1)
         fields = self.model_dump() | {
             "host": socket.gethostname().split(".")[0],
             "user": getpass.getuser(),
@@ -138,9 +138,10 @@ class LocalCluster(StrictModel):
                 f"NodeName={node.name} NodeAddr=127.0.0.1 CPUs={node.cpus} "
                 f"RealMemory={node.memory} State=CLOUD{more}\n"
             )
-        for partition in sorted({node.partition or "default" for node in self.imagined}):
-            names = [n.name for n in self.imagined if (n.partition or "default") == partition]
-            default = " Default=YES" if partition == "default" else ""
+        # Not "default", by which slurm.conf means what all partitions have in common.
+        for partition in sorted({node.partition or "all" for node in self.imagined}):
+            names = [n.name for n in self.imagined if (n.partition or "all") == partition]
+            default = " Default=YES" if partition == "all" else ""
             yield f"PartitionName={partition} Nodes={','.join(names)} MaxTime=7-0{default}\n"
 
     def _device(self, node: str, number: int) -> str:

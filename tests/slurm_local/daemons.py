@@ -35,10 +35,21 @@ def start(cluster: LocalCluster, timeout: float = 60) -> None:
     for name in cluster.names():
         start_node(cluster, name)
     deadline = time.monotonic() + timeout
-    while not cluster.imagined and nodes(cluster).count("idle") < cluster.nodes:
+    while not _ready(cluster):
         if time.monotonic() > deadline:
             raise UserError(f"{cluster.state}/log: the nodes did not come up in {timeout:.0f} s")
         time.sleep(0.2)
+
+
+def _ready(cluster: LocalCluster) -> bool:
+    """Return whether every node is idle, or whether the controller answers where none runs."""
+    if cluster.imagined:
+        command = ["sinfo", "--noheader"]
+        shown = subprocess.run(
+            command, env=environment(cluster.state), capture_output=True, check=False
+        )
+        return shown.returncode == 0 and bool(shown.stdout)
+    return nodes(cluster).count("idle") == cluster.nodes
 
 
 def start_node(cluster: LocalCluster, name: str) -> None:

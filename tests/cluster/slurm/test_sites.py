@@ -74,7 +74,7 @@ def test_every_kind_of_job_of_a_shipped_profile_is_accepted(name: str) -> None:
         ({"partition": "nowhere"}, "invalid partition specified: nowhere"),
         ({"constraint": "h900"}, "Invalid feature specification"),
         ({"gpu_type": "b900", "gpus_per_node": 8}, "Requested node configuration is not available"),
-        ({"sbatch": {"reservatio": "x"}}, "unrecognized option '--reservatio=x'"),
+        ({"sbatch": {"resevation": "x"}}, "unrecognized option '--resevation=x'"),
         ({"sbatch": {"mail-type": "SOMETIMES"}}, "Invalid --mail-type specification"),
         ({"srun": {"cpu-bindings": "x"}}, "a step: "),
     ],
@@ -91,6 +91,7 @@ def test_what_slurm_does_not_know_is_said_before_anything_is_queued(
 def test_new_profile_follows_what_slurm_says_and_is_accepted(tmp_path: Path) -> None:
     found = site_new.look()
     given = {"partition (- for none)": "booster", "account (- for none)": "abc@a100"}
+    given["GPUs per node"] = "4"  # which sinfo does not show of nodes that nobody started
     content = site_new.answers(found, lambda question, default: given.get(question, default))
     site_new.write(tmp_path / "mine.yaml", content, found)
     site = load_site(str(tmp_path / "mine.yaml"))

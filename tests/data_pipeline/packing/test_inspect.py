@@ -32,9 +32,8 @@ def make(
     rows = np.zeros((1, 64), dtype=np.uint16)
     rows[0, : len(row)] = row
     manifest = make_shards(folder, rows, packing)
-    manifest.model_copy(update={"tokenizer_digest": tokenizer.digest}).save(
-        folder / "manifest.json"
-    )
+    stated = {"tokenizer_digest": tokenizer.digest, "vocab_size": tokenizer.vocab_size}
+    manifest.model_copy(update=stated).save(folder / "manifest.json")
     return folder
 
 

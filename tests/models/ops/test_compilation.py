@@ -73,7 +73,7 @@ def test_less_is_kept_for_the_backward_pass(pair):
 
 def without_cpp(monkeypatch):
     """Compile the whole way but for the C++ at its end; return how many graphs there are by now."""
-    monkeypatch.setattr(compilation, "compile_fx", aot_eager)
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", aot_eager)
     torch._dynamo.reset()
     before = counters["stats"]["unique_graphs"]
     return lambda: counters["stats"]["unique_graphs"] - before

@@ -52,12 +52,12 @@ def answering(**fields):
         ({"text": ["text", "text"]}, "text: 'text' is named twice"),
         ({"metrics": ["f1", "f1"]}, "metrics: 'f1' is named twice"),
         ({"labels": ["a", "b", "a"]}, "labels: 'a' is named twice"),
-        ({"labels": ["a"]}, "labels: .* at least 2"),
+        ({"labels": ["a"]}, "labels: give 2 or more"),
         ({"label": "text"}, "'text' is a column of text too"),
         ({"labels": ["a", "b"], "label_names": {"x": "c"}}, "label_names: 'c' is not in labels"),
         ({"labels": ["a", "b"], "unlabelled": ["b"]}, "unlabelled: 'b' is in labels too"),
         ({"dev": "d.csv", "split": {"by": "who"}}, "split.by divides train; leave out"),
-        ({"train": "a\0b.csv"}, "train: a file's name"),
+        ({"train": "a\0b.csv"}, "holds what no file name"),
     ],
 )
 def test_names_that_contradict_each_other_are_refused_when_the_task_is_read(

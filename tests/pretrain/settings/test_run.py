@@ -110,3 +110,18 @@ def test_a_resumed_run_may_change_how_it_reads_but_not_what() -> None:
 def test_text_that_no_system_takes_is_refused(key: str, text: str) -> None:
     with pytest.raises(UserError, match=r"holds what no file name or text can"):
         resolve("tiny", [f'{key}="{text}"'])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ("{name: small}", "model.preset names the size"),
+        ("{vocab_size: 5}", "the shards decide it"),
+        ("{hidden_size: {a: 1}}", "hidden_size: give a whole number"),
+        ("{hidden_size: [1]}", "hidden_size: give a whole number"),
+    ],
+)
+def test_overrides_of_the_model_that_cannot_be_are_refused(overrides: str, reason: str) -> None:
+    config = resolve("tiny", [f"model.overrides={overrides}"])
+    with pytest.raises(UserError, match=reason):
+        config.model.build(1000)
