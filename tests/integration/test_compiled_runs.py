@@ -15,7 +15,7 @@ from convbert.pretrain.tracking.records import StepRecord
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 UPDATES = 200
-BOUND = 1e-3  # relative difference of any loss, after two hundred updates of rounding otherwise
+BOUND = 1e-5  # relative difference of any loss; seen was 2.4e-7
 SHAPE = {"hidden_size": 32, "embedding_size": 32, "num_heads": 2, "num_layers": 2}
 OVERRIDES = {**SHAPE, "local_op": "sdconv", "hidden_dropout": 0.0, "attention_dropout": 0.0}
 
@@ -82,4 +82,4 @@ def test_a_compiler_that_fails_is_done_without(train, tmp_path) -> None:
     settings = ["steps=10", "compile=true"]
     said, losses = train("run", *settings, CXX=str(broken), TORCHINDUCTOR_CACHE_DIR=cache)
     assert "part 1 of the networks runs without the compiler, which failed" in said
-    assert list(losses) == [10]
+    assert max(losses) == 10
