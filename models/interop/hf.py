@@ -20,6 +20,7 @@ from convbert.models.interop.hf_config import (
     CONFIG_FILE,
     CONVBERT,
     ELECTRA,
+    GENERATOR_DIRECTORY,
     Family,
     read_config,
     refusal,
@@ -55,7 +56,6 @@ from convbert.models.pretraining import (
 )
 from convbert.models.schema import validate
 
-GENERATOR_DIRECTORY = "generator"
 # transformers has no ConvBERT class with a discriminator's head, so it gets a file of its own.
 DISCRIMINATOR_HEAD_FILE = "discriminator_head.safetensors"
 _DISCRIMINATOR_HEAD_LINKS = discriminator_head_links(TRANSFORMERS, last="dense_prediction")

@@ -14,6 +14,7 @@ from convbert.models.errors import UserError
 from convbert.models.interop.naming import MaskedLMNames
 from convbert.models.schema import read_json, validate
 
+GENERATOR_DIRECTORY = "generator"
 CONFIG_FILE = "config.json"
 # Fields that transformers does not know; it keeps unknown keys and writes them again.
 _OWN_KEY = "convbert_pretrain"
@@ -174,9 +175,20 @@ def _own_fields(path: Path, fields: Mapping[str, Any], family: Family) -> dict[s
 def _pad_token_id(directory: Path, fields: Mapping[str, Any]) -> Any:
     """Return where [PAD] is, by the tokenizer beside the configuration if there is one.
 
-    A ConvBERT configuration made from transformers' defaults says 1, although every published
-    vocabulary has [PAD] at 0.
+    A generator has that of the model whose directory it lies in. A ConvBERT configuration made from
+    transformers' defaults says 1, although every published vocabulary has [PAD] at 0.
     """
+    of_model = directory.parent if directory.name == GENERATOR_DIRECTORY else directory
+    for place in dict.fromkeys((directory, of_model)):
+        found = _pad_in_tokenizer(place)
+        if found is not None:
+            return found
+    declared = fields.get("pad_token_id")
+    return 0 if declared is None else declared
+
+
+def _pad_in_tokenizer(directory: Path) -> Any:
+    """Return the id of [PAD] in the tokenizer in ``directory``, None where there is none."""
     vocabulary = directory / "vocab.txt"
     if vocabulary.is_file():
         tokens = [line.rstrip(b"\r") for line in vocabulary.read_bytes().split(b"\n")]
@@ -187,5 +199,4 @@ def _pad_token_id(directory: Path, fields: Mapping[str, Any]) -> Any:
     for token in added if isinstance(added, list) else ():
         if isinstance(token, dict) and token.get("content") == "[PAD]":
             return token.get("id")
-    declared = fields.get("pad_token_id")
-    return 0 if declared is None else declared
+    return None
