@@ -61,7 +61,8 @@ def test_a_suspended_process_does_not_hang(tmp_path: Path) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "on\n"
+    time.sleep(0.5)  # it sleeps by then, until a moment that stopping does not move
     process.send_signal(signal.SIGSTOP)
-    time.sleep(3.5)
+    time.sleep(3.3)
     process.send_signal(signal.SIGCONT)
     assert process.wait(timeout=60) == 0
