@@ -143,9 +143,11 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that takes the place of ``path`` when the block ends without error.
 
     The content is synced before it is renamed; on an error ``path`` is untouched and nothing is
-    left behind.
+    left behind. Raises ``UserError`` where a directory has the place.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a directory where a file belongs; move it away")
     temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:

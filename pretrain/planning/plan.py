@@ -1,5 +1,6 @@
 """Memory, micro-batch, time and cost of a run, before it is queued."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -115,6 +116,12 @@ def memory_of(
     return memory(parameter_counts(networks).total, resolved, world, found, matrices)
 
 
+def _divisors(number: int) -> list[int]:
+    """Return the divisors of a number, the largest first."""
+    small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    return sorted({*small, *(number // n for n in small)}, reverse=True)
+
+
 def largest_micro_batch(
     config: RunConfig,
     networks: PretrainingConfig,
@@ -126,9 +133,7 @@ def largest_micro_batch(
 ) -> int | None:
     """Return the largest divisor of a GPU's share that leaves a tenth of its memory free."""
     share = phase.global_batch // gpus
-    for rows in range(share, 0, -1):
-        if share % rows:
-            continue
+    for rows in _divisors(share):
         found = needed.of(rows)
         total = memory_of(config, networks, deepspeed, gpus, found, share // rows).total
         if total <= _USABLE * card.memory:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.models.errors import AbsentError, DamagedError
+from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.pretrain.run.checkpoint_manifest import (
     checkpoint_directory,
     checkpoint_steps,
@@ -69,6 +69,10 @@ class RunDirectory:
         except (OSError, ValidationError):  # the next start writes it again
             return None
 
+    @property
+    def _environment(self) -> Path:
+        return self.path / "environment.json"
+
     def require(self, config: RunConfig) -> None:
         """Raise ``UserError`` where the directory holds a run that ``config`` would change.
 
@@ -76,6 +80,9 @@ class RunDirectory:
         that only change the execution (micro-batch, ZeRO stage, threads) may differ, and so may
         what only the updates after that checkpoint depend on (``continuation``).
         """
+        for place in (self.config_file, self._environment):
+            if place.is_dir():
+                raise UserError(f"{place}: is a directory where a file belongs; move it away")
         newest = newest_manifest(self.checkpoints)
         if newest is not None and newest.trainer.get("settings") is not None:
             place = checkpoint_directory(self.checkpoints, newest.step)
@@ -93,7 +100,7 @@ class RunDirectory:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.config_file) as file:
             file.write(dump(config).encode())
-        with atomic_write(self.path / "environment.json") as file:
+        with atomic_write(self._environment) as file:
             described = {"recipe": recipe, **environment()}
             file.write((json.dumps(described, indent=1) + "\n").encode())
 

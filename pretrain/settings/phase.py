@@ -14,7 +14,7 @@ class PhaseConfig(StrictModel):
     start: int = Field(ge=0, description="number of the first update of the phase")
     manifest: str | None = Field(None, description="path or URL of its shards, perhaps longer ones")
     sources: list[Source] = Field(default_factory=list, description="several, with weights")
-    global_batch: int | None = Field(None, gt=0)
+    global_batch: int | None = Field(None, gt=0, le=10**9)
     micro_batch: int | None = Field(None, gt=0, description="default: all at once")
     learning_rate: float | None = Field(None, gt=0, description="peak")
     schedule: ScheduleConfig | None = Field(

@@ -23,7 +23,9 @@ class RunConfig(StrictModel):
 
     seed: int = Field(0, ge=0)
     steps: int = Field(1_000_000, gt=0, description="updates in total")
-    global_batch: int = Field(128, gt=0, description="sequences per update, over all processes")
+    global_batch: int = Field(
+        128, gt=0, le=10**9, description="sequences per update, over all processes"
+    )
     micro_batch: int | None = Field(
         None, gt=0, description="sequences per process and forward pass; default: all at once"
     )

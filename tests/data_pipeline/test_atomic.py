@@ -182,3 +182,13 @@ def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(
     assert len(caplog.messages) == 3
     started[1].kill()
     started[1].wait()
+
+
+def test_a_directory_in_the_place_of_a_file_is_refused_before_anything_is_written(tmp_path: Path):
+    (tmp_path / "a.json").mkdir()
+    with (
+        pytest.raises(UserError, match=r"a\.json: is a directory where a file belongs"),
+        atomic_write(tmp_path / "a.json"),
+    ):
+        raise AssertionError("the block must not run")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from convbert.models.errors import AbsentError, DamagedError
+from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.pretrain.cli.plan import plan
+from convbert.pretrain.planning.plan import _divisors
 from convbert.pretrain.planning.show import outline
 from convbert.pretrain.settings.recipes import resolve
 
@@ -67,3 +68,10 @@ def test_a_manifest_that_the_user_named_and_that_is_not_there_is_an_error(
 ) -> None:
     with pytest.raises(AbsentError, match=r"mistyped/manifest\.json: no manifest"):
         plan("tiny", [override])
+
+
+def test_a_large_batch_is_divided_without_trying_every_number() -> None:
+    assert _divisors(12) == [12, 6, 4, 3, 2, 1]
+    assert _divisors(999_999_937) == [999_999_937, 1]
+    with pytest.raises(UserError, match=r"global_batch: give a number of at most 1e\+09"):
+        resolve("tiny", ["global_batch=10000000000"])
