@@ -76,6 +76,7 @@ def run_script(run: Path, *srun: str, restart: int = 0, options: JobOptions = TW
             stdout=file,
             stderr=file,
             check=False,
+            timeout=120,
         )
     return log.read_text()
 
