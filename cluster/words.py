@@ -36,16 +36,15 @@ def _word(value: str) -> str:
     return _one_line(value)
 
 
-def _variable(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-        raise ValueError("a variable's name has letters, digits and _, and begins with no digit")
-    return value
+def _matching(pattern: str, message: str) -> AfterValidator:
+    """Return the check that a value matches a pattern as a whole."""
 
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(message)
+        return value
 
-def _memory(value: str) -> str:
-    if not re.fullmatch(r"\d+[KMGTkmgt]?", value):
-        raise ValueError("must be a whole number with K, M, G or T, such as 480G, or 0 for all")
-    return value
+    return AfterValidator(check)
 
 
 def _place(value: str) -> str:
@@ -56,21 +55,32 @@ def _place(value: str) -> str:
     return value
 
 
-def _duration(value: str) -> str:
-    if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", value):
-        raise ValueError("must be minutes, MM:SS, HH:MM:SS or DAYS-HH:MM:SS")
-    return value
-
-
 Text = Annotated[str, BeforeValidator(_text), AfterValidator(_one_line)]
 """One line, whatever is in it."""
 Word = Annotated[str, BeforeValidator(_text), AfterValidator(_word)]
 """One line without spaces: names and lists of names, in SLURM's notation."""
-Variable = Annotated[str, AfterValidator(_variable)]
-Memory = Annotated[str, BeforeValidator(_text), AfterValidator(_memory)]
+Variable = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z_][A-Za-z0-9_]*",
+        "a variable's name has letters, digits and _, and begins with no digit",
+    ),
+]
+Memory = Annotated[
+    str,
+    BeforeValidator(_text),
+    _matching(
+        r"\d+[KMGTkmgt]?",
+        "must be a whole number with K, M, G or T, such as 480G, or 0 for all",
+    ),
+]
 Place = Annotated[str, AfterValidator(_place)]
 """A path on the node, where ``$NAME``, ``${NAME}`` and ``${NAME:-VALUE}`` are expanded."""
-Duration = Annotated[str, BeforeValidator(_text), AfterValidator(_duration)]
+Duration = Annotated[
+    str,
+    BeforeValidator(_text),
+    _matching(r"(\d+-)?\d+(:\d+){0,2}", "must be minutes, MM:SS, HH:MM:SS or DAYS-HH:MM:SS"),
+]
 
 
 def directive(value: str) -> str:

@@ -49,11 +49,6 @@ class LanguageDefaults(StrictModel):
         return {name for name in fields if getattr(self, name) != fields[name].default}
 
 
-def known_languages() -> tuple[str, ...]:
-    """Return the languages with values of their own."""
-    return (ENGLISH, *_table())
-
-
 def _values(language: str) -> dict[str, Any]:
     return _table().get(language, _OTHER)
 

@@ -20,7 +20,7 @@ from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.study.design import Design, StudyRun
 from convbert.pretrain.study.steps import result_names
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
-from convbert.pretrain.tracking.records import CurvePoint, StepRecord
+from convbert.pretrain.tracking.records import StepRecord
 
 _LOSS = metric_names.held_out(metric_names.LOSS_MLM)
 
@@ -49,14 +49,6 @@ class Difference:
     mean: float
     low: float | None
     high: float | None
-
-
-def final_loss(root: Path, run: StudyRun) -> float:
-    """Return the masked-token loss on held-out text at the end of a run; infinite for NaN."""
-    records = read_records(root / "runs" / run.name / FILE_NAME)
-    points = (r for r in records if isinstance(r, CurvePoint) and r.curve == _LOSS)
-    loss = [point.value for point in points if point.extra.get("step") == run.steps][-1]
-    return math.inf if math.isnan(loss) else loss
 
 
 def collect(root: Path, runs: Sequence[StudyRun]) -> list[Variant]:

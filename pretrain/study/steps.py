@@ -1,6 +1,7 @@
 """The steps of a study: commands of the command line, each skipped when its result exists."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def run_steps(design: Design, root: Path, run: StudyRun) -> list[StudyStep]:
         ),
         StudyStep(
             f"{run.name}: held-out text",
-            lambda: _measured(path, metric_names.held_out(metric_names.LOSS_MLM), run.steps),
+            lambda: held_out_loss(path, run.steps) is not None,
             ["evaluate", str(path), "--held-out", str(root / "held-out")],
         ),
         *(
@@ -135,13 +136,19 @@ def _common_settings(design: Design, root: Path) -> list[str]:
     return settings
 
 
-def _measured(path: Path, curve: str, step: int) -> bool:
-    """Return whether the log of the run in ``path`` has a point of ``curve`` at ``step``."""
-    log = path / FILE_NAME
-    return log.is_file() and any(
-        isinstance(r, CurvePoint) and r.curve == curve and r.extra.get("step") == step
-        for r in read_records(log)
-    )
+def held_out_loss(path: Path, step: int) -> float | None:
+    """Return the masked-token loss on held-out text of the run in ``path`` after ``step`` updates.
+
+    It is the newest one measured, infinite for NaN; None where there is none.
+    """
+    if not (path / FILE_NAME).is_file():
+        return None
+    name = metric_names.held_out(metric_names.LOSS_MLM)
+    points = (r for r in read_records(path / FILE_NAME) if isinstance(r, CurvePoint))
+    found = [p.value for p in points if p.curve == name and p.extra.get("step") == step]
+    if not found:
+        return None
+    return math.inf if math.isnan(found[-1]) else found[-1]
 
 
 def _task_data(design: Design, root: Path) -> Path:

@@ -19,9 +19,9 @@ from convbert.pretrain.settings.recipes import resolve
 from convbert.pretrain.settings.run import RunConfig
 from convbert.pretrain.study.design import scaled_rates
 from convbert.pretrain.study.processes import Commands, side_by_side
-from convbert.pretrain.study.steps import StudyStep
+from convbert.pretrain.study.steps import StudyStep, held_out_loss
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
-from convbert.pretrain.tracking.records import CurvePoint, StepRecord
+from convbert.pretrain.tracking.records import StepRecord
 
 FILE = "sweep.yaml"
 _LAST_SHARE = 0.1
@@ -142,18 +142,12 @@ def score(trial: Trial, steps: int) -> Score | None:
     log = trial.path / FILE_NAME
     if not checkpoint_directory(trial.path / "checkpoints", steps).is_dir() or not log.is_file():
         return None
-    records = list(read_records(log))
-    name = metric_names.held_out(metric_names.LOSS_MLM)
-    measured = [
-        r.value
-        for r in records
-        if isinstance(r, CurvePoint) and r.curve == name and r.extra.get("step") == steps
-    ]
-    if measured:
-        return Score(measured[-1], held_out=True)
+    measured = held_out_loss(trial.path, steps)
+    if measured is not None:
+        return Score(measured, held_out=True)
     losses = [
         r.values[metric_names.LOSS_MLM]
-        for r in records
+        for r in read_records(log)
         if isinstance(r, StepRecord)
         and r.step > (1 - _LAST_SHARE) * steps
         and metric_names.LOSS_MLM in r.values

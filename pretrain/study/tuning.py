@@ -7,16 +7,16 @@ seeds follow with the factor that had the lowest masked-token loss on held-out t
 from pathlib import Path
 
 from convbert.pretrain.study.design import Design, StudyRun, plan_runs
-from convbert.pretrain.study.results import final_loss
-from convbert.pretrain.study.steps import finished
+from convbert.pretrain.study.steps import finished, held_out_loss
 
 
 def tried_rates(design: Design, root: Path) -> dict[str, dict[float, float]]:
     """Return the loss at each factor, for the variants that have tried all of them."""
     tried: dict[str, dict[float, float]] = {}
     for run in plan_runs(design):
-        if run.factor is not None and finished(design, root, run):
-            tried.setdefault(run.variant, {})[run.factor] = final_loss(root, run)
+        loss = held_out_loss(root / "runs" / run.name, run.steps)
+        if run.factor is not None and loss is not None and finished(design, root, run):
+            tried.setdefault(run.variant, {})[run.factor] = loss
     return {name: found for name, found in tried.items() if len(found) == len(design.rate_factors)}
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from convbert.models.presets import preset
 from convbert.pretrain.engine import execution
@@ -21,15 +20,6 @@ SHORT, LONG = Work(1e13, RATE, 2), Work(1e15, RATE, 2)  # about 2 minutes and 4 
 
 def configured(*overrides: str, recipe: str = "small"):
     return with_precision(resolve(recipe, ["precision=fp32", *overrides]), bfloat16=False)
-
-
-@pytest.fixture
-def alone():
-    """A group of this process."""
-    store = dist.HashStore()
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 @pytest.fixture

@@ -30,15 +30,6 @@ print(precision.settle(resolve("tiny"), torch.device("cpu")).precision)
 """
 
 
-@pytest.fixture
-def alone():
-    """A group of this process."""
-    store = dist.HashStore()
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
-
-
 @pytest.mark.parametrize(("capable", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_auto_is_what_the_device_computes_in(alone, monkeypatch, capable, expected):
     monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device: capable)
