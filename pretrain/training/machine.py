@@ -36,7 +36,7 @@ class Finding:
 def examine(runs: Path) -> Iterator[Finding]:
     """Yield the findings of this machine for run directories in ``runs``, which may not exist."""
     folder = runs.resolve()
-    while not folder.is_dir():
+    while not folder.exists():
         folder = folder.parent
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     yield from _packages()
@@ -48,6 +48,10 @@ def examine(runs: Path) -> Iterator[Finding]:
     yield Finding(
         "compiler", problem or "there", "training goes on without compiling" if problem else ""
     )
+    if not folder.is_dir():
+        advice = "a file has the place of a folder: choose another place for runs"
+        yield Finding("runs", str(folder), advice, fault=True)
+        return
     yield from _places(folder)
     yield _tracking(runs.resolve(), folder)
 

@@ -49,3 +49,10 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, variable, value, what, 
         said = "" if found[what]["found"] != "none" else "network.interface"
     assert status == code
     assert said in " ".join(map(str, found[what].values()))
+
+
+def test_a_file_in_the_place_of_a_folder_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+    code, found = looked_at("--runs", str(tmp_path / "runs" / "mine"))
+    assert code == 1
+    assert "a file has the place" in found["runs"]["remark"]
