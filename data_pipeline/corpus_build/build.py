@@ -50,6 +50,7 @@ from convbert.data_pipeline.dedup.clusters import dropped_of_piece
 from convbert.data_pipeline.documents import shown
 from convbert.data_pipeline.locks import acquire
 from convbert.data_pipeline.readers import input_files
+from convbert.data_pipeline.readers.records import said
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 
@@ -163,7 +164,13 @@ class _Build:
         lengths = self._config.shards.seq_len
         made = [self._shards(packed, length, tokenizer) for length in lengths]
         self._place(made, tokenizer)
-        return self._report(cleaned, packed, pieces, made, dropped)
+        report = self._report(cleaned, packed, pieces, made, dropped)
+        read = report.stages[0]
+        for line in said(read):
+            log.warning(line)
+        for lack, count in read.changed.items():
+            log.warning(f"{count:,} of {read.documents_out:,} document(s) have {lack}")
+        return report
 
     def _report_folder(self, *, complete: bool) -> Path:
         """Return where the report goes: one of a failure must not hide a finished corpus."""

@@ -167,6 +167,7 @@ class Steps:
 
     def __init__(self, source: CorpusConfig, config: BuildConfig, evaluation: Path | None) -> None:
         self._stages = source.stages()
+        self._meta_fields = source.reader.meta_fields
         self._config = config
         self._index = _evaluation_index(evaluation) if evaluation else None
         self._reports: dict[str, StageReport] = {}
@@ -202,6 +203,9 @@ class Steps:
         report = self._report("read")
         report.read(batch)
         report.keep(batch)
+        for key in self._meta_fields:
+            if lacking := sum(key not in document.meta for document in batch):
+                report.changed[f"no '{key}' (meta_fields)"] = lacking
         report.seconds = time.process_time() - start
         self._add(report)
 

@@ -44,6 +44,10 @@ class GopherConfig(LanguageDefaults):
     min_stop_words: int = Field(2, ge=0, description=f"how many of them must occur ({_SOURCE}: 2)")
 
 
+# The lists count words without it, and in Hindi the commonest one stands at the end of a sentence.
+_FOREIGN_PUNCTUATION = "।॥۔؟،؛።፣፤։။၊។。、，！？：；「」『』（）《》・"
+
+
 class GopherFilter(Filter[GopherConfig]):
     """Drops documents that are no prose."""
 
@@ -86,6 +90,9 @@ class GopherFilter(Filter[GopherConfig]):
             if found >= self.config.min_stop_words:
                 return None
             found += stop_word in words
+        if found < self.config.min_stop_words and not text.isascii():
+            bare = {word.strip(_FOREIGN_PUNCTUATION) for word in words}
+            found = len(bare.intersection(self.config.stop_words))
         if found < self.config.min_stop_words:
             return Verdict("stop words", f"{found} of {len(self.config.stop_words)}")
         return None

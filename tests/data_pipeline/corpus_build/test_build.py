@@ -330,3 +330,29 @@ def test_bad_records_are_in_the_report_or_stop_with_their_place(
     page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert "read: &#39;text&#39; is no text" in page
     assert "line 7: &#39;text&#39; is None, not text" in page
+
+
+def test_passed_over_records_and_lacking_fields_are_said(
+    tmp_path: Path, tokenizer_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ('{"text": "one two", "lang": "en"}', '{"text": null}', '{"text": "three four"}')
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    config = BuildConfig.model_validate(
+        {
+            "inputs": [str(tmp_path / "a.jsonl")],
+            "reader": {"on_bad_record": "skip", "meta_fields": ["lang", "date"]},
+            "filters": UNFILTERED,
+            "tokenizer": {"path": str(tokenizer_dir)},
+            "shards": {"seq_len": [32]},
+        }
+    )
+    with BuildProgress() as progress:
+        report = build_corpus(config, tmp_path / "out", progress, workers=1)
+    lacking = {"no 'date' (meta_fields)": 2, "no 'lang' (meta_fields)": 1}
+    assert report.stages[0].changed == lacking
+    assert caplog.messages == [
+        "passed over 1 record(s) that cannot be read ('text' is no text: 1)",
+        f"for example {tmp_path}/a.jsonl, line 2: 'text' is None, not text",
+        "2 of 2 document(s) have no 'date' (meta_fields)",
+        "1 of 2 document(s) have no 'lang' (meta_fields)",
+    ]

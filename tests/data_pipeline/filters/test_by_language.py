@@ -51,6 +51,17 @@ def test_a_script_without_spaces_tells_its_language(language: str) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("hi", "दिल्ली भारत की राजधानी है। मौसम अच्छा है। "),
+        ("ur", "اسلام آباد پاکستان کا دارالحکومت ہے۔ موسم اچھا ہے۔ "),
+    ],
+)
+def test_a_stop_word_counts_before_a_stop(language: str, text: str) -> None:
+    assert dropped(GopherFilter(GopherConfig(min_words=5)), document(language, text)) == {}
+
+
 def test_the_stop_words_of_a_language_are_asked_of_it() -> None:
     german = document("de", "Wörter Wörter Worte Aufzählung Reihe Kette " * 3)
     assert dropped(GopherFilter(), german) == {"de": "stop words"}

@@ -77,7 +77,7 @@ def test_only_the_text_of_a_page_is_left(tmp_path: Path, language: str) -> None:
     file, category, alias, option, redirect, magic, sentence = WIKIS[language]
     article = (
         f"[[{file}:Berlin skyline.jpg|{option}|A caption with a [[link]]]]\n{sentence}\n"
-        f"[[{alias}:Tor.JPG|{option}|Another]] [[{file.lower()}:Map.svg]]\n{magic}\n"
+        f"[[{alias}:Tor.JPG|{option}|Another]] [[{file.lower()}:Map]]\n{magic}\n"
         f"[[{category}:Cities| ]]\n[[{CATEGORY_ALIAS.get(language, category)}:More_cities]]\n"
         "[[Category:English name]] [[en:Berlin]]"
     )
