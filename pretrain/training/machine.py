@@ -48,6 +48,10 @@ def examine(runs: Path) -> Iterator[Finding]:
     yield Finding(
         "compiler", problem or "there", "training goes on without compiling" if problem else ""
     )
+    existing = next(place for place in (runs.resolve(), *runs.resolve().parents) if place.exists())
+    if existing != folder:
+        remedy = "move it away, or choose another place for runs"
+        yield Finding("place of runs", f"{existing} is a file", remedy, fault=True)
     yield from _places(folder)
     yield _tracking(runs.resolve(), folder)
 

@@ -59,6 +59,10 @@ def test_the_grid_scales_every_peak_and_is_a_sweep_for_an_array(tmp_path, settin
     before = (tmp_path / "s" / "sweep.yaml").read_bytes()
     with pytest.raises(UserError, match="a sweep of other settings"):
         plan_sweep("tiny", [*settings, *SHORT, *muon, "seed=3"], [1], tmp_path / "s")
+    # Another base gives the same factors other rates: what was trained must not be shown as them.
+    rates = [*muon, "optimizer.learning_rate=1.0"]
+    with pytest.raises(UserError, match=r"x0.5 is a sweep of other settings .*0.001.*0.5"):
+        plan_sweep("tiny", [*settings, *SHORT, *rates], [1], tmp_path / "s")
     assert (tmp_path / "s" / "sweep.yaml").read_bytes() == before
 
 
