@@ -1,5 +1,6 @@
 """Files and directories that appear whole or not at all, and what a killed process leaves."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -143,7 +144,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that takes the place of ``path`` when the block ends without error.
 
     The content is synced before it is renamed; on an error ``path`` is untouched and nothing is
-    left behind. Raises ``UserError`` where a directory has the place.
+    left behind. Raises ``UserError`` where a directory has the place, and ``OSError`` that names
+    the file where the disk is full.
     """
     path = Path(path)
     if path.is_dir():
@@ -155,8 +157,11 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        # A write does not know what the file is called.
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = error.filename or str(path)
         raise
     fsync_directory(path.parent)
 

@@ -62,6 +62,7 @@ class _Backend:
         from torch._dynamo.exc import RestartAnalysis
         from torch._functorch import config as functorch_config
         from torch._inductor.compile_fx import compile_fx
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
 
         self._parts += 1
         on_gpu = any(isinstance(x, Tensor) and x.is_cuda for x in example_inputs)
@@ -78,10 +79,12 @@ class _Backend:
         except Exception as error:  # of Python's, C++'s and Triton's compilers and what they call
             reason = next(iter(str(error).split("\n")), "")
             log.warning(
-                "part %d of the networks runs without the compiler, which failed: %s: %s",
+                "part %d of the networks runs without the compiler, which failed: %s: %s; if it "
+                "worked before, its cache may be damaged: end the runs that use it, remove %s",
                 self._parts,
                 type(error).__name__,
                 reason,
+                cache_dir(),
             )
             return graph.forward
 

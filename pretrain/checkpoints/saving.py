@@ -33,6 +33,11 @@ from convbert.pretrain.settings.run import RunConfig
 logger = logging.getLogger(__name__)
 _COLLECTIVE_SECONDS = 600.0  # what NCCL waits where guards.hang_seconds sets nothing
 
+WHEN_NOT_WRITTEN = (
+    "free space, mend permissions or, where values are not finite, lower optimizer.learning_rate; "
+    "then start the run again to continue from the previous checkpoint"
+)
+
 
 class Checkpointer:
     """Writes checkpoints of an engine and continues from the newest good one."""
@@ -131,10 +136,7 @@ class Checkpointer:
         """
         problem = self.settle()
         if problem is not None:
-            raise UserError(
-                f"{problem}; free space or permissions, then start the run again to continue from "
-                "the previous checkpoint"
-            )
+            raise UserError(f"{problem}; {WHEN_NOT_WRITTEN}")
         if self._uploader is not None:
             # Not so long that the collective in which the others wait, or the watchdog, ends it.
             longest = (self._run.guards.hang_seconds or _COLLECTIVE_SECONDS) / 2

@@ -1,5 +1,6 @@
 """The command ``convbert``: argument parsing only, the work is imported when a command runs."""
 
+import errno
 import io
 import os
 import sys
@@ -54,6 +55,20 @@ app.add_typer(evaluation.track_app, name="track")
 arrange(app)
 
 
+# What is wrong with a place that a user named, and what to do about it.
+_PLACES = {
+    errno.EEXIST: "is a file where a directory belongs; choose another place",
+    errno.ENOTDIR: "lies below a file, not a directory; choose another place",
+    errno.EISDIR: "is a directory where a file belongs; choose another place",
+    errno.EACCES: "permission is missing; change it or choose another place",
+    errno.EPERM: "is not permitted; change its permissions or choose another place",
+    errno.EROFS: "lies on a file system that is read-only; choose another place",
+    errno.ENOSPC: "no space is left there; free some, then start again",
+    errno.EDQUOT: "the quota is used up there; free some space, then start again",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -77,7 +92,10 @@ def _options(
 
 
 def main() -> int:
-    """Run the command line; a user's error is one line on stderr and exit status 2."""
+    """Run the command line; a user's error is one line on stderr and exit status 2.
+
+    So is a place that cannot be written, which any command may find out.
+    """
     for stream in (sys.stdout, sys.stderr):
         # Names and text of a terminal that cannot show them are escaped; they are no error.
         if isinstance(stream, io.TextIOWrapper):
@@ -88,6 +106,15 @@ def main() -> int:
     except UserError as error:
         if os.environ.get("CONVBERT_TRACEBACK"):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _refuse(str(error))
+    except OSError as error:
+        fault = _PLACES.get(error.errno or 0)
+        if fault is None or error.filename is None or os.environ.get("CONVBERT_TRACEBACK"):
+            raise
+        return _refuse(f"{os.fsdecode(error.filename)}: {fault}")
     return 0
+
+
+def _refuse(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

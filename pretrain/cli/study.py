@@ -117,12 +117,15 @@ def sweep(
     given = overrides or []
     config, trials = rate_sweep.plan_sweep(recipe, given, _factors(rates), output)
     console = Console(highlight=False, stderr=form != "table")
+    out = Output(form)
+    columns = ("run", *(key.removeprefix("optimizer.") for key in trials[0].rates))
+    runs = [(t.path.name, *(f"{rate:g}" for rate in t.rates.values())) for t in trials]
     if plan:
-        console.print(
-            f"{output / rate_sweep.FILE}: {len(trials)} runs; queue them with `convbert submit "
-            f"{recipe} --array {output / rate_sweep.FILE} --run-dir {output}`, then repeat this "
-            "command without --plan",
-            soft_wrap=True,
+        out.table(columns, runs, title=f"{config.steps:,} updates each")
+        out.note(
+            f"{output / rate_sweep.FILE}: queue them with `convbert submit {recipe} --array "
+            f"{output / rate_sweep.FILE} --run-dir {output}`, then repeat this command without "
+            "--plan"
         )
         return
     at_once = workers or default_workers()
@@ -137,14 +140,10 @@ def sweep(
         raise UserError(f"{output}: no run has finished; see the logs in it")
     held_out = any(found.held_out for found in scores if found)
     text = "held-out text" if held_out else "training; evaluation.held_out measures other text"
-    out = Output(form)
+    losses = [measured(found.loss) if found else "failed" for found in scores]
     out.table(
-        ("run", *(key.removeprefix("optimizer.") for key in trials[0].rates), "masked-token loss"),
-        [
-            (t.path.name, *(f"{rate:g}" for rate in t.rates.values()))
-            + (measured(found.loss) if found else "failed",)
-            for t, found in zip(trials, scores, strict=True)
-        ],
+        (*columns, "masked-token loss"),
+        [(*run, loss) for run, loss in zip(runs, losses, strict=True)],
         title=f"{config.steps:,} updates each; loss of {text}",
     )
     out.note(rate_sweep.advice(trials, config.steps))
@@ -156,5 +155,7 @@ def _factors(text: str) -> list[float]:
         found = [float(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"--rates {text}: write numbers as in 0.5,1,2") from None
-    between(0, above=True)(found)
+    between(0, 1e200, above=True)(found)  # a rate times it stays finite
+    if len(set(found)) < len(found):
+        raise typer.BadParameter(f"--rates {text}: names one of them twice")
     return found

@@ -164,8 +164,12 @@ def _example(task: TaskSpec, split: str, names: list[str], place: str, row: Tabl
     value = row.get(task.label)
     if _unlabelled(task, value):
         if split in ("train", "dev"):
-            reason = f"unlabelled ({value})" if task.label in row else f"no column {task.label!r}"
-            raise UserError(f"{place}: {reason}; there are {', '.join(row)}")
+            if task.label not in row:
+                raise UserError(f"{place}: no column {task.label!r}; there are {', '.join(row)}")
+            raise UserError(
+                f"{place}: unlabelled ({task.label} is {value!r}); label the row or leave it out "
+                "by `where`"
+            )
         value = None
     example = _KINDS[task.kind](task, names, place, row, value)
     ids = (row[key] for key in _IDS if key in row)

@@ -64,6 +64,13 @@ def plan_sweep(
     values = dict(text.split("=", 1) for text in overrides)
     common = {"recipe": recipe} | {key: yaml.safe_load(value) for key, value in values.items()}
     known = _known_factors(root, common)
+    for factor, rates in known.items():
+        expected = scaled_rates(config, factor)
+        if rates != expected:
+            raise UserError(
+                f"{root / FILE}: x{factor:g} is a sweep of other settings (it has {rates}, these "
+                f"settings give {expected}); choose another --output"
+            )
     trials = [
         Trial(factor, scaled_rates(config, factor), root / f"x{factor:g}")
         for factor in sorted({*known, *factors})
@@ -87,11 +94,11 @@ def _refuse(config: RunConfig) -> None:
         )
 
 
-def _known_factors(root: Path, common: dict[str, Any]) -> list[float]:
-    """Return the factors of a sweep that ``root`` holds."""
+def _known_factors(root: Path, common: dict[str, Any]) -> dict[float, dict[str, Any]]:
+    """Return the factors of a sweep that ``root`` holds, each with the rates of its run."""
     if not (root / FILE).is_file():
-        return []
-    found = []
+        return {}
+    found = {}
     for name, settings in read_mapping(root / FILE).items():
         rates = ("optimizer.learning_rate", "optimizer.muon.learning_rate")
         same = {key: value for key, value in settings.items() if key not in rates}
@@ -100,7 +107,8 @@ def _known_factors(root: Path, common: dict[str, Any]) -> list[float]:
             raise UserError(
                 f"{root / FILE}: a sweep of other settings ({same}); choose another --output"
             )
-        found.append(float(name.removeprefix("x")))
+        own = {key: value for key, value in settings.items() if key in rates}
+        found[float(name.removeprefix("x"))] = own
     return found
 
 

@@ -49,8 +49,8 @@ def examine(runs: Path) -> Iterator[Finding]:
         "compiler", problem or "there", "training goes on without compiling" if problem else ""
     )
     if not folder.is_dir():
-        advice = "a file has the place of a folder: choose another place for runs"
-        yield Finding("runs", str(folder), advice, fault=True)
+        remedy = "move it away, or choose another place for runs"
+        yield Finding("place of runs", f"{folder} is a file", remedy, fault=True)
         return
     yield from _places(folder)
     yield _tracking(runs.resolve(), folder)

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from convbert.data_pipeline.loading.batch import Batch
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
-from convbert.pretrain.checkpoints.saving import Checkpointer
+from convbert.pretrain.checkpoints.saving import WHEN_NOT_WRITTEN, Checkpointer
 from convbert.pretrain.engine.peak import peak_flops
 from convbert.pretrain.guards import divergence
 from convbert.pretrain.guards.judge import Event, Judge
@@ -275,10 +275,7 @@ class Trainer:
         action = self.config.checkpoint.on_failure
         tracker.event("checkpoint_failed", action, self.step, {})
         if action == "stop":
-            raise UserError(
-                f"{problem}; free space or permissions, then start the run again to continue from "
-                "the previous checkpoint"
-            )
+            raise UserError(f"{problem}; {WHEN_NOT_WRITTEN}")
         if self.rank == 0:
             log.warning("%s; training goes on without it", problem)
 

@@ -192,3 +192,14 @@ def test_a_directory_in_the_place_of_a_file_is_refused_before_anything_is_writte
     ):
         raise AssertionError("the block must not run")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with (
+        pytest.raises(OSError, match=f"No space left on device: '{path}'"),
+        atomic_write(path),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+    assert not list(tmp_path.iterdir())

@@ -65,7 +65,9 @@ def test_nan_in_a_batch_a_gradient_and_a_checkpoint_is_in_the_file_and_in_mlflow
     spoil(folder)
     fault = {"poison": {"batches": [9], "where": "gradient", "on": 1}}
     zygote.finish(run, uri, "checkpoint.keep_last=3", faults=fault)
-    assert "holds values that are not finite" in (run / "output.log").read_text()
+    said = (run / "output.log").read_text()
+    assert "holds values that are not finite" in said
+    assert "lower optimizer.learning_rate" in said
     verify(folder)  # written anew
     sync(run)
 

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 
 import pytest
 import torch
@@ -112,8 +113,10 @@ def test_a_compiler_that_fails_is_done_without(monkeypatch, caplog):
     torch._dynamo.reset()
     plain, compiled = twins(layers=2)
     with fresh_cache(), torch._inductor.config.patch({"cpp.cxx": ("false",)}):
+        cache = os.environ["TORCHINDUCTOR_CACHE_DIR"]
         for actual, expected in zip(gradients(compiled), gradients(plain), strict=True):
             torch.testing.assert_close(actual, expected)
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1, warnings
     assert "runs without the compiler, which failed" in warnings[0]
+    assert warnings[0].endswith(f"end the runs that use it, remove {cache}")

@@ -32,6 +32,14 @@ def test_this_machine_can_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not list(tmp_path.iterdir())  # looking leaves nothing behind
 
 
+def test_a_file_in_the_place_of_runs_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    for place in (tmp_path / "runs", tmp_path / "runs" / "below"):
+        code, found = looked_at("--runs", str(place))
+        assert code == 1
+        assert found["place of runs"]["found"] == f"{tmp_path / 'runs'} is a file"
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "what", "said", "code"),
     [
@@ -49,10 +57,3 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, variable, value, what, 
         said = "" if found[what]["found"] != "none" else "network.interface"
     assert status == code
     assert said in " ".join(map(str, found[what].values()))
-
-
-def test_a_file_in_the_place_of_a_folder_is_a_fault(tmp_path: Path) -> None:
-    (tmp_path / "runs").touch()
-    code, found = looked_at("--runs", str(tmp_path / "runs" / "mine"))
-    assert code == 1
-    assert "a file has the place" in found["runs"]["remark"]

@@ -113,7 +113,7 @@ def test_labels_are_read_without_spaces_and_it_is_said(tmp_path, caplog):
 @pytest.mark.parametrize("label", ["", "  "])
 def test_an_empty_label_is_no_class_but_may_stand_in_a_test_file(tmp_path, label):
     content = f"text,label\na,0\nb,1\nc,{label}\n"
-    with pytest.raises(UserError, match=r"t\.csv:4: unlabelled"):
+    with pytest.raises(UserError, match=r"t\.csv:4: unlabelled \(label is '.*'\); label"):
         read(tmp_path, content)
     (tmp_path / "test.csv").write_text(content)
     train = "text,label\na,0\nb,1\n"

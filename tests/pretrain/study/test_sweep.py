@@ -59,6 +59,10 @@ def test_the_grid_scales_every_peak_and_is_a_sweep_for_an_array(tmp_path, settin
     before = (tmp_path / "s" / "sweep.yaml").read_bytes()
     with pytest.raises(UserError, match="a sweep of other settings"):
         plan_sweep("tiny", [*settings, *SHORT, *muon, "seed=3"], [1], tmp_path / "s")
+    # Another base gives the same factors other rates: what was trained must not be shown as them.
+    rates = [*muon, "optimizer.learning_rate=1.0"]
+    with pytest.raises(UserError, match=r"x0.5 is a sweep of other settings .*0.001.*0.5"):
+        plan_sweep("tiny", [*settings, *SHORT, *rates], [1], tmp_path / "s")
     assert (tmp_path / "s" / "sweep.yaml").read_bytes() == before
 
 
@@ -99,9 +103,17 @@ def test_held_out_loss_is_preferred_and_the_end_of_the_grid_is_said(tmp_path):
 
 
 def test_rates_are_checked():
-    for text in ("1,two", "0", "nan", "-1", ""):
+    for text in ("1,two", "0", "nan", "-1", "", "1,1", "1e300"):
         ran = CliRunner().invoke(app, ["sweep", "tiny", "--rates", text])
         assert ran.exit_code == 2, text
+
+
+def test_a_planned_sweep_is_a_table_for_programs_too(tmp_path, settings):
+    command = ["sweep", "tiny", *settings, *SHORT, "--plan", "-o", str(tmp_path / "s")]
+    ran = CliRunner().invoke(app, [*command, "--rates", "2,1", "--format", "csv"])
+    assert ran.exit_code == 0, ran.output
+    assert ran.stdout == "run,learning_rate\nx1,0.001\nx2,0.002\n\n"
+    assert "convbert submit tiny --array" in ran.stderr
 
 
 @pytest.mark.slow
