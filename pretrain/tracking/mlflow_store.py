@@ -6,6 +6,7 @@ makes it under a lock and a temporary name.
 """
 
 import contextlib
+import logging
 import os
 import sqlite3
 from pathlib import Path
@@ -25,6 +26,8 @@ def open_store(tracking_uri: str) -> Any:
     """
     from mlflow import MlflowClient
 
+    # It also raises what it logs with a traceback: a full disk would fill the log of a run, too.
+    logging.getLogger("mlflow.store.db.utils").addFilter(_has_no_traceback)
     if not tracking_uri.startswith(SQLITE):
         return MlflowClient(tracking_uri)
     database = Path(tracking_uri.removeprefix(SQLITE))
@@ -42,6 +45,10 @@ def open_store(tracking_uri: str) -> Any:
         _forget(tracking_uri)
         raise _unusable(database, error, ", and no run is in it") from None
     return client
+
+
+def _has_no_traceback(record: logging.LogRecord) -> bool:
+    return not record.exc_info
 
 
 def _forget(tracking_uri: str) -> None:

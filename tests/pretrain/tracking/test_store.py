@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from convbert.models.errors import DamagedError
 from convbert.pretrain.tracking.mlflow_store import open_store
@@ -101,3 +102,14 @@ def test_the_advice_for_a_broken_store_works(tmp_path: Path, broken: str) -> Non
     (experiment,) = client.search_experiments(filter_string="name = 'e'")
     (tracked,) = client.search_runs([experiment.experiment_id])
     assert tracked.data.metrics["loss"] == 2.0
+
+
+def test_a_database_that_fails_is_an_error_and_no_traceback_in_the_log(tmp_path, capfd):
+    client = open_store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.create_experiment("one")
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("ALTER TABLE runs RENAME TO away")
+    capfd.readouterr()
+    with pytest.raises(MlflowException, match="no such table: runs"):
+        client.create_run(experiment)
+    assert "Traceback" not in "".join(capfd.readouterr())
