@@ -172,12 +172,11 @@ def _first_above(reached_CX: Tensor, wanted_C1: Tensor) -> Tensor:
     """Return the first index whose value exceeds the wanted one, which rounding may put too high.
 
     Kept below the last value, the search always ends at an entry that has mass of its own. Among
-    values that are NaN it ends at the last one.
+    values that are NaN it ends behind the last one.
     """
     last_C1 = reached_CX[:, -1:]
     wanted_C1 = torch.minimum(wanted_C1, torch.nextafter(last_C1, torch.zeros_like(last_C1)))
-    found_C1 = torch.searchsorted(reached_CX, wanted_C1, right=True)
-    return found_C1.clamp_(max=reached_CX.shape[1] - 1)
+    return torch.searchsorted(reached_CX, wanted_C1, right=True)
 
 
 def _to_compute_dtype(hidden_MD: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]:
