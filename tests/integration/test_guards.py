@@ -65,9 +65,7 @@ def test_nan_in_a_batch_a_gradient_and_a_checkpoint_is_in_the_file_and_in_mlflow
     spoil(folder)
     fault = {"poison": {"batches": [9], "where": "gradient", "on": 1}}
     zygote.finish(run, uri, "checkpoint.keep_last=3", faults=fault)
-    said = (run / "output.log").read_text()
-    assert "holds values that are not finite" in said
-    assert "lower optimizer.learning_rate" in said
+    assert "holds values that are not finite" in (run / "output.log").read_text()
     verify(folder)  # written anew
     sync(run)
 
@@ -140,6 +138,19 @@ def test_a_generator_whose_logits_are_nan_is_an_event(
     measured = json.loads(newest.read_text())["trainer"]["metrics"]
     # What an infinite norm of the parameters has left of it is null, in rollback's case.
     assert sorted(measured) == metric_names.of_updates("rtd")
+
+
+@pytest.mark.slow
+def test_parameters_that_are_not_finite_are_not_written_and_the_rate_is_named(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    settings = ("optimizer.learning_rate=1e39", "schedule.warmup_steps=0", "steps=1")
+    started = zygote.start(tmp_path, *settings, "schedule.name=constant", processes=1)
+    assert started.wait() == [2]
+    *_, last = started.log.read_text().splitlines()
+    assert "holds values that are not finite" in last
+    assert "lower optimizer.learning_rate" in last
+    assert not list((tmp_path / "checkpoints").glob("step-00000001"))
 
 
 def test_a_spike_is_left_out(zygote: Zygote, tmp_path: Path) -> None:
