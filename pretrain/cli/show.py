@@ -39,6 +39,7 @@ def show(
     """Fill masks with the generator, and let the discriminator find what the generator replaced."""
     from rich.console import Console
 
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.finetune.device import compute_device
     from convbert.pretrain.show.look import Options
     from convbert.pretrain.show.page import write_page
@@ -46,7 +47,8 @@ def show(
     from convbert.pretrain.show.terminal import print_look
 
     request = Request(source, texts or [], step, tokenizer, every=html is not None)
-    series, chosen = answer(request, Options(top, share, seed), compute_device())
+    with counter("looking at every checkpoint" if html is not None else "looking"):
+        series, chosen = answer(request, Options(top, share, seed), compute_device())
     if html is not None:
         write_page(series, html)
     if as_json:
@@ -54,7 +56,7 @@ def show(
     else:
         print_look(series, series.points[chosen], Console(highlight=False))
         if html is not None:
-            print(f"\n{html}: {len(series.points)} checkpoints")
+            print(f"\n{html}: {len(series.points)} checkpoints; open it in a browser")
 
 
 @app.command()
@@ -75,15 +77,17 @@ def heads(
     form: FormatOption = "table",
 ) -> None:
     """Show the attention and the span kernels of every head on a text, layer by layer."""
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.finetune.device import compute_device
     from convbert.pretrain.show.heads import mean_measures, read_heads
     from convbert.pretrain.show.heads_page import HEADINGS, write_heads
     from convbert.pretrain.show.sources import Request
 
     request = Request(source, texts or [], step, tokenizer, every=False)
-    series = read_heads(request, tokens, compute_device())
-    if html is not None:
-        write_heads(series, html)
+    with counter("looking"):
+        series = read_heads(request, tokens, compute_device())
+        if html is not None:
+            write_heads(series, html)
     headings = HEADINGS if series.has_kernels else HEADINGS[:2]
     rows = [
         [str(layer), str(number), *map(measured, measures[: len(headings)])]

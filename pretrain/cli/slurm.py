@@ -1,5 +1,6 @@
 """Commands of the cluster: jobs are submitted, shown, stopped and evaluated, nodes are checked."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,7 @@ def _prepare(recipe: str, settings: list[str], run_dir: Path | None, world: int)
 def _show(queued: "Queued") -> None:
     script, jobs = queued
     print(f"job {', '.join(jobs)}: {script}" if jobs else f"{script}: written, not queued")
+    print(f"next: {'convbert status --watch' if jobs else f'sbatch {shlex.quote(str(script))}'}")
 
 
 @app.command()
