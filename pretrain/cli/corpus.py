@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from convbert.pretrain.cli import completion
-from convbert.pretrain.cli.arguments import between
+from convbert.pretrain.cli.arguments import FormatOption, between
 from convbert.pretrain.cli.data_arguments import Workers, training_command
+from convbert.pretrain.run.tables import Output
 
 Rate = Annotated[
     float,
@@ -87,12 +88,13 @@ def corpus_build(
 
 
 @corpus_app.command("list")
-def corpus_list() -> None:
+def corpus_list(form: FormatOption = "table") -> None:
     """List the texts that `fetch` knows, with package and license."""
     from convbert.data_pipeline.corpora import CORPORA
 
-    for name, corpus in CORPORA.items():
-        print(f"{name:<14}  {corpus.package.requirement:<34}  {corpus.license}")
+    headings = ("corpus", "package", "license and terms")
+    rows = [(name, c.package.requirement, c.license) for name, c in CORPORA.items()]
+    Output(form).table(headings, rows, text=headings)
 
 
 @corpus_app.command("plan")
@@ -107,12 +109,11 @@ def corpus_plan(
     cores: Annotated[int, typer.Option(help="Of a node.", min=1)] = 64,
     clean: Rate = 4.5,
     pack: Rate = 8.0,
+    form: FormatOption = "table",
 ) -> None:
     """Show hours, scratch space, files and memory for a corpus, from rates per core."""
     from convbert.data_pipeline.corpus_build.plan import Rates, plan
 
     rates = Rates(clean=clean * 1e6, pack=pack * 1e6)
     needs = plan(terabytes * 1e12, nodes, cores, rates=rates)
-    width = max(len(need.name) for need in needs)
-    for need in needs:
-        print(f"{need.name:<{width}}  {need.value:>16}")
+    Output(form).table(("need", "value"), [(need.name, need.value) for need in needs])

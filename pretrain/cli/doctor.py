@@ -50,7 +50,7 @@ def _cluster() -> "Iterator[Finding]":
         answer = scheduler.call("sbatch", "--version")
         job = os.environ.get("SLURM_JOB_ID")
         inside = f"in job {job} on {os.environ.get('SLURM_JOB_NODELIST', 'a node')}" if job else ""
-        said = answer.stderr.strip().partition("\n")[0]
+        said = scheduler.why_not(answer) if answer.returncode else ""
         yield Finding("SLURM", answer.stdout.strip() or "sbatch does not answer", inside or said)
     try:
         name, address = own_interface()

@@ -76,7 +76,10 @@ def counter(
     left = [TimeRemainingColumn()] if total else []
     columns = (TextColumn("{task.description}"), *bar, _Amount(), TimeElapsedColumn(), *left)
     live = console.is_terminal
-    with Progress(*columns, console=console, disable=not live, expand=bool(total)) as progress:
+    transient = not unit  # what counts something ends as a summary
+    with Progress(
+        *columns, console=console, disable=not live, transient=transient, expand=bool(total)
+    ) as progress:
         progress.add_task(what, total=total, count=0.0, unit=unit, by_size=by_size)
         task = progress.tasks[0]
         with nullcontext() if live else now_and_then(lambda: _line(task)):

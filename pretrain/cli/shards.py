@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import between
+from convbert.pretrain.cli.arguments import FormatOption, between
 from convbert.pretrain.cli.data_arguments import (
     Inputs,
     Output,
@@ -20,7 +20,7 @@ from convbert.pretrain.cli.data_arguments import (
     reads_text,
     training_command,
 )
-from convbert.pretrain.run.tables import print_figures
+from convbert.pretrain.run import tables
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.readers import ReaderOptions
@@ -184,11 +184,11 @@ def shards_verify(
 
 
 @shards_app.command("info")
-def shards_info(shards: Shards) -> None:
+def shards_info(shards: Shards, form: FormatOption = "table") -> None:
     """Show what a set of shards holds and how it was built."""
     from convbert.data_pipeline.packing.inspect import info
 
-    print_figures(info(shards))
+    tables.Output(form).figures(info(shards))
 
 
 @shards_app.command("head")

@@ -17,8 +17,6 @@ from convbert.pretrain.cli.settings_command import SettingsCommand
 from convbert.pretrain.run.tables import Output, fitted
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
     from convbert.cluster.submit import Queued
     from convbert.pretrain.run.directory import RunDirectory
 
@@ -178,8 +176,9 @@ def status(
     form: FormatOption = "table",
 ) -> None:
     """Show runs: queue state, step, loss, time to the end and to the limit, last checkpoint."""
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
+    from rich.text import Text
 
     from convbert.cluster.jobs import runs_of
     from convbert.cluster.status import HEADINGS, TEXT, overview
@@ -191,13 +190,17 @@ def status(
         raise AbsentError("runs/: no run directory in it; name the runs to show")
     if not watch:
         rows, note = overview(chosen)
-        Output(form).table(HEADINGS, rows, caption=note, text=TEXT)
+        out = Output(form)
+        out.table(HEADINGS, rows, text=TEXT)
+        if note:
+            out.note(note)
         return
     console = Console()
 
-    def now() -> "Group":
+    def now() -> Group:
         rows, note = overview(chosen)
-        return fitted(HEADINGS, rows, console.width, caption=note, text=TEXT)
+        table = fitted(HEADINGS, rows, console.width, text=TEXT)
+        return Group(table, *([Text(note)] if note else []))
 
     with Live(now(), console=console, auto_refresh=False) as live:
         try:

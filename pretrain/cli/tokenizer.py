@@ -8,7 +8,7 @@ import typer
 
 from convbert.pretrain.cli.arguments import between
 from convbert.pretrain.cli.data_arguments import Inputs, reads_text
-from convbert.pretrain.run.tables import print_figures
+from convbert.pretrain.run.tables import Output
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.readers import ReaderOptions
@@ -94,4 +94,4 @@ def tokenizer_report(
     if as_json:
         print(report.model_dump_json(indent=1))
     else:
-        print_figures(report.figures())
+        Output().figures(report.figures())
