@@ -258,5 +258,9 @@ def preflight(
     """Check this machine as a job checks its nodes; exit status 1 if it is not fit."""
     from convbert.cluster.preflight.node import check_here
     from convbert.cluster.site import load_site
+    from convbert.pretrain.cli.progress import counter
 
-    raise typer.Exit(check_here(run_dir, gpus, load_site(site).preflight))
+    limits = load_site(site).preflight
+    with counter("checking this machine"):
+        code = check_here(run_dir, gpus, limits)
+    raise typer.Exit(code)
