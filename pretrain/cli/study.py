@@ -53,6 +53,7 @@ def study(
     from convbert.pretrain.run.exit_codes import STOPPED
     from convbert.pretrain.study.design import load_design
     from convbert.pretrain.study.driver import carry_out
+    from convbert.pretrain.study.measured import Results
     from convbert.pretrain.study.page import write_study_page
     from convbert.pretrain.study.processes import Stopped
     from convbert.pretrain.study.steps import write_sweep
@@ -60,7 +61,7 @@ def study(
 
     console = Console(highlight=False, stderr=form != "table")
     chosen = load_design(design, flops=flops, seeds=seeds)
-    runs = known_runs(chosen, output)
+    runs = known_runs(chosen, Results(chosen, output))
     first = {run.variant: run for run in reversed(runs)}
     tuned = f", {len(chosen.rate_factors)} learning rates of the first" * bool(chosen.rate_factors)
     Output(form).table(

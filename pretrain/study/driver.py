@@ -13,8 +13,9 @@ from rich.console import Console
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
 from convbert.pretrain.study.design import Design, StudyRun
+from convbert.pretrain.study.measured import Results
 from convbert.pretrain.study.processes import Commands, side_by_side
-from convbert.pretrain.study.steps import data_steps, finished, run_steps
+from convbert.pretrain.study.steps import data_steps, run_steps
 from convbert.pretrain.study.tuning import known_runs
 
 
@@ -29,30 +30,17 @@ def carry_out(design: Design, root: Path, workers: int, console: Console) -> Non
     with commands.stopped_by_signals():
         for step in data_steps(design, root):
             commands.run(step)
-        _carry_out_runs(design, root, workers, commands, console)
+        results = Results(design, root)
+        results.require_data()
 
+        def carry_out_run(run: StudyRun, gpu: str | None) -> None:
+            for step in run_steps(design, root, run):
+                commands.run(step, root / "logs" / f"{run.name}.log", gpu)
+            results.get(run)  # a line for it, also where the next one fails
 
-def _carry_out_runs(
-    design: Design, root: Path, workers: int, commands: Commands, console: Console
-) -> None:
-    # Where rates are tuned, the first runs decide which others there are.
-    while waiting := [r for r in known_runs(design, root) if not finished(design, root, r)]:
-        _carry_out_those(waiting, design, root, workers, commands, console)
-
-
-def _carry_out_those(
-    waiting: list[StudyRun],
-    design: Design,
-    root: Path,
-    workers: int,
-    commands: Commands,
-    console: Console,
-) -> None:
-    def carry_out_run(run: StudyRun, gpu: str | None) -> None:
-        for step in run_steps(design, root, run):
-            commands.run(step, root / "logs" / f"{run.name}.log", gpu)
-
-    side_by_side(waiting, carry_out_run, workers, commands, console)
+        # Where rates are tuned, the first runs decide which others there are.
+        while waiting := [r for r in known_runs(design, results) if not results.get(r)]:
+            side_by_side(waiting, carry_out_run, workers, commands, console)
 
 
 def _keep_design(design: Design, root: Path) -> None:

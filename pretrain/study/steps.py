@@ -16,6 +16,9 @@ from convbert.pretrain.study.design import Design, StudyRun
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
 from convbert.pretrain.tracking.records import CurvePoint
 
+DATA = ("shards", "held-out")
+"""The sets of shards in a study's directory: trained on, measured on."""
+
 
 @dataclass(frozen=True)
 class StudyStep:
@@ -55,8 +58,7 @@ def data_steps(design: Design, root: Path) -> list[StudyStep]:
             ["tokenizer", "train", *map(str, texts), "-o", str(tokenizer), "--lowercase"]
             + ["--vocab-size", str(design.vocab_size), "--max-sentences", "60000"],
         ),
-        shards("shards", texts),
-        shards("held-out", held_out),
+        *map(shards, DATA, (texts, held_out)),
     ]
 
 
@@ -104,11 +106,6 @@ def run_steps(design: Design, root: Path, run: StudyRun) -> list[StudyStep]:
 def result_names(task: str, settings: Sequence[str] = ()) -> list[str]:
     """Return the names of a task's results: one, or those of a list of ``train_rows``."""
     return [one.name for one in load_task(task, overrides=settings).by_size()]
-
-
-def finished(design: Design, root: Path, run: StudyRun) -> bool:
-    """Return whether a run is trained and measured."""
-    return all(step.done() for step in run_steps(design, root, run))
 
 
 def write_sweep(design: Design, root: Path, planned: Sequence[StudyRun]) -> Path:

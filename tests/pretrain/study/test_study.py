@@ -19,12 +19,13 @@ from command_lines import check_arguments
 from rich.console import Console
 from typer.testing import CliRunner
 
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError, UserError
 from convbert.pretrain.cli import app
 from convbert.pretrain.cli.study import study
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.study.design import load_design, plan_runs
-from convbert.pretrain.study.page import render
+from convbert.pretrain.study.measured import Results
+from convbert.pretrain.study.page import render, write_study_page
 from convbert.pretrain.study.processes import Commands
 from convbert.pretrain.study.results import Variant, collect, difference
 from convbert.pretrain.study.steps import data_steps, run_steps, write_sweep
@@ -95,7 +96,13 @@ def test_the_study_of_recipes_gives_every_contender_the_same_grid_and_flops():
     assert together.settings["optimizer.name"] == "muon"
 
 
-def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path):
+def put_data(root: Path, shards: Path) -> None:
+    for name in ("shards", "held-out"):
+        shutil.copytree(shards, root / name)
+
+
+def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path, shards_dir):
+    put_data(tmp_path, shards_dir)
     shipped = load_design(None, flops=None, seeds=3).model_dump(mode="json")
     variants = {
         "adamw": {"optimizer.learning_rate": 2e-3},
@@ -105,7 +112,7 @@ def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path):
     path = tmp_path / "design.yaml"
     path.write_text(yaml.safe_dump(shipped | tuned | {"finetune": []}))
     design = load_design(path, flops=None, seeds=None)
-    first = known_runs(design, tmp_path)
+    first = known_runs(design, Results(design, tmp_path))
     assert [r.name for r in first] == [
         f"{name}-x{factor}-seed0" for name in variants for factor in ("0.5", "1", "2")
     ]
@@ -117,18 +124,18 @@ def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path):
     for run in first[:5]:
         write_tuned(tmp_path, run, losses[run.variant][run.factor])
     # Muon has not tried all yet.
-    assert [r.name for r in known_runs(design, tmp_path) if r.seed] == [
+    assert [r.name for r in known_runs(design, Results(design, tmp_path)) if r.seed] == [
         "adamw-x1-seed1",
         "adamw-x1-seed2",
     ]
     write_tuned(tmp_path, first[5], losses["muon"][2])
-    later = [r.name for r in known_runs(design, tmp_path) if r.seed]
+    later = [r.name for r in known_runs(design, Results(design, tmp_path)) if r.seed]
     assert later == [f"{name}-seed{seed}" for seed in (1, 2) for name in ("adamw-x1", "muon-x0.5")]
-    assert [r.name for r in compared_runs(design, tmp_path)] == [
+    assert [r.name for r in compared_runs(design, Results(design, tmp_path))] == [
         "adamw-x1-seed0",
         "muon-x0.5-seed0",
     ]
-    page = render(design, [], tried_rates(design, tmp_path))
+    page = render(design, [], tried_rates(design, Results(design, tmp_path)))
     assert "3 learning rates: its own times" in page
 
 
@@ -178,8 +185,9 @@ def test_differences_are_paired_by_seed_and_the_page_says_what_they_support():
     assert "4.000 (" not in single, "one run has no range"
 
 
-def write_run(path, run, steps):
-    path.mkdir(parents=True)
+def write_run(root, run, steps):
+    path = root / "runs" / run.name
+    (path / "checkpoints" / f"step-{run.steps:08d}").mkdir(parents=True)
     (path / "config.yaml").write_text("{}")
     log = MetricsLog(path / "metrics.jsonl")
     for step in [0, *steps]:
@@ -188,17 +196,76 @@ def write_run(path, run, steps):
     log.close()
 
 
-def test_a_checkpoint_that_an_interruption_left_is_no_point_of_the_curves(tmp_path):
+@pytest.fixture
+def two_runs(tmp_path, shards_dir):
+    """A study of two finished runs, of which the second was stopped once in between."""
     design = load_design(None, flops=None, seeds=2)
-    runs = [run for run in plan_runs(design) if run.variant == "electra"]
+    variants = {"electra": design.variants["electra"]}
+    design = design.model_copy(update={"finetune": [], "probe": [], "variants": variants})
+    runs = plan_runs(design)
+    steps = runs[0].checkpoints
+    root = tmp_path / "study"
+    put_data(root, shards_dir)
+    write_run(root, runs[0], steps)
+    write_run(root, runs[1], [*steps[:-1], steps[-1] - 5, steps[-1]])
+    return design, root, runs
+
+
+def test_a_checkpoint_that_an_interruption_left_is_no_point_of_the_curves(two_runs):
+    design, root, runs = two_runs
     wanted = runs[0].checkpoints
     assert (len(wanted), wanted[-1]) == (design.checkpoints, runs[0].steps)
-    write_run(tmp_path / "runs" / runs[0].name, runs[0], wanted)
-    stopped_at = wanted[-1] - 5
-    write_run(tmp_path / "runs" / runs[1].name, runs[1], [*wanted[:-1], stopped_at, wanted[-1]])
-    (found,) = collect(tmp_path, runs)
+    (found,) = collect(Results(design, root), runs)
     assert [p.step for p in found.curves["held_out/loss/mlm"].points] == wanted
     assert found.final("held_out/loss/mlm").scores == [5.0, 4.0]
+
+
+def test_results_alone_stand_for_runs_whose_directories_are_gone(two_runs):
+    design, root, runs = two_runs
+    results = Results(design, root)
+    before = collect(results, runs)
+    assert str(root) not in (root / "results.jsonl").read_text()  # it is good on any machine
+    shutil.rmtree(root / "runs")
+    assert collect(Results(design, root), runs) == before
+    assert "2 of 2 runs." in write_study_page(design, root).read_text()
+    assert "electra" in (root / "report.html").read_text()
+
+
+def test_results_of_other_settings_data_or_kind_are_refused(two_runs, tmp_path):
+    design, root, runs = two_runs
+    for run in runs:
+        assert Results(design, root).get(run)
+    Results(design, root).require_data()
+    longer = design.model_copy(update={"flops": 2 * design.flops})
+    with pytest.raises(UserError, match="'electra-seed0' was measured with other settings; choose"):
+        Results(longer, root).get(plan_runs(longer)[0])
+    path = root / "held-out" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["shards"][0]["sha256"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"'electra-seed0' was measured on other data \(held-out "):
+        Results(design, root).require_data()
+    (root / "results.jsonl").write_text("{}\n")
+    with pytest.raises(DamagedError, match=r"results.jsonl, line 1: not a run's result .*delete"):
+        Results(design, root)
+
+
+def test_a_run_that_diverged_has_no_last_value(two_runs):
+    design, root, runs = two_runs
+    log = root / "runs" / runs[0].name / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        if line.get("extra", {}).get("step") == runs[0].steps:
+            line["value"] = "NaN"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = Results(design, root).get(runs[0])
+    assert result is not None
+    assert result.loss == math.inf
+    again = Results(design, root).get(runs[0])  # read from results.jsonl
+    assert again is not None
+    assert again.loss == math.inf
+    (found,) = collect(Results(design, root), runs)
+    assert math.isnan(found.final("held_out/loss/mlm").median)
 
 
 def design_file(folder: Path) -> Path:
