@@ -12,11 +12,29 @@ from rich.console import Console
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
-from convbert.pretrain.study.design import Design, StudyRun
+from convbert.pretrain.study.design import DESIGN, Design, StudyRun
 from convbert.pretrain.study.measured import Results
+from convbert.pretrain.study.pace import kept_pace, measure_pace
 from convbert.pretrain.study.processes import Commands, side_by_side
 from convbert.pretrain.study.steps import data_steps, run_steps
 from convbert.pretrain.study.tuning import known_runs
+
+
+def with_pace(design: Design, root: Path, workers: int, console: Console) -> Design:
+    """Return the design with what a second buys, measured on the study's data the first time."""
+    if design.seconds is None or design.pace:
+        return design
+    if pace := kept_pace(root):
+        return design.model_copy(update={"pace": pace})
+    root.mkdir(parents=True, exist_ok=True)
+    _require_same(design, root)
+    commands = Commands(console, len(os.sched_getaffinity(0)))
+    with commands.stopped_by_signals():
+        for step in data_steps(design, root):
+            commands.run(step)
+    measured = measure_pace(design, root, workers, console.print)
+    _keep_design(measured, root)
+    return measured
 
 
 def carry_out(design: Design, root: Path, workers: int, console: Console) -> None:
@@ -45,8 +63,12 @@ def carry_out(design: Design, root: Path, workers: int, console: Console) -> Non
 
 def _keep_design(design: Design, root: Path) -> None:
     """Keep the design with the results; refuse to mix two designs in one directory."""
-    path, content = root / "design.json", design.model_dump_json(indent=1)
-    if path.is_file() and path.read_text() != content:
+    _require_same(design, root)
+    with atomic_write(root / DESIGN) as file:
+        file.write(design.model_dump_json(indent=1).encode())
+
+
+def _require_same(design: Design, root: Path) -> None:
+    path = root / DESIGN
+    if path.is_file() and path.read_text() != design.model_dump_json(indent=1):
         raise UserError(f"{path}: this directory holds another study; choose another --output")
-    with atomic_write(path) as file:
-        file.write(content.encode())

@@ -119,13 +119,15 @@ def write_sweep(design: Design, root: Path, planned: Sequence[StudyRun]) -> Path
     return root / "sweep.yaml"
 
 
+def data_settings(root: Path) -> list[str]:
+    """Return the settings that name a study's shards and tokenizer."""
+    manifest = root / "shards" / "manifest.json"
+    return [f"data.manifest={manifest}", f"data.tokenizer={root / 'tokenizer'}"]
+
+
 def _common_settings(design: Design, root: Path) -> list[str]:
     """Return the settings that all runs of a study share: where its data and MLflow runs are."""
-    settings = [
-        f"data.manifest={root / 'shards' / 'manifest.json'}",
-        f"data.tokenizer={root / 'tokenizer'}",
-        f"tracking.uri=sqlite:///{root.resolve() / 'mlflow.db'}",
-    ]
+    settings = [*data_settings(root), f"tracking.uri=sqlite:///{root.resolve() / 'mlflow.db'}"]
     if design.pairs:
         texts = [str(root / "corpus" / name) for name in design.held_out]
         pairs = {"inputs": texts, "count": design.pairs}

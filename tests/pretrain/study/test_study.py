@@ -20,10 +20,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from convbert.models.errors import DamagedError, UserError
+from convbert.models.schema import validate
 from convbert.pretrain.cli import app
 from convbert.pretrain.cli.study import study
 from convbert.pretrain.run.curve import Curve, Point, Spread
-from convbert.pretrain.study.design import load_design, plan_runs
+from convbert.pretrain.study.design import Design, load_design, plan_runs
+from convbert.pretrain.study.driver import carry_out, with_pace
 from convbert.pretrain.study.measured import Results
 from convbert.pretrain.study.page import render, write_study_page
 from convbert.pretrain.study.processes import Commands
@@ -33,9 +35,11 @@ from convbert.pretrain.study.tuning import compared_runs, known_runs, tried_rate
 from convbert.pretrain.tracking.metrics_log import MetricsLog
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord
 
+SHIPPED = load_design(None).variants
+
 
 def test_runs_of_the_shipped_study_use_the_same_flops():
-    design = load_design(None, flops=None, seeds=None)
+    design = load_design(None)
     runs, budget = plan_runs(design), design.flops
     assert len(runs) == 30
     assert [r.seed for r in runs[:10]] == [0] * 10  # all variants before the second seed
@@ -55,7 +59,7 @@ def test_runs_of_the_shipped_study_use_the_same_flops():
 
 
 def test_half_the_budget_is_half_the_updates_and_a_sweep_names_every_run(tmp_path):
-    shipped = load_design(None, flops=None, seeds=None)
+    shipped = load_design(None)
     design = load_design(None, flops=shipped.flops / 2, seeds=2)
     whole = {r.name: r for r in plan_runs(shipped)}
     for run in plan_runs(design):
@@ -76,19 +80,21 @@ def test_half_the_budget_is_half_the_updates_and_a_sweep_names_every_run(tmp_pat
         ({"flops": 1e6}, "raise flops"),
         ({"flop": 1e6}, "flop: "),
         ({"variants": {"electra": {"steps": 3}}}, "steps follows from flops and seeds"),
+        ({"seconds": 9.0}, "flops and seconds: give one of them"),
+        ({"flops": None, "seconds": 9.0, "pace": dict.fromkeys(SHIPPED, 3.0)}, "raise seconds"),
     ],
 )
 def test_a_design_that_makes_no_sense_is_refused(tmp_path, change, message):
-    shipped = load_design(None, flops=None, seeds=None).model_dump(mode="json")
+    shipped = load_design(None).model_dump(mode="json")
     path = tmp_path / "design.yaml"
     path.write_text(yaml.safe_dump(shipped | change))
     with pytest.raises(UserError, match=message):
-        plan_runs(load_design(path, flops=None, seeds=None))
+        plan_runs(load_design(path))
 
 
 def test_the_study_of_recipes_gives_every_contender_the_same_grid_and_flops():
     shipped = resources.files("convbert.pretrain.study") / "recipes.yaml"
-    design = load_design(Path(str(shipped)), flops=None, seeds=None)
+    design = load_design(Path(str(shipped)))
     runs = plan_runs(design)
     assert len(runs) == len(design.variants) * len(design.rate_factors)
     assert all(0.99 * design.flops < run.hardware_flops <= design.flops for run in runs)
@@ -103,7 +109,7 @@ def put_data(root: Path, shards: Path) -> None:
 
 def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path, shards_dir):
     put_data(tmp_path, shards_dir)
-    shipped = load_design(None, flops=None, seeds=3).model_dump(mode="json")
+    shipped = load_design(None, seeds=3).model_dump(mode="json")
     variants = {
         "adamw": {"optimizer.learning_rate": 2e-3},
         "muon": {"optimizer.name": "muon", "optimizer.muon.learning_rate": 0.02},
@@ -111,7 +117,7 @@ def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path, sha
     tuned = {"variants": variants, "reference": "adamw", "rate_factors": [0.5, 1, 2]}
     path = tmp_path / "design.yaml"
     path.write_text(yaml.safe_dump(shipped | tuned | {"finetune": []}))
-    design = load_design(path, flops=None, seeds=None)
+    design = load_design(path)
     first = known_runs(design, Results(design, tmp_path))
     assert [r.name for r in first] == [
         f"{name}-x{factor}-seed0" for name in variants for factor in ("0.5", "1", "2")
@@ -164,7 +170,7 @@ def variant(name, scores, runs):
 
 
 def test_differences_are_paired_by_seed_and_the_page_says_what_they_support():
-    design = load_design(None, flops=None, seeds=None)
+    design = load_design(None)
     runs = plan_runs(design)
     reference = variant("electra", [4.0, 4.2, 4.1], runs)
     better = variant("sdconv", [3.9, 4.09, 4.0], runs)  # 0.10, 0.11 and 0.10 below
@@ -199,7 +205,7 @@ def write_run(root, run, steps):
 @pytest.fixture
 def two_runs(tmp_path, shards_dir):
     """A study of two finished runs, of which the second was stopped once in between."""
-    design = load_design(None, flops=None, seeds=2)
+    design = load_design(None, seeds=2)
     variants = {"electra": design.variants["electra"]}
     design = design.model_copy(update={"finetune": [], "probe": [], "variants": variants})
     runs = plan_runs(design)
@@ -313,7 +319,7 @@ def test_an_interrupted_study_goes_on_and_ends_with_a_page(tmp_path, tokenizer_d
     page = (out / "study.md").read_text()
     assert "2 of 2 runs." in page
     assert "held_out/loss/mlm" in page
-    for run in plan_runs(load_design(tmp_path / "design.yaml", flops=None, seeds=None)):
+    for run in plan_runs(load_design(tmp_path / "design.yaml")):
         folder = out / "runs" / run.name
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         last = [r for r in records if "step" in r][-1]
@@ -322,6 +328,39 @@ def test_an_interrupted_study_goes_on_and_ends_with_a_page(tmp_path, tokenizer_d
         assert last["values"]["flops/hardware"] == pytest.approx(run.hardware_flops)
     assert "sdconv" in (out / "report.html").read_text()
     assert (out / "images" / "study.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_a_budget_of_seconds_buys_what_was_timed_once(
+    tmp_path, tokenizer_dir, shards_dir, monkeypatch
+):
+    out = tmp_path / "out"
+    put_data(out, shards_dir)
+    shutil.copytree(tokenizer_dir, out / "tokenizer")
+    content = yaml.safe_load(design_file(tmp_path).read_text())
+    content["variants"]["sdconv"] = {"global_batch": 64}  # four times the work
+    design = validate(Design, content | {"flops": None, "seconds": 60.0}, "design")
+    monkeypatch.setattr("convbert.pretrain.study.pace.ROUNDS", 1)
+    paced = with_pace(design, out, 1, Console())
+    assert paced.pace["sdconv"] > 1.5 * paced.pace["electra"] > 0
+    for run in plan_runs(paced):
+        assert run.steps == int(60 / paced.pace[run.variant])
+    assert with_pace(design, out, 1, Console()) == paced  # read, not timed again
+    longer = design.model_copy(update={"checkpoints": 2})
+    with pytest.raises(UserError, match="another study"):
+        carry_out(with_pace(longer, out, 1, Console()), out, 1, Console())
+
+
+def test_seconds_cannot_be_planned_before_they_are_timed(tmp_path):
+    study = ["study", "--seconds", "60", "-o", str(tmp_path / "study")]
+    result = CliRunner().invoke(app, [*study, "--plan"])
+    assert "--plan: how many updates 60 seconds buy is measured when the study starts" in str(
+        result.exception
+    )
+    result = CliRunner().invoke(app, [*study, "--flops", "1e12"])
+    assert "--flops 1e+12 --seconds 60: runs have one budget" in str(result.exception)
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize(("own", "expected"), [(None, "3"), ("5", "5")])
@@ -345,7 +384,7 @@ def test_commands_see_the_gpu_of_their_run_and_choose_deepspeeds_accelerator(tmp
 
 
 def test_a_list_of_training_rows_is_done_when_its_last_number_is(tmp_path):
-    design = load_design(None, flops=None, seeds=None)
+    design = load_design(None)
     sizes = {"finetune": ["trec"], "finetune_settings": ["train_rows=[100, all]"]}
     design = design.model_copy(update=sizes)
     (run, *_) = plan_runs(design)
@@ -358,7 +397,7 @@ def test_a_list_of_training_rows_is_done_when_its_last_number_is(tmp_path):
 
 
 def test_every_command_of_a_study_is_one_that_exists(tmp_path):
-    design = load_design(None, flops=None, seeds=None)
+    design = load_design(None)
     root = typer.main.get_command(app)
     steps = [*data_steps(design, tmp_path), *run_steps(design, tmp_path, plan_runs(design)[0])]
     assert len(steps) == 8
