@@ -32,10 +32,15 @@ _BOOKKEEPING = {
 
 
 def of_update(values: dict[str, float], flops: float) -> dict[str, float]:
-    """Return the metrics of an update by their names in MLflow; ``flops`` is sent once."""
-    named = {_of_training(name): value for name, value in values.items()}
-    named.pop(metric_names.FLOPS_ELECTRA, None)
-    return named | {FLOPS: flops}
+    """Return the metrics of an update by their names in MLflow; ``flops`` is sent once.
+
+    Losses come first and bookkeeping last: where the UI lists metrics it keeps this order.
+    """
+    left = [item for item in values.items() if item[0] != metric_names.FLOPS_ELECTRA]
+    named = {_of_training(name): value for name, value in left} | {FLOPS: flops}
+    return {
+        name: named[name] for name in sorted(named, key=lambda n: ("/" not in n, not is_loss(n)))
+    }
 
 
 def of_event(event: str, action: str, fact: str) -> str:

@@ -8,7 +8,7 @@ description. A view that a person has saved over ours stays as it is.
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from convbert.pretrain.run.tracking_links import VIEW
@@ -91,7 +91,7 @@ def _state(names: list[str], most: int) -> dict[str, Any]:
     }
 
 
-def _section(key: str, name: str) -> Mapping[str, Any]:
+def _section(key: str, name: str) -> dict[str, Any]:
     state = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
     return {"uuid": key, "name": name, **state}
 

@@ -19,7 +19,10 @@ CHARTS = "label:has(input[value='CHART'])"
 WORKFLOW = "workflowType=machine_learning"
 SCALES = {"wide": 1e12, "deep": 2e12}
 """Training FLOPs of one update, by run."""
-TRAINING = ("discriminator", "generator", "gradient_norm", "memory", "optimizer", "parameter_norm")
+TRAINING = (
+    *("discriminator", "generator", "gradient_norm", "guards", "memory"),
+    *("optimizer", "parameter_norm"),
+)
 # What Plotly draws: name, x and y of each line, title and scale of the x axis.
 LINES = """const plots = [...document.querySelectorAll('.js-plotly-plot')].filter(p => p.data);
     return !plots.length ? null : {
@@ -160,6 +163,7 @@ def test_the_curve_is_four_clicks_from_the_front_page(pages, browser):
     pages.press("[role='button']", "Model training")
     pages.press("a", "small runs")
     pages.shows("Pretraining runs:")
+    pages.shows("wide")
     browser.picture("mlflow-runs")
     pages.press("a", "curves over training FLOPs")
     pages.to_new_tab()
@@ -232,10 +236,9 @@ def test_a_run_says_what_it_is_and_holds_its_files(pages, browser):
     pages.press("[data-testid='show-comment-toggle']")
     browser.picture("mlflow-run")
     pages.open(f"{run}/system-metrics", "cpu_utilization")
-    pages.open(f"{run}/artifacts", "config.yaml")
-    pages.shows("environment.json")
-
     pages.open(f"{run}/artifacts/report/mood/curve.html", "report/mood/curve.html")
+    for name in ("config.yaml", "environment.json"):
+        pages.shows(name)
     frame = pages.until(lambda: pages.found("iframe"))[0]
     assert "allow-scripts" in frame.get_attribute("sandbox")
     browser.driver.switch_to.frame(frame)

@@ -29,7 +29,7 @@ def newest(uri, only_run, key):
 def train(tracker, steps, loss):
     for step in steps:
         tracker.log(step, step * 1e9, {"loss": loss + step})
-        tracker.curve_point(step * 1e9, "held_out", loss + step, step=step)
+        tracker.curve_point(step * 1e9, "held_out/loss", loss + step, step=step)
     tracker.close("KILLED")
 
 
@@ -43,7 +43,7 @@ def test_every_value_after_going_back_is_the_new_one(tmp_path, store, start, onl
     train(start(run_dir, store, resume_step=10), range(11, 15), 300.0)
     expected = {s: (100.0 if s <= 10 else 300.0) + s for s in range(1, 15)}
     assert newest(store, only_run, "loss") == expected
-    assert newest(store, only_run, "held_out") == expected
+    assert newest(store, only_run, "held_out/loss") == expected
     assert newest(store, only_run, "training/guards/restart_repeat/step") == {5: 12.0, 11: 12.0}
     (run_dir / "mlflow_cursor.json").unlink()
     assert sync(run_dir) == 0
