@@ -152,11 +152,11 @@ class Delivery:
 
     def _look_back(self) -> list[EventRecord]:
         """Return all events in the file; what was delivered tells what the run has cost."""
-        position, self._told = 0, Told()
+        position, begin, self._told = 0, self._begin(), Told()
         events = []
         for line, record in lines(self._run_dir / FILE_NAME):
             position += len(line)
-            if position <= self._offset:
+            if position <= begin:
                 self._told.add(record)
             if isinstance(record, EventRecord):
                 events.append(record)
@@ -174,21 +174,25 @@ class Delivery:
         else:
             self._undescribed = None
 
+    def _begin(self) -> int:
+        """Return the position at which the delivery goes on."""
+        path = self._run_dir / FILE_NAME
+        size = path.stat().st_size if path.exists() else 0
+        # A power failure may have taken lines that had been delivered.
+        return self._offset if self._offset <= size else 0
+
     def _pending(self) -> Iterator[tuple[list[MetricsRecord], int]]:
         """Yield batches of undelivered records, each with the file position behind it."""
-        path = self._run_dir / FILE_NAME
-        offset = self._offset
-        if offset > path.stat().st_size:  # a power failure took lines that had been delivered
-            offset = 0
-        with open(path, "rb") as file:
+        offset = self._begin()
+        with open(self._run_dir / FILE_NAME, "rb") as file:
             file.seek(offset)
-            while lines := file.readlines(READ_BYTES):
-                if not lines[-1].endswith(b"\n"):
-                    lines.pop()
-                    if not lines:
+            while read := file.readlines(READ_BYTES):
+                if not read[-1].endswith(b"\n"):
+                    read.pop()
+                    if not read:
                         return
-                offset += sum(map(len, lines))
-                yield [decode(line) for line in lines], offset
+                offset += sum(map(len, read))
+                yield [decode(line) for line in read], offset
 
     def _send(self, records: list[MetricsRecord]) -> int:
         fresh: dict[str, list[Any]] = {}

@@ -82,7 +82,7 @@ class Pages:
 
     def until(self, condition):
         """Wait for a true value of ``condition`` while the page changes, and return it."""
-        wait = WebDriverWait(self.driver, 40, ignored_exceptions=(WebDriverException,))
+        wait = WebDriverWait(self.driver, 120, ignored_exceptions=(WebDriverException,))
         return wait.until(lambda _: condition())
 
     def shows(self, text):
