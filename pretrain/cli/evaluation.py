@@ -289,6 +289,7 @@ def track_sync(
     uri: Annotated[str | None, typer.Option(help="Tracking server; default the run's.")] = None,
 ) -> None:
     """Deliver what an unreachable server missed; repeating it sends nothing twice."""
-    from convbert.pretrain.tracking.stopped_run import sync
+    from convbert.pretrain.tracking.stopped_run import store_of, sync
 
-    typer.echo(f"{sync(run, uri)} metrics delivered")
+    place = store_of(run, uri)
+    typer.echo(f"{sync(run, place)} metrics delivered to {place}")

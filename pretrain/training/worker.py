@@ -18,6 +18,7 @@ from convbert.pretrain.run import log as run_log
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.environment import code_version, hardware
 from convbert.pretrain.run.exit_codes import FINISHED, STOPPED, TRANSIENT, USER_ERROR
+from convbert.pretrain.settings.places import beside
 from convbert.pretrain.training.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -135,8 +136,9 @@ def _tracker(
         run_name=run.name,
         tracking_uri=config.tracking.uri,
         # As configured: what a machine decides of it changes where the run goes on, so it is a tag.
+        # And as stored: where a run lies is no parameter, which MLflow would never change.
         params={
-            "run": run.open().model_dump(mode="json"),
+            "run": run.open().placed(beside(run.path)).model_dump(mode="json"),
             "networks": trainer.networks.model_dump(),
         },
         tags={
