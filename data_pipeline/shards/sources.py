@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,10 @@ class Source(StrictModel):
 
     manifest: str = Field(description="path or URL of a manifest, or of its directory")
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="share of the sequences")
+
+    def placed(self, change: Callable[[str], str]) -> "Source":
+        """Return the same source with another place of its manifest."""
+        return self.model_copy(update={"manifest": change(self.manifest)})
 
 
 @dataclass(frozen=True)

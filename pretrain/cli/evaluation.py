@@ -290,8 +290,9 @@ def track_sync(
 ) -> None:
     """Deliver what an unreachable server missed; repeating it sends nothing twice."""
     from convbert.pretrain.run.tracking_links import links_of
-    from convbert.pretrain.tracking.stopped_run import sync
+    from convbert.pretrain.tracking.stopped_run import store_of, sync
 
-    typer.echo(f"{sync(run, uri)} metrics delivered")
+    place = store_of(run, uri)
+    typer.echo(f"{sync(run, place)} metrics delivered to {place}")
     for line in links_of(run):
         typer.echo(line)

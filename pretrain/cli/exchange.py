@@ -31,11 +31,13 @@ def export(
     """Write a checkpoint in Hugging Face format: config, weights, tokenizer, model card."""
     from convbert.pretrain.exchange.averaging import parse_average
     from convbert.pretrain.exchange.export import export_checkpoint
-    from convbert.pretrain.exchange.registering import register_export
+    from convbert.pretrain.exchange.registering import register_export, require_delivered
     from convbert.pretrain.run.directory import RunDirectory
 
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     directory = RunDirectory(run)
+    if register is not None:
+        require_delivered(directory)
     written = export_checkpoint(
         directory,
         output,

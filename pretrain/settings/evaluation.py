@@ -6,7 +6,7 @@ from pydantic import Field
 
 from convbert.data_pipeline.readers import ReaderOptions
 from convbert.models.schema import StrictModel
-from convbert.pretrain.settings.data import absolute_place
+from convbert.pretrain.settings.places import Change
 
 Corruption = Literal["swap", "delete", "replace", "shuffle"]
 Score = Literal["discriminator", "pll"]
@@ -28,9 +28,9 @@ class PairsConfig(StrictModel):
     seed: int = Field(0, ge=0, description="of the sentences and their faults")
     reader: ReaderOptions = ReaderOptions()
 
-    def absolute(self) -> "PairsConfig":
-        """Return the same settings with absolute paths."""
-        return self.model_copy(update={"inputs": tuple(map(absolute_place, self.inputs))})
+    def placed(self, change: Change) -> "PairsConfig":
+        """Return the same settings with the places of their files changed."""
+        return self.model_copy(update={"inputs": tuple(map(change, self.inputs))})
 
 
 class EvaluationConfig(StrictModel):
@@ -48,11 +48,11 @@ class EvaluationConfig(StrictModel):
         "sentences of its held-out text or else its shards; []: no page",
     )
 
-    def absolute(self) -> "EvaluationConfig":
-        """Return the same settings with absolute paths."""
+    def placed(self, change: Change) -> "EvaluationConfig":
+        """Return the same settings with the places of held-out text changed."""
         return self.model_copy(
             update={
-                "held_out": absolute_place(self.held_out) if self.held_out else None,
-                "pairs": self.pairs.absolute() if self.pairs else None,
+                "held_out": self.held_out and change(self.held_out),
+                "pairs": self.pairs and self.pairs.placed(change),
             }
         )
