@@ -2,10 +2,10 @@
 
 ``python docs/outputs.py README.md docs/report.md --folder work`` runs the pages' blocks in order,
 as a reader would, in the folder ``work``. Where ``<!-- output -->`` and a block of text follow a
-block of commands, that text becomes what the commands printed, and its title says how long they
-took. The mark may say which lines are kept: ``<!-- output: first 4, last 6 -->``. Blocks of YAML
-and Python that begin with a comment that names a file are written to it. Blocks marked
-``<!-- needs: ... -->`` run only with ``--all``.
+block of commands, that text becomes what the commands printed; with ``--times`` its title says how
+long they took, for a machine that does nothing else. The mark may say which lines are kept:
+``<!-- output: first 4, last 6 -->``. Blocks of YAML and Python that begin with a comment that names
+a file are written to it. Blocks marked ``<!-- needs: ... -->`` run only with ``--all``.
 """
 
 import argparse
@@ -165,7 +165,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} minutes"
 
 
-def write(page: Path, folder: Path, everything: bool) -> None:
+def write(page: Path, folder: Path, *, everything: bool = False, times: bool = False) -> None:
     """Run a page's blocks and write their output into it."""
     text, done = page.read_text(), ""
     position = 0
@@ -181,14 +181,8 @@ def write(page: Path, folder: Path, everything: bool) -> None:
             continue
         shown = excerpt(without_this_machine(screen, folder), block.kept)
         mark = f"<!-- output{': ' + block.kept if block.kept else ''} -->"
-        lines = [
-            "",
-            mark,
-            f'```text title="Output, {duration(seconds)}"',
-            *shown.splitlines(),
-            "```",
-            "",
-        ]
+        title = f"Output, {duration(seconds)}" if times else "Output"
+        lines = ["", mark, f'```text title="{title}"', *shown.splitlines(), "```", ""]
         done += text[position : block.span[0]]
         done += "\n".join(block.indent + line if line else "" for line in lines)
         position = block.span[1]
@@ -201,10 +195,11 @@ def main() -> None:
     parser.add_argument("pages", nargs="+", type=Path)
     parser.add_argument("--folder", type=Path, required=True, help="where the commands run")
     parser.add_argument("--all", action="store_true", help="also run blocks marked with needs")
+    parser.add_argument("--times", action="store_true", help="say how long commands took")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for page in arguments.pages:
-        write(page, arguments.folder, arguments.all)
+        write(page, arguments.folder, everything=arguments.all, times=arguments.times)
 
 
 if __name__ == "__main__":

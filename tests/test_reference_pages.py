@@ -130,7 +130,7 @@ def test_a_page_gets_the_output_of_its_commands(tmp_path: Path) -> None:
     )
     folder = tmp_path / "work"
     folder.mkdir()
-    outputs.write(page, folder, everything=False)
+    outputs.write(page, folder, times=True)
     written = re.sub(r"\d+ s", "0 s", page.read_text())
     assert written.endswith(
         "    cat a.yaml\n    pwd\n    ```\n\n    <!-- output -->\n"
