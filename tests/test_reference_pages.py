@@ -4,10 +4,15 @@ import ast
 import importlib.util
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import typer
+
+from convbert.pretrain.cli import app
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -81,6 +86,16 @@ def test_the_page_of_settings_has_every_key_and_no_type_of_python() -> None:
 )
 def test_types_are_said_in_words(annotation: object, words: str) -> None:
     assert SETTINGS.in_words(annotation) == words
+
+
+def test_every_option_of_every_command_says_what_it_is() -> None:
+    def silent(command: Any, path: str) -> Iterator[str]:
+        own = (p for p in command.params if not p.help and p.name != "help")
+        yield from (f"{path} {parameter.name}" for parameter in own)
+        for name, child in getattr(command, "commands", {}).items():
+            yield from silent(child, f"{path} {name}")
+
+    assert list(silent(typer.main.get_command(app), "convbert")) == []
 
 
 def strings_of_the_code() -> list[str]:
