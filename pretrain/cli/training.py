@@ -58,7 +58,8 @@ def pretrain(
     place = shlex.quote(str(run.path))
     print(f"{run.path}: has finished its {config.steps:,} updates")
     print(
-        f"next: convbert show {place}, convbert finetune {place} --task TASK (of `convbert tasks list`)"
+        f"next: convbert show {place}, convbert finetune {place} --task TASK "
+        "(of `convbert tasks list`)"
     )
 
 

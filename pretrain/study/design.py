@@ -25,41 +25,91 @@ class Design(StrictModel):
     """The contents of a study's YAML file."""
 
     title: str = Field("A study", description="of the page")
-    question: str = Field("", description="for the page: what is asked, and why")
-    model_notes: str = Field("", description="for the page: the model, and what variants change")
-    recipe: str = Field(description="what the variants change: a shipped recipe or a YAML file")
+    question: str = Field(
+        "",
+        description="for the page: what is asked, and why",
+        examples=["What is the local operator worth?"],
+    )
+    model_notes: str = Field(
+        "",
+        description="for the page: the model, and what variants change",
+        examples=["Two layers of width 128."],
+    )
+    recipe: str = Field(
+        description="what the variants change: a shipped recipe or a YAML file", examples=["study"]
+    )
     flops: float | None = Field(
-        None, gt=0, description="training FLOPs of each run, hardware convention"
+        None,
+        gt=0,
+        description="training FLOPs of each run, hardware convention",
+        examples=[8000000000000.0],
     )
     seconds: float | None = Field(
-        None, gt=0, description="instead of flops: seconds of updates of each run on this machine"
+        None,
+        gt=0,
+        description="instead of flops: seconds of updates of each run on this machine",
+        examples=[240.0],
     )
     pace: dict[str, float] = Field(
         default_factory=dict,
         description="seconds of an update by variant; measured when the study starts",
+        examples=[{"electra": 0.4, "sdconv": 0.5}],
     )
     seeds: int = Field(3, gt=0, description="runs of each variant")
-    checkpoints: int = Field(4, gt=0, description="points of each curve")
+    checkpoints: int = Field(
+        4, gt=0, description="checkpoints of each run, the points of its curve"
+    )
     sequence_length: int = Field(128, gt=0, description="tokens of a sequence")
-    corpora: list[str] = Field(default_factory=list, description="`convbert corpus fetch` these")
-    texts: list[str] = Field(min_length=1, description="trained on; in OUTPUT/corpus, or absolute")
-    held_out: list[str] = Field(min_length=1, description="measured on, never trained on")
-    vocab_size: int = Field(8192, ge=300, description="of the tokenizer, trained on the texts")
-    fetch_tasks: list[str] = Field(default_factory=list, description="`convbert tasks fetch` these")
-    task_data: Path | None = Field(None, description="folder of the tasks; default OUTPUT/tasks")
+    corpora: list[str] = Field(
+        default_factory=list, description="`convbert corpus fetch` these", examples=[["sotu"]]
+    )
+    texts: list[str] = Field(
+        min_length=1,
+        description="trained on; in OUTPUT/corpus, or absolute",
+        examples=[["sotu.jsonl"]],
+    )
+    held_out: list[str] = Field(
+        min_length=1, description="measured on, never trained on", examples=[["held-out.jsonl"]]
+    )
+    vocab_size: int = Field(
+        8192, ge=300, description="tokens of the tokenizer, trained on the texts"
+    )
+    fetch_tasks: list[str] = Field(
+        default_factory=list,
+        description="`convbert tasks fetch` these",
+        examples=[["rotten_tomatoes"]],
+    )
+    task_data: Path | None = Field(
+        None, description="folder of the tasks; default OUTPUT/tasks", examples=["data"]
+    )
     pairs: int = Field(0, ge=0, description="minimal pairs from the held-out text; 0 for none")
     rate_factors: list[float] = Field(
         default_factory=list,
         description="peak learning rates of a variant times these: its first seed trains with each "
         "of them, the other seeds with the one of the lowest masked-token loss",
+        examples=[[0.5, 1, 2]],
     )
-    probe: list[str] = Field(default_factory=list, description="tasks for a linear probe")
-    finetune: list[str] = Field(default_factory=list, description="tasks to fine-tune on")
-    finetune_settings: list[str] = Field(default_factory=list, description="`--set` of the tasks")
-    remark: str = Field("", description="for the page, e.g. how long the study takes")
-    reference: str = Field(description="the variant that the others are compared with")
+    probe: list[str] = Field(
+        default_factory=list, description="tasks for a linear probe", examples=[["rotten_tomatoes"]]
+    )
+    finetune: list[str] = Field(
+        default_factory=list, description="tasks to fine-tune on", examples=[["rotten_tomatoes"]]
+    )
+    finetune_settings: list[str] = Field(
+        default_factory=list, description="`--set` of the tasks", examples=[["recipe.epochs=3"]]
+    )
+    remark: str = Field(
+        "",
+        description="for the page, e.g. how long the study takes",
+        examples=["An hour and a half on two cores."],
+    )
+    reference: str = Field(
+        description="the variant that the others are compared with", examples=["electra"]
+    )
     variants: dict[str, dict[str, Any]] = Field(
-        min_length=1, description="NAME: {KEY: VALUE}, as in a sweep"
+        min_length=1,
+        description="NAME: {KEY: VALUE}, as in a sweep",
+        examples=[{"electra": {"model.preset": "electra-tiny"}}],
     )
 
     @model_validator(mode="after")
