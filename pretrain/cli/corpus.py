@@ -105,7 +105,7 @@ def corpus_plan(
             help="Text as it is read, uncompressed.", callback=between(0, 1e6, above=True)
         ),
     ] = 1.0,
-    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that work at once.")] = 1,
     cores: Annotated[int, typer.Option(help="Of a node.", min=1)] = 64,
     clean: Rate = 4.5,
     pack: Rate = 8.0,

@@ -303,8 +303,12 @@ def track_sync(
 ) -> None:
     """Deliver what an unreachable server missed; repeating it sends nothing twice."""
     from convbert.pretrain.cli.progress import counter
-    from convbert.pretrain.tracking.stopped_run import sync
+    from convbert.pretrain.run.tracking_links import links_of
+    from convbert.pretrain.tracking.stopped_run import store_of, sync
 
+    place = store_of(run, uri)
     with counter("delivering metrics"):
-        sent = sync(run, uri)
-    typer.echo(f"{sent} metrics delivered")
+        sent = sync(run, place)
+    typer.echo(f"{sent} metrics delivered to {place}")
+    for line in links_of(run):
+        typer.echo(line)

@@ -33,11 +33,13 @@ def export(
     from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.exchange.averaging import parse_average
     from convbert.pretrain.exchange.export import export_checkpoint
-    from convbert.pretrain.exchange.registering import register_export
+    from convbert.pretrain.exchange.registering import register_export, require_delivered
     from convbert.pretrain.run.directory import RunDirectory
 
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     directory = RunDirectory(run)
+    if register is not None:
+        require_delivered(directory)
     with counter("exporting"):
         written = export_checkpoint(
             directory,
@@ -52,7 +54,9 @@ def export(
         with counter("registering"):
             version = register_export(directory, output, written, register)
         print(f"models:/{register}/{version}: registered in MLflow")
-    print(f"next: convbert finetune {shlex.quote(str(output))} --task rotten_tomatoes")
+    print(
+        f"next: convbert finetune {shlex.quote(str(output))} --task TASK (of `convbert tasks list`)"
+    )
 
 
 @app.command("import")

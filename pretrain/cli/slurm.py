@@ -181,7 +181,7 @@ def status(
     from rich.text import Text
 
     from convbert.cluster.jobs import runs_of
-    from convbert.cluster.status import HEADINGS, TEXT, overview
+    from convbert.cluster.status import HEADINGS, TEXT, overview, shown_at
 
     chosen = sorted(p.parent for p in Path("runs").glob("**/config.yaml"))
     if runs:
@@ -194,6 +194,8 @@ def status(
         out.table(HEADINGS, rows, text=TEXT)
         if note:
             out.note(note)
+        for line in shown_at(chosen):  # not in the table, which would fold an address
+            out.note(line)
         return
     console = Console()
 

@@ -57,7 +57,10 @@ def pretrain(
         claim.leave()
     place = shlex.quote(str(run.path))
     print(f"{run.path}: has finished its {config.steps:,} updates")
-    print(f"next: convbert show {place}, convbert finetune {place} --task rotten_tomatoes")
+    print(
+        f"next: convbert show {place}, convbert finetune {place} --task TASK "
+        "(of `convbert tasks list`)"
+    )
 
 
 def require_start_of(planned: "Planned") -> None:
