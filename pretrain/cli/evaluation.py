@@ -1,4 +1,4 @@
-"""Commands of evaluation and tracking: finetune, evaluate, probe, report, tasks, track."""
+"""Commands of evaluation and tracking: finetune, evaluate, probe, tasks, track."""
 
 from __future__ import annotations
 
@@ -231,19 +231,6 @@ def probe(
     for name, found in probe_run(evaluated, tasks, pooling, data_source).items():
         title = f"{name}: linear probe on {pooling} states"
         _print_points(Output(form), title, found.points, found.lexical)
-
-
-@app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Directories of runs.", metavar="RUN...")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page's file.")] = Path(
-        "report.html"
-    ),
-) -> None:
-    """Write one offline page that compares runs: accuracy against FLOPs, costs, settings."""
-    from convbert.pretrain.report.page import write_report
-
-    typer.echo(f"{write_report(runs, output)}: open it in a browser")
 
 
 @tasks_app.command("list")

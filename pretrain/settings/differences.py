@@ -33,11 +33,12 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
     return [
         f"{key}: {left.get(key)} -> {right.get(key)}"
         for key in sorted(left.keys() | right.keys())
-        if left.get(key) != right.get(key) and not _only_execution(key)
+        if left.get(key) != right.get(key) and not only_execution(key)
     ]
 
 
-def _only_execution(key: str) -> bool:
+def only_execution(key: str) -> bool:
+    """Return whether a dotted key changes only how a run is executed."""
     of_a_phase = key.startswith("phases.") and key.endswith(".micro_batch")
     return of_a_phase or f"{key}.".startswith(_EXECUTION_PREFIXES)
 

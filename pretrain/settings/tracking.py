@@ -27,3 +27,6 @@ class TrackingConfig(StrictModel):
     system_seconds: float | None = Field(
         30.0, ge=1, description="how often rank 0's machine is looked at; null for never"
     )
+    page_seconds: float | None = Field(
+        30.0, ge=1, description="how often process 0 writes report/run.html; null for never"
+    )

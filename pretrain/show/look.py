@@ -33,10 +33,19 @@ class Options:
 
 
 @torch.no_grad()
-def look(model: PretrainingModel, reader: Reader, text: str, limit: int, options: Options) -> Look:
+def look(
+    model: PretrainingModel,
+    reader: Reader,
+    text: str,
+    limit: int,
+    options: Options,
+    *,
+    judge: bool = True,
+) -> Look:
     """Return what ``model`` makes of ``text``, of which it reads ``limit`` tokens at most.
 
-    Raises ``UserError`` for an empty text and for the tokenizer of another model.
+    Without ``judge`` the discriminator is not asked. Raises ``UserError`` for an empty text and
+    for the tokenizer of another model.
     """
     whole = reader.row(text)
     known = generator_of(model)[0].config.vocab_size
@@ -51,9 +60,9 @@ def look(model: PretrainingModel, reader: Reader, text: str, limit: int, options
     try:
         ids = torch.tensor([row], device=next(model.parameters()).device)
         fillings = _fill(model, reader, ids, options.top)
-        verdicts = (
-            _judge(model, reader, ids, options) if isinstance(model, ReplacedTokenModel) else []
-        )
+        verdicts: list[Verdict] | None = [] if judge else None
+        if judge and isinstance(model, ReplacedTokenModel):
+            verdicts = _judge(model, reader, ids, options)
     finally:
         model.train(training)
     return Look(

@@ -27,13 +27,17 @@ def write_page(series: Series, output: Path) -> Path:
 
 def render(series: Series) -> str:
     """Return the page's HTML: every point is in it, the script shows one at a time."""
-    return _templates().get_template("page.html.j2").render(
-        series=series,
-        mask=MASK,
-        suspected=SUSPECTED,
-        looks=render_looks(series),
-        style=part("base.css") + part("looks.css"),
-        script=part("looks.js"),
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            series=series,
+            mask=MASK,
+            suspected=SUSPECTED,
+            looks=render_looks(series),
+            style=part("base.css") + part("looks.css"),
+            script=part("looks.js"),
+        )
     )
 
 

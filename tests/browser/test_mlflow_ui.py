@@ -149,8 +149,8 @@ def test_accuracy_against_flops_and_the_page_are_in_the_ui(tmp_path, server, bro
     tip = browser.driver.find_element(By.ID, "tip")
     assert tip.text.splitlines()[:2] == ["deep", "1.6×10¹⁵ FLOPs"]
     browser.picture("mlflow-artifact")
-    pages.press("#legend button")
-    assert not pages.found("#measure-0 .point")
+    pages.press("input[value=linear]")
+    assert "FLOPs (linear)" in pages.found("#measure-0")[0].text
 
     assert (deep / "report" / "mood" / "curve.html").is_file()
     assert not [c for c in browser.complaints() if "Content Security Policy" in c["message"]]
