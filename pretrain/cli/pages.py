@@ -27,9 +27,12 @@ def report(
     ] = None,
 ) -> None:
     """Write one offline page about runs: all curves, accuracy against FLOPs, costs, settings."""
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.report.page import write_report
 
-    typer.echo(f"{write_report(runs, output, price)}: open it in a browser")
+    with counter(f"reading {len(runs)} runs"):
+        page = write_report(runs, output, price)
+    typer.echo(f"{page}: open it in a browser")
 
 
 @app.command()

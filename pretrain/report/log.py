@@ -6,7 +6,7 @@ What was read once is not read again, unless the file was cut back to a checkpoi
 from pathlib import Path
 
 from convbert.pretrain.report.track import Thinning
-from convbert.pretrain.tracking.metrics_log import read_lines
+from convbert.pretrain.tracking.metrics_log import lines
 from convbert.pretrain.tracking.records import (
     CurvePoint,
     EventRecord,
@@ -35,8 +35,8 @@ class LogReader:
         self.begun: float | None = None
         """Unix seconds of the first update."""
 
-    def read(self, lines: int | None = None) -> bool:
-        """Read what is new, at most so many lines of it; return whether they were all there.
+    def read(self, most: int | None = None) -> bool:
+        """Read what is new, of it at most so many lines; return whether they were all there.
 
         Raises ``DamagedError`` that names a line which is no record.
         """
@@ -44,8 +44,8 @@ class LogReader:
             self._forget()
         if not self.path.is_file():
             return True
-        for line, record in read_lines(self.path, self._offset, self._number):
-            if lines is not None and (lines := lines - 1) < 0:
+        for line, record in lines(self.path, self._offset, self._number):
+            if most is not None and (most := most - 1) < 0:
                 return False
             self._offset += len(line)
             self._number += 1

@@ -1,12 +1,17 @@
 """What is said of a look, in the same words on the terminal and on the page."""
 
+from typing import TYPE_CHECKING
+
 from convbert.pretrain.show.records import MASK, Look, Point, Verdict
+
+if TYPE_CHECKING:  # it takes torch
+    from convbert.pretrain.exchange.run_models import StartingPoint
 
 SUSPECTED = 0.5
 """The probability from which a token counts as found to be replaced."""
 
 
-def position(point: Point) -> str:
+def position(point: "Point | StartingPoint") -> str:
     """Name a model by its place in the training."""
     return point.label if point.flops is None else f"{point.label}, {point.flops:.2e} FLOPs"
 

@@ -59,7 +59,7 @@ def test_a_log_that_grows_and_is_cut_back_reads_as_a_whole_one(tmp_path):
         for step in range(1, 31):
             file.write(encode(record(step, **{"loss/total": float(step)})))
         file.write(encode(record(31))[:20])  # being written
-    while not grown.read(lines=7):
+    while not grown.read(most=7):
         assert grown.newest.step % 7 == 0
     assert grown.newest.step == 30
     rewind(path, 12)
