@@ -12,7 +12,7 @@ from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.settings.run import RunConfig
 from convbert.pretrain.show.kept_looks import KeptLooks, keep
-from convbert.pretrain.show.look import Options, generator_of, look
+from convbert.pretrain.show.look import Options, look
 from convbert.pretrain.show.reader import Reader
 from convbert.pretrain.show.records import Look, Point, Sample
 from convbert.pretrain.show.samples import samples_of
@@ -39,9 +39,6 @@ class CheckpointSamples:
         self._texts: list[Sample] | None = None  # read when they are first needed
         wanted = config.tracking.page_seconds is not None and config.evaluation.show != ()
         self._reader = Reader.of(tokenizer) if wanted else None
-        if wanted:
-            head = generator_of(self._model)[1]
-            engine.lend(head, head.vocabulary)
 
     def take(self, step: int, flops: float, seq_len: int) -> None:
         """Fill the masks after ``step`` updates, of texts of at most ``seq_len`` tokens."""

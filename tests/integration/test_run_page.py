@@ -21,10 +21,14 @@ def data_of(page: Path) -> dict:
 
 
 @pytest.mark.parametrize("stage", ["zero1", "zero3"])
-def test_the_page_changes_nothing_and_has_every_checkpoint(zygote, tmp_path, read_losses, stage):
+def test_the_page_changes_nothing_and_has_every_checkpoint(
+    zygote, tmp_path, read_losses, corpus, stage
+):
     plain, paged = tmp_path / "plain", tmp_path / "paged"
+    # Pairs by likelihood call the generator's head by itself, as filling masks does.
+    pairs = f"evaluation.pairs={{inputs: ['{corpus}'], count: 4, score: pll}}"
     zygote.finish(plain, f"deepspeed={stage}")
-    zygote.finish(paged, f"deepspeed={stage}", *SHOWN, "tracking.system_seconds=1")
+    zygote.finish(paged, f"deepspeed={stage}", pairs, *SHOWN, "tracking.system_seconds=1")
     assert read_losses(paged) == read_losses(plain)
     assert not (plain / "report").exists()
 
@@ -38,6 +42,7 @@ def test_the_page_changes_nothing_and_has_every_checkpoint(zygote, tmp_path, rea
     charts = {chart["title"]: chart for chart in data["charts"]}
     losses = [found[0] for found in read_losses(paged).values()]
     assert charts["training loss"]["series"][0]["values"][0] == pytest.approx(losses, rel=1e-4)
+    assert [p["step"] for p in charts["pairs/swap_pll"]["series"][0]["points"]] == [4, 8, 12]
     assert {"learning rate", "gradient norm: generator", "tokens per second"} <= charts.keys()
 
     series = kept_series(paged)
