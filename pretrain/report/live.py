@@ -1,13 +1,13 @@
 """The page of a run that trains, written again and again by a thread of process 0.
 
-The thread only reads files and writes one, so it changes nothing of the training. It sleeps so long
-after each page that it takes at most ``SHARE`` of a processor core, however long the log is.
+The thread only reads files and writes one, so it changes nothing of the training. After each page
+it sleeps so long that it takes at most ``SHARE`` of a processor core. The log of a run that goes on
+is read once, at ``READING_SHARE``.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from convbert.pretrain.show.kept_looks import kept_series
 from convbert.pretrain.show.records import Series
 
 SHARE = 0.01
+READING_SHARE = 0.04
 PATIENCE_SECONDS = 10.0
 """How long the end of a run waits for its last page, on a disk that hangs."""
 _LINES = 2000  # read at once
@@ -63,8 +64,8 @@ class PageWriter:
             began = time.thread_time()
             try:
                 reader = reader or RunReader(self._run.path)
-                for _ in self._read(reader):
-                    pass
+                self._catch_up(reader)
+                began = time.thread_time()
                 self._write(reader)
                 self._problem = ""
             except Exception as error:  # a full disk, a damaged line, a directory that is gone
@@ -74,13 +75,13 @@ class PageWriter:
             spent = time.thread_time() - began
             self._closing.wait(max(self._seconds, spent / SHARE))
 
-    def _read(self, reader: RunReader) -> Iterator[None]:
-        """Read what is new in the log, a piece at a time while the training goes on."""
+    def _catch_up(self, reader: RunReader) -> None:
+        """Read what is new in the log, a piece at a time: that of a run that goes on is long."""
         began = time.thread_time()
         while not reader.log.read(_LINES):
-            spent, began = time.thread_time() - began, time.thread_time()
-            self._closing.wait(spent / SHARE)
-            yield
+            spent = time.thread_time() - began
+            self._closing.wait(spent / READING_SHARE)
+            began = time.thread_time()
 
     def _write(self, reader: RunReader) -> None:
         run = reader.read()

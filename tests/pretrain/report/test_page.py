@@ -233,6 +233,7 @@ def test_only_losses_are_shown_before_any_evaluation(tmp_path):
 def test_the_published_rows_are_those_of_the_paper(tmp_path):
     run = small_run(tmp_path / "run", "off", RISING)
     page = write_report([run], tmp_path / "r.html").read_text()
+    assert '<details class="fold" id="published">' in page  # nothing here to compare with them
     rows = {row[0]: row[1:] for row in cells(page, "published")}
     assert rows["ConvBERT-small"] == ["1.30e+18", "14M", "78.9", "84.1", "70.5", "◆"]
     assert rows["BERT-base"] == ["6.40e+19", "110M", "80.9", "88.4", "77.1", ""]
@@ -259,4 +260,5 @@ def test_glue_averages_stand_below_the_published_ones(tmp_path):
         [f"run, step {step} (dev, measured here)", flops, "–", "77.5", "–", "50.0", ""]
         for step, flops in ((100, "1.00e+14"), (200, "2.00e+14"))
     ]
+    assert '<details class="fold" id="published" open>' in page
     assert page.index("measured here") > page.rindex("ELECTRA-base, trained longer")
