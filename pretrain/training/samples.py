@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 class CheckpointSamples:
     """Lets the networks fill the masks of a few texts; what goes wrong there is a warning.
 
-    All processes go through the same forward passes, as partitioned parameters need. Nothing is
-    drawn at random, and the networks are left as they were.
+    All processes go through the same forward passes; in ZeRO 3 there are none. Nothing is drawn at
+    random, and the networks are left as they were.
     """
 
     def __init__(
@@ -38,6 +38,8 @@ class CheckpointSamples:
         self._model: PretrainingModel = engine.module.model  # type: ignore[assignment]
         self._texts: list[Sample] | None = None  # read when they are first needed
         wanted = config.tracking.page_seconds is not None and config.evaluation.show != ()
+        # There a module that reads another one's table (gdes) cannot be called by itself.
+        wanted = wanted and engine.stage < 3
         self._reader = Reader.of(tokenizer) if wanted else None
 
     def take(self, step: int, flops: float, seq_len: int) -> None:

@@ -46,14 +46,14 @@ def test_the_page_changes_nothing_and_has_every_checkpoint(
     assert {"learning rate", "gradient norm: generator", "tokens per second"} <= charts.keys()
 
     series = kept_series(paged)
-    assert [(p.step, p.label) for p in series.points] == [
-        (4, "step 4"), (8, "step 8"), (12, "step 12"),
-    ]  # fmt: skip
-    for point in series.points:
+    filled = [4, 8, 12] if stage == "zero1" else []  # docs/report.md says so
+    points = series.points if series else []
+    assert [point.step for point in points] == filled
+    for point in points:
         (look,) = point.looks
         assert [len(fillings) for fillings in look.fillings] == [5, 5]
         assert look.verdicts is None
-    assert text.count('class="point"') == 3
+    assert text.count('class="point"') == len(filled)
     facts = read_facts(paged)
     assert (facts.processes, facts.deepspeed) == (2, stage)
     assert facts.data[0].tokens > 0
