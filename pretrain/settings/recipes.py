@@ -83,7 +83,7 @@ def _found_again(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     if before is None and not alone:  # no run's, or one of an earlier version
         return content
     config = validate(RunConfig, content, path, page="docs/training.md")
-    found = config.placed(located(run_dir, before and before.directory))
+    found = config.placed(located(run_dir, before.directory if before else None))
     if fate(run_dir, before) == "copied":
         own = config.placed(located(run_dir, None))
         found = found.model_copy(update={"tracking": own.tracking, "checkpoint": own.checkpoint})
