@@ -43,6 +43,11 @@ class RunDirectory:
         return self.path / CONFIG
 
     @property
+    def environment(self) -> Path:
+        """What it was last started with: versions, command, host."""
+        return self.path / ENVIRONMENT
+
+    @property
     def checkpoints(self) -> Path:
         """Parent of all checkpoint directories."""
         return self.path / CHECKPOINTS
@@ -66,13 +71,9 @@ class RunDirectory:
     def recipe(self) -> str | None:
         """The recipe that the run was started with, as far as that is known."""
         try:
-            return _Started.model_validate_json(self._environment.read_bytes()).recipe
+            return _Started.model_validate_json(self.environment.read_bytes()).recipe
         except (OSError, ValidationError):  # the next start writes it again
             return None
-
-    @property
-    def _environment(self) -> Path:
-        return self.path / ENVIRONMENT
 
     def require(self, config: RunConfig) -> None:
         """Raise ``UserError`` where the directory holds a run that ``config`` would change.
@@ -82,7 +83,7 @@ class RunDirectory:
         what only the updates after that checkpoint depend on (``continuation``). Without any
         checkpoint nothing is kept of the run that another one could not begin anew.
         """
-        for place in (self.config_file, self._environment):
+        for place in (self.config_file, self.environment):
             if place.is_dir():
                 raise UserError(f"{place}: is a directory where a file belongs; move it away")
         newest = newest_manifest(self.checkpoints)
@@ -104,7 +105,7 @@ class RunDirectory:
         """
         self.require(config)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self._environment) as file:
+        with atomic_write(self.environment) as file:
             place = Place.of(self.path, becomes).model_dump(mode="json")
             described = {"recipe": recipe, **environment(), "place": place}
             file.write((json.dumps(described, indent=1) + "\n").encode())

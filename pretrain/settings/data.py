@@ -19,21 +19,36 @@ class DataConfig(StrictModel):
     """Where the training sequences come from: one manifest, or several sources with weights."""
 
     manifest: str | None = Field(
-        None, description="path or URL of the only source; default shards/manifest.json"
+        None,
+        description="path or URL of the only source; default shards/manifest.json",
+        examples=["corpus/shards-128/manifest.json"],
     )
     sources: list[Source] = Field(
-        default_factory=list, description="several, e.g. [{manifest: web, weight: 3}, ...]"
+        default_factory=list,
+        description="several shards with weights, instead of manifest",
+        examples=[[{"manifest": "web", "weight": 3}, {"manifest": "wiki"}]],
     )
-    tokenizer: Path = Field(Path("tokenizer"), description="checked against the shards, exported")
+    tokenizer: Path = Field(
+        Path("tokenizer"),
+        description="directory of the tokenizer; checked against the shards, exported with the "
+        "model",
+        examples=["corpus/tokenizer"],
+    )
     on_damage: OnDamage = Field(
         "stop", description="skip: replace damaged blocks, recorded in the run's damage/"
     )
     cache: Path | None = Field(
-        None, description="directory on a node's disk for shards at a URL; default in $TMPDIR"
+        None,
+        description="directory on a node's disk for shards at a URL; default in $TMPDIR",
+        examples=["/local/cache"],
     )
-    cache_gigabytes: float = Field(20.0, gt=0, description="limit of that cache on each node")
+    cache_gigabytes: float = Field(
+        20.0, gt=0, description="GB that the cache takes at most on each node", examples=[200]
+    )
     stage: Path | None = Field(
-        None, description="directory on a node's disk to copy shards to, e.g. $SLURM_TMPDIR"
+        None,
+        description="directory on a node's disk to copy shards to, e.g. $SLURM_TMPDIR",
+        examples=["$SLURM_TMPDIR"],
     )
 
     @model_validator(mode="before")

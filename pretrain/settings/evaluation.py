@@ -16,16 +16,25 @@ class PairsConfig(StrictModel):
     """Minimal pairs: a real sentence and the same one with a fault; which does the model prefer."""
 
     inputs: tuple[str, ...] = Field(
-        min_length=1, description="held-out text, or one file of good and bad sentences"
+        min_length=1,
+        description="held-out text, or one file of good and bad sentences",
+        examples=[["held-out.jsonl"]],
     )
     corruptions: tuple[Corruption, ...] = Field(
-        ("swap",), min_length=1, description="how a sentence of a text is spoilt"
+        ("swap",),
+        min_length=1,
+        description="how a sentence of a text is spoilt",
+        examples=[["swap", "replace"]],
     )
     count: int = Field(10_000, gt=0, description="pairs of each corruption")
     score: Score | None = Field(
         None, description="default: the discriminator's, or PLL where there is none"
     )
-    seed: int = Field(0, ge=0, description="of the sentences and their faults")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="number that decides which sentences are taken and where their fault is",
+    )
     reader: ReaderOptions = ReaderOptions()
 
     def placed(self, change: Change) -> "PairsConfig":
@@ -37,7 +46,9 @@ class EvaluationConfig(StrictModel):
     """What is measured at every checkpoint, and what is looked at when the run ends."""
 
     held_out: str | None = Field(
-        None, description="path or URL of a manifest of text that is not trained on; null for none"
+        None,
+        description="path or URL of a manifest of text that is not trained on; null for none",
+        examples=["parts/part-1/manifest.json"],
     )
     sequences: int = Field(1024, gt=0, description="how many of its sequences are read")
     batch: int = Field(32, gt=0, description="sequences at once; does not change the result")
@@ -46,6 +57,7 @@ class EvaluationConfig(StrictModel):
         None,
         description="texts, e.g. ['A good [MASK].'], of the page made when the run ends; null: "
         "sentences of its held-out text or else its shards; []: no page",
+        examples=[["A good [MASK]."]],
     )
 
     def placed(self, change: Change) -> "EvaluationConfig":

@@ -20,16 +20,23 @@ class TrackingConfig(StrictModel):
     """MLflow; metrics.jsonl in the run directory is always written first."""
 
     uri: Annotated[str | None, BeforeValidator(_yaml_off)] = Field(
-        None, description="MLflow server or sqlite:///file; 'off' for none; default mlflow.db"
+        None,
+        description="MLflow server or sqlite:///file; 'off' for none; default mlflow.db",
+        examples=["http://mlflow.example.org:5000"],
     )
     experiment: str | None = Field(
         None,
         min_length=1,
-        description="of MLflow; default MLFLOW_EXPERIMENT_NAME, else convbert-pretraining",
+        description="name of the experiment in MLflow; default MLFLOW_EXPERIMENT_NAME, else "
+        "convbert-pretraining",
+        examples=["german"],
     )
     log_every: int = Field(10, gt=0, description="updates per line on the terminal")
     system_seconds: float | None = Field(
-        30.0, ge=1, description="how often rank 0's machine is looked at; null for never"
+        30.0,
+        ge=1,
+        description="seconds between looks at rank 0's machine; null for never",
+        examples=[10],
     )
 
     def placed(self, change: Change) -> "TrackingConfig":

@@ -46,6 +46,7 @@ class RunState(StrictModel):
     run_name: str
     key: str = Field(default_factory=lambda: uuid.uuid4().hex)
     run_id: str | None = None
+    experiment_id: str | None = None
     params: dict[str, str] = Field(default_factory=dict)
     tags: dict[str, str] = Field(default_factory=dict)
     inputs: list[DataInput] = Field(default_factory=list)
@@ -75,6 +76,7 @@ class TrackedRun:
             update={
                 "key": before.key,
                 "run_id": before.run_id,
+                "experiment_id": before.experiment_id,
                 "params": described.params or before.params,  # an evaluation describes none
                 "tags": before.tags | described.tags,
                 "inputs": [*before.inputs, *more],
@@ -144,6 +146,12 @@ def _stored(run_dir: Path) -> RunState | None:
     return _read_state(path) if path.exists() else None
 
 
+def sent_before(run_dir: Path, settings: dict[str, str]) -> dict[str, str]:
+    """Return of ``settings`` those that an earlier start of the run sent as parameters."""
+    known = _stored(run_dir)
+    return {} if known is None else {k: settings[k] for k in known.params if k in settings}
+
+
 def _state_here(run_dir: Path, tracking_uri: str | None) -> RunState:
     """Return the stored state as it is for the directory in its present place."""
     path = run_dir / RUN_FILE
@@ -158,7 +166,7 @@ def _state_here(run_dir: Path, tracking_uri: str | None) -> RunState:
             # The same at every look until it is stored: nothing is made twice after a crash.
             copied = f"{stored.key} {run_dir.resolve()} {path.stat().st_ctime_ns}"
             key = hashlib.sha256(copied.encode()).hexdigest()[:32]
-            changes |= {"key": key, "run_id": None}
+            changes |= {"key": key, "run_id": None, "experiment_id": None}
     return stored.model_copy(update=changes)
 
 
