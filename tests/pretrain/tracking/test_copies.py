@@ -9,6 +9,7 @@ from mlflow.tracking._tracking_service import utils
 
 from convbert.models.errors import UserError
 from convbert.pretrain.run.tracking_uri import resolve_uri
+from convbert.pretrain.tracking.mlflow_names import of_curve
 from convbert.pretrain.tracking.mlflow_store import open_store
 from convbert.pretrain.tracking.stopped_run import store_of, sync
 from convbert.pretrain.tracking.tracked_run import COPY_TAG, TrackedRun
@@ -88,7 +89,7 @@ def test_a_copy_elsewhere_has_a_database_of_its_own(run_dir, tmp_path, add):
     evaluation.curve_point(4e9, "sst2/accuracy", 0.7)
     evaluation.close("FINISHED")
     client, (own,) = runs_in(tmp_path / "away" / "mlflow.db")
-    assert [m.step for m in client.get_metric_history(own, "sst2/accuracy")] == [4]
+    assert [m.step for m in client.get_metric_history(own, of_curve("sst2/accuracy"))] == [4]
     assert losses(client, own) == [1, 2, 3, 4, 5]
     assert database.read_bytes() == before
 
