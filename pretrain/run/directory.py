@@ -17,7 +17,7 @@ from convbert.pretrain.run.checkpoint_manifest import (
 from convbert.pretrain.run.continuation import require_same_past
 from convbert.pretrain.run.environment import environment
 from convbert.pretrain.run.identity import newest_manifest, require_same_run
-from convbert.pretrain.settings.places import CONFIG, ENVIRONMENT, Place
+from convbert.pretrain.settings.places import CHECKPOINTS, CONFIG, ENVIRONMENT, Place
 from convbert.pretrain.settings.recipes import dump, load
 from convbert.pretrain.settings.run import RunConfig
 
@@ -50,7 +50,7 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         """Parent of all checkpoint directories."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def execution(self) -> Path:

@@ -21,6 +21,8 @@ from convbert.models.schema import StrictModel
 Change = Callable[[str], str]
 """Takes a path or an address as it is configured, and returns what stands in its place."""
 Fate = Literal["stayed", "moved", "copied"]
+CHECKPOINTS = "checkpoints"
+"""Parent of all checkpoint directories in a run directory."""
 CONFIG = "config.yaml"
 """The resolved configuration in a run directory."""
 ENVIRONMENT = "environment.json"

@@ -14,7 +14,9 @@ import yaml
 from convbert.models.errors import UserError
 from convbert.models.schema import parse_yaml, read_mapping, validate
 from convbert.pretrain.settings.places import (
+    CHECKPOINTS,
     CONFIG,
+    ENVIRONMENT,
     beside,
     fate,
     located,
@@ -77,10 +79,11 @@ def _found_again(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """
     run_dir = path.parent
     before = place_of_start(run_dir)
-    if before is None:  # no run's, or one of an earlier version
+    alone = not (run_dir / ENVIRONMENT).exists() and (run_dir / CHECKPOINTS).exists()
+    if before is None and not alone:  # no run's, or one of an earlier version
         return content
     config = validate(RunConfig, content, path, page="docs/training.md")
-    found = config.placed(located(run_dir, before.directory))
+    found = config.placed(located(run_dir, before.directory if before else None))
     if fate(run_dir, before) == "copied":
         own = config.placed(located(run_dir, None))
         found = found.model_copy(update={"tracking": own.tracking, "checkpoint": own.checkpoint})

@@ -4,8 +4,10 @@ A directory that was moved keeps its run. A copy has a run of its own, with all 
 and tags that name the origin: two directories never write to one run.
 """
 
+import contextlib
 import hashlib
 import os
+import sqlite3
 import threading
 import time
 import uuid
@@ -162,19 +164,28 @@ def _state_here(run_dir: Path, tracking_uri: str | None) -> RunState:
     if before is not None and fate(run_dir, before) == "copied":
         origin = {COPY_TAG: stored.run_id or "", f"{COPY_TAG}_directory": str(before.directory)}
         changes["tags"] = stored.tags | origin
-        if not _came_along(run_dir, uri, stored.tracking_uri, before):
+        if not _came_along(run_dir, uri, stored, before):
             # The same at every look until it is stored: nothing is made twice after a crash.
             copied = f"{stored.key} {run_dir.resolve()} {path.stat().st_ctime_ns}"
             key = hashlib.sha256(copied.encode()).hexdigest()[:32]
-            changes |= {"key": key, "run_id": None}
+            changes |= {"key": key, "run_id": None, "experiment_id": None}
     return stored.model_copy(update=changes)
 
 
-def _came_along(run_dir: Path, uri: str, old: str, before: Place) -> bool:
-    """Return whether a copy's store is the database that was copied with it."""
+def _came_along(run_dir: Path, uri: str, stored: RunState, before: Place) -> bool:
+    """Return whether a copy's store is the database that was copied with it, and has its run."""
+    old = stored.tracking_uri
     if uri == old or not uri.startswith(SQLITE):
         return False
-    return placed_store(uri, beside(run_dir)) == placed_store(old, beside(before.directory))
+    if placed_store(uri, beside(run_dir)) != placed_store(old, beside(before.directory)):
+        return False
+    place = f"{Path(uri.removeprefix(SQLITE)).as_uri()}?mode=ro"
+    query = "SELECT count(*) FROM runs WHERE run_uuid = ?"
+    try:
+        with contextlib.closing(sqlite3.connect(place, uri=True)) as opened:
+            return bool(opened.execute(query, (stored.run_id,)).fetchone()[0])
+    except sqlite3.Error:  # there is none, or it is damaged
+        return False
 
 
 def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
