@@ -126,7 +126,7 @@ class JobRecords:
         place = os.path.relpath(log, self.run.path)
         here = Place.of(self.run.path)
         entry = Submission(job=job, kind=kind, time=time.time(), log=place, place=here)
-        self._append("jobs.jsonl", entry.model_dump())
+        self._append("jobs.jsonl", entry.model_dump(mode="json"))
 
     def submissions(self) -> list[Submission]:
         """Return the queued jobs, oldest first; of jobs with one number, the newest.
