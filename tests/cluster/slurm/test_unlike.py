@@ -115,3 +115,4 @@ def test_corpus_that_was_stopped_stays_so(slurm: Slurm, tmp_path: Path, corpus: 
     assert slurm.wait_for_end(job, out) == "FAILED", log(out)
     assert slurm.job(job)["Restarts"] == "0"
     assert "stopped on request" in log(out)
+    assert "stopped on request" in slurm.convbert("status", str(out))
