@@ -147,8 +147,9 @@ def _without_attempts(records: JobRecords, ended: str | None) -> str:
         absent = "not submitted" if records.run.path.is_dir() else "no such directory"
         return ended or absent
     file = records.folder / f"{submitted[-1].job}.status"
-    if not file.is_file():
-        return ended or "ended: see the log"
+    if not file.is_file():  # it may run where no queue could be asked
+        started = (records.run.path / submitted[-1].log).is_file()
+        return ended or ("started: see the log" if started else "submitted")
     left = file.read_text().strip()
     return {"0": "finished", "stopped": _ENDED["stopped"]}.get(left, "failed: see the log")
 

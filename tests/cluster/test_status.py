@@ -111,7 +111,9 @@ def test_corpus_build_is_known_from_what_its_script_left(tmp_path: Path) -> None
     records.submitted("7", "corpus", out / "slurm" / "7.log")
     assert run_status(out, RunJobs([Job("7", "PENDING", "Priority")])).state == "pending (Priority)"
     assert run_status(out, RunJobs([Job("7", "TIMEOUT")])).state == "timeout"
-    assert run_status(out, RunJobs()).state == "ended: see the log"
+    assert run_status(out, RunJobs()).state == "submitted"
+    (out / "slurm" / "7.log").touch()
+    assert run_status(out, RunJobs()).state == "started: see the log"
     for left, state in (
         ("0", "finished"),
         ("stopped", "stopped on request"),
@@ -122,7 +124,7 @@ def test_corpus_build_is_known_from_what_its_script_left(tmp_path: Path) -> None
         shown = dict(zip(HEADINGS, overview([out])[0][0], strict=True))
         assert (shown["state"], shown["step"], shown["checkpoint"]) == (state, "", "")
     records.submitted("8", "corpus", out / "slurm" / "8.log")
-    assert run_status(out, RunJobs()).state == "ended: see the log"
+    assert run_status(out, RunJobs()).state == "submitted"
 
 
 def test_job_that_was_cancelled_in_the_queue_is_not_shown_as_the_one_before(run: Path) -> None:
