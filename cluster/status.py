@@ -125,8 +125,10 @@ def _state(records: JobRecords, job: Job | None) -> str:
         return "finished" if whole else "last checkpoint damaged: start it again"
     attempts = records.attempts()
     ended = job.state.lower().replace("_", " ") if job else None
+    if job is not None and ended == "cancelled" and records.stop_requested(job.id):
+        ended = _ENDED["stopped"]
     if not attempts:
-        return ended or "not submitted"
+        return _without_attempts(records, ended)
     last = attempts[-1]
     # Without a record of its end SLURM's state may name the cause, and a job that was cancelled in
     # the queue has no attempt.
@@ -136,6 +138,20 @@ def _state(records: JobRecords, job: Job | None) -> str:
     state = _ENDED.get(last.outcome, last.outcome)
     state = f"{state} ({','.join(last.failed_nodes)})" if last.failed_nodes else state
     return state + _REFUSED if last.requeue_refused and last.successor is None else state
+
+
+def _without_attempts(records: JobRecords, ended: str | None) -> str:
+    """Return how the last job ended that keeps no attempts: a corpus build, or one in the queue."""
+    submitted = records.submissions()
+    if not submitted:
+        absent = "not submitted" if records.run.path.is_dir() else "no such directory"
+        return ended or absent
+    file = records.folder / f"{submitted[-1].job}.status"
+    if not file.is_file():  # it may run where no queue could be asked
+        started = (records.run.path / submitted[-1].log).is_file()
+        return ended or ("started: see the log" if started else "submitted")
+    left = file.read_text().strip()
+    return {"0": "finished", "stopped": _ENDED["stopped"]}.get(left, "failed: see the log")
 
 
 def _evaluations(run_dir: Path, evaluations: Mapping[str, Sequence[Job]]) -> str:
@@ -191,13 +207,13 @@ def _row(status: RunStatus) -> list[str]:
         status.name,
         status.state,
         status.job,
-        f"{status.step:,}" + (f"/{status.steps:,}" if status.steps else ""),
+        f"{status.step:,}/{status.steps:,}" if status.steps else "",
         metric(metric_names.TOKENS, ".3g"),
         metric(metric_names.LOSS_TOTAL, ".3f"),
         metric(metric_names.TOKENS_PER_SECOND, ",.0f"),
         _duration(status.seconds_to_end),
         _duration(status.seconds_to_limit),
-        f"step {status.checkpoint:,}" if status.checkpoint else "none",
+        f"step {status.checkpoint:,}" if status.checkpoint else "none" if status.steps else "",
         status.evaluations,
         status.mlflow,
     ]

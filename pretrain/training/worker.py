@@ -17,7 +17,7 @@ from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.run import log as run_log
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.environment import hardware
-from convbert.pretrain.run.exit_codes import FINISHED, STOPPED, TRANSIENT, USER_ERROR
+from convbert.pretrain.run.exit_codes import FAILED, FINISHED, STOPPED, TRANSIENT, USER_ERROR
 from convbert.pretrain.settings.places import beside
 from convbert.pretrain.training.stopping import StopRequest
 
@@ -206,6 +206,19 @@ def main(hooks: "Hooks | None" = None) -> int:
             *(error.filename or "the run directory", error.strerror),
         )
         os._exit(TRANSIENT)
+    except RuntimeError as error:
+        from convbert.pretrain.engine.collectives import lost_peer
+
+        lost = lost_peer(error)
+        if lost is None:
+            raise
+        log.error(
+            "the connection to another process is lost (%s), mostly because that has ended: its "
+            "own messages, or srun's, say why; start the run again to continue from its last "
+            "checkpoint",
+            lost,
+        )
+        os._exit(FAILED)
     except UserError as error:
         log.error("%s", " ".join(str(error).split()))
         # The other processes may wait in a collective: leave without tearing the group down.

@@ -102,8 +102,35 @@ def test_forgotten_job_is_known_from_its_records(run: Path) -> None:
     assert not JobRecords(run).finished()
 
 
+def test_corpus_build_is_known_from_what_its_script_left(tmp_path: Path) -> None:
+    out = tmp_path / "corpus"
+    records = JobRecords(out)
+    assert run_status(out, RunJobs()).state == "no such directory"
+    out.mkdir()
+    assert run_status(out, RunJobs()).state == "not submitted"
+    records.submitted("7", "corpus", out / "slurm" / "7.log")
+    assert run_status(out, RunJobs([Job("7", "PENDING", "Priority")])).state == "pending (Priority)"
+    assert run_status(out, RunJobs([Job("7", "TIMEOUT")])).state == "timeout"
+    assert run_status(out, RunJobs()).state == "submitted"
+    (out / "slurm" / "7.log").touch()
+    assert run_status(out, RunJobs()).state == "started: see the log"
+    for left, state in (
+        ("0", "finished"),
+        ("stopped", "stopped on request"),
+        ("1", "failed: see the log"),
+    ):
+        (out / "slurm" / "7.status").write_text(left + "\n")
+        assert run_status(out, RunJobs([Job("7", "FAILED")])).state == state
+        shown = dict(zip(HEADINGS, overview([out])[0][0], strict=True))
+        assert (shown["state"], shown["step"], shown["checkpoint"]) == (state, "", "")
+    records.submitted("8", "corpus", out / "slurm" / "8.log")
+    assert run_status(out, RunJobs()).state == "submitted"
+
+
 def test_job_that_was_cancelled_in_the_queue_is_not_shown_as_the_one_before(run: Path) -> None:
     assert run_status(run, RunJobs([Job("8", "CANCELLED")])).state == "cancelled"
+    JobRecords(run).request_stop("8")
+    assert run_status(run, RunJobs([Job("8", "CANCELLED")])).state == "stopped on request"
     assert run_status(run, RunJobs([Job("7", "FAILED")])).state == "crashed (n1)"
 
 
