@@ -75,6 +75,13 @@ class Pages:
         """Return the titles of all sections of charts, in order."""
         return [header.text.split(" (")[0].split("\n")[0] for header in self.found(SECTION)]
 
+    def row(self, name):
+        """Return the cells of the row of a description that begins with ``name``."""
+        rows = (
+            [cell.text for cell in row.find_elements(By.TAG_NAME, "td")] for row in self.found("tr")
+        )
+        return next((row for row in rows if row and row[0] == name), None)
+
     def in_sight(self, element):
         script = """const r = arguments[0].getBoundingClientRect();
             return r.top >= 0 && r.bottom <= window.innerHeight && r.right <= window.innerWidth"""
@@ -97,6 +104,12 @@ class Pages:
             element.click()
         except ElementClickInterceptedException:  # still moving
             self.driver.execute_script("arguments[0].click()", element)
+
+    def mark(self, selector, text):
+        """Draw a frame around an element, for a picture."""
+        element = self.until(lambda: self._with_text(selector, text))
+        style = "arguments[0].parentElement.style.outline = '4px solid #D55E00'"
+        self.driver.execute_script(style, element)
 
     def press(self, selector, text=None):
         """Click the first that ``selector`` finds, with this text, as soon as there is one."""
@@ -158,6 +171,7 @@ def points(drawn):
 
 def test_the_curve_is_four_clicks_from_the_front_page(pages, browser):
     pages.front()
+    pages.mark("[role='button']", "Model training")
     browser.picture("mlflow-front")
     pages.clicks = 0
     pages.press("[role='button']", "Model training")
@@ -209,7 +223,6 @@ def test_without_the_view_charts_begin_with_the_curve_and_end_with_bookkeeping(p
     pages.press("[aria-label='x-axis-log']")
     pages.confirm()
     assert pages.drawn(lambda drawn: drawn["scale"] == "log")["title"] == "Step"
-    browser.picture("mlflow-curve-log")
 
 
 def test_two_runs_that_are_compared_show_both_curves_against_flops(pages, browser):
@@ -218,12 +231,23 @@ def test_two_runs_that_are_compared_show_both_curves_against_flops(pages, browse
         pages.press("input[aria-label*='toggle row selection (unchecked)']")
     pages.press("button", "Compare")
     pages.shows("Comparing 2 Runs")
-    browser.picture("mlflow-compare")
     pages.press("a", "finetuned/mood/accuracy")
     found = points(pages.drawn(lambda drawn: len(drawn["lines"]) >= 2))
     assert set(found) == set(SCALES)
     for name, (x, _) in found.items():
         assert x == [0, *(step * SCALES[name] / 1e9 for step in STEPS)], "steps are GFLOPs"
+
+
+def test_an_experiment_has_a_row_for_each_run_and_the_newest_picture(pages, browser):
+    pages.open(f"/runs?{WORKFLOW}", "Pretraining runs:")
+    pages.press("[data-testid='experiment-metadata-editor-edit-button'] ~ button")
+    picture = pages.until(lambda: pages.found("img[src^='get-artifact']"))[0]
+    pages.until(lambda: picture.get_property("naturalWidth") > 100)
+    for name, flops, accuracy in (("wide", "8e+14", "0.75"), ("deep", "1.6e+15", "0.8")):
+        run, model, *rest = pages.until(lambda name=name: pages.row(name))
+        assert (run, model) == (name, "tiny (1.9M parameters)")
+        assert rest == ["news", "800", flops, "0.222", f"mood/accuracy {accuracy}"]
+    browser.picture("mlflow-experiment")
 
 
 def test_a_run_says_what_it_is_and_holds_its_files(pages, browser):
