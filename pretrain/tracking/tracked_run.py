@@ -17,6 +17,7 @@ from pydantic import Field
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import AbsentError
 from convbert.models.schema import StrictModel, read_record
+from convbert.pretrain.run.tracking_links import links
 from convbert.pretrain.run.tracking_uri import RUN_FILE, followed
 from convbert.pretrain.settings.places import Place, beside, fate
 from convbert.pretrain.settings.tracking import SQLITE, placed_store
@@ -146,6 +147,17 @@ def _stored(run_dir: Path) -> RunState | None:
     return _read_state(path) if path.exists() else None
 
 
+def links_of(run_dir: Path) -> list[str]:
+    """Return lines that say where MLflow shows a run, none before MLflow has received it.
+
+    Raises ``DamagedError`` if its description cannot be read.
+    """
+    if not (run_dir / RUN_FILE).exists():
+        return []
+    state = TrackedRun.load(run_dir).state
+    return links(state.tracking_uri, state.experiment_id) if state.experiment_id else []
+
+
 def sent_before(run_dir: Path, settings: dict[str, str]) -> dict[str, str]:
     """Return of ``settings`` those that an earlier start of the run sent as parameters."""
     known = _stored(run_dir)
@@ -166,7 +178,7 @@ def _state_here(run_dir: Path, tracking_uri: str | None) -> RunState:
             # The same at every look until it is stored: nothing is made twice after a crash.
             copied = f"{stored.key} {run_dir.resolve()} {path.stat().st_ctime_ns}"
             key = hashlib.sha256(copied.encode()).hexdigest()[:32]
-            changes |= {"key": key, "run_id": None}
+            changes |= {"key": key, "run_id": None, "experiment_id": None}
     return stored.model_copy(update=changes)
 
 

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from convbert.models.errors import UserError
 from convbert.pretrain.run.tracking_uri import resolve_uri
 from convbert.pretrain.tracking.stopped_run import store_of, sync
-from convbert.pretrain.tracking.tracked_run import COPY_TAG, TrackedRun
+from convbert.pretrain.tracking.tracked_run import COPY_TAG, TrackedRun, links_of
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,8 @@ def test_a_copy_beside_its_origin_has_a_run_of_its_own_with_the_whole_curve(
     copy = run_dir.with_name("copy")
     shutil.copytree(run_dir, copy)
     assert TrackedRun.load(copy).state.run_id is None
+    assert links_of(run_dir)
+    assert links_of(copy) == []  # until it has a run of its own
     assert TrackedRun.load(copy).state.key == TrackedRun.load(copy).state.key
     tracker = start(copy, None, resume_step=5, params={"seed": 1})  # as if with other settings
     log_steps(tracker, range(6, 8))

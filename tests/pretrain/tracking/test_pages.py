@@ -9,12 +9,12 @@ import zlib
 from mlflow import MlflowClient
 
 from convbert.pretrain.run import metric_names
-from convbert.pretrain.run.tracking_links import curves_page, links, links_of, runs_page
+from convbert.pretrain.run.tracking_links import curves_page, links, runs_page
 from convbert.pretrain.tracking import mlflow_names
 from convbert.pretrain.tracking.mlflow_notes import NOTE_TAG, is_ours, signed
 from convbert.pretrain.tracking.mlflow_views import TAG_CHARACTERS, VIEW_TAG, view
 from convbert.pretrain.tracking.stopped_run import sync
-from convbert.pretrain.tracking.tracked_run import TrackedRun
+from convbert.pretrain.tracking.tracked_run import TrackedRun, links_of
 
 CURVES = ("held_out/loss/mlm", "pairs/agreement", "probe/trec/accuracy", "rotten_tomatoes/accuracy")
 
