@@ -185,7 +185,7 @@ def test_a_run_says_in_mlflow_what_it_is_made_of(run: RunDirectory, shards_dir: 
     params = tracked.data.params
     assert (params["steps"], params["model.preset"], params["data"]) == ("3", "tiny", "shards")
     assert int(params["parameters"]) > 1000
-    assert params["model.overrides.hidden_size"] == "64"  # not the default
+    assert params["model.overrides.hidden_size"] == "32"  # not the default
     assert len(params) < 25
     assert not [key for key in params if key.startswith(("tracking", "checkpoint"))]
     metrics = tracked.data.metrics

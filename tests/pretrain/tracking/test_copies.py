@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.tracking._tracking_service import utils
 
 from convbert.models.errors import UserError
 from convbert.pretrain.run.tracking_uri import resolve_uri
@@ -79,7 +80,7 @@ def test_a_copy_elsewhere_has_a_database_of_its_own(run_dir, tmp_path, add):
     evaluation.curve_point(4e9, "sst2/accuracy", 0.7)
     evaluation.close("FINISHED")
     client, (own,) = runs_in(tmp_path / "away" / "mlflow.db")
-    assert [m.step for m in client.get_metric_history(own, "sst2/accuracy")] == [4]
+    assert [m.step for m in client.get_metric_history(own, "finetuned/sst2/accuracy")] == [4]
     assert losses(client, own) == [1, 2, 3, 4, 5]
     assert database.read_bytes() == before
 
@@ -125,6 +126,7 @@ def test_a_store_that_was_moved_or_copied_with_its_runs_keeps_its_files_with_it(
     before = {p: p.read_bytes() for p in project.rglob("*") if p.is_file()}
     run = other / "runs" / "one"
     (run / "page.html").write_text("page")
+    utils._artifact_repos_cache.clear()  # of this process, by run: another one has none
     evaluation = add(run, None)
     evaluation.artifact(run / "page.html")
     evaluation.close("FINISHED")
