@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import shutil
 import time
 import zlib
 
@@ -231,3 +232,13 @@ def test_a_parameter_that_is_the_default_again_is_current(tmp_path, store, start
     start(run_dir, store, params={"seed": 0, "optimizer.clip": 0.5}).close("KILLED")
     start(run_dir, store, params={"seed": 0}, settings=settings).close("KILLED")
     assert only_run(store)[1].data.params == {"seed": "0", "optimizer.clip": "1.0"}
+
+
+def test_a_copy_is_shown_nowhere_before_it_has_a_run_of_its_own(tmp_path, store, start):
+    run_dir = tmp_path / "run"
+    start(run_dir, store).close("FINISHED")
+    copy = shutil.copytree(run_dir, tmp_path / "copy")
+    assert links_of(run_dir)
+    assert links_of(copy) == []
+    sync(copy)
+    assert links_of(copy) == links_of(run_dir)  # the same experiment
