@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_lines, read_records
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, lines, read_records
 from convbert.pretrain.tracking.mlflow_artifacts import require_served, unservable
 from convbert.pretrain.tracking.mlflow_branches import Trunk
 from convbert.pretrain.tracking.mlflow_metrics import SentMetrics, as_metrics
@@ -154,7 +154,7 @@ class Delivery:
         """Return all events in the file; what was delivered tells what the run has cost."""
         position, begin, self._told = 0, self._begin(), Told()
         events = []
-        for line, record in read_lines(self._run_dir / FILE_NAME):
+        for line, record in lines(self._run_dir / FILE_NAME):
             position += len(line)
             if position <= begin:
                 self._told.add(record)

@@ -236,6 +236,8 @@ def test_a_parameter_that_is_the_default_again_is_current(tmp_path, store, start
 
 def test_a_copy_is_shown_nowhere_before_it_has_a_run_of_its_own(tmp_path, store, start):
     run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "config.yaml").touch()  # by which a run's directory is known
     start(run_dir, store).close("FINISHED")
     copy = shutil.copytree(run_dir, tmp_path / "copy")
     assert links_of(run_dir)
