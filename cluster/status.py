@@ -1,5 +1,6 @@
 """One table of runs: the queue's state beside the content of the run directories."""
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,9 @@ from convbert.cluster.records import EVALUATED, JobRecords, read_table
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import AbsentError, TransientError, UserError
 from convbert.pretrain.run import metric_names
-from convbert.pretrain.run.tracking_links import links_of
 from convbert.pretrain.tracking.metrics_log import FILE_NAME
 from convbert.pretrain.tracking.records import StepRecord, decode
-from convbert.pretrain.tracking.tracked_run import RUN_FILE, TrackedRun
+from convbert.pretrain.tracking.tracked_run import RUN_FILE, TrackedRun, links_of
 
 _TAIL_BYTES = 1 << 16
 _ENDED = {
@@ -75,7 +75,11 @@ def overview(run_dirs: Sequence[Path]) -> tuple[list[list[str]], str]:
 
 def shown_at(run_dirs: Sequence[Path]) -> list[str]:
     """Return lines that say where MLflow shows the runs, each once."""
-    return list(dict.fromkeys(line for run_dir in run_dirs for line in links_of(run_dir)))
+    lines: dict[str, None] = {}
+    for run_dir in run_dirs:
+        with contextlib.suppress(UserError):  # its row says what cannot be read
+            lines |= dict.fromkeys(links_of(run_dir))
+    return list(lines)
 
 
 def _readable(run_dir: Path) -> bool:

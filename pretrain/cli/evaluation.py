@@ -287,8 +287,8 @@ def track_sync(
 ) -> None:
     """Deliver what an unreachable server missed; repeating it sends nothing twice."""
     from convbert.pretrain.cli.progress import counter
-    from convbert.pretrain.run.tracking_links import links_of
     from convbert.pretrain.tracking.stopped_run import store_of, sync
+    from convbert.pretrain.tracking.tracked_run import links_of
 
     place = store_of(run, uri)
     with counter("delivering metrics"):

@@ -3,11 +3,9 @@
 The UI of MLflow 3.17 opens on pages for language-model traces unless an address names the workflow.
 """
 
-import json
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from convbert.pretrain.run.tracking_uri import RUN_FILE, SQLITE
+from convbert.pretrain.settings.tracking import SQLITE
 
 VIEW = "convbert"
 """Key of the saved view of an experiment that draws all curves over training FLOPs."""
@@ -53,13 +51,3 @@ def _start(tracking_uri: str) -> str:
     """Return the command that serves a database; what may hold a password is left out."""
     store = tracking_uri if tracking_uri.startswith(SQLITE) else "$MLFLOW_TRACKING_URI"
     return f"mlflow server --backend-store-uri {store}"
-
-
-def links_of(run_dir: Path) -> list[str]:
-    """Return ``links`` of the experiment that has the run, none before MLflow has received it."""
-    try:
-        known = json.loads((run_dir / RUN_FILE).read_bytes())
-        uri, experiment_id = known["tracking_uri"], known["experiment_id"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return []
-    return links(str(uri), str(experiment_id)) if experiment_id else []

@@ -16,8 +16,8 @@ from rich.panel import Panel
 
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.curve import Curve
-from convbert.pretrain.run.tracking_links import links_of
 from convbert.pretrain.settings.recipes import resolve
+from convbert.pretrain.tracking.tracked_run import links_of
 
 PROCESSES = 2
 SEEDS = 3

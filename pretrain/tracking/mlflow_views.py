@@ -61,11 +61,11 @@ def _state(names: list[str], most: int) -> dict[str, Any]:
     results = [name for name in names if is_result(name)]
     sections = {
         "Results against training FLOPs": (results, CURVE_FLOPS),
-        "Held-out text, pairs and probes against training FLOPs": (
+        "Held-out text, pairs, probes against FLOPs": (
             [name for name in names if is_curve(name) and name not in results],
             CURVE_FLOPS,
         ),
-        "Training losses against training FLOPs": ([n for n in names if is_loss(n)], FLOPS),
+        "Training losses against FLOPs": ([n for n in names if is_loss(n)], FLOPS),
     }
     charts: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []

@@ -19,6 +19,7 @@ from pydantic import Field
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import AbsentError
 from convbert.models.schema import StrictModel, read_record
+from convbert.pretrain.run.tracking_links import links
 from convbert.pretrain.run.tracking_uri import RUN_FILE, followed
 from convbert.pretrain.settings.places import Place, beside, fate
 from convbert.pretrain.settings.tracking import SQLITE, placed_store
@@ -146,6 +147,17 @@ def resolve_experiment(run_dir: Path, name: str | None) -> str:
 def _stored(run_dir: Path) -> RunState | None:
     path = run_dir / RUN_FILE
     return _read_state(path) if path.exists() else None
+
+
+def links_of(run_dir: Path) -> list[str]:
+    """Return lines that say where MLflow shows a run, none before MLflow has received it.
+
+    Raises ``DamagedError`` if its description cannot be read.
+    """
+    if not (run_dir / RUN_FILE).exists():
+        return []
+    state = TrackedRun.load(run_dir).state
+    return links(state.tracking_uri, state.experiment_id) if state.experiment_id else []
 
 
 def sent_before(run_dir: Path, settings: dict[str, str]) -> dict[str, str]:

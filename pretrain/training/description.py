@@ -39,7 +39,7 @@ def compared(
     settings = deciding(config)
     defaults = deciding(RunConfig())
     named = {
-        "data": timeline.name,
+        "data": ", ".join(dict.fromkeys(entry.name for entry in data_inputs(timeline))),
         "sequence_length": timeline.phases[0].seq_len,
         "vocabulary": networks.discriminator.vocab_size,
         "objective": networks.objective,

@@ -75,6 +75,13 @@ class Pages:
         """Return the titles of all sections of charts, in order."""
         return [header.text.split(" (")[0].split("\n")[0] for header in self.found(SECTION)]
 
+    def row(self, name):
+        """Return the cells of the row of a description that begins with ``name``."""
+        rows = (
+            [cell.text for cell in row.find_elements(By.TAG_NAME, "td")] for row in self.found("tr")
+        )
+        return next((row for row in rows if row and row[0] == name), None)
+
     def in_sight(self, element):
         script = """const r = arguments[0].getBoundingClientRect();
             return r.top >= 0 && r.bottom <= window.innerHeight && r.right <= window.innerWidth"""
@@ -97,6 +104,12 @@ class Pages:
             element.click()
         except ElementClickInterceptedException:  # still moving
             self.driver.execute_script("arguments[0].click()", element)
+
+    def mark(self, selector, text):
+        """Draw a frame around an element, for a picture."""
+        element = self.until(lambda: self._with_text(selector, text))
+        style = "arguments[0].parentElement.style.outline = '4px solid #D55E00'"
+        self.driver.execute_script(style, element)
 
     def press(self, selector, text=None):
         """Click the first that ``selector`` finds, with this text, as soon as there is one."""
@@ -158,6 +171,7 @@ def points(drawn):
 
 def test_the_curve_is_four_clicks_from_the_front_page(pages, browser):
     pages.front()
+    pages.mark("[role='button']", "Model training")
     browser.picture("mlflow-front")
     pages.clicks = 0
     pages.press("[role='button']", "Model training")
@@ -181,8 +195,8 @@ def test_the_curve_is_four_clicks_from_the_front_page(pages, browser):
         assert (y[0], y[-1]) == (0.55, {"wide": 0.75, "deep": 0.8}[name])
     assert pages.sections()[:3] == [
         "Results against training FLOPs",
-        "Held-out text, pairs and probes against training FLOPs",
-        "Training losses against training FLOPs",
+        "Held-out text, pairs, probes against FLOPs",
+        "Training losses against FLOPs",
     ]
     assert pages.sections()[-2:] == ["Model metrics", "System metrics"]
     assert not [c for c in browser.complaints() if "Content Security Policy" in c["message"]]
@@ -209,7 +223,6 @@ def test_without_the_view_charts_begin_with_the_curve_and_end_with_bookkeeping(p
     pages.press("[aria-label='x-axis-log']")
     pages.confirm()
     assert pages.drawn(lambda drawn: drawn["scale"] == "log")["title"] == "Step"
-    browser.picture("mlflow-curve-log")
 
 
 def test_two_runs_that_are_compared_show_both_curves_against_flops(pages, browser):
@@ -218,12 +231,23 @@ def test_two_runs_that_are_compared_show_both_curves_against_flops(pages, browse
         pages.press("input[aria-label*='toggle row selection (unchecked)']")
     pages.press("button", "Compare")
     pages.shows("Comparing 2 Runs")
-    browser.picture("mlflow-compare")
     pages.press("a", "finetuned/mood/accuracy")
     found = points(pages.drawn(lambda drawn: len(drawn["lines"]) >= 2))
     assert set(found) == set(SCALES)
     for name, (x, _) in found.items():
         assert x == [0, *(step * SCALES[name] / 1e9 for step in STEPS)], "steps are GFLOPs"
+
+
+def test_an_experiment_has_a_row_for_each_run_and_the_newest_picture(pages, browser):
+    pages.open(f"/runs?{WORKFLOW}", "Pretraining runs:")
+    pages.press("[data-testid='experiment-metadata-editor-edit-button'] ~ button")
+    picture = pages.until(lambda: pages.found("img[src^='get-artifact']"))[0]
+    pages.until(lambda: picture.get_property("naturalWidth") > 100)
+    for name, flops, accuracy in (("wide", "8e+14", "0.75"), ("deep", "1.6e+15", "0.8")):
+        run, model, *rest = pages.until(lambda name=name: pages.row(name))
+        assert (run, model) == (name, "tiny (1.9M parameters)")
+        assert rest == ["news", "800", flops, "0.222", f"mood/accuracy {accuracy}"]
+    browser.picture("mlflow-experiment")
 
 
 def test_a_run_says_what_it_is_and_holds_its_files(pages, browser):
@@ -235,8 +259,9 @@ def test_a_run_says_what_it_is_and_holds_its_files(pages, browser):
     pages.until(lambda: picture.get_property("naturalWidth") > 100)
     pages.press("[data-testid='show-comment-toggle']")
     browser.picture("mlflow-run")
-    pages.open(f"{run}/system-metrics", "cpu_utilization")
-    pages.open(f"{run}/artifacts/report/mood/curve.html", "report/mood/curve.html")
+    pages.open(f"{run}/system-metrics?{WORKFLOW}", "cpu_utilization")
+    page = "report/mood/curve.html"
+    pages.open(f"{run}/artifacts/{page}?{WORKFLOW}", page)
     for name in ("config.yaml", "environment.json"):
         pages.shows(name)
     frame = pages.until(lambda: pages.found("iframe"))[0]
@@ -267,7 +292,7 @@ def test_branches_are_children_of_their_trunk_and_one_line(tmp_path, server, bro
     pages.open(f"/runs/{whole.info.run_id}", "Child runs")
     for step in (20, 30, 40):
         pages.shows(f"at-{step}")
-    pages.open("/runs?compareRunsMode=CHART", "branches/held_out/loss/mlm")
+    pages.open(f"/runs?{WORKFLOW}&compareRunsMode=CHART", "branches/held_out/loss/mlm")
     # Only the trunk has it: GFLOPs of the trunk up to each branch and of its decay.
     assert points(pages.drawn()) == {"long-0": ([25e3, 38e3, 50e3], [4.2, 3.8, 3.4])}
     browser.picture("mlflow-branches")

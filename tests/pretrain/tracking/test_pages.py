@@ -3,18 +3,19 @@
 import base64
 import json
 import logging
+import shutil
 import time
 import zlib
 
 from mlflow import MlflowClient
 
 from convbert.pretrain.run import metric_names
-from convbert.pretrain.run.tracking_links import curves_page, links, links_of, runs_page
+from convbert.pretrain.run.tracking_links import curves_page, links, runs_page
 from convbert.pretrain.tracking import mlflow_names
 from convbert.pretrain.tracking.mlflow_notes import NOTE_TAG, is_ours, signed
 from convbert.pretrain.tracking.mlflow_views import TAG_CHARACTERS, VIEW_TAG, view
 from convbert.pretrain.tracking.stopped_run import sync
-from convbert.pretrain.tracking.tracked_run import TrackedRun
+from convbert.pretrain.tracking.tracked_run import TrackedRun, links_of
 
 CURVES = ("held_out/loss/mlm", "pairs/agreement", "probe/trec/accuracy", "rotten_tomatoes/accuracy")
 
@@ -231,3 +232,15 @@ def test_a_parameter_that_is_the_default_again_is_current(tmp_path, store, start
     start(run_dir, store, params={"seed": 0, "optimizer.clip": 0.5}).close("KILLED")
     start(run_dir, store, params={"seed": 0}, settings=settings).close("KILLED")
     assert only_run(store)[1].data.params == {"seed": "0", "optimizer.clip": "1.0"}
+
+
+def test_a_copy_is_shown_nowhere_before_it_has_a_run_of_its_own(tmp_path, store, start):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "config.yaml").touch()  # by which a run's directory is known
+    start(run_dir, store).close("FINISHED")
+    copy = shutil.copytree(run_dir, tmp_path / "copy")
+    assert links_of(run_dir)
+    assert links_of(copy) == []
+    sync(copy)
+    assert links_of(copy) == links_of(run_dir)  # the same experiment
