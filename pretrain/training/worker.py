@@ -102,9 +102,13 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
             )
     finally:
         loader.close()
-        tracker.close(status)  # type: ignore[arg-type]
         if page is not None:
+            from convbert.pretrain.report.live import page_of
+
             page.close(_ENDED[status])
+            if page_of(run).is_file():
+                tracker.artifact(page_of(run))
+        tracker.close(status)  # type: ignore[arg-type]
     torch.distributed.destroy_process_group()
     if finished and rank == 0:
         show_at_the_end(run, config)

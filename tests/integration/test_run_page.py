@@ -35,6 +35,7 @@ def test_the_page_changes_nothing_and_has_every_checkpoint(
     page = paged / "report" / "run.html"
     text, data = page.read_text(), data_of(page)
     assert data["live"]["state"] == "finished"
+    assert '"artifact":"report/run.html"' in (paged / "metrics.jsonl").read_text()
     assert data["live"]["refresh"] is None
     assert "update 12 of 12" in text
     steps = data["runs"][0]["parts"][0]["step"]
