@@ -12,6 +12,7 @@ from convbert.cluster.records import EVALUATED, JobRecords, read_table
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import AbsentError, TransientError, UserError
 from convbert.pretrain.run import metric_names
+from convbert.pretrain.run.tracking_links import links_of
 from convbert.pretrain.tracking.metrics_log import FILE_NAME
 from convbert.pretrain.tracking.records import StepRecord, decode
 from convbert.pretrain.tracking.tracked_run import RUN_FILE, TrackedRun
@@ -68,6 +69,11 @@ def overview(run_dirs: Sequence[Path]) -> tuple[list[list[str]], str]:
             unknown = [""] * (len(HEADINGS) - 2)
             rows.append([str(run_dir), f"unreadable: {error}", *unknown])
     return rows, note
+
+
+def shown_at(run_dirs: Sequence[Path]) -> list[str]:
+    """Return lines that say where MLflow shows the runs, each once."""
+    return list(dict.fromkeys(line for run_dir in run_dirs for line in links_of(run_dir)))
 
 
 def _readable(run_dir: Path) -> bool:
@@ -172,9 +178,7 @@ def _mlflow(run_dir: Path) -> str:
     if not (run_dir / RUN_FILE).is_file():
         return ""
     state = TrackedRun.load(run_dir).state
-    uri, run = state.tracking_uri, state.run_id or "not delivered yet"
-    where = f"{uri}/#/runs/{run}" if uri.startswith("http") else f"{Path(uri).name}: {run}"
-    return f"{state.status} {where}"
+    return f"{state.status} {state.run_id or 'not delivered yet'}"
 
 
 def _row(status: RunStatus) -> list[str]:

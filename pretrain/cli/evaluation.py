@@ -289,6 +289,9 @@ def track_sync(
     uri: Annotated[str | None, typer.Option(help="Tracking server; default the run's.")] = None,
 ) -> None:
     """Deliver what an unreachable server missed; repeating it sends nothing twice."""
+    from convbert.pretrain.run.tracking_links import links_of
     from convbert.pretrain.tracking.stopped_run import sync
 
     typer.echo(f"{sync(run, uri)} metrics delivered")
+    for line in links_of(run):
+        typer.echo(line)

@@ -180,7 +180,7 @@ def status(
     from rich.live import Live
 
     from convbert.cluster.jobs import runs_of
-    from convbert.cluster.status import HEADINGS, TEXT, overview
+    from convbert.cluster.status import HEADINGS, TEXT, overview, shown_at
 
     chosen = sorted(p.parent for p in Path("runs").glob("**/config.yaml"))
     if runs:
@@ -189,7 +189,10 @@ def status(
         raise AbsentError("runs/: no run directory in it; name the runs to show")
     if not watch:
         rows, note = overview(chosen)
-        Output(form).table(HEADINGS, rows, caption=note, text=TEXT)
+        out = Output(form)
+        out.table(HEADINGS, rows, caption=note, text=TEXT)
+        for line in shown_at(chosen):  # not in the table, which would fold an address
+            out.note(line)
         return
     console = Console()
 

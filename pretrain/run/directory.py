@@ -41,6 +41,11 @@ class RunDirectory:
         return self.path / CONFIG
 
     @property
+    def environment(self) -> Path:
+        """What it was last started with: versions, command, host."""
+        return self.path / "environment.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Parent of all checkpoint directories."""
         return self.path / "checkpoints"
@@ -63,15 +68,10 @@ class RunDirectory:
     @property
     def recipe(self) -> str | None:
         """The recipe that the run was started with, as far as that is known."""
-        path = self.path / "environment.json"
         try:
-            return _Started.model_validate_json(path.read_bytes()).recipe
+            return _Started.model_validate_json(self.environment.read_bytes()).recipe
         except (OSError, ValidationError):  # the next start writes it again
             return None
-
-    @property
-    def _environment(self) -> Path:
-        return self.path / "environment.json"
 
     def require(self, config: RunConfig) -> None:
         """Raise ``UserError`` where the directory holds a run that ``config`` would change.
@@ -80,7 +80,7 @@ class RunDirectory:
         that only change the execution (micro-batch, ZeRO stage, threads) may differ, and so may
         what only the updates after that checkpoint depend on (``continuation``).
         """
-        for place in (self.config_file, self._environment):
+        for place in (self.config_file, self.environment):
             if place.is_dir():
                 raise UserError(f"{place}: is a directory where a file belongs; move it away")
         newest = newest_manifest(self.checkpoints)
@@ -100,7 +100,7 @@ class RunDirectory:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.config_file) as file:
             file.write(dump(config).encode())
-        with atomic_write(self._environment) as file:
+        with atomic_write(self.environment) as file:
             described = {"recipe": recipe, **environment()}
             file.write((json.dumps(described, indent=1) + "\n").encode())
 

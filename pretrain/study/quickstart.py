@@ -16,6 +16,7 @@ from rich.panel import Panel
 
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.curve import Curve
+from convbert.pretrain.run.tracking_links import links_of
 from convbert.pretrain.settings.recipes import resolve
 
 PROCESSES = 2
@@ -109,10 +110,9 @@ def _summarize(console: Console, root: Path, seconds: float) -> None:
         f"model   {root / 'model'}  (transformers.AutoModel.from_pretrained)",
         f"curve   {folder / 'curve.png'}",
         f"run     {root / 'run'}  (config, metrics.jsonl, checkpoints)",
-        "",
-        "Open the MLflow UI with",
-        f"  mlflow server --backend-store-uri sqlite:///{root / 'mlflow.db'}",
     ]
     title = f"finished in {seconds / 60:.1f} minutes"
     console.print()
     console.print(Panel("\n".join(lines), title=title, expand=False))
+    for line in links_of(root / "run"):  # outside of the panel, which would fold an address
+        console.print(line, soft_wrap=True)

@@ -37,6 +37,7 @@ class RunState(StrictModel):
     run_name: str
     key: str = Field(default_factory=lambda: uuid.uuid4().hex)
     run_id: str | None = None
+    experiment_id: str | None = None
     params: dict[str, str] = Field(default_factory=dict)
     tags: dict[str, str] = Field(default_factory=dict)
     inputs: list[DataInput] = Field(default_factory=list)
@@ -65,6 +66,7 @@ class TrackedRun:
             update={
                 "key": before.key,
                 "run_id": before.run_id,
+                "experiment_id": before.experiment_id,
                 "params": described.params or before.params,  # an evaluation describes none
                 "tags": before.tags | described.tags,
                 "inputs": [*before.inputs, *more],
@@ -130,6 +132,12 @@ def resolve_experiment(run_dir: Path, name: str | None) -> str:
 def _stored(run_dir: Path) -> RunState | None:
     path = run_dir / RUN_FILE
     return _read_state(path) if path.exists() else None
+
+
+def sent_before(run_dir: Path, settings: dict[str, str]) -> dict[str, str]:
+    """Return of ``settings`` those that an earlier start of the run sent as parameters."""
+    known = _stored(run_dir)
+    return {} if known is None else {k: settings[k] for k in known.params if k in settings}
 
 
 def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, str]:

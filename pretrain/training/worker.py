@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING
 from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.run import log as run_log
 from convbert.pretrain.run.directory import RunDirectory
-from convbert.pretrain.run.environment import code_version, hardware
+from convbert.pretrain.run.environment import hardware
 from convbert.pretrain.run.exit_codes import FINISHED, STOPPED, TRANSIENT, USER_ERROR
 from convbert.pretrain.training.stopping import StopRequest
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
     from convbert.pretrain.run.claim import Claim
-    from convbert.pretrain.run.timeline import Timeline
-    from convbert.pretrain.tracking.tracked_run import DataInput
     from convbert.pretrain.tracking.tracker import Tracker
     from convbert.pretrain.training.hooks import Hooks
     from convbert.pretrain.training.loader import PhasedLoader
@@ -125,58 +123,32 @@ def _tracker(
     """Open the tracker of a run that goes on from update ``start``; only process 0 has one."""
     from torch import distributed as dist
 
-    from convbert.pretrain.tracking.tracker import open_tracker
+    from convbert.pretrain.tracking.tracker import Tracker, open_tracker
+    from convbert.pretrain.training import description
 
     run, config, world = trainer.run, trainer.config, dist.get_world_size()
-    return open_tracker(
+    if dist.get_rank() != 0:
+        return Tracker(run.path)
+    # As configured: what a machine decides of it changes where the run goes on, so it is a tag.
+    params, settings = description.compared(run.open(), trainer.networks, trainer.timeline)
+    tracker = open_tracker(
         run.path,
-        enabled=dist.get_rank() == 0,
+        enabled=True,
         experiment=config.tracking.experiment,
-        run_name=run.name,
+        run_name=description.run_name(run, config),
         tracking_uri=config.tracking.uri,
-        # As configured: what a machine decides of it changes where the run goes on, so it is a tag.
-        params={
-            "run": run.open().model_dump(mode="json"),
-            "networks": trainer.networks.model_dump(),
-        },
-        tags={
-            "code": code_version(),
-            "manifest": trainer.timeline.digest,
-            "tokenizer": tokenizer.digest,
-            "recipe": run.recipe or "unknown",
-            "model": config.model.preset,
-            "world_size": str(world),
-            "hardware": f"{world} x {hardware()}",
-            "precision": config.precision,
-            "compile": str(config.compile),
-        },
+        params=params,
+        settings=settings,
+        tags=description.tags(run, config, trainer.timeline, tokenizer.digest, world),
         resume_step=start,
-        inputs=data_inputs(trainer.timeline),
+        inputs=description.data_inputs(trainer.timeline),
         sample_seconds=config.tracking.system_seconds,
         claim=claim,
     )
-
-
-def data_inputs(timeline: "Timeline") -> "list[DataInput]":
-    """Describe the shards of all phases as MLflow lists them."""
-    from convbert.pretrain.tracking.tracked_run import DataInput
-
-    return [
-        DataInput(
-            name=Path(source.manifest.removesuffix("/manifest.json")).name,
-            digest=manifest.digest,
-            source=source.manifest,
-            context="training",
-            profile={
-                "sequences": manifest.num_sequences,
-                "sequence_length": manifest.seq_len,
-                "weight": source.weight,
-                "tokenizer": manifest.tokenizer_digest,
-            },
-        )
-        for corpus in timeline.corpora
-        for source, manifest in zip(corpus.sources, corpus.manifests, strict=True)
-    ]
+    for path in (run.config_file, run.environment, run.execution):
+        if path.is_file():
+            tracker.artifact(path)
+    return tracker
 
 
 def main(hooks: "Hooks | None" = None) -> int:

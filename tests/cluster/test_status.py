@@ -15,7 +15,7 @@ from convbert.cluster.jobs import RunJobs, current_log, jobs_of
 from convbert.cluster.records import Attempt, JobRecords
 from convbert.cluster.render import JobOptions
 from convbert.cluster.scheduler import Job, parse_duration
-from convbert.cluster.status import HEADINGS, overview, run_status
+from convbert.cluster.status import HEADINGS, overview, run_status, shown_at
 from convbert.cluster.submit import require_idle
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import AbsentError, UserError
@@ -56,6 +56,19 @@ def test_loss_that_is_not_a_number_is_shown_as_such(run: Path) -> None:
         file.write(encode(StepRecord(51, 2.0, 1.0, {"loss/total": math.nan, "tokens": math.inf})))
     shown = dict(zip(HEADINGS, overview([run])[0][0], strict=True))
     assert (shown["loss"], shown["tokens"]) == ("nan", "inf")
+
+
+def test_where_mlflow_shows_the_runs_is_said_once_below_them(run: Path) -> None:
+    assert overview([run])[0][0][-1] == ""
+    tracked = {"tracking_uri": "http://user:word@mlflow:5000", "experiment": "e", "run_name": "r"}
+    tracked |= {"run_id": "4f0c", "experiment_id": "3", "status": "RUNNING"}
+    (run / "mlflow.json").write_text(json.dumps(tracked))
+    assert overview([run])[0][0][-1] == "RUNNING 4f0c"
+    assert shown_at([run, run]) == [
+        "curves in MLflow: http://mlflow:5000/#/experiments/3/runs?workflowType=machine_learning"
+        "&viewStateShareKey=convbert&compareRunsMode=CHART",
+        "runs in MLflow: http://mlflow:5000/#/experiments/3/runs?workflowType=machine_learning",
+    ]
 
 
 def test_of_a_chain_the_running_job_is_shown(run: Path) -> None:

@@ -175,10 +175,17 @@ def test_a_run_says_in_mlflow_what_it_is_made_of(run: RunDirectory, shards_dir: 
     assert (tags["recipe"], tags["model"], tags["manifest"]) == ("tiny", "tiny", digest)
     assert tags["hardware"].startswith("1 x ")
     assert {"code", "tokenizer", "world_size"} <= set(tags)
-    assert tracked.data.params["run.steps"] == "3"
-    assert tracked.data.metrics["flops/hardware"] > 0
-    assert tracked.data.metrics["flops/electra"] == tracked.data.metrics["flops"]
-    assert tracked.data.metrics["system/disk_available_megabytes"] > 0  # looked at when it ended
+    params = tracked.data.params
+    assert (params["steps"], params["model.preset"], params["data"]) == ("3", "tiny", "shards")
+    assert int(params["parameters"]) > 1000
+    assert params["model.overrides.hidden_size"] == "64"  # not the default
+    assert len(params) < 25
+    assert not [key for key in params if key.startswith(("tracking", "checkpoint"))]
+    metrics = tracked.data.metrics
+    assert metrics["hardware_flops"] > 0
+    assert metrics["flops"] > 0
+    assert not {"flops/electra", "flops/hardware"} & set(metrics)
+    assert metrics["system/disk_available_megabytes"] > 0  # looked at when it ended
 
 
 def test_a_run_without_mlflow_cannot_register(
