@@ -54,12 +54,14 @@ TEXT = ("run", "state", "job", "checkpoint", "evaluations", "MLflow")
 
 
 def overview(run_dirs: Sequence[Path]) -> tuple[list[list[str]], str]:
-    """Return a row for each run, and a note; SLURM is asked once for all of them."""
+    """Return a row for each run, and a note of one line; SLURM is asked once for all of them."""
     jobs: dict[Path, RunJobs] = {}
     note = ""
     try:
         jobs = jobs_of([path for path in run_dirs if _readable(path)])
-    except (AbsentError, TransientError) as error:
+    except AbsentError:
+        note = "without the queue: this machine has no squeue"
+    except TransientError as error:
         note = f"without the queue: {error}"
     rows = []
     for run_dir in run_dirs:

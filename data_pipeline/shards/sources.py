@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,10 @@ class Source(StrictModel):
         description="share of the sequences, relative to the other weights",
         examples=[3],
     )
+
+    def placed(self, change: Callable[[str], str]) -> "Source":
+        """Return the same source with another place of its manifest."""
+        return self.model_copy(update={"manifest": change(self.manifest)})
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ _PLACES = {
     errno.EDQUOT: "the quota is used up there; free some space, then start again",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+_KERNEL = ("/proc/", "/sys/")  # where nothing can be made, and the error is that it is missing
 
 
 def _version(wanted: bool) -> None:
@@ -109,6 +110,8 @@ def main() -> int:
         return _refuse(str(error))
     except OSError as error:
         fault = _PLACES.get(error.errno or 0)
+        if error.errno == errno.ENOENT and os.fsdecode(error.filename or "").startswith(_KERNEL):
+            fault = "the kernel makes what is there; choose another place"
         if fault is None or error.filename is None or os.environ.get("CONVBERT_TRACEBACK"):
             raise
         return _refuse(f"{os.fsdecode(error.filename)}: {fault}")

@@ -1,6 +1,7 @@
 """The command ``plan``: what a recipe needs, before anything is queued."""
 
 import os
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -37,6 +38,7 @@ def plan(
     """Show memory, time and cost of a recipe before it is queued or its shards are built."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from convbert.models.errors import UserError
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.planning.show import show
 
     world = None
@@ -49,4 +51,5 @@ def plan(
         from convbert.pretrain.training.launch import default_processes
 
         world = processes or default_processes()
-    show(recipe, overrides or [], gpus, gpu, mfu, price, world, Output(form))
+    with counter("timing a few updates") if measure else nullcontext():
+        show(recipe, overrides or [], gpus, gpu, mfu, price, world, Output(form))

@@ -1,5 +1,6 @@
 """Commands of the cluster: jobs are submitted, shown, stopped and evaluated, nodes are checked."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,6 @@ from convbert.pretrain.cli.settings_command import SettingsCommand
 from convbert.pretrain.run.tables import Output, fitted
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
     from convbert.cluster.submit import Queued
     from convbert.pretrain.run.directory import RunDirectory
 
@@ -165,6 +164,7 @@ def _prepare(recipe: str, settings: list[str], run_dir: Path | None, world: int)
 def _show(queued: "Queued") -> None:
     script, jobs = queued
     print(f"job {', '.join(jobs)}: {script}" if jobs else f"{script}: written, not queued")
+    print(f"next: {'convbert status --watch' if jobs else f'sbatch {shlex.quote(str(script))}'}")
 
 
 @app.command()
@@ -176,13 +176,14 @@ def status(
     form: FormatOption = "table",
 ) -> None:
     """Show runs: queue state, step, loss, time to the end and to the limit, last checkpoint."""
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
+    from rich.text import Text
 
-    from convbert.cluster.jobs import runs_of
+    from convbert.cluster.jobs import runs_below, runs_of
     from convbert.cluster.status import HEADINGS, TEXT, overview, shown_at
 
-    chosen = sorted(p.parent for p in Path("runs").glob("**/config.yaml"))
+    chosen = runs_below(Path("runs"))
     if runs:
         chosen = [run for directory in runs for run in runs_of(directory)]
     if not chosen:
@@ -190,15 +191,18 @@ def status(
     if not watch:
         rows, note = overview(chosen)
         out = Output(form)
-        out.table(HEADINGS, rows, caption=note, text=TEXT)
+        out.table(HEADINGS, rows, text=TEXT)
+        if note:
+            out.note(note)
         for line in shown_at(chosen):  # not in the table, which would fold an address
             out.note(line)
         return
     console = Console()
 
-    def now() -> "Group":
+    def now() -> Group:
         rows, note = overview(chosen)
-        return fitted(HEADINGS, rows, console.width, caption=note, text=TEXT)
+        table = fitted(HEADINGS, rows, console.width, text=TEXT)
+        return Group(table, *([Text(note)] if note else []))
 
     with Live(now(), console=console, auto_refresh=False) as live:
         try:

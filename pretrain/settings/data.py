@@ -12,6 +12,7 @@ from convbert.data_pipeline.shards.remote import is_url
 from convbert.data_pipeline.shards.sources import CacheSettings, Source
 from convbert.models.errors import UserError
 from convbert.models.schema import StrictModel
+from convbert.pretrain.settings.places import Change, absolute_place
 
 
 class DataConfig(StrictModel):
@@ -88,20 +89,21 @@ class DataConfig(StrictModel):
         """Where shards are copied to, with this node's variables."""
         return self.stage and on_this_node(self.stage, "data.stage")
 
-    def absolute(self) -> "DataConfig":
-        """Return the same with absolute paths; addresses stay."""
-        moved = [
-            s.model_copy(update={"manifest": absolute_place(s.manifest)}) for s in self.sources
-        ]
+    def placed(self, change: Change) -> "DataConfig":
+        """Return the same with the places of shards and tokenizer changed."""
         return self.model_copy(
             update={
-                "manifest": absolute_place(self.manifest) if self.manifest else None,
-                "sources": moved,
-                "tokenizer": self.tokenizer.resolve(),
-                "cache": absolute_unless_variable(self.cache),
-                "stage": absolute_unless_variable(self.stage),
+                "manifest": self.manifest and change(self.manifest),
+                "sources": [source.placed(change) for source in self.sources],
+                "tokenizer": Path(change(str(self.tokenizer))),
             }
         )
+
+    def absolute(self) -> "DataConfig":
+        """Return the same with absolute paths; addresses stay."""
+        node = {"cache": absolute_unless_variable(self.cache)}
+        node["stage"] = absolute_unless_variable(self.stage)
+        return self.placed(absolute_place).model_copy(update=node)
 
 
 def absolute_unless_variable(path: Path | None) -> Path | None:
@@ -118,8 +120,3 @@ def on_this_node(path: Path, key: str) -> Path:
             "the site's environment, or choose a path"
         )
     return Path(expanded).resolve()
-
-
-def absolute_place(place: str) -> str:
-    """Return a path as an absolute one; an address stays as it is."""
-    return place if is_url(place) else str(Path(place).resolve())

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from convbert.data_pipeline.readers import ReaderOptions
 from convbert.models.schema import StrictModel
-from convbert.pretrain.settings.data import absolute_place
+from convbert.pretrain.settings.places import Change
 
 Corruption = Literal["swap", "delete", "replace", "shuffle"]
 Score = Literal["discriminator", "pll"]
@@ -37,9 +37,9 @@ class PairsConfig(StrictModel):
     )
     reader: ReaderOptions = ReaderOptions()
 
-    def absolute(self) -> "PairsConfig":
-        """Return the same settings with absolute paths."""
-        return self.model_copy(update={"inputs": tuple(map(absolute_place, self.inputs))})
+    def placed(self, change: Change) -> "PairsConfig":
+        """Return the same settings with the places of their files changed."""
+        return self.model_copy(update={"inputs": tuple(map(change, self.inputs))})
 
 
 class EvaluationConfig(StrictModel):
@@ -60,11 +60,11 @@ class EvaluationConfig(StrictModel):
         examples=[["A good [MASK]."]],
     )
 
-    def absolute(self) -> "EvaluationConfig":
-        """Return the same settings with absolute paths."""
+    def placed(self, change: Change) -> "EvaluationConfig":
+        """Return the same settings with the places of held-out text changed."""
         return self.model_copy(
             update={
-                "held_out": absolute_place(self.held_out) if self.held_out else None,
-                "pairs": self.pairs.absolute() if self.pairs else None,
+                "held_out": self.held_out and change(self.held_out),
+                "pairs": self.pairs and self.pairs.placed(change),
             }
         )

@@ -4,8 +4,9 @@ from pydantic import Field
 
 from convbert.data_pipeline.shards.sources import Source
 from convbert.models.schema import StrictModel
-from convbert.pretrain.settings.data import DataConfig, absolute_place
+from convbert.pretrain.settings.data import DataConfig
 from convbert.pretrain.settings.optimizer import ScheduleConfig
+from convbert.pretrain.settings.places import Change
 
 
 class PhaseConfig(StrictModel):
@@ -47,10 +48,8 @@ class PhaseConfig(StrictModel):
         content = before.model_dump() | {"manifest": self.manifest, "sources": self.sources}
         return DataConfig.model_validate(content)
 
-    def absolute(self) -> "PhaseConfig":
-        """Return the same with absolute paths; addresses stay."""
-        moved = [
-            s.model_copy(update={"manifest": absolute_place(s.manifest)}) for s in self.sources
-        ]
-        manifest = absolute_place(self.manifest) if self.manifest else None
-        return self.model_copy(update={"manifest": manifest, "sources": moved})
+    def placed(self, change: Change) -> "PhaseConfig":
+        """Return the same with the places of its shards changed."""
+        manifest = self.manifest and change(self.manifest)
+        sources = [source.placed(change) for source in self.sources]
+        return self.model_copy(update={"manifest": manifest, "sources": sources})

@@ -14,6 +14,7 @@ from convbert.pretrain.settings.model import ModelConfig
 from convbert.pretrain.settings.objective import ObjectiveConfig
 from convbert.pretrain.settings.optimizer import OptimizerConfig, ScheduleConfig
 from convbert.pretrain.settings.phase import PhaseConfig
+from convbert.pretrain.settings.places import Change, absolute_place
 from convbert.pretrain.settings.profile import ProfileConfig
 from convbert.pretrain.settings.tracking import TrackingConfig
 
@@ -103,19 +104,25 @@ class RunConfig(StrictModel):
             raise ValueError("cuda_graphs=auto has not been decided yet")
         return self.cuda_graphs
 
-    def absolute(self) -> "RunConfig":
-        """Return the same run with absolute paths, so that it can start from any directory."""
-        start = self.model.init_from
-        model = self.model.model_copy(update={"init_from": start.resolve() if start else None})
-        engine = self.deepspeed
+    def placed(self, change: Change) -> "RunConfig":
+        """Return the same run with all paths changed but those on a node's own disk."""
+        start, engine, upload = self.model.init_from, self.deepspeed, self.checkpoint.upload
+        start = Path(change(str(start))) if start else None
+        upload = change(upload) if upload else None
         changes = {
-            "deepspeed": str(Path(engine).resolve()) if Path(engine).suffix == ".json" else engine,
-            "data": self.data.absolute(),
-            "model": model,
-            "evaluation": self.evaluation.absolute(),
-            "phases": tuple(phase.absolute() for phase in self.phases),
+            "deepspeed": change(engine) if Path(engine).suffix == ".json" else engine,
+            "data": self.data.placed(change),
+            "model": self.model.model_copy(update={"init_from": start}),
+            "checkpoint": self.checkpoint.model_copy(update={"upload": upload}),
+            "tracking": self.tracking.placed(change),
+            "evaluation": self.evaluation.placed(change),
+            "phases": tuple(phase.placed(change) for phase in self.phases),
         }
         return self.model_copy(update=changes)
+
+    def absolute(self) -> "RunConfig":
+        """Return the same run with absolute paths, so that it can start from any directory."""
+        return self.placed(absolute_place).model_copy(update={"data": self.data.absolute()})
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":

@@ -4,7 +4,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from convbert.data_pipeline.shards.remote import is_url
 from convbert.models.schema import StrictModel
+from convbert.pretrain.settings.places import Change
+
+SQLITE = "sqlite:///"
 
 
 def _yaml_off(value: Any) -> Any:
@@ -34,3 +38,13 @@ class TrackingConfig(StrictModel):
         description="seconds between looks at rank 0's machine; null for never",
         examples=[10],
     )
+
+    def placed(self, change: Change) -> "TrackingConfig":
+        """Return the same with the place of a SQLite database changed."""
+        return self.model_copy(update={"uri": self.uri and placed_store(self.uri, change)})
+
+
+def placed_store(uri: str, change: Change) -> str:
+    """Return the URI of a store with the place of a SQLite database changed; others stay."""
+    database = uri.removeprefix(SQLITE)
+    return uri if database == uri or is_url(database) else SQLITE + change(database)

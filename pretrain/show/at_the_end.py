@@ -35,6 +35,7 @@ def show_at_the_end(run: RunDirectory, config: RunConfig) -> None:
         if not samples:
             log.warning("no page of fillings: the shards give no sentence; set evaluation.show")
             return
+        log.info("looks at the checkpoints, for the page in %s", run.report / "show")
         steps = spread(checkpoint_steps(run.checkpoints), MOST_POINTS)
         series = show_run(RunModels(run, steps), samples, Options(), torch.device("cpu"))
         path = write_page(series, run.report / "show" / "show.html")

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from convbert.models.encoder import Encoder
-from convbert.models.errors import UserError
 from convbert.models.heads import MaskedLMHead
 from convbert.models.ops.masked_lm import masked_lm
 from convbert.models.pretraining import PretrainingModel, ReplacedTokenModel
@@ -75,14 +74,7 @@ def look(model: PretrainingModel, reader: Reader, text: str, limit: int, options
 
     Raises ``UserError`` for an empty text and for the tokenizer of another model.
     """
-    whole = reader.row(text)
-    known = generator_of(model)[0].config.vocab_size
-    if max(whole) >= known:
-        raise UserError(
-            f"{reader.name}: gives the id {max(whole)}, the model knows {known}; give the model's "
-            "own tokenizer with --tokenizer"
-        )
-    row = whole if len(whole) <= limit else [*whole[: limit - 1], reader.sep_id]
+    row, left_out = reader.fitted_row(text, limit, generator_of(model)[0].config.vocab_size)
     training = model.training
     model.eval()
     try:
@@ -97,7 +89,7 @@ def look(model: PretrainingModel, reader: Reader, text: str, limit: int, options
         fillings=fillings,
         verdicts=verdicts,
         tokens=len(row) - 2,
-        left_out=len(whole) - len(row),
+        left_out=left_out,
         limit=limit,
     )
 

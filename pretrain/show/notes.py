@@ -1,5 +1,6 @@
 """What is said of a look, in the same words on the terminal and on the page."""
 
+from convbert.pretrain.exchange.run_models import StartingPoint
 from convbert.pretrain.show.look import Look, Verdict
 from convbert.pretrain.show.reader import MASK
 from convbert.pretrain.show.series import Point
@@ -8,7 +9,7 @@ SUSPECTED = 0.5
 """The probability from which a token counts as found to be replaced."""
 
 
-def position(point: Point) -> str:
+def position(point: Point | StartingPoint) -> str:
     """Name a model by its place in the training."""
     return point.label if point.flops is None else f"{point.label}, {point.flops:.2e} FLOPs"
 

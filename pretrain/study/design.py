@@ -42,18 +42,18 @@ class Design(StrictModel):
         None,
         gt=0,
         description="training FLOPs of each run, hardware convention",
-        examples=[8e12],
+        examples=[8000000000000.0],
     )
     seconds: float | None = Field(
         None,
         gt=0,
         description="instead of flops: seconds of updates of each run on this machine",
-        examples=[240],
+        examples=[240.0],
     )
     pace: dict[str, float] = Field(
         default_factory=dict,
         description="seconds of an update by variant; measured when the study starts",
-        examples=[{"electra": 0.4}],
+        examples=[{"electra": 0.4, "sdconv": 0.5}],
     )
     seeds: int = Field(3, gt=0, description="runs of each variant")
     checkpoints: int = Field(

@@ -135,6 +135,6 @@ def write_variants(
                 file.write(curve.model_dump_json(indent=2).encode() + b"\n")
         config = resolve(design.recipe, variant.runs[0].overrides)
         with atomic_write(folder / "config.yaml") as file:
-            file.write(dump(config).encode())
+            file.write(dump(config, folder).encode())
         folders.append(folder)
     return folders

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convbert.models.errors import UserError
-from convbert.pretrain.run.tracking_uri import SQLITE
+from convbert.pretrain.run.tracking_uri import FILES, SQLITE
 from convbert.pretrain.tracking.mlflow_names import BRANCHES, LAYOUT, LAYOUT_TAG, of_curve
 from convbert.pretrain.tracking.tracked_run import DataInput
 
@@ -38,7 +38,7 @@ def find_or_create_experiment(client: Any, name: str, tracking_uri: str) -> str:
         return str(found.experiment_id)
     location = None  # where the server says
     if tracking_uri.startswith(SQLITE):
-        location = (Path(tracking_uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri()
+        location = (Path(tracking_uri.removeprefix(SQLITE)).parent / FILES).as_uri()
     try:
         return str(client.create_experiment(name, location, _TRAINING))
     except Exception:

@@ -18,6 +18,7 @@ from convbert.pretrain.run import log as run_log
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.environment import hardware
 from convbert.pretrain.run.exit_codes import FINISHED, STOPPED, TRANSIENT, USER_ERROR
+from convbert.pretrain.settings.places import beside
 from convbert.pretrain.training.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ def _tracker(
     if dist.get_rank() != 0:
         return Tracker(run.path)
     # As configured: what a machine decides of it changes where the run goes on, so it is a tag.
-    params, settings = description.compared(run.open(), trainer.networks, trainer.timeline)
+    # And as stored: where a run lies is no parameter, which MLflow would never change.
+    stored = run.open().placed(beside(run.path))
+    params, settings = description.compared(stored, trainer.networks, trainer.timeline)
     tracker = open_tracker(
         run.path,
         enabled=True,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.numpy import save_file
+from typer.testing import CliRunner
 
 from convbert.cluster.jobs import RunJobs, current_log, jobs_of
 from convbert.cluster.records import Attempt, JobRecords
@@ -19,6 +20,7 @@ from convbert.cluster.status import HEADINGS, overview, run_status, shown_at
 from convbert.cluster.submit import require_idle
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import AbsentError, UserError
+from convbert.pretrain.cli import app
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord, encode
 
 
@@ -39,6 +41,21 @@ def run(tmp_path: Path) -> Path:
     )  # fmt: skip
     records.note(ended)
     return folder
+
+
+def test_status_shows_runs_at_any_depth_and_not_the_copies_that_mlflow_keeps(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = run.parent
+    for place in ("runs/one", "runs/sweep/x0.5", "runs/mlartifacts/4f0c/artifacts"):
+        (base / place).mkdir(parents=True)
+        (base / place / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
+    monkeypatch.chdir(base)
+    shown = CliRunner().invoke(app, ["status", "--format", "json"])
+    assert [row["run"] for row in json.loads(shown.stdout)["rows"]] == [
+        "runs/one",
+        "runs/sweep/x0.5",
+    ]
 
 
 def test_running_job(run: Path) -> None:
@@ -172,7 +189,24 @@ def test_second_submission_of_a_run_is_refused(
 
 def test_without_slurm_the_table_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(run))
-    assert "squeue: not found" in overview([run])[1]
+    assert overview([run])[1] == "without the queue: this machine has no squeue"
+
+
+def test_a_queue_that_does_not_answer_is_told_in_one_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "squeue").write_text(
+        "#!/bin/sh\n"
+        "echo 'squeue: error: fetch_config: DNS SRV lookup failed' >&2\n"
+        "echo 'squeue: fatal: Could not establish a configuration source' >&2\n"
+        "exit 1\n"
+    )
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    told = "without the queue: squeue: Could not establish a configuration source"
+    assert overview([run])[1] == told
+    shown = CliRunner().invoke(app, ["status", str(run)]).output.splitlines()
+    assert shown[-1] == told
 
 
 def test_the_queue_is_asked_once_for_the_users_own_jobs(
