@@ -14,6 +14,7 @@ from convbert.pretrain.cli import (
     doctor,
     evaluation,
     exchange,
+    pages,
     pairs,
     plan,
     shards,
@@ -46,6 +47,7 @@ for commands in (
     evaluation.app,
     pairs.app,
     show.app,
+    pages.app,
     exchange.app,
 ):
     app.add_typer(commands)

@@ -1,4 +1,4 @@
-"""Commands of evaluation and tracking: finetune, evaluate, probe, report, tasks, track."""
+"""Commands of evaluation and tracking: finetune, evaluate, probe, tasks, track."""
 
 from __future__ import annotations
 
@@ -235,22 +235,6 @@ def probe(
         _print_points(out, title, found.points, found.lexical)
         out.note(f"{evaluated.run.report / name / 'probe.json'}: the same as numbers")
     out.note(f"next: convbert report {shlex.quote(str(run))}")
-
-
-@app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Directories of runs.", metavar="RUN...")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page's file.")] = Path(
-        "report.html"
-    ),
-) -> None:
-    """Write one offline page that compares runs: accuracy against FLOPs, costs, settings."""
-    from convbert.pretrain.cli.progress import counter
-    from convbert.pretrain.report.page import write_report
-
-    with counter(f"reading {len(runs)} runs"):
-        page = write_report(runs, output)
-    typer.echo(f"{page}: open it in a browser")
 
 
 @tasks_app.command("list")

@@ -47,6 +47,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "pairs": "pairs runs/small held-out.jsonl",
         "show": 'show runs/small "The film was [MASK]."',
         "heads": 'heads runs/small "The film was good." --html heads.html',
+        "watch": "watch runs/small",
         "report": "report runs/small runs/base -o report.html",
         "tasks list": "tasks list",
         "tasks fetch": "tasks fetch rotten_tomatoes -o tasks",

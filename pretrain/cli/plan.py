@@ -1,7 +1,6 @@
 """The command ``plan``: what a recipe needs, before anything is queued."""
 
 import os
-from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -51,5 +50,5 @@ def plan(
         from convbert.pretrain.training.launch import default_processes
 
         world = processes or default_processes()
-    with counter("timing a few updates") if measure else nullcontext():
-        show(recipe, overrides or [], gpus, gpu, mfu, price, world, Output(form))
+    busy = counter("timing a few updates")
+    show(recipe, overrides or [], gpus, gpu, mfu, price, world, Output(form), busy)

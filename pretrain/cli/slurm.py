@@ -112,7 +112,7 @@ def submit(
             _prepare(own_recipe or recipe, [*settings, *own], root / name, world).path
             for name, (own_recipe, own) in sweep.items()
         ]
-        _show(submit_array(root, runs, profile, options))
+        _show(submit_array(root, runs, profile, options), "status --watch", root)
         return
     plan = None
     if evaluate:
@@ -123,7 +123,7 @@ def submit(
     run = _prepare(recipe, settings, run_dir, world)
     if plan and profile.pyxis:
         print(f"no sbatch inside the container: run `convbert follow {run.path}` now and then")
-    _show(submit_pretraining(run.path, profile, options, plan))
+    _show(submit_pretraining(run.path, profile, options, plan), "status --watch", run.path)
 
 
 @corpus_app.command("submit")
@@ -149,7 +149,7 @@ def submit_corpus(
     options = JobOptions.of("convbert corpus submit", locals())
     profile = load_site(site)
     load_config(config, BuildConfig)
-    _show(jobs.submit_corpus(config, output, profile, options))
+    _show(jobs.submit_corpus(config, output, profile, options), "logs --follow", output)
 
 
 def _prepare(recipe: str, settings: list[str], run_dir: Path | None, world: int) -> "RunDirectory":
@@ -161,10 +161,14 @@ def _prepare(recipe: str, settings: list[str], run_dir: Path | None, world: int)
     return prepare(recipe, settings, run_dir, world)[0]
 
 
-def _show(queued: "Queued") -> None:
+def _show(queued: "Queued", following: str, place: Path) -> None:
+    """Say what was queued, and the command that follows it."""
     script, jobs = queued
-    print(f"job {', '.join(jobs)}: {script}" if jobs else f"{script}: written, not queued")
-    print(f"next: {'convbert status --watch' if jobs else f'sbatch {shlex.quote(str(script))}'}")
+    if not jobs:
+        print(f"{script}: written, not queued; the same command without --dry-run queues it")
+        return
+    print(f"job {', '.join(jobs)}: {script}")
+    print(f"next: convbert {following} {shlex.quote(str(place))}")
 
 
 @app.command()
@@ -260,5 +264,9 @@ def preflight(
     """Check this machine as a job checks its nodes; exit status 1 if it is not fit."""
     from convbert.cluster.preflight.node import check_here
     from convbert.cluster.site import load_site
+    from convbert.pretrain.cli.progress import counter
 
-    raise typer.Exit(check_here(run_dir, gpus, load_site(site).preflight))
+    limits = load_site(site).preflight
+    with counter("checking this machine"):
+        code = check_here(run_dir, gpus, limits)
+    raise typer.Exit(code)

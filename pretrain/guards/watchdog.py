@@ -20,7 +20,9 @@ from typing import Any, Literal, get_args
 
 from convbert.pretrain.run.exit_codes import HUNG
 
-Activity = Literal["data", "update", "report", "checkpoint", "held-out text", "minimal pairs"]
+Activity = Literal[
+    "data", "update", "report", "checkpoint", "held-out text", "minimal pairs", "samples"
+]
 """What a training thread does within a step, in this order."""
 
 ACTIVITIES: tuple[Activity, ...] = get_args(Activity)

@@ -40,10 +40,11 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
 def deciding(config: RunConfig) -> dict[str, Any]:
     """Return all settings that decide results, by their dotted keys."""
     flat = _flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in flat.items() if not _only_execution(key)}
+    return {key: value for key, value in flat.items() if not only_execution(key)}
 
 
-def _only_execution(key: str) -> bool:
+def only_execution(key: str) -> bool:
+    """Return whether a dotted key changes only how a run is executed."""
     of_a_phase = key.startswith("phases.") and key.endswith(".micro_batch")
     return of_a_phase or f"{key}.".startswith(_EXECUTION_PREFIXES)
 

@@ -38,6 +38,12 @@ class TrackingConfig(StrictModel):
         description="seconds between looks at rank 0's machine; null for never",
         examples=[10],
     )
+    page_seconds: float | None = Field(
+        30.0,
+        ge=1,
+        description="seconds between two pages of the run, report/run.html; null for none",
+        examples=[10],
+    )
 
     def placed(self, change: Change) -> "TrackingConfig":
         """Return the same with the place of a SQLite database changed."""

@@ -38,7 +38,7 @@
     map.canvas.width = Math.round(wide * map.columns);
     map.canvas.height = CELL * rows;
     const pen = map.canvas.getContext("2d");
-    pen.fillStyle = style(map.kind === "attention" ? "--found" : "--drawn");
+    pen.fillStyle = style(map.kind === "attention" ? "--t1" : "--t0");
     for (let row = 0; row < rows; row += 1) {
       for (let column = 0; column < map.columns; column += 1) {
         const inside = target(map, row, column) in text.words;

@@ -1,7 +1,6 @@
 """One HTML file of the heads of an encoder, which needs nothing but itself."""
 
 import base64
-from importlib import resources
 from pathlib import Path
 
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch import Tensor
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.templates import templates
 from convbert.pretrain.show.heads import HeadSeries
+from convbert.pretrain.show.page import part
 
 HEADINGS = ("near", "on [CLS], [SEP]", "kernel: own", "distance", "change")
 """Of the measures of a head, in their order."""
@@ -16,13 +16,12 @@ HEADINGS = ("near", "on [CLS], [SEP]", "kernel: own", "distance", "change")
 
 def write_heads(series: HeadSeries, output: Path) -> Path:
     """Write the page about ``series``; return its path."""
-    folder = resources.files("convbert.pretrain.show")
     environment = templates("convbert.pretrain.show", html=True)
     environment.filters["packed"] = packed
     page = environment.get_template("heads.html.j2").render(
         series=series,
-        style="".join((folder / name).read_text() for name in ("page.css", "heads.css")),
-        script=(folder / "heads.js").read_text(),
+        style="".join(map(part, ("base.css", "looks.css", "heads.css"))),
+        script=part("heads.js"),
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as file:

@@ -9,8 +9,8 @@ from convbert.data_pipeline.tokenizer.settings import HF_SETTINGS, PIECES
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import DamagedError, UserError
 from convbert.models.schema import read_json
+from convbert.pretrain.show.records import MASK
 
-MASK = PIECES["mask"]
 _FAST = "tokenizer.json"
 
 

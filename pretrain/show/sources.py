@@ -11,8 +11,9 @@ from convbert.pretrain.exchange.run_models import RunModels, find_run
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.show.look import Options
+from convbert.pretrain.show.records import Sample, Series
 from convbert.pretrain.show.samples import samples_of
-from convbert.pretrain.show.series import Sample, Series, show_directory, show_run
+from convbert.pretrain.show.series import show_directory, show_run
 
 
 @dataclass(frozen=True)

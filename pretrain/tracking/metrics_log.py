@@ -196,10 +196,14 @@ def _is_before(record: MetricsRecord, step: int, flops: float) -> bool:
     return not isinstance(record, CurvePoint) or record.flops <= flops
 
 
-def lines(path: Path) -> Iterator[tuple[bytes, MetricsRecord]]:
-    """Yield the complete lines of ``path``, each with its record; raises as ``read_records``."""
+def lines(path: Path, offset: int = 0, first: int = 1) -> Iterator[tuple[bytes, MetricsRecord]]:
+    """Yield the complete lines of ``path``, each with its record; raises as ``read_records``.
+
+    Reading goes on at byte ``offset``, where line ``first`` begins.
+    """
     with _opened(path, "rb") as raw, BufferedReader(raw) as file:
-        for number, line in enumerate(file, start=1):
+        file.seek(offset)
+        for number, line in enumerate(file, start=first):
             if not line.endswith(b"\n"):
                 return
             try:

@@ -1,4 +1,4 @@
-"""What MLflow lists of a run: its name, the parameters to compare it by, its tags and its data."""
+"""What MLflow and pages say of a run: name, parameters to compare it by, tags, data, facts."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ from convbert.models.architecture import PretrainingConfig
 from convbert.models.counts import parameter_counts
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.environment import code_version, git_commit, hardware
+from convbert.pretrain.run.facts import Facts, place, shards_of
 from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.settings.differences import deciding
 from convbert.pretrain.settings.run import RunConfig
@@ -71,6 +72,23 @@ def tags(
         "precision": config.precision,
         "compile": str(config.compile),
     }
+
+
+def facts(config: RunConfig, networks: PretrainingConfig, timeline: Timeline, world: int) -> Facts:
+    """Return what pages say of a run that trains here on ``world`` processes."""
+    counts = parameter_counts(networks)
+    return Facts(
+        **place(),
+        parameters=counts.encoder.total,
+        all_parameters=counts.total,
+        data=shards_of(timeline),
+        processes=world,
+        hardware=hardware(),
+        precision=config.precision,
+        compile=config.compiles,
+        deepspeed=config.deepspeed,
+        code=code_version(),
+    )
 
 
 def data_inputs(timeline: Timeline) -> list[DataInput]:

@@ -23,6 +23,7 @@ from convbert.pretrain.training.stopping import StopRequest
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+    from convbert.pretrain.report.live import PageWriter, State
     from convbert.pretrain.run.claim import Claim
     from convbert.pretrain.tracking.tracker import Tracker
     from convbert.pretrain.training.hooks import Hooks
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _SET_PARENT_DEATH_SIGNAL = 1
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 """Full, read-only or failing: the same start may succeed later."""
+
+_ENDED: "dict[str, State]" = {"FINISHED": "finished", "KILLED": "stopped", "FAILED": "failed"}
 
 log = logging.getLogger("convbert.pretrain.training.worker")  # it is run as __main__, too
 
@@ -81,9 +84,13 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     trainer = Trainer(run, config, tokenizer, timeline, hooks)
     start = trainer.resume()
     tracker = _tracker(trainer, tokenizer, start, claim)
+    page = None
     status: str = "FAILED"
     title = f"{run.name}, {config.precision} on {world} x {hardware()}, {config.deepspeed}"
     try:
+        if rank == 0:
+            _write_facts(trainer)
+            page = _page(trainer)
         with Progress(title, config.steps, start, enabled=rank == 0) as progress:
             finished = _fit(trainer, loader, tracker, progress, stop)
         status = "FINISHED" if finished else "KILLED"
@@ -96,10 +103,37 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     finally:
         loader.close()
         tracker.close(status)  # type: ignore[arg-type]
+        if page is not None:
+            page.close(_ENDED[status])
     torch.distributed.destroy_process_group()
     if finished and rank == 0:
         show_at_the_end(run, config)
     return finished
+
+
+def _write_facts(trainer: "Trainer") -> None:
+    """Write down what only a process that trains knows; without that pages have gaps."""
+    from torch import distributed as dist
+
+    from convbert.pretrain.training import description
+
+    run, config, world = trainer.run, trainer.config, dist.get_world_size()
+    facts = description.facts(config, trainer.networks, trainer.timeline, world)
+    try:
+        facts.write(run.path)
+    except (OSError, UserError) as error:
+        log.warning("the facts of the run are not written (%s)", error)
+
+
+def _page(trainer: "Trainer") -> "PageWriter | None":
+    """Start to write the page of the run, and say where it is."""
+    from convbert.pretrain.report.live import PageWriter, page_of
+
+    run, seconds = trainer.run, trainer.config.tracking.page_seconds
+    if seconds is None:
+        return None
+    log.info("the page of the run: %s, or `convbert watch %s`", page_of(run), run.path)
+    return PageWriter(run, seconds)
 
 
 def _fit(

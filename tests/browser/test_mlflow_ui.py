@@ -248,8 +248,8 @@ def test_a_run_says_what_it_is_and_holds_its_files(pages, browser):
     tip = browser.driver.find_element(By.ID, "tip")
     assert tip.text.splitlines()[:2] == ["deep", "1.6×10¹⁵ FLOPs"]
     browser.picture("mlflow-artifact")
-    pages.press("#legend button")
-    assert not pages.found("#measure-0 .point")
+    pages.press("input[value=linear]")
+    assert "FLOPs (linear)" in pages.found("#measure-0")[0].text
     assert not [c for c in browser.complaints() if "Content Security Policy" in c["message"]]
     assert browser.requests_elsewhere() == []
 

@@ -17,7 +17,7 @@ from convbert.pretrain.settings.places import Place, fate
 
 @pytest.fixture
 def project(tmp_path: Path, shards_dir: Path, tokenizer_dir: Path) -> Path:
-    """A project: shards, tokenizer, text and a DeepSpeed file, and a run beside them."""
+    """A project: shards, a tokenizer, texts, weights, a DeepSpeed file, and runs beside them."""
     folder = tmp_path / "project"
     shutil.copytree(shards_dir, folder / "shards")
     shutil.copytree(tokenizer_dir, folder / "tokenizer")
