@@ -9,6 +9,7 @@ from convbert.cluster.records import EVALUATED, JobRecords, read_table
 from convbert.cluster.render import job_name
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import AbsentError, UserError
+from convbert.pretrain.run.tracking_uri import FILES
 from convbert.pretrain.settings.places import CONFIG
 
 
@@ -17,6 +18,12 @@ def runs_of(directory: Path) -> list[Path]:
     below = sorted(p.parent for p in directory.glob(f"*/{CONFIG}"))
     alone = (directory / CONFIG).is_file() or (directory / "slurm" / "jobs.jsonl").is_file()
     return [directory] if alone or not below else below
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """Return the run directories in ``folder`` at any depth; MLflow's copies of files are none."""
+    found = sorted(path.parent for path in folder.glob(f"**/{CONFIG}"))
+    return [run for run in found if FILES not in run.parts]
 
 
 @dataclass(frozen=True)

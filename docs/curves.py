@@ -138,7 +138,6 @@ def draw(folder: Path, path: Path) -> None:
         axes.set_xlabel("update")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("loss, nats")
-    figure.axes[1].set_ylim(top=12)
     figure.axes[2].set_ylim(0, 1)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=110)

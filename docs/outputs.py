@@ -144,9 +144,8 @@ def _screen(printed: str) -> str:
 
 def without_this_machine(text: str, folder: Path) -> str:
     """Return the text with names of a reader in place of this machine's."""
-    text = text.replace(str(folder.resolve()), "/home/you/work").replace(
-        socket.gethostname(), "node"
-    )
+    text = text.replace(str(folder.resolve()), "/home/you/work")
+    text = re.sub(rf"\b{re.escape(socket.gethostname())}\b", "node", text)
     return re.sub(r"/\S+/(site-packages|src/convbert)/", r".../\1/", text)
 
 

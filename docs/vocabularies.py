@@ -19,8 +19,6 @@ LANGUAGES = {
     "fi": "Finnish",
     "tr": "Turkish",
     "ru": "Russian",
-    "hi": "Hindi",
-    "zh-cn": "Chinese",
 }
 SIZES = (4000, 8000, 16_000)
 

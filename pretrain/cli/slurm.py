@@ -184,10 +184,10 @@ def status(
     from rich.live import Live
     from rich.text import Text
 
-    from convbert.cluster.jobs import runs_of
+    from convbert.cluster.jobs import runs_below, runs_of
     from convbert.cluster.status import HEADINGS, TEXT, overview, shown_at
 
-    chosen = sorted(p.parent for p in Path("runs").glob("**/config.yaml"))
+    chosen = runs_below(Path("runs"))
     if runs:
         chosen = [run for directory in runs for run in runs_of(directory)]
     if not chosen:

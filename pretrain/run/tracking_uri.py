@@ -14,6 +14,8 @@ RUN_FILE = "mlflow.json"
 """In a run directory: what tracks the run."""
 OFF = "off"
 """Tracking URI of a run that keeps its ``metrics.jsonl`` and sends nothing to MLflow."""
+FILES = "mlartifacts"
+"""The folder beside a SQLite store that holds copies of artifacts, some named as a run's files."""
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 _FORMS = "use sqlite:///FILE.db, http://HOST:PORT or off"
 

@@ -9,8 +9,8 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-FILES = "mlartifacts"
-"""Directory beside a database in which its experiments keep their files."""
+from convbert.pretrain.run.tracking_uri import FILES
+
 _STORED = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convbert.models.errors import UserError
-from convbert.pretrain.run.tracking_uri import SQLITE
-from convbert.pretrain.tracking.mlflow_files import FILES
+from convbert.pretrain.run.tracking_uri import FILES, SQLITE
 from convbert.pretrain.tracking.mlflow_names import BRANCHES, LAYOUT, LAYOUT_TAG, of_curve
 from convbert.pretrain.tracking.tracked_run import DataInput
 

@@ -15,8 +15,8 @@ from typing import Any
 from convbert.data_pipeline.atomic import fsync_directory
 from convbert.data_pipeline.locks import locked
 from convbert.models.errors import DamagedError
-from convbert.pretrain.run.tracking_uri import SQLITE
-from convbert.pretrain.tracking.mlflow_files import FILES, take_files_along
+from convbert.pretrain.run.tracking_uri import FILES, SQLITE
+from convbert.pretrain.tracking.mlflow_files import take_files_along
 
 
 def open_store(tracking_uri: str) -> Any:

@@ -43,6 +43,21 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+def test_status_shows_runs_at_any_depth_and_not_the_copies_that_mlflow_keeps(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = run.parent
+    for place in ("runs/one", "runs/sweep/x0.5", "runs/mlartifacts/4f0c/artifacts"):
+        (base / place).mkdir(parents=True)
+        (base / place / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
+    monkeypatch.chdir(base)
+    shown = CliRunner().invoke(app, ["status", "--format", "json"])
+    assert [row["run"] for row in json.loads(shown.stdout)["rows"]] == [
+        "runs/one",
+        "runs/sweep/x0.5",
+    ]
+
+
 def test_running_job(run: Path) -> None:
     jobs = {"7": Job("7", "RUNNING", "None", "n[1-2]", 3600.0)}
     found = run_status(run, RunJobs([*jobs.values()]))
