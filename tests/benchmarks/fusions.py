@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from convbert.models.ops.compilation import compile_for_training
 from convbert.models.ops.dropout import Dropout
 from tests.benchmarks.measuring import Comparison, Contender
-from tests.benchmarks.suites import Setting, compile_as_trained
+from tests.benchmarks.suites import Setting
 
 
 class _Norm(nn.Module):
@@ -29,7 +30,7 @@ def dropout(setting: Setting) -> Comparison:
     contenders = []
     for name, layer in {"Philox": nn.Dropout(p), "hashed": Dropout(p)}.items():
         module = setting.place(_Norm(width, layer))
-        compile_as_trained(module)
+        compile_for_training(module, cuda_graphs=setting.device == "cuda")
 
         def run(module: nn.Module = module) -> None:
             torch.autograd.grad(module(hidden, change), (hidden, change), upstream)
