@@ -40,7 +40,7 @@ from convbert.pretrain.run.exit_codes import (
     USER_ERROR,
 )
 
-LOG_BYTES = 1 << 20
+_LONGEST_LINE = 1 << 16  # bytes
 MARK = "convbert: attempt "
 
 
@@ -63,7 +63,7 @@ def begin(records: JobRecords, given: argparse.Namespace) -> int:
         _say(f"convbert: not started again: {refusal}")
         return FAILED
     records.note(Attempt(job=job, restart=restart, nodes=nodes, begun=time.time(), step=step))
-    _say(f"{MARK}{restart + 1} of job {job} from step {step} on {' '.join(nodes)}")
+    _say(f"{MARK}{restart + 1} of job {job} from step {step} on {_node_list()}")
     return 0
 
 
@@ -78,7 +78,7 @@ def preflight(records: JobRecords, given: argparse.Namespace) -> int:
         given.policy,
         given.limits,
         partial(_usable, records, given),
-        decisions.ended_by_themselves(_tail(given.log)),
+        decisions.ended_by_themselves(said(given.log)),
     )
     before = {node for attempt in records.attempts() for node in attempt.silent_nodes}
     bad = {n: t for n, t in verdict.bad.items() if n not in verdict.silent or n in before}
@@ -113,7 +113,7 @@ def end(records: JobRecords, given: argparse.Namespace) -> int:
         return FAILED
     code, terminated = int(line[0]), line[1] == "1"
     current = _current(records)
-    text = _tail(given.log)
+    text = said(given.log)
     stopping = records.stop_requested(current.job)
     outcome = decisions.classify(code, text, terminated=terminated, stopping=stopping)
     failed = current.failed_nodes or decisions.to_blame(outcome, text, current.nodes)
@@ -142,8 +142,13 @@ def refused(records: JobRecords, given: argparse.Namespace) -> int:
     return 0
 
 
+def _node_list() -> str:
+    """Return the job's nodes as SLURM writes them, ``node[0-63]``."""
+    return os.environ.get("SLURM_JOB_NODELIST", "")
+
+
 def _allocated() -> list[str]:
-    return expand(os.environ.get("SLURM_JOB_NODELIST", ""))
+    return expand(_node_list())
 
 
 def _usable(records: JobRecords, given: argparse.Namespace, nodes: Sequence[str]) -> list[str]:
@@ -176,14 +181,18 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _tail(log: Path) -> str:
-    """Return the last part of the log since this attempt began."""
+def said(log: Path) -> str:
+    """Return what SLURM and the guards have said in the log since this attempt began."""
     if not log.is_file():
         return ""
+    kept: list[bytes] = []
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - LOG_BYTES))
-        text = file.read().decode(errors="replace")
-    return text.rpartition(MARK)[2]
+        for line in iter(partial(file.readline, _LONGEST_LINE), b""):
+            if line.startswith(MARK.encode()):
+                kept = []
+            elif decisions.TELLING.search(line):
+                kept.append(line)
+    return b"".join(kept).decode(errors="replace")
 
 
 def main(arguments: list[str]) -> int:

@@ -35,6 +35,12 @@ _OUTCOMES: dict[int, Outcome] = {
     BAD_NODE: "bad node",
     UNCHECKED: "unchecked",
 }
+_FINAL: dict[Outcome, str] = {
+    "finished": "finished",
+    "stopped": "stopped on request; `convbert submit` continues",
+    "cancelled": "cancelled; `convbert submit` continues",
+    "refused": "the messages above say what to correct; then submit it again",
+}
 REPEATED_OOM = 2
 """Failures by lack of memory without a checkpoint in between, after which more cannot help."""
 
@@ -48,6 +54,10 @@ _NODE_FAILURE = re.compile(r"^srun: error: Node failure on (\S+)", re.M)
 _KILLED = re.compile(r"Terminated|Killed|Alarm clock|User defined signal")
 _LATE = re.compile(r"(?:rank|,) \d+ \(([^\s,()]+), pid \d+\)")
 _OUT_OF_MEMORY = re.compile(r"oom[-_ ]?kill|out[ _-]of[ _-]memory|OutOfMemoryError", re.I)
+TELLING = re.compile(
+    rb"srun: |\*\*\*|, pid \d|oom[-_ ]?kill|out[ _-]of[ _-]memory|OutOfMemoryError", re.I
+)
+"""Lines of a log that the functions below read; thousands of processes write many others."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +185,7 @@ def decide(
     attempts = records.attempts(job)
     last = attempts[-1]
     if last.outcome not in (*FAILURES, "saved"):
-        return Decision(False, [], last.outcome)
+        return Decision(False, [], _FINAL[last.outcome])
     if why not in (None, "time limit"):
         return Decision(False, [], f"{last.outcome} by {why}; SLURM puts it back into the queue")
     row = failures_in_a_row(attempts, records.run.last_step())
@@ -195,8 +205,10 @@ def decide(
     refusal = exhausted(row, retries)
     if refusal:
         return Decision(False, [], refusal)
-    count = f"{len(row)} of at most {retries + 1} without a new checkpoint" if row else "after one"
-    return Decision(True, excluded, f"{last.outcome}; attempt {count}")
+    nodes = f" ({', '.join(last.failed_nodes)})" if last.failed_nodes else ""
+    count = f"attempt {len(row)} of at most {retries + 1} without a new checkpoint"
+    then = f"; {count}" if row else " after a new checkpoint, continues from there"
+    return Decision(True, excluded, f"{last.outcome}{nodes}{then}")
 
 
 def _enough_beside(excluded: set[str], least: int) -> bool:

@@ -9,7 +9,7 @@ from convbert.cluster.records import EVALUATED, JobRecords, read_table
 from convbert.cluster.render import job_name
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import AbsentError, UserError
-from convbert.pretrain.settings.recipes import CONFIG
+from convbert.pretrain.settings.places import CONFIG
 
 
 def runs_of(directory: Path) -> list[Path]:

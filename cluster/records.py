@@ -20,6 +20,7 @@ from pydantic import Field, RootModel
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.schema import Model, StrictModel, parse, read_record
 from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.settings.places import Place, fate
 
 Outcome = Literal[
     "finished",  # the run is complete
@@ -50,6 +51,7 @@ class Submission(StrictModel):
     time: float
     log: str = Field(description="relative to the run directory")
     detail: str = ""
+    place: Place | None = Field(None, description="of the run that it was submitted for")
 
 
 class Attempt(StrictModel):
@@ -122,15 +124,20 @@ class JobRecords:
         if new:
             self._stop(job).unlink(missing_ok=True)
         place = os.path.relpath(log, self.run.path)
-        entry = Submission(job=job, kind=kind, time=time.time(), log=place)
-        self._append("jobs.jsonl", entry.model_dump())
+        here = Place.of(self.run.path)
+        entry = Submission(job=job, kind=kind, time=time.time(), log=place, place=here)
+        self._append("jobs.jsonl", entry.model_dump(mode="json"))
 
     def submissions(self) -> list[Submission]:
-        """Return the queued jobs, oldest first; of jobs with one number, the newest."""
+        """Return the queued jobs, oldest first; of jobs with one number, the newest.
+
+        Those of the run that this one is a copy of are its own.
+        """
         found: dict[str, Submission] = {}
         for entry in self._lines("jobs.jsonl", Submission):
             found.pop(entry.job, None)
-            found[entry.job] = entry
+            if fate(self.run.path, entry.place) != "copied":
+                found[entry.job] = entry
         return list(found.values())
 
     def note(self, attempt: Attempt) -> None:

@@ -176,12 +176,18 @@ def render_pretraining(
         "pretrain",
         run_dirs,
         site,
+        name=job_name(run_dirs[0].resolve().name if len(run_dirs) == 1 else _sweep(run_dirs)),
         **(options.model_dump() | {"min_nodes": fewest, "grace_seconds": options.signal_seconds}),
         requeue=options.requeue,
         least=least,
         follow_seconds=follow_seconds,
         limits=site.preflight.model_dump_json(exclude_defaults=True),
     )
+
+
+def _sweep(run_dirs: Sequence[Path]) -> str:
+    """Return the name of several runs, whose directories lie in one."""
+    return run_dirs[0].resolve().parent.name
 
 
 def render_corpus(config: Path, output: Path, site: Site, options: JobOptions) -> str:

@@ -91,6 +91,14 @@ def _reason(errors: str, program: str) -> str:
     return "; ".join(line.removeprefix(f"{program}: error: ") for line in lines if line)
 
 
+def why_not(done: subprocess.CompletedProcess[str]) -> str:
+    """Return, in one line, why a command of SLURM gave up, which its last line says."""
+    reason = done.stderr.strip().rpartition("\n")[2]
+    for mark in (f"{done.args[0]}: ", "fatal: ", "error: "):
+        reason = reason.removeprefix(mark)
+    return reason or f"ended with status {done.returncode}"
+
+
 def cancel(job: str, *options: str) -> None:
     """Call scancel for a job with ``options``; raise ``UserError`` if SLURM refuses."""
     done = call("scancel", *options, job)
@@ -108,7 +116,7 @@ def queue(users: Collection[int] = ()) -> list[Job]:
     fields = "--format=%i|%T|%r|%N|%L|%j|%Z"
     done = call("squeue", "--noheader", "--array", "--states=all", f"--user={who}", fields)
     if done.returncode:
-        raise TransientError(f"squeue: {done.stderr.strip()}")
+        raise TransientError(f"squeue: {why_not(done)}")
     found = []
     for line in done.stdout.splitlines():
         job, *others = line.split("|", 6)

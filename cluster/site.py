@@ -34,9 +34,15 @@ class _AsWritten(yaml.SafeLoader):
 class Container(StrictModel):
     """The image that jobs run in; ``python`` of the site is then a path inside it."""
 
-    runtime: Literal["apptainer", "singularity", "pyxis"]
-    image: str = Field(min_length=1, description="file, or name in a registry")
-    mounts: list[str] = Field([], description="host paths, or HOST:INSIDE")
+    runtime: Literal["apptainer", "singularity", "pyxis"] = Field(
+        description="program that starts the image"
+    )
+    image: str = Field(
+        min_length=1, description="file, or name in a registry", examples=["/images/convbert.sif"]
+    )
+    mounts: list[str] = Field(
+        [], description="host paths, or HOST:INSIDE", examples=[["/data", "/scratch:/tmp"]]
+    )
 
 
 class Network(StrictModel):
@@ -49,23 +55,39 @@ class Network(StrictModel):
         None,
         description="for sockets, as NCCL reads it: ib0 is a prefix, =ib0 exact, ^docker,lo all "
         "but these; default: the one that routes to the peers",
+        examples=["ib0"],
     )
-    hca: Word | None = Field(None, description="InfiniBand adapters, e.g. mlx5_0,mlx5_1")
+    hca: Word | None = Field(
+        None, description="InfiniBand adapters, e.g. mlx5_0,mlx5_1", examples=["mlx5_0,mlx5_1"]
+    )
 
 
 class PreflightLimits(StrictModel):
     """The limits beyond which a node is unfit; docs/slurm.md says what each check measures."""
 
     start_seconds: int = Field(
-        600, gt=0, description="for the processes of all nodes to start: a slow Python, an image"
+        600,
+        gt=0,
+        description="seconds for the processes of all nodes to start: a slow Python, an image",
     )
-    seconds: int = Field(60, gt=0, description="for the check, once all processes have started")
-    min_disk_gib: float = Field(5.0, ge=0, description="free in the run directory and scratch")
-    min_shm_gib: float = Field(1.0, ge=0, description="free in /dev/shm")
+    seconds: int = Field(
+        60, gt=0, description="seconds for the check, once all processes have started"
+    )
+    min_disk_gib: float = Field(5.0, ge=0, description="GiB free in the run directory and scratch")
+    min_shm_gib: float = Field(1.0, ge=0, description="GiB free in /dev/shm")
     max_clock_skew: float = Field(2.0, gt=0, description="seconds from the median of the nodes")
-    max_gpu_celsius: float = Field(85.0, gt=0)
-    slow_factor: float = Field(0.7, gt=0, lt=1, description="of the median speed of all nodes")
-    min_allreduce_gbps: float = Field(0.0, ge=0, description="bus bandwidth in GB/s")
+    max_gpu_celsius: float = Field(
+        85.0, gt=0, description="degrees Celsius of a GPU above which the node is refused"
+    )
+    slow_factor: float = Field(
+        0.7, gt=0, lt=1, description="share of the median speed of all nodes that a node must reach"
+    )
+    min_allreduce_gbps: float = Field(
+        0.0,
+        ge=0,
+        description="bus bandwidth in GB/s that an all-reduce must reach; 0 checks nothing",
+        examples=[40],
+    )
 
     @property
     def minutes(self) -> int:
@@ -81,35 +103,72 @@ class PreflightLimits(StrictModel):
 class Site(StrictModel):
     """One cluster, or one partition of it."""
 
-    partition: Word | None = None
-    account: Word | None = None
-    qos: Word | None = None
-    constraint: Text | None = Field(None, description="features of the nodes, e.g. a100&ib")
-    gpus_per_node: int = Field(0, ge=0, description="0: a CPU site")
-    gpu_type: Word | None = Field(None, description="as in --gres=gpu:TYPE:N")
+    partition: Word | None = Field(
+        None, description="partition that jobs go to, as sbatch's --partition", examples=["gpu"]
+    )
+    account: Word | None = Field(
+        None, description="project that is billed, as sbatch's --account", examples=["my-project"]
+    )
+    qos: Word | None = Field(
+        None, description="quality of service, as sbatch's --qos", examples=["long"]
+    )
+    constraint: Text | None = Field(
+        None,
+        description="features that nodes must have, as sbatch's --constraint",
+        examples=["a100&ib"],
+    )
+    gpus_per_node: int = Field(
+        0, ge=0, description="GPUs of a node, one process each; 0: a CPU site", examples=[4]
+    )
+    gpu_type: Word | None = Field(None, description="as in --gres=gpu:TYPE:N", examples=["a100"])
     gpu_request: Literal["gres", "gpus-per-node", "none"] = Field(
         "gres", description="the option that asks for GPUs; none where nodes come with them"
     )
-    gpu_vendor: Literal["nvidia", "amd"] = "nvidia"
+    gpu_vendor: Literal["nvidia", "amd"] = Field(
+        "nvidia", description="maker of the GPUs; amd starts containers with --rocm"
+    )
     tasks_per_node: int = Field(1, gt=0, description="processes per node where there are no GPUs")
-    cpus_per_task: int = Field(1, gt=0)
-    memory: Memory | None = Field(None, description="per node, e.g. 480G; 0 for all of it")
+    cpus_per_task: int = Field(
+        1, gt=0, description="processor cores of each process", examples=[16]
+    )
+    memory: Memory | None = Field(
+        None, description="memory of a node; 0 for all of it", examples=["480G"]
+    )
     exclusive: bool = Field(False, description="no other jobs on the nodes")
-    exclude: Word | None = Field(None, description="nodes never to use, e.g. n[01-03],n7")
+    exclude: Word | None = Field(None, description="nodes never to use", examples=["n[01-03],n7"])
     sbatch: SbatchOptions = Field(
-        default_factory=dict, description="any other option of sbatch: its value, or true"
+        default_factory=dict,
+        description="any other option of sbatch: its value, or true",
+        examples=[{"reservation": "spring"}],
     )
     srun: SrunOptions = Field(
-        default_factory=dict, description="options of srun for the processes that train"
+        default_factory=dict,
+        description="options of srun for the processes that train",
+        examples=[{"cpu-bind": "cores"}],
     )
-    python: str | None = Field(None, description="default: the interpreter that submits")
-    modules: list[Word] = Field(default_factory=list)
-    setup: list[str] = Field([], description="shell lines, run as they are")
+    python: str | None = Field(
+        None,
+        description="interpreter in jobs; default: the one that submits",
+        examples=["/software/convbert/.venv/bin/python"],
+    )
+    modules: list[Word] = Field(
+        default_factory=list,
+        description="environment modules that jobs load, in this order",
+        examples=[["gcc/12", "cuda/12.4"]],
+    )
+    setup: list[str] = Field(
+        [], description="shell lines, run as they are", examples=[["source /etc/profile"]]
+    )
     environment: dict[Variable, str] = Field(
-        default_factory=dict, description="$NAME and ${NAME} are expanded on the node"
+        default_factory=dict,
+        description="variables of jobs; $NAME and ${NAME} are expanded on the node",
+        examples=[{"HF_HOME": "/scratch/$USER/hf"}],
     )
     scratch: Place | None = Field(
-        None, description="node-local; $NAME and ${NAME:-VALUE} are expanded on the node"
+        None,
+        description="folder on each node's own disk; $NAME and ${NAME:-VALUE} are expanded on the "
+        "node",
+        examples=["/local/$SLURM_JOB_ID"],
     )
     container: Container | None = None
     network: Network = Network()

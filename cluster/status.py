@@ -1,5 +1,6 @@
 """One table of runs: the queue's state beside the content of the run directories."""
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from convbert.models.errors import AbsentError, TransientError, UserError
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.tracking.metrics_log import FILE_NAME
 from convbert.pretrain.tracking.records import StepRecord, decode
-from convbert.pretrain.tracking.tracked_run import RUN_FILE, TrackedRun
+from convbert.pretrain.tracking.tracked_run import RUN_FILE, TrackedRun, links_of
 
 _TAIL_BYTES = 1 << 16
 _ENDED = {
@@ -53,12 +54,14 @@ TEXT = ("run", "state", "job", "checkpoint", "evaluations", "MLflow")
 
 
 def overview(run_dirs: Sequence[Path]) -> tuple[list[list[str]], str]:
-    """Return a row for each run, and a note; SLURM is asked once for all of them."""
+    """Return a row for each run, and a note of one line; SLURM is asked once for all of them."""
     jobs: dict[Path, RunJobs] = {}
     note = ""
     try:
         jobs = jobs_of([path for path in run_dirs if _readable(path)])
-    except (AbsentError, TransientError) as error:
+    except AbsentError:
+        note = "without the queue: this machine has no squeue"
+    except TransientError as error:
         note = f"without the queue: {error}"
     rows = []
     for run_dir in run_dirs:
@@ -68,6 +71,15 @@ def overview(run_dirs: Sequence[Path]) -> tuple[list[list[str]], str]:
             unknown = [""] * (len(HEADINGS) - 2)
             rows.append([str(run_dir), f"unreadable: {error}", *unknown])
     return rows, note
+
+
+def shown_at(run_dirs: Sequence[Path]) -> list[str]:
+    """Return lines that say where MLflow shows the runs, each once."""
+    lines: dict[str, None] = {}
+    for run_dir in run_dirs:
+        with contextlib.suppress(UserError):  # its row says what cannot be read
+            lines |= dict.fromkeys(links_of(run_dir))
+    return list(lines)
 
 
 def _readable(run_dir: Path) -> bool:
@@ -117,8 +129,10 @@ def _state(records: JobRecords, job: Job | None) -> str:
         return "finished" if whole else "last checkpoint damaged: start it again"
     attempts = records.attempts()
     ended = job.state.lower().replace("_", " ") if job else None
+    if job is not None and ended == "cancelled" and records.stop_requested(job.id):
+        ended = _ENDED["stopped"]
     if not attempts:
-        return ended or "not submitted"
+        return _without_attempts(records, ended)
     last = attempts[-1]
     # Without a record of its end SLURM's state may name the cause, and a job that was cancelled in
     # the queue has no attempt.
@@ -128,6 +142,20 @@ def _state(records: JobRecords, job: Job | None) -> str:
     state = _ENDED.get(last.outcome, last.outcome)
     state = f"{state} ({','.join(last.failed_nodes)})" if last.failed_nodes else state
     return state + _REFUSED if last.requeue_refused and last.successor is None else state
+
+
+def _without_attempts(records: JobRecords, ended: str | None) -> str:
+    """Return how the last job ended that keeps no attempts: a corpus build, or one in the queue."""
+    submitted = records.submissions()
+    if not submitted:
+        absent = "not submitted" if records.run.path.is_dir() else "no such directory"
+        return ended or absent
+    file = records.folder / f"{submitted[-1].job}.status"
+    if not file.is_file():  # it may run where no queue could be asked
+        started = (records.run.path / submitted[-1].log).is_file()
+        return ended or ("started: see the log" if started else "submitted")
+    left = file.read_text().strip()
+    return {"0": "finished", "stopped": _ENDED["stopped"]}.get(left, "failed: see the log")
 
 
 def _evaluations(run_dir: Path, evaluations: Mapping[str, Sequence[Job]]) -> str:
@@ -172,9 +200,7 @@ def _mlflow(run_dir: Path) -> str:
     if not (run_dir / RUN_FILE).is_file():
         return ""
     state = TrackedRun.load(run_dir).state
-    uri, run = state.tracking_uri, state.run_id or "not delivered yet"
-    where = f"{uri}/#/runs/{run}" if uri.startswith("http") else f"{Path(uri).name}: {run}"
-    return f"{state.status} {where}"
+    return f"{state.status} {state.run_id or 'not delivered yet'}"
 
 
 def _row(status: RunStatus) -> list[str]:
@@ -185,13 +211,13 @@ def _row(status: RunStatus) -> list[str]:
         status.name,
         status.state,
         status.job,
-        f"{status.step:,}" + (f"/{status.steps:,}" if status.steps else ""),
+        f"{status.step:,}/{status.steps:,}" if status.steps else "",
         metric(metric_names.TOKENS, ".3g"),
         metric(metric_names.LOSS_TOTAL, ".3f"),
         metric(metric_names.TOKENS_PER_SECOND, ",.0f"),
         _duration(status.seconds_to_end),
         _duration(status.seconds_to_limit),
-        f"step {status.checkpoint:,}" if status.checkpoint else "none",
+        f"step {status.checkpoint:,}" if status.checkpoint else "none" if status.steps else "",
         status.evaluations,
         status.mlflow,
     ]

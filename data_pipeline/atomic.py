@@ -57,6 +57,26 @@ def _is_mount(path: Path) -> bool:
 
 
 @contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """Make a directory, or take one that is there, before the work whose results it is for.
+
+    Raises ``UserError`` where nothing can be written there, and ``OSError`` that names the place
+    where it cannot be made. What was made and stays empty after an error is removed.
+    """
+    made = [p for p in (folder, *folder.parents) if not os.path.lexists(p)]
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: this user cannot write there; choose another directory")
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it holds something
+            for empty in made:
+                empty.rmdir()
+        raise
+
+
+@contextmanager
 def naming(folder: Path) -> Iterator[None]:
     """Turn a full or forbidden disk into an error that names the place."""
     try:

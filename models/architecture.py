@@ -35,25 +35,66 @@ class EncoderConfig(StrictModel):
     """
 
     vocab_size: PositiveInt
-    hidden_size: PositiveInt
-    embedding_size: PositiveInt
-    num_layers: PositiveInt
-    num_heads: PositiveInt
-    intermediate_size: PositiveInt
-    local_op: LocalOp = "sdconv"
-    head_ratio: PositiveInt = 2
-    conv_kernel_size: PositiveInt = 9
-    num_groups: PositiveInt = 1
-    head_rule: HeadRule = "original"
-    max_positions: PositiveInt = 512
-    type_vocab_size: PositiveInt = 2
-    hidden_dropout: Probability = 0.1
-    attention_dropout: Probability = 0.1
-    layer_norm_eps: float = Field(default=1e-12, gt=0.0)
-    initializer_range: float = Field(default=0.02, gt=0.0)
-    init: InitScheme = "original"
-    mask_conv_padding: bool = True
-    pad_token_id: int = Field(default=0, ge=0)
+    hidden_size: PositiveInt = Field(
+        description="width of the hidden states, numbers per token", examples=[512]
+    )
+    embedding_size: PositiveInt = Field(
+        description="width of the token embeddings, numbers per token", examples=[128]
+    )
+    num_layers: PositiveInt = Field(description="number of layers", examples=[6])
+    num_heads: PositiveInt = Field(
+        description="number of attention heads before head_ratio divides it", examples=[8]
+    )
+    intermediate_size: PositiveInt = Field(
+        description="width of the feed-forward layers, numbers per token; four times hidden_size "
+        "unless given",
+        examples=[2048],
+    )
+    local_op: LocalOp = Field(
+        "sdconv",
+        description="what stands beside attention: ConvBERT's span kernel (sdconv), others, "
+        "nothing (none); attention: a plain BERT block",
+    )
+    head_ratio: PositiveInt = Field(
+        2, description="factor by which mixed attention reduces the heads"
+    )
+    conv_kernel_size: PositiveInt = Field(
+        9, description="tokens that the local operator sees, an odd number", examples=[5]
+    )
+    num_groups: PositiveInt = Field(
+        1, description="number of groups that feed-forward layers are cut into", examples=[2]
+    )
+    head_rule: HeadRule = Field(
+        "original",
+        description="width of a head: original as in the authors' code, hf as in transformers",
+    )
+    max_positions: PositiveInt = Field(
+        512, description="tokens of the longest row", examples=[1024]
+    )
+    type_vocab_size: PositiveInt = Field(2, description="number of segment ids")
+    hidden_dropout: Probability = Field(
+        0.1, description="share of hidden values that are dropped in training", examples=[0.0]
+    )
+    attention_dropout: Probability = Field(
+        0.1, description="share of attention weights that are dropped in training", examples=[0.0]
+    )
+    layer_norm_eps: float = Field(
+        1e-12, gt=0.0, description="number added to the variance in layer norms"
+    )
+    initializer_range: float = Field(
+        0.02, gt=0.0, description="standard deviation of initial weights, a number"
+    )
+    init: InitScheme = Field(
+        "original",
+        description="rule for initial weights: original as in the authors' code, hf as in "
+        "transformers",
+    )
+    mask_conv_padding: bool = Field(
+        True,
+        description="hide padding and neighboring documents from the local operator; off for "
+        "released weights",
+    )
+    pad_token_id: int = Field(0, ge=0, description="number of the padding token")
 
     @property
     def local_heads(self) -> int:
@@ -125,11 +166,19 @@ class PretrainingConfig(StrictModel):
     loss too, which matters where there is little text.
     """
 
-    objective: ObjectiveName = "rtd"
+    objective: ObjectiveName = Field(
+        "rtd", description="rtd: replaced tokens, with a generator; mlm: masked tokens, as BERT"
+    )
     discriminator: EncoderConfig
     generator: EncoderConfig | None = None
-    tie_embeddings: EmbeddingTying = True
-    tie_encoders: bool = False
+    tie_embeddings: EmbeddingTying = Field(
+        True,
+        description="share the embeddings of generator and discriminator; gdes: the discriminator "
+        "adds differences of its own",
+    )
+    tie_encoders: bool = Field(
+        False, description="one encoder with two heads in place of two; helps where text is scarce"
+    )
 
     @model_validator(mode="after")
     def _refuse_mismatched_networks(self) -> Self:

@@ -50,14 +50,36 @@ class MixedAttention(nn.Module):
             heads = torch.cat([heads, local], dim=-1)
         return self.norm(hidden_BLD + self.dropout(self.out_proj(heads)))
 
+    def weights(
+        self,
+        hidden_BLD: Tensor,
+        attention_bias: Tensor | None = None,
+        document_ids_BL: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return what ``forward`` weighs values with, to look at: attention and local kernels.
+
+        They are [B, N, L, L], rows the positions that look, and [B, L, N, K], whose tap j stands
+        for the position j - (K - 1) / 2 further on; None for an operator without such kernels. The
+        arguments are those of ``forward``; without dropout.
+        """
+        query_BLC, key_BLC = self.in_proj(hidden_BLD).chunk(self.projections, dim=-1)[:2]
+        query_BNLH, key_BNLH = self._heads(query_BLC), self._heads(key_BLC)
+        scores_BNLL = query_BNLH @ key_BNLH.transpose(-1, -2) / self.head_dim**0.5
+        if attention_bias is not None:
+            scores_BNLL = scores_BNLL + attention_bias
+        kernels = None
+        if self.local is not None:
+            kernels = self.local.kernels(hidden_BLD, query_BLC, document_ids_BL)
+        return scores_BNLL.softmax(-1), kernels
+
+    def _heads(self, part_BLC: Tensor) -> Tensor:
+        batch, length, _ = part_BLC.shape
+        return part_BLC.view(batch, length, -1, self.head_dim).transpose(1, 2)
+
     def _attend(
         self, query_BLC: Tensor, key_BLC: Tensor, value_BLC: Tensor, bias: Tensor | None
     ) -> Tensor:
-        batch, length, _ = query_BLC.shape
-        query, key, value = (
-            part.view(batch, length, -1, self.head_dim).transpose(1, 2)
-            for part in (query_BLC, key_BLC, value_BLC)
-        )
+        query, key, value = (self._heads(part) for part in (query_BLC, key_BLC, value_BLC))
         dropout = self.attention_dropout if self.training else 0.0
         heads_BNLH = attention(query, key, value, bias, dropout)
         return heads_BNLH.transpose(1, 2).flatten(-2)

@@ -34,6 +34,12 @@ class LocalOperator(nn.Module, ABC):
     ) -> Tensor:
         """Return the local heads [B, L, C]; with document ids nothing crosses a document."""
 
+    def kernels(
+        self, hidden_BLD: Tensor, query_BLC: Tensor, document_ids_BL: Tensor | None
+    ) -> Tensor | None:
+        """Return each head's weights of the neighbors [B, L, N, K], None where there are none."""
+        return None
+
 
 class _KernelOverValue(LocalOperator):
     """A softmax-normalized kernel per head, applied to the operator's own value."""
@@ -57,11 +63,19 @@ class _KernelOverValue(LocalOperator):
         document_ids_BL: Tensor | None,
     ) -> Tensor:
         """Return the convolved value [B, L, C]."""
-        logits = self.kernel_logits(hidden_BLD, query_BLC, document_ids_BL)
-        batch, length, _ = value_BLC.shape
-        logits_BLNK = logits.view(batch, length, self.num_heads, self.kernel_size)
-        value_BLNH = value_BLC.view(batch, length, self.num_heads, -1)
+        logits_BLNK = self._by_head(self.kernel_logits(hidden_BLD, query_BLC, document_ids_BL))
+        value_BLNH = value_BLC.view(*logits_BLNK.shape[:3], -1)
         return span_dynamic_conv(value_BLNH, logits_BLNK, document_ids_BL).flatten(-2)
+
+    def kernels(
+        self, hidden_BLD: Tensor, query_BLC: Tensor, document_ids_BL: Tensor | None
+    ) -> Tensor:
+        """Return the kernels after their softmax [B, L, N, K]."""
+        logits = self.kernel_logits(hidden_BLD, query_BLC, document_ids_BL)
+        return self._by_head(logits).softmax(-1)
+
+    def _by_head(self, logits: Tensor) -> Tensor:
+        return logits.view(*logits.shape[:2], self.num_heads, self.kernel_size)
 
 
 class SpanDynamicConv(_KernelOverValue):

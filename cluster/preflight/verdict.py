@@ -52,6 +52,11 @@ def conclude(
         faults.append(Fault("", f"the check ended with status {code}; see above"))
     for fault in faults:
         print(f"preflight: {fault}", file=sys.stderr, flush=True)
+    if not faults:
+        rates = [r.allreduce_gbps for r in reports if r.allreduce_gbps is not None]
+        pace = f", all-reduce at {min(rates):.3g} GB/s" if rates else ""
+        text = f"preflight: {len(nodes)} of {len(nodes)} nodes are fit{pace}"
+        print(text, file=sys.stderr, flush=True)
     bad = {f.node: f.text for f in faults if f.node}
     left = nodes
     if faults and policy != "ignore":

@@ -16,19 +16,37 @@ from convbert.models.schema import StrictModel
 class TokenizerConfig(StrictModel):
     """The tokenizer: one that exists, or settings to train one on the cleaned text."""
 
-    path: Path | None = Field(None, description="directory of a tokenizer; none: train one")
-    vocab_size: int = Field(32_000, ge=300, le=10_000_000)
-    model_type: ModelType = "unigram"
-    character_coverage: float = Field(0.9995, gt=0, le=1)
+    path: Path | None = Field(
+        None, description="directory of a tokenizer; none: train one", examples=["bert"]
+    )
+    vocab_size: int = Field(
+        32_000,
+        ge=300,
+        le=10_000_000,
+        description="tokens of the vocabulary, special ones included",
+        examples=[8000],
+    )
+    model_type: ModelType = Field("unigram", description="how sentencepiece cuts words")
+    character_coverage: float = Field(
+        0.9995,
+        gt=0,
+        le=1,
+        description="share of the text's characters that have a token; the others become bytes",
+    )
     ascii: bool = Field(True, description="every printable ASCII character that occurs is covered")
     max_sentences: int = Field(2_000_000, ge=1, description="lines of the training sample")
-    lowercase: bool = False
+    lowercase: bool = Field(False, description="make all text lower case")
     normalization: Normalization = Field(
         "nmt_nfkc", description="sentencepiece's rule: nmt_nfkc, nfkc, or identity for none"
     )
-    threads: int = Field(2, ge=1, le=1024, description="pinned: a unigram model depends on it")
+    threads: int = Field(
+        2,
+        ge=1,
+        le=1024,
+        description="threads of the training, fixed because a unigram model depends on them",
+    )
     sample_megabytes: int = Field(
-        2_000, ge=1, description="text looked at; larger corpora are sampled by document"
+        2_000, ge=1, description="MB of text looked at; larger corpora are sampled by document"
     )
 
 
@@ -38,9 +56,13 @@ class ShardsConfig(StrictModel):
     seq_len: list[Annotated[int, Field(ge=SHORTEST_ROW, le=LONGEST_ROW)]] = Field(
         [128], min_length=1, description="tokens per sequence"
     )
-    packing: Packing = "electra"
-    megabytes: int = Field(256, ge=1, description="size of a shard")
-    seed: int = Field(0, description="of segment lengths")
+    packing: Packing = Field(
+        "electra",
+        description="how documents fill rows: segment pairs as in ELECTRA, or whole documents "
+        "without padding",
+    )
+    megabytes: int = Field(256, ge=1, description="size of a shard in MB")
+    seed: int = Field(0, description="number that lengths of segments follow from")
 
     @field_validator("seq_len")
     @classmethod
@@ -53,9 +75,13 @@ class ShardsConfig(StrictModel):
 class BuildConfig(CorpusConfig):
     """Everything that decides the bytes of the shards."""
 
-    inputs: tuple[str, ...] = Field((), description="files, directories, globs, URLs")
+    inputs: tuple[str, ...] = Field(
+        (), description="files, directories, globs, URLs", examples=[["crawl/*.warc.gz"]]
+    )
     sources: tuple[CorpusConfig, ...] = Field(
-        (), description="more inputs, each with its own reader, cleaning and filters"
+        (),
+        description="more inputs, each with its own reader, cleaning and filters",
+        examples=[[{"inputs": ["wiki.xml.bz2"]}]],
     )
     dedup: DedupConfig = DedupConfig()
     decontamination: DecontaminationConfig = DecontaminationConfig()
@@ -65,7 +91,7 @@ class BuildConfig(CorpusConfig):
         256,
         ge=0.001,
         le=1e9,
-        description="stored size of the parts of large files: the unit of cleaning",
+        description="stored size in MB of the parts of large files: the unit of cleaning",
     )
     piece_megabytes: int = Field(
         64, ge=1, description="text of a piece: the unit of work behind cleaning"

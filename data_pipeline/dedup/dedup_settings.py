@@ -18,13 +18,24 @@ class DedupConfig(StrictModel):
         "near", description="exact: equal words; near: also MinHash of word n-grams"
     )
     ngram: int = Field(5, ge=1, le=1000, description="words of a shingle")
-    bands: int = Field(14, ge=1, le=1000, description="groups of hashes of which one must be equal")
-    rows: int = Field(8, ge=1, le=1000, description="hashes of a group")
-    seed: int = Field(1, ge=0, lt=1 << 64, description="of the MinHash functions")
+    bands: int = Field(
+        14,
+        ge=1,
+        le=1000,
+        description="number of groups of hashes; one equal group makes two documents candidates",
+    )
+    rows: int = Field(8, ge=1, le=1000, description="number of hashes in a group")
+    seed: int = Field(
+        1, ge=0, lt=1 << 64, description="number that the MinHash functions follow from"
+    )
 
 
 class DecontaminationConfig(StrictModel):
     """Which documents overlap an evaluation set."""
 
-    files: list[str] = Field(default_factory=list, description="evaluation files, also as globs")
+    files: list[str] = Field(
+        default_factory=list,
+        description="evaluation files, also as globs",
+        examples=[["my-task/dev.csv"]],
+    )
     ngram: int = Field(13, ge=2, le=1000, description="words that must be equal")

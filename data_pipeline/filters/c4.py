@@ -49,7 +49,9 @@ class C4Config(StrictModel):
     )
     citations: bool = Field(True, description=f"take out [1], [edit], [citation needed] ({_CODE})")
     bad_words: Path | None = Field(
-        None, description=f"file with a word per line; a document with one goes ({_CODE}: LDNOOBW)"
+        None,
+        description=f"file with a word per line; a document with one goes ({_CODE}: LDNOOBW)",
+        examples=["bad-words.txt"],
     )
 
 

@@ -39,7 +39,9 @@ class FiltersConfig(StrictModel):
 class CorpusConfig(StrictModel):
     """Everything that decides which text a corpus holds."""
 
-    inputs: tuple[str, ...] = Field(min_length=1, description="files, directories, globs, URLs")
+    inputs: tuple[str, ...] = Field(
+        min_length=1, description="files, directories, globs, URLs", examples=[["pages.jsonl"]]
+    )
     reader: ReaderOptions = ReaderOptions()
     cleaning: CleaningConfig | None = CleaningConfig()
     filters: FiltersConfig = FiltersConfig()

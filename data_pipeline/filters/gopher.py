@@ -41,7 +41,9 @@ class GopherConfig(LanguageDefaults):
         ("the", "be", "to", "of", "and", "that", "have", "with"),
         description=f"frequent words of the language ({_SOURCE}: these eight)",
     )
-    min_stop_words: int = Field(2, ge=0, description=f"how many of them must occur ({_SOURCE}: 2)")
+    min_stop_words: int = Field(
+        2, ge=0, description=f"number of words of stop_words that must occur ({_SOURCE}: 2)"
+    )
 
 
 # The lists count words without it, and in Hindi the commonest one stands at the end of a sentence.

@@ -18,12 +18,16 @@ from convbert.models.schema import StrictModel
 class LanguageConfig(StrictModel):
     """Which languages stay."""
 
-    languages: tuple[str, ...] = Field(("en",), description="ISO 639 codes, e.g. en, de, zh")
+    languages: tuple[str, ...] = Field(
+        ("en",), description="ISO 639 codes, e.g. en, de, zh", examples=[["de"]]
+    )
     min_score: float = Field(
         0.65, ge=0, le=1, description="least probability (0.65: FineWeb, Penedo et al. 2024)"
     )
     characters: int = Field(
-        250, gt=0, description="of the middle of the document that are looked at, to bound the cost"
+        250,
+        gt=0,
+        description="characters of the middle of the document that are looked at",
     )
 
 

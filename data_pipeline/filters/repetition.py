@@ -32,22 +32,25 @@ _OTHER_SPACE = re.compile(r"[^\S\x00-\x7f]")
 class RepetitionConfig(LanguageDefaults):
     """Shares beyond which a document is dropped; those of English from Gopher, table A1."""
 
-    max_duplicate_lines: float = Field(0.30, ge=0, description=f"of the lines ({_SOURCE}: 0.30)")
+    max_duplicate_lines: float = Field(
+        0.30, ge=0, description=f"share of lines that repeat ({_SOURCE}: 0.30)"
+    )
     max_duplicate_paragraphs: float = Field(
-        0.30, ge=0, description=f"of the paragraphs ({_SOURCE}: 0.30)"
+        0.30, ge=0, description=f"share of paragraphs that repeat ({_SOURCE}: 0.30)"
     )
     max_duplicate_line_characters: float = Field(
-        0.20, ge=0, description=f"in repeated lines ({_SOURCE}: 0.20)"
+        0.20, ge=0, description=f"share of characters in repeated lines ({_SOURCE}: 0.20)"
     )
     max_duplicate_paragraph_characters: float = Field(
-        0.20, ge=0, description=f"in repeated paragraphs ({_SOURCE}: 0.20)"
+        0.20, ge=0, description=f"share of characters in repeated paragraphs ({_SOURCE}: 0.20)"
     )
     max_top: dict[int, float] = Field(
-        {2: 0.20, 3: 0.18, 4: 0.16}, description=f"in the top n-gram, by n ({_SOURCE})"
+        {2: 0.20, 3: 0.18, 4: 0.16},
+        description=f"share of characters in the top n-gram, by n ({_SOURCE})",
     )
     max_repeated: dict[int, float] = Field(
         {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10},
-        description=f"in n-grams that occur twice or more, by n ({_SOURCE})",
+        description=f"share of characters in n-grams that occur twice or more, by n ({_SOURCE})",
     )
 
 

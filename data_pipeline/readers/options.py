@@ -23,9 +23,15 @@ class ReaderOptions(StrictModel):
     """Options of all formats; each reader uses those that concern it."""
 
     unit: Unit = Field("file", description="what a document is in a text file")
-    field: str = Field("text", description="JSON key or column that holds the text")
-    id_field: str | None = Field(None, description="key or column of an id; default: the position")
-    meta_fields: tuple[str, ...] = Field((), description="keys or columns kept with the text")
+    field: str = Field(
+        "text", description="JSON key or column that holds the text", examples=["content"]
+    )
+    id_field: str | None = Field(
+        None, description="key or column of an id; default: the position", examples=["url"]
+    )
+    meta_fields: tuple[str, ...] = Field(
+        (), description="keys or columns kept with the text", examples=[["url", "date"]]
+    )
     format: Format | None = Field(None, description="of every input; default: seen from each file")
     encoding: str = Field("utf-8", description="of text, JSON lines and tables; an ASCII superset")
     invalid: Literal["stop", "replace"] = Field(
@@ -41,7 +47,9 @@ class ReaderOptions(StrictModel):
     html: Literal["main", "all"] = Field(
         "main", description="text taken from web pages: without navigation and the like, or all"
     )
-    namespaces: tuple[int, ...] = Field((0,), description="of MediaWiki pages; 0 holds articles")
+    namespaces: tuple[int, ...] = Field(
+        (0,), description="numbers of MediaWiki's namespaces that are read; 0 holds articles"
+    )
     max_megabytes: int = Field(
         64,
         gt=0,

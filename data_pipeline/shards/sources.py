@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,20 @@ def require_alike(first_place: str, first: Manifest, place: str, manifest: Manif
 class Source(StrictModel):
     """One shard set of a blend."""
 
-    manifest: str = Field(description="path or URL of a manifest, or of its directory")
-    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="share of the sequences")
+    manifest: str = Field(
+        description="path or URL of a manifest, or of its directory", examples=["web/manifest.json"]
+    )
+    weight: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="share of the sequences, relative to the other weights",
+        examples=[3],
+    )
+
+    def placed(self, change: Callable[[str], str]) -> "Source":
+        """Return the same source with another place of its manifest."""
+        return self.model_copy(update={"manifest": change(self.manifest)})
 
 
 @dataclass(frozen=True)

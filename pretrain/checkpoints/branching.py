@@ -156,7 +156,7 @@ def _write(trunk: RunDirectory, branch: Branch) -> None:
     step = branch.origin.step
     with atomic_directory(branch.run.path) as folder:
         run = RunDirectory(folder)
-        run.prepare(branch.config, trunk.recipe)
+        run.prepare(branch.config, trunk.recipe, branch.run.path)
         copy = checkpoint_directory(run.checkpoints, step)
         _take(checkpoint_directory(trunk.checkpoints, step), copy)
         if file_sha256(copy / MANIFEST) != branch.origin.manifest:

@@ -32,15 +32,20 @@ class CheckpointReader:
         """
         self.folder = folder
         self.manifest = read_manifest(folder) if trusted else verify(folder)
-        try:
-            with reading(folder):
-                self._files: dict[str, Any] = {
-                    name: safe_open(folder / name, framework="pt") for name in self.manifest.sha256
-                }
-            if not trusted:
-                self._check_values()
-        except SafetensorError as error:
-            raise DamagedError(f"{folder}: not a safetensors file ({error})") from None
+        self._files: dict[str, Any] = {}
+        if not trusted:
+            self._check_values()
+
+    def _file(self, name: str) -> Any:
+        """Open a file when something in it is needed: each process needs only few of them."""
+        if name not in self._files:
+            try:
+                with reading(self.folder / name):
+                    self._files[name] = safe_open(self.folder / name, framework="pt")
+            except SafetensorError as error:
+                place = self.folder / name
+                raise DamagedError(f"{place}: not a safetensors file ({error})") from None
+        return self._files[name]
 
     def read(self, kind: str, name: str, start: int, count: int) -> Tensor:
         """Return ``count`` elements of a flattened tensor from ``start`` on, in fp32.
@@ -51,7 +56,7 @@ class CheckpointReader:
         for part in self.manifest.fragments[name]:
             low, high = max(start, part.start), min(start + count, part.start + part.count)
             if low < high:
-                stored = self._files[part.file].get_slice(tensor_key(kind, name, part.start))
+                stored = self._file(part.file).get_slice(tensor_key(kind, name, part.start))
                 out[low - start : high - start] = stored[low - part.start : high - part.start]
         return out
 
@@ -67,7 +72,7 @@ class CheckpointReader:
         for name, parts in self.manifest.fragments.items():
             for part in parts:
                 for kind in self._kinds(part.file, name, part.start):
-                    tensor = self._files[part.file].get_tensor(tensor_key(kind, name, part.start))
+                    tensor = self._file(part.file).get_tensor(tensor_key(kind, name, part.start))
                     where = f"{self.folder / part.file}: {kind} of '{name}'"
                     if tensor.shape != (part.count,) or tensor.dtype != torch.float32:
                         raise DamagedError(f"{where} has another shape or type")
@@ -77,7 +82,7 @@ class CheckpointReader:
     def _kinds(self, file: str, name: str, start: int) -> list[str]:
         """List what a file holds of a fragment; ``DamagedError`` if that is not the parameter."""
         place = tensor_key("", name, start)
-        stored = list(self._files[file].keys())
+        stored = list(self._file(file).keys())
         kinds = [key.removesuffix(place) for key in stored if key.endswith(place)]
         if "param" not in kinds:
             raise DamagedError(f"{self.folder / file}: holds nothing of '{name}'")

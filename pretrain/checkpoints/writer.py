@@ -50,19 +50,15 @@ def write_part(folder: Path, rank: int, snapshot: Snapshot) -> None:
         file.write(part.model_dump_json().encode())
 
 
-def read_parts(folder: Path, world: int) -> list[Part] | None:
-    """Return the parts of all ``world`` processes, or None while a note is missing."""
-    notes = [_note(folder, rank) for rank in range(world)]
-    if not all(note.exists() for note in notes):
-        return None
-    return [Part.model_validate_json(note.read_text()) for note in notes]
-
-
 def wait_for_parts(folder: Path, world: int, cancelled: threading.Event) -> list[Part] | None:
     """Return the parts of all processes once they are written, or None when ``cancelled``."""
-    while (parts := read_parts(folder, world)) is None:
-        if cancelled.wait(_POLL_SECONDS):
-            return None
+    parts = []
+    for rank in range(world):  # one after the other: to look for all of them again takes long
+        note = _note(folder, rank)
+        while not note.exists():
+            if cancelled.wait(_POLL_SECONDS):
+                return None
+        parts.append(Part.model_validate_json(note.read_text()))
     return parts
 
 

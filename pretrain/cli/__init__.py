@@ -14,6 +14,7 @@ from convbert.pretrain.cli import (
     doctor,
     evaluation,
     exchange,
+    pages,
     pairs,
     plan,
     shards,
@@ -46,6 +47,7 @@ for commands in (
     evaluation.app,
     pairs.app,
     show.app,
+    pages.app,
     exchange.app,
 ):
     app.add_typer(commands)
@@ -67,6 +69,7 @@ _PLACES = {
     errno.EDQUOT: "the quota is used up there; free some space, then start again",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+_KERNEL = ("/proc/", "/sys/")  # where nothing can be made, and the error is that it is missing
 
 
 def _version(wanted: bool) -> None:
@@ -109,6 +112,8 @@ def main() -> int:
         return _refuse(str(error))
     except OSError as error:
         fault = _PLACES.get(error.errno or 0)
+        if error.errno == errno.ENOENT and os.fsdecode(error.filename or "").startswith(_KERNEL):
+            fault = "the kernel makes what is there; choose another place"
         if fault is None or error.filename is None or os.environ.get("CONVBERT_TRACEBACK"):
             raise
         return _refuse(f"{os.fsdecode(error.filename)}: {fault}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 
 def _starting(found: Iterable[str], incomplete: str) -> list[str]:
@@ -44,13 +45,32 @@ def recipes(incomplete: str) -> list[str]:
 
 
 def settings(incomplete: str) -> list[str]:
-    """Complete the key of a run's setting."""
+    """Complete the key of a run's setting; of one that is known, show the default, too.
+
+    Where two words are offered, shells put no blank behind what they share, the ``=``.
+    """
     from convbert.models.faults import setting_paths
     from convbert.pretrain.settings.run import RunConfig
 
     paths = list(setting_paths(RunConfig))
     inner = {path.rpartition(".")[0] for path in paths}
-    return _starting((f"{path}=" for path in paths if path not in inner), incomplete)
+    found = _starting((f"{path}=" for path in paths if path not in inner), incomplete)
+    if len(found) != 1:
+        return found
+    return [*found, f"{found[0]}{_default(found[0].removesuffix('='))}"]
+
+
+def _default(path: str) -> str:
+    """Return the default of a setting as it is written, ``...`` where it is nothing or long."""
+    import json
+
+    from convbert.pretrain.settings.run import RunConfig
+
+    value: Any = RunConfig().model_dump(mode="json")
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    simple = isinstance(value, str | bool | int | float)
+    return value if isinstance(value, str) else json.dumps(value) if simple else "..."
 
 
 def tasks(incomplete: str) -> list[str]:

@@ -1,13 +1,15 @@
 """Commands of corpora: fetch text, and clean it to shards."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from convbert.pretrain.cli import completion
-from convbert.pretrain.cli.arguments import between
-from convbert.pretrain.cli.data_arguments import Workers
+from convbert.pretrain.cli.arguments import FormatOption, between
+from convbert.pretrain.cli.data_arguments import Workers, training_command
+from convbert.pretrain.run.tables import Output
 
 Rate = Annotated[
     float,
@@ -33,13 +35,16 @@ def corpus_fetch(
 ) -> None:
     """Fetch freely usable English text from packages, checked by digest."""
     from convbert.data_pipeline.corpora import CORPORA, fetch
-    from convbert.pretrain.cli.progress import spinner
+    from convbert.pretrain.cli.progress import counter
 
+    texts: list[Path] = []
     for name in CORPORA if names == ["all"] else names:
-        with spinner(f"fetching {name}"):
+        with counter(f"fetching {name}"):
             paths = fetch(name, output)
         for path in paths:
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        texts += [path for path in paths if path.suffix == ".jsonl"]
+    print(f"next: convbert tokenizer train {shlex.join(map(str, texts))} -o tokenizer")
 
 
 @corpus_app.command("build")
@@ -65,8 +70,9 @@ def corpus_build(
     from convbert.data_pipeline.shards.manifest import Manifest
 
     with BuildProgress() as progress:
+        settings = load_config(config, BuildConfig)
         report = build_corpus(
-            load_config(config, BuildConfig),
+            settings,
             output,
             progress,
             workers=workers,
@@ -76,15 +82,19 @@ def corpus_build(
     for shards in report.shards:
         print(Manifest.load(output / shards.folder).describe(output / shards.folder))
     print(f"{output / 'report.html'}: what was kept, what was dropped and why")
+    tokenizer = settings.tokenizer.path or output / "tokenizer"
+    for shards in report.shards[:1]:
+        print(f"next: {training_command(output / shards.folder, tokenizer)}")
 
 
 @corpus_app.command("list")
-def corpus_list() -> None:
+def corpus_list(form: FormatOption = "table") -> None:
     """List the texts that `fetch` knows, with package and license."""
     from convbert.data_pipeline.corpora import CORPORA
 
-    for name, corpus in CORPORA.items():
-        print(f"{name:<14}  {corpus.package.requirement:<34}  {corpus.license}")
+    headings = ("corpus", "package", "license and terms")
+    rows = [(name, c.package.requirement, c.license) for name, c in CORPORA.items()]
+    Output(form).table(headings, rows, text=headings)
 
 
 @corpus_app.command("plan")
@@ -95,16 +105,15 @@ def corpus_plan(
             help="Text as it is read, uncompressed.", callback=between(0, 1e6, above=True)
         ),
     ] = 1.0,
-    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that work at once.")] = 1,
     cores: Annotated[int, typer.Option(help="Of a node.", min=1)] = 64,
     clean: Rate = 4.5,
     pack: Rate = 8.0,
+    form: FormatOption = "table",
 ) -> None:
     """Show hours, scratch space, files and memory for a corpus, from rates per core."""
     from convbert.data_pipeline.corpus_build.plan import Rates, plan
 
     rates = Rates(clean=clean * 1e6, pack=pack * 1e6)
     needs = plan(terabytes * 1e12, nodes, cores, rates=rates)
-    width = max(len(need.name) for need in needs)
-    for need in needs:
-        print(f"{need.name:<{width}}  {need.value:>16}")
+    Output(form).table(("need", "value"), [(need.name, need.value) for need in needs])

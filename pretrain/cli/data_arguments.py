@@ -1,6 +1,7 @@
 """Arguments that the commands of corpora, tokenizers and shards share."""
 
 import inspect
+import shlex
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -59,6 +60,13 @@ READER_OPTIONS: dict[str, tuple[Any, str]] = {
 }
 LEAST = {"namespaces": 0, "max_megabytes": 1}
 MOST = {"max_megabytes": 4096}
+
+
+def training_command(shards: Path, tokenizer: Path | None = None) -> str:
+    """Return the command that trains on shards, with a place to fill where nothing is known."""
+    manifest = shlex.quote(str(shards / "manifest.json"))
+    words = shlex.quote(str(tokenizer)) if tokenizer else "TOKENIZER"
+    return f"convbert pretrain small data.manifest={manifest} data.tokenizer={words}"
 
 
 def reads_text(command: Callable[..., None]) -> Callable[..., None]:

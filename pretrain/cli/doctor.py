@@ -24,9 +24,11 @@ def doctor(
 ) -> None:
     """Check this machine or allocation for training; exit status 1 if something is missing."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.training.machine import examine
 
-    found = [*examine(runs), *_cluster()]
+    with counter("looking at this machine"):
+        found = [*examine(runs), *_cluster()]
     rows = [(f.what, f.found, f"missing: {f.advice}" if f.fault else f.advice) for f in found]
     out = Output(form)
     out.table(("what", "found", "remark"), rows, text=("found", "remark"))
@@ -48,7 +50,7 @@ def _cluster() -> "Iterator[Finding]":
         answer = scheduler.call("sbatch", "--version")
         job = os.environ.get("SLURM_JOB_ID")
         inside = f"in job {job} on {os.environ.get('SLURM_JOB_NODELIST', 'a node')}" if job else ""
-        said = answer.stderr.strip().partition("\n")[0]
+        said = scheduler.why_not(answer) if answer.returncode else ""
         yield Finding("SLURM", answer.stdout.strip() or "sbatch does not answer", inside or said)
     try:
         name, address = own_interface()

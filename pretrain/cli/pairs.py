@@ -1,5 +1,6 @@
 """The command ``pairs``: zero-shot measures."""
 
+import shlex
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +53,7 @@ def pairs(
     reader: "ReaderOptions",
 ) -> None:
     """Count how often a model prefers a real sentence to a spoilt one; needs no labels."""
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.evaluation import pairs as evaluation
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
     from convbert.pretrain.exchange.run_models import find_run
@@ -60,20 +62,23 @@ def pairs(
 
     kinds: Any = [kind.value for kind in corruption or [CorruptionName.swap]]
     scores: Any = tuple(name.value for name in score or [])
-    scoring = evaluation.Scoring(scores, per_token)
     found_run = find_run(source)
     evaluated = EvaluatedRun(found_run[0], step or found_run[1]) if found_run else None
     wanted = PairsConfig(
         inputs=tuple(inputs), corruptions=kinds, count=count, seed=seed, reader=reader
     )
-    made, notes = gather(wanted)
+    with counter("reading sentences"):
+        made, notes = gather(wanted)
     out = Output(form)
     for note in notes:
         out.note(note)
-    if evaluated is not None:
-        found = evaluation.evaluate_run(evaluated, made, scoring)
-    else:
-        found = evaluation.evaluate_directory(source, tokenizer, made, scoring)
+    models = len(evaluated.points) if evaluated is not None else 1
+    with counter(f"scoring {len(made):,} pairs", models, "models") as progress:
+        scoring = evaluation.Scoring(scores, per_token, progress.advance)
+        if evaluated is not None:
+            found = evaluation.evaluate_run(evaluated, made, scoring)
+        else:
+            found = evaluation.evaluate_directory(source, tokenizer, made, scoring)
     rows = [
         (
             point.label,
@@ -90,3 +95,4 @@ def pairs(
     out.table(headings, rows, title=f"{source}: the good sentence preferred")
     if evaluated is not None:
         out.note(f"{evaluated.run.report / 'pairs' / evaluation.FILE_NAME}: the same as numbers")
+        out.note(f"next: convbert report {shlex.quote(str(evaluated.run.path))}")

@@ -37,6 +37,7 @@ def plan(
     """Show memory, time and cost of a recipe before it is queued or its shards are built."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from convbert.models.errors import UserError
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.planning.show import show
 
     world = None
@@ -49,4 +50,5 @@ def plan(
         from convbert.pretrain.training.launch import default_processes
 
         world = processes or default_processes()
-    show(recipe, overrides or [], gpus, gpu, mfu, price, world, Output(form))
+    busy = counter("timing a few updates")
+    show(recipe, overrides or [], gpus, gpu, mfu, price, world, Output(form), busy)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import between
+from convbert.pretrain.cli.arguments import FormatOption, between
 from convbert.pretrain.cli.data_arguments import (
     Inputs,
     Output,
@@ -18,8 +18,9 @@ from convbert.pretrain.cli.data_arguments import (
     TokenizerOption,
     Workers,
     reads_text,
+    training_command,
 )
-from convbert.pretrain.run.tables import print_figures
+from convbert.pretrain.run import tables
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.readers import ReaderOptions
@@ -43,9 +44,9 @@ def shards_build(
 ) -> None:
     """Tokenize and pack text into verified WebDataset shards."""
     from convbert.data_pipeline.packing.build import RowSettings, build_shards
-    from convbert.pretrain.cli.progress import bar
+    from convbert.pretrain.cli.progress import documents
 
-    with bar("packing", _input_size(inputs, reader)) as report:
+    with documents("packing", _input_size(inputs, reader)) as report:
         manifest = build_shards(
             inputs,
             tokenizer,
@@ -56,6 +57,7 @@ def shards_build(
             report=report,
         )
     print(manifest.describe(output))
+    print(f"next: {training_command(output, tokenizer)}")
 
 
 @shards_app.command("tokenize")
@@ -70,9 +72,9 @@ def shards_tokenize(
 ) -> None:
     """Tokenize text once, to pack it to several lengths with `convbert shards pack`."""
     from convbert.data_pipeline.packing.build import tokenize_corpus
-    from convbert.pretrain.cli.progress import bar
+    from convbert.pretrain.cli.progress import documents
 
-    with bar("tokenizing", _input_size(inputs, reader)) as report:
+    with documents("tokenizing", _input_size(inputs, reader)) as report:
         manifest = tokenize_corpus(
             inputs,
             tokenizer,
@@ -85,6 +87,7 @@ def shards_tokenize(
         f"{output}: {manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens in "
         f"{len(manifest.parts)} file(s)"
     )
+    print(f"next: convbert shards pack {output} -o shards --seq-len 128")
 
 
 @shards_app.command("pack")
@@ -100,9 +103,9 @@ def shards_pack(
     """Pack tokenized text into shards: the bytes of `shards build` with the same settings."""
     from convbert.data_pipeline.packing.build import RowSettings, pack_tokens
     from convbert.data_pipeline.packing.tokens import TokenManifest
-    from convbert.pretrain.cli.progress import bar
+    from convbert.pretrain.cli.progress import documents
 
-    with bar("packing", TokenManifest.load(tokens).num_tokens) as report:
+    with documents("packing", TokenManifest.load(tokens).num_tokens) as report:
         manifest = pack_tokens(
             tokens,
             output,
@@ -111,6 +114,7 @@ def shards_pack(
             report=report,
         )
     print(manifest.describe(output))
+    print(f"next: {training_command(output)}")
 
 
 @shards_app.command("merge")
@@ -120,11 +124,12 @@ def shards_merge(
 ) -> None:
     """Make one set of several, verified; shards are linked, not written again."""
     from convbert.data_pipeline.shards.combine import merge_shards
-    from convbert.pretrain.cli.progress import spinner
+    from convbert.pretrain.cli.progress import counter
 
-    with spinner("merging and verifying"):
+    with counter("merging and verifying"):
         manifest = merge_shards(sets, output)
     print(manifest.describe(output))
+    print(f"next: {training_command(output)}")
 
 
 @shards_app.command("split")
@@ -142,12 +147,13 @@ def shards_split(
 ) -> None:
     """Make consecutive parts of a set, verified; only a shard that is cut is written again."""
     from convbert.data_pipeline.shards.combine import split_shards
-    from convbert.pretrain.cli.progress import spinner
+    from convbert.pretrain.cli.progress import counter
 
-    with spinner("splitting and verifying"):
+    with counter("splitting and verifying"):
         parts = split_shards(shards, output, shares)
     for number, manifest in enumerate(parts):
         print(manifest.describe(output / f"part-{number}"))
+    print(f"next: {training_command(output / 'part-0')}")
 
 
 @shards_app.command("verify")
@@ -165,12 +171,12 @@ def shards_verify(
     from convbert.data_pipeline.shards.manifest import Manifest
     from convbert.data_pipeline.shards.verify import verify_shards
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-    from convbert.pretrain.cli.progress import bar
+    from convbert.pretrain.cli.progress import counter
 
     known = Tokenizer.load(tokenizer) if tokenizer else None
     total = sum(shard.bytes for shard in Manifest.load(shards).shards)
-    with bar("verifying", total, documents=False) as report:
-        faults = verify_shards(shards, workers, lambda done: report(0, done), known)
+    with counter("verifying", total / 1e6, "MB") as count:
+        faults = verify_shards(shards, workers, lambda done: count.advance(done / 1e6), known)
     for fault in faults:
         print(fault)
     print(f"{shards}: {len(faults)} fault(s) in {total / 1e6:,.1f} MB of shards")
@@ -178,11 +184,11 @@ def shards_verify(
 
 
 @shards_app.command("info")
-def shards_info(shards: Shards) -> None:
+def shards_info(shards: Shards, form: FormatOption = "table") -> None:
     """Show what a set of shards holds and how it was built."""
     from convbert.data_pipeline.packing.inspect import info
 
-    print_figures(info(shards))
+    tables.Output(form).figures(info(shards))
 
 
 @shards_app.command("head")

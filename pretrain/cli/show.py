@@ -1,11 +1,12 @@
-"""The command ``show``: texts through the eyes of a model."""
+"""The commands ``show`` and ``heads``: texts through the eyes of a model and of its heads."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from convbert.pretrain.cli.arguments import ModelTokenizer, Source, between
+from convbert.pretrain.cli.arguments import FormatOption, ModelTokenizer, Source, between
+from convbert.pretrain.run.tables import Output, measured
 
 app = typer.Typer()
 
@@ -38,6 +39,7 @@ def show(
     """Fill masks with the generator, and let the discriminator find what the generator replaced."""
     from rich.console import Console
 
+    from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.finetune.device import compute_device
     from convbert.pretrain.show.look import Options
     from convbert.pretrain.show.page import write_page
@@ -45,7 +47,8 @@ def show(
     from convbert.pretrain.show.terminal import print_look
 
     request = Request(source, texts or [], step, tokenizer, every=html is not None)
-    series, chosen = answer(request, Options(top, share, seed), compute_device())
+    with counter("looking at every checkpoint" if html is not None else "looking"):
+        series, chosen = answer(request, Options(top, share, seed), compute_device())
     if html is not None:
         write_page(series, html)
     if as_json:
@@ -53,4 +56,52 @@ def show(
     else:
         print_look(series, series.points[chosen], Console(highlight=False))
         if html is not None:
-            print(f"\n{html}: {len(series.points)} checkpoints")
+            print(f"\n{html}: {len(series.points)} checkpoints; open it in a browser")
+
+
+@app.command()
+def heads(
+    source: Source,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Texts; default sentences of the run's data.", metavar="TEXT..."),
+    ] = None,
+    step: Annotated[int | None, typer.Option(help="Checkpoint; default the newest.", min=1)] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Page to write, with the weights of every head.")
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option(help="Read of a text at most, with \\[CLS] and \\[SEP].", min=3, max=512)
+    ] = 64,
+    tokenizer: ModelTokenizer = None,
+    form: FormatOption = "table",
+) -> None:
+    """Show the attention and the span kernels of every head on a text, layer by layer."""
+    from convbert.pretrain.cli.progress import counter
+    from convbert.pretrain.finetune.device import compute_device
+    from convbert.pretrain.show.heads import mean_measures, read_heads
+    from convbert.pretrain.show.heads_page import HEADINGS, write_heads
+    from convbert.pretrain.show.sources import Request
+
+    request = Request(source, texts or [], step, tokenizer, every=False)
+    with counter("looking"):
+        series = read_heads(request, tokens, compute_device())
+        if html is not None:
+            write_heads(series, html)
+    headings = HEADINGS if series.has_kernels else HEADINGS[:2]
+    rows = [
+        [str(layer), str(number), *map(measured, measures[: len(headings)])]
+        for layer, found in enumerate(mean_measures(series), 1)
+        for number, measures in enumerate(found, 1)
+    ]
+    out = Output(form)
+    out.table(
+        ("layer", "head", *headings),
+        rows,
+        title=series.source,
+        caption=f"near: share of the attention within {series.reach} tokens; docs/show.md",
+    )
+    if html is None:
+        out.note("--html FILE writes a page with every weight, layer by layer")
+    else:
+        out.note(f"{html}: every weight, layer by layer; open it in a browser")

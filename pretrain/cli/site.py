@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from convbert.pretrain.cli import completion
+from convbert.pretrain.cli.arguments import FormatOption
 from convbert.pretrain.cli.slurm import Nodes, Partition, TimeLimit
 from convbert.pretrain.run.exit_codes import FAILED
+from convbert.pretrain.run.tables import Output
 
 site_app = typer.Typer(help="Profiles of clusters.", no_args_is_help=True)
 
@@ -58,10 +60,15 @@ def check(
 
 
 @site_app.command("list")
-def list_profiles() -> None:
-    """Show the shipped profiles, each with the first line of its file."""
+def list_profiles(form: FormatOption = "table") -> None:
+    """Show the shipped profiles, each with the first sentence of its file."""
+    from itertools import takewhile
+
     from convbert.cluster.site import site_names, site_path
 
-    for name in site_names():
-        first = site_path(name).read_text().splitlines()[0].removeprefix("# ")
-        print(f"{name:<16} {first}")
+    def about(name: str) -> str:
+        lines = takewhile(lambda line: line.startswith("#"), site_path(name).open())
+        return " ".join(line.strip("# \n") for line in lines).partition(". ")[0].rstrip(".")
+
+    headings = ("profile", "what for")
+    Output(form).table(headings, [(name, about(name)) for name in site_names()], text=headings)

@@ -1,5 +1,6 @@
 """Commands of the cluster: jobs are submitted, shown, stopped and evaluated, nodes are checked."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,6 @@ from convbert.pretrain.cli.settings_command import SettingsCommand
 from convbert.pretrain.run.tables import Output, fitted
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
     from convbert.cluster.submit import Queued
     from convbert.pretrain.run.directory import RunDirectory
 
@@ -113,7 +112,7 @@ def submit(
             _prepare(own_recipe or recipe, [*settings, *own], root / name, world).path
             for name, (own_recipe, own) in sweep.items()
         ]
-        _show(submit_array(root, runs, profile, options))
+        _show(submit_array(root, runs, profile, options), "status --watch", root)
         return
     plan = None
     if evaluate:
@@ -124,7 +123,7 @@ def submit(
     run = _prepare(recipe, settings, run_dir, world)
     if plan and profile.pyxis:
         print(f"no sbatch inside the container: run `convbert follow {run.path}` now and then")
-    _show(submit_pretraining(run.path, profile, options, plan))
+    _show(submit_pretraining(run.path, profile, options, plan), "status --watch", run.path)
 
 
 @corpus_app.command("submit")
@@ -150,7 +149,7 @@ def submit_corpus(
     options = JobOptions.of("convbert corpus submit", locals())
     profile = load_site(site)
     load_config(config, BuildConfig)
-    _show(jobs.submit_corpus(config, output, profile, options))
+    _show(jobs.submit_corpus(config, output, profile, options), "logs --follow", output)
 
 
 def _prepare(recipe: str, settings: list[str], run_dir: Path | None, world: int) -> "RunDirectory":
@@ -162,9 +161,14 @@ def _prepare(recipe: str, settings: list[str], run_dir: Path | None, world: int)
     return prepare(recipe, settings, run_dir, world)[0]
 
 
-def _show(queued: "Queued") -> None:
+def _show(queued: "Queued", following: str, place: Path) -> None:
+    """Say what was queued, and the command that follows it."""
     script, jobs = queued
-    print(f"job {', '.join(jobs)}: {script}" if jobs else f"{script}: written, not queued")
+    if not jobs:
+        print(f"{script}: written, not queued; the same command without --dry-run queues it")
+        return
+    print(f"job {', '.join(jobs)}: {script}")
+    print(f"next: convbert {following} {shlex.quote(str(place))}")
 
 
 @app.command()
@@ -176,11 +180,12 @@ def status(
     form: FormatOption = "table",
 ) -> None:
     """Show runs: queue state, step, loss, time to the end and to the limit, last checkpoint."""
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
+    from rich.text import Text
 
     from convbert.cluster.jobs import runs_of
-    from convbert.cluster.status import HEADINGS, TEXT, overview
+    from convbert.cluster.status import HEADINGS, TEXT, overview, shown_at
 
     chosen = sorted(p.parent for p in Path("runs").glob("**/config.yaml"))
     if runs:
@@ -189,13 +194,19 @@ def status(
         raise AbsentError("runs/: no run directory in it; name the runs to show")
     if not watch:
         rows, note = overview(chosen)
-        Output(form).table(HEADINGS, rows, caption=note, text=TEXT)
+        out = Output(form)
+        out.table(HEADINGS, rows, text=TEXT)
+        if note:
+            out.note(note)
+        for line in shown_at(chosen):  # not in the table, which would fold an address
+            out.note(line)
         return
     console = Console()
 
-    def now() -> "Group":
+    def now() -> Group:
         rows, note = overview(chosen)
-        return fitted(HEADINGS, rows, console.width, caption=note, text=TEXT)
+        table = fitted(HEADINGS, rows, console.width, text=TEXT)
+        return Group(table, *([Text(note)] if note else []))
 
     with Live(now(), console=console, auto_refresh=False) as live:
         try:
@@ -253,5 +264,9 @@ def preflight(
     """Check this machine as a job checks its nodes; exit status 1 if it is not fit."""
     from convbert.cluster.preflight.node import check_here
     from convbert.cluster.site import load_site
+    from convbert.pretrain.cli.progress import counter
 
-    raise typer.Exit(check_here(run_dir, gpus, load_site(site).preflight))
+    limits = load_site(site).preflight
+    with counter("checking this machine"):
+        code = check_here(run_dir, gpus, limits)
+    raise typer.Exit(code)

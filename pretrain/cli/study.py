@@ -39,6 +39,13 @@ def study(
             help="Training FLOPs of each run, hardware convention.", callback=between(0, above=True)
         ),
     ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Instead of FLOPs: seconds of updates of each run, as timed here at the start.",
+            callback=between(0, above=True),
+        ),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs of each variant.", min=1)] = None,
     workers: Annotated[
         int | None, typer.Option(help="Runs at once; default one per GPU, else per core.", min=1)
@@ -46,21 +53,36 @@ def study(
     plan: Annotated[bool, typer.Option("--plan", help="Only show and write the plan.")] = False,
     form: FormatOption = "table",
 ) -> None:
-    """Compare variants of the model on equal training FLOPs; start it again to go on."""
+    """Compare variants of the model at equal training cost; start it again to go on."""
     from rich.console import Console
 
     from convbert.pretrain.finetune.device import default_workers
     from convbert.pretrain.run.exit_codes import STOPPED
     from convbert.pretrain.study.design import load_design
-    from convbert.pretrain.study.driver import carry_out
+    from convbert.pretrain.study.driver import carry_out, with_pace
+    from convbert.pretrain.study.measured import Results
+    from convbert.pretrain.study.pace import kept_pace
     from convbert.pretrain.study.page import write_study_page
     from convbert.pretrain.study.processes import Stopped
     from convbert.pretrain.study.steps import write_sweep
     from convbert.pretrain.study.tuning import known_runs
 
     console = Console(highlight=False, stderr=form != "table")
-    chosen = load_design(design, flops=flops, seeds=seeds)
-    runs = known_runs(chosen, output)
+    if flops and seconds:
+        raise UserError(f"--flops {flops:g} --seconds {seconds:g}: runs have one budget; give one")
+    chosen = load_design(design, flops=flops, seconds=seconds, seeds=seeds)
+    at_once = workers or default_workers()
+    if plan and chosen.seconds and not kept_pace(output):
+        raise UserError(
+            f"--plan: how many updates {chosen.seconds:g} seconds buy is measured when the study "
+            "starts; leave out --plan or give --flops"
+        )
+    try:
+        chosen = with_pace(chosen, output, at_once, console)
+    except Stopped:
+        console.print(f"stopped; the same command continues {output}")
+        raise typer.Exit(STOPPED) from None
+    runs = known_runs(chosen, Results(chosen, output))
     first = {run.variant: run for run in reversed(runs)}
     tuned = f", {len(chosen.rate_factors)} learning rates of the first" * bool(chosen.rate_factors)
     Output(form).table(
@@ -77,7 +99,7 @@ def study(
         console.print(f"{sweep}: the runs, for `convbert submit {chosen.recipe} --array`")
         return
     try:
-        carry_out(chosen, output, workers or default_workers(), console)
+        carry_out(chosen, output, at_once, console)
     except Stopped:
         console.print(f"stopped; the same command continues {output}")
         raise typer.Exit(STOPPED) from None

@@ -1,5 +1,6 @@
 """Commands of tokenizers: train one, and see how well it fits a text."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -7,7 +8,7 @@ import typer
 
 from convbert.pretrain.cli.arguments import between
 from convbert.pretrain.cli.data_arguments import Inputs, reads_text
-from convbert.pretrain.run.tables import print_figures
+from convbert.pretrain.run.tables import Output
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.readers import ReaderOptions
@@ -51,11 +52,11 @@ def tokenizer_train(
     """Train a sentencepiece tokenizer on a reproducible sample."""
     from convbert.data_pipeline.readers import iter_documents
     from convbert.data_pipeline.tokenizer.training import train_tokenizer
-    from convbert.pretrain.cli.progress import spinner
+    from convbert.pretrain.cli.progress import counter
 
-    with spinner(f"training a {model_type} tokenizer of {vocab_size:,} ids"):
+    with counter(f"training a {model_type} tokenizer", unit="documents read") as count:
         tokenizer = train_tokenizer(
-            iter_documents(inputs, reader),
+            count.each(iter_documents(inputs, reader)),
             output,
             vocab_size=vocab_size,
             model_type=model_type,
@@ -67,6 +68,7 @@ def tokenizer_train(
             threads=threads,
         )
     print(f"{output}: {tokenizer.vocab_size:,} ids, sha256 {tokenizer.digest[:12]}")
+    print(f"next: convbert shards build {shlex.join(inputs)} -o shards -t {output}")
 
 
 @tokenizer_app.command("report")
@@ -83,13 +85,13 @@ def tokenizer_report(
     from convbert.data_pipeline.packing.tokenizer_report import report_tokenizer
     from convbert.data_pipeline.readers import iter_documents
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-    from convbert.pretrain.cli.progress import spinner
+    from convbert.pretrain.cli.progress import counter
 
     loaded = Tokenizer.load(tokenizer)
     texts = iter_documents(inputs, reader)
-    with spinner("reading and tokenizing"):
-        report = report_tokenizer(loaded, texts, documents=documents)
+    with counter("tokenizing", unit="documents") as count:
+        report = report_tokenizer(loaded, count.each(texts), documents=documents)
     if as_json:
         print(report.model_dump_json(indent=1))
     else:
-        print_figures(report.figures())
+        Output().figures(report.figures())

@@ -1,5 +1,6 @@
 """The commands that train on this machine: ``pretrain`` and ``branch``."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,6 +55,12 @@ def pretrain(
         _train(run, world, config.threads, claim)
     finally:
         claim.leave()
+    place = shlex.quote(str(run.path))
+    print(f"{run.path}: has finished its {config.steps:,} updates")
+    print(
+        f"next: convbert show {place}, convbert finetune {place} --task TASK "
+        "(of `convbert tasks list`)"
+    )
 
 
 def require_start_of(planned: "Planned") -> None:
@@ -101,10 +108,10 @@ def branch(
         )
         for branch in branches:
             out.note(f"  convbert pretrain {branch.run.path}")
-    places = " ".join(str(branch.run.path) for branch in branches)
-    out.note(f"then compare them: convbert report {run} {places}")
     for branch in branches if train else ():
         _train(branch.run, world, branch.config.threads)
+    places = shlex.join(map(str, (run, *(branch.run.path for branch in branches))))
+    out.note(f"{'next' if train else 'then compare them'}: convbert report {places}")
 
 
 def _show(branches: "list[Branch]", out: Output) -> None:

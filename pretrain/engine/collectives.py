@@ -1,5 +1,7 @@
-"""Collectives on picklable objects; all processes of the run have to call them together."""
+"""Collectives on picklable objects, which all processes call together, and their failures."""
 
+import re
+import traceback
 from typing import Any
 
 import torch.distributed as dist
@@ -17,3 +19,18 @@ def gather_objects(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def lost_peer(error: RuntimeError) -> str | None:
+    """Return what a collective says that other processes left alone; None for another error.
+
+    NCCL's errors have a class of their own; gloo's are known by the place that raises them.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    innermost = [frame.f_globals.get("__name__", "") for frame, _ in frames][-1:]
+    if not isinstance(error, dist.DistError) and not (
+        innermost and innermost[0].startswith("torch.distributed.")
+    ):
+        return None
+    first = (str(error).splitlines() or [""])[0]
+    return re.sub(r"^\[\S+\] ", "", first).split(". ")[0]  # without its place in the source

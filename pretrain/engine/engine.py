@@ -75,6 +75,14 @@ class Engine:
         outputs: tuple[Tensor, Tensor] = self.deepspeed(*inputs)
         return outputs
 
+    def lend(self, module: nn.Module, parameter: Tensor) -> None:
+        """Let ``module``, when it is called by itself, use a ``parameter`` of another module.
+
+        In stage 3 it would find only this process's part of it.
+        """
+        if self.stage == 3:
+            import_deepspeed().zero.register_external_parameter(module, parameter)
+
     def gradient_norm(self, learning_rate: float, *, hold: bool = False) -> float | Tensor:
         """Complete the gradient of an update; return its norm before clipping.
 

@@ -1,12 +1,14 @@
 """A run's checkpoints as starting points of evaluations, and what is measured of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from convbert.models.pretraining import PretrainingModel, kept_encoder
 from convbert.pretrain.exchange.run_models import BASELINE, RunModels, StartingPoint
 from convbert.pretrain.finetune.device import compute_device
 from convbert.pretrain.finetune.workers import InitialEncoder
+from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.tracking_uri import resolve_uri
 from convbert.pretrain.tracking.tracker import Tracker, add_to_run
 
 PointValues = tuple[StartingPoint, dict[str, float]]
@@ -15,6 +17,12 @@ PointValues = tuple[StartingPoint, dict[str, float]]
 
 class EvaluatedRun(RunModels):
     """Chosen checkpoints of one run, and the same model before any training."""
+
+    def __init__(self, run: RunDirectory, steps: Sequence[int] = (), average: int = 1) -> None:
+        """Choose ``steps``; raises ``UserError`` before any work whose results had no place."""
+        super().__init__(run, steps, average)
+        run.require_writable()
+        resolve_uri(run.path, self.config.tracking.uri)
 
     def task_name(self, task: str) -> str:
         """Return the name for a task's results, which is another one for averaged weights."""

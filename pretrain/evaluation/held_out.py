@@ -1,5 +1,7 @@
 """The pretraining objective of every checkpoint on held-out text: ``convbert evaluate``."""
 
+from collections.abc import Callable
+
 from convbert.models.errors import UserError
 from convbert.models.schema import validate
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, PointValues
@@ -9,12 +11,16 @@ from convbert.pretrain.settings.evaluation import EvaluationConfig
 
 
 def measure_held_out(
-    evaluated: EvaluatedRun, manifest: str | None, sequences: int | None
+    evaluated: EvaluatedRun,
+    manifest: str | None,
+    sequences: int | None,
+    report: Callable[[float], None] = lambda share: None,
 ) -> tuple[int, list[PointValues]]:
     """Measure the losses and accuracies of every starting point, and log them with the run.
 
-    ``manifest`` and ``sequences`` replace the run's own settings. Returns how many sequences were
-    read, and the measures. Raises ``UserError`` for a run without held-out text.
+    ``manifest`` and ``sequences`` replace the run's own settings; ``report`` is called with shares
+    of the work that a starting point is. Returns how many sequences were read, and the measures.
+    Raises ``UserError`` for a run without held-out text.
     """
     config, path = evaluated.config, evaluated.run.path
     given = {"held_out": manifest, "sequences": sequences}
@@ -26,7 +32,7 @@ def measure_held_out(
     found: list[PointValues] = []
     with evaluated.tracker() as tracker:
         for point, model in evaluated.models():
-            values = text.measure(build_objective(model, config.objective))
+            values = text.measure(build_objective(model, config.objective), report)
             found.append((point, values))
             for name, value in values.items():
                 tracker.curve_point(

@@ -1,7 +1,7 @@
 """Minimal pairs on the checkpoints of a run, or on a Hugging Face directory: no labels needed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,14 @@ FILE_NAME = "pairs.json"
 
 @dataclass(frozen=True)
 class Scoring:
-    """Which scores are taken; the cheapest that the model gives if none is named."""
+    """Which scores are taken; the cheapest that the model gives if none is named.
+
+    ``report`` is called with shares of the work that a starting point is.
+    """
 
     scores: tuple[Score, ...] = ()
     per_token: bool = False
+    report: Callable[[float], None] = lambda share: None
 
 
 def evaluate_run(evaluated: EvaluatedRun, pairs: Sequence[Pair], scoring: Scoring) -> Found:
@@ -73,11 +77,17 @@ def evaluate_directory(
 def _measured(
     model: Model, encoded: EncodedPairs, tokenizer: Tokenizer, scoring: Scoring
 ) -> list[Preference]:
-    return [
-        preference
-        for score in choose(model, scoring.scores, "--score")
-        for preference in measure(model, encoded, tokenizer, score, per_token=scoring.per_token)
-    ]
+    chosen = choose(model, scoring.scores, "--score")
+
+    def report(share: float) -> None:
+        scoring.report(share / len(chosen))
+
+    found: list[Preference] = []
+    for score in chosen:
+        found += measure(
+            model, encoded, tokenizer, score, per_token=scoring.per_token, report=report
+        )
+    return found
 
 
 def _write(folder: Path, found: Found) -> Path:

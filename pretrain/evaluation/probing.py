@@ -1,7 +1,7 @@
 """A linear probe on every checkpoint of a run: ``convbert probe`` and its file ``probe.json``."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -56,9 +56,16 @@ class Probed:
 
 
 def probe_run(
-    evaluated: EvaluatedRun, tasks: Sequence[TaskSpec], pooling: Pooling, source: DataSource
+    evaluated: EvaluatedRun,
+    tasks: Sequence[TaskSpec],
+    pooling: Pooling,
+    source: DataSource,
+    report: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Probed]:
-    """Fit a linear probe on every starting point for each task; log it and keep ``probe.json``."""
+    """Fit a linear probe on every starting point for each task; log it and keep ``probe.json``.
+
+    ``report`` is called with the share of a starting point's work that each task was.
+    """
     prepared = prepare_all(tasks, evaluated.tokenizer, source)
     for remark in (r for data in prepared for r in remarks(data)):
         log.warning(remark)
@@ -67,6 +74,7 @@ def probe_run(
         for point, model in evaluated.models():
             for data in prepared:
                 scores = probe(kept_encoder(model), data, pooling)
+                report(1 / len(prepared))
                 probed = found[data.task.name]
                 if not probed.points:  # the first model tells that the task can be probed
                     probed.lexical = _lexical(data, evaluated.run.report / data.task.name)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from convbert.data_pipeline.atomic import filled
 from convbert.data_pipeline.tokenizer.hugging_face import save_hf_tokenizer
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.interop.hf import GENERATOR_DIRECTORY, save_pretrained
@@ -27,11 +28,12 @@ def export_checkpoint(
     ``languages`` it names those that the corpus was built for, where that is known.
     """
     config = run.open()
-    model, found = load_model(run, step, average)
-    card = card_of(run, config, found, average, str(output), license_code, languages)
-    save_pretrained(model, output, model_card=card)
-    length = kept_encoder(model).config.max_positions
-    save_tokenizer(Tokenizer.load(config.data.tokenizer), output, length)
+    tokenizer = Tokenizer.load(config.data.tokenizer)
+    with filled(output):
+        model, found = load_model(run, step, average)
+        card = card_of(run, config, found, average, str(output), license_code, languages)
+        save_pretrained(model, output, model_card=card)
+        save_tokenizer(tokenizer, output, kept_encoder(model).config.max_positions)
     return found
 
 

@@ -12,7 +12,9 @@ from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import UserError
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.timeline import Timeline
-from convbert.pretrain.tracking.tracked_run import TrackedRun
+from convbert.pretrain.run.tracking_uri import SQLITE
+from convbert.pretrain.tracking.mlflow_store import open_store
+from convbert.pretrain.tracking.tracked_run import COPY_TAG, RunState, TrackedRun
 
 _DIGEST_TAG = "convbert.digest"
 
@@ -20,14 +22,12 @@ _DIGEST_TAG = "convbert.digest"
 def register_export(run: RunDirectory, exported: Path, step: int, name: str) -> str:
     """Register the files in ``exported`` as a version of the model ``name``; return its number.
 
-    Files that are a version already are not registered again. Raises ``UserError`` where the run
-    is not in MLflow yet, and where the server refuses or cannot be reached.
+    Files that are a version already are not registered again. Raises what ``require_delivered``
+    raises, and ``UserError`` where the server refuses or cannot be reached.
     """
-    state = TrackedRun.load(run.path).state
-    if state.run_id is None:
-        raise UserError(f"{run.path}: not in MLflow yet; `convbert track sync {run.path}` first")
+    state = require_delivered(run)
     try:
-        return _register(run, exported, step, name, state.tracking_uri, state.run_id)
+        return _register(run, exported, step, name, state.tracking_uri, str(state.run_id))
     except Exception as error:  # connections, permissions and stores share no base
         reason = " ".join(str(error).split())
         raise UserError(
@@ -36,12 +36,24 @@ def register_export(run: RunDirectory, exported: Path, step: int, name: str) -> 
         ) from error
 
 
+def require_delivered(run: RunDirectory) -> RunState:
+    """Return the run's state in MLflow; raises ``UserError`` where it is not there (yet)."""
+    state = TrackedRun.load(run.path).state
+    sync = f"`convbert track sync {run.path}` first"
+    if state.run_id is None:
+        copied = COPY_TAG in state.tags
+        why = "is a copy, whose own run is not" if copied else "not"
+        raise UserError(f"{run.path}: {why} in MLflow yet; {sync}")
+    database = state.tracking_uri.removeprefix(SQLITE)
+    if database != state.tracking_uri and not Path(database).is_file():
+        raise UserError(f"{database}: MLflow's database is not there; restore it, or {sync}")
+    return state
+
+
 def _register(
     run: RunDirectory, exported: Path, step: int, name: str, uri: str, run_id: str
 ) -> str:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(uri)
+    client = open_store(uri)
     digest = _digest(exported)
     for version in _versions(client, name):
         if version.tags.get(_DIGEST_TAG) == digest:

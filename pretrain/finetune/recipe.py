@@ -16,9 +16,11 @@ class SplitRule(StrictModel):
 
     dev: float = Field(0.1, gt=0, lt=1, description="share of the rows to measure on")
     test: float = Field(0.0, ge=0, lt=1, description="share of the rows for a final measurement")
-    seed: int = 0
+    seed: int = Field(0, description="number that decides which rows go where")
     by: str | None = Field(
-        None, description="column whose value decides instead of the texts, to keep groups together"
+        None,
+        description="column whose value decides instead of the texts, to keep groups together",
+        examples=["customer"],
     )
 
     @model_validator(mode="after")
@@ -44,31 +46,35 @@ class AnswerConfig(StrictModel):
         gt=0,
         description="tokens from one window to the next; default 128 as far as every answer of "
         "max_answer tokens lies in a window",
+        examples=[64],
     )
     max_query: int = Field(64, gt=0, description="tokens of the question")
     max_answer: int = Field(30, gt=0, description="tokens")
     beam: int = Field(20, gt=0, description="starts that are followed, electra head")
-    n_best: int = Field(20, gt=0, description="spans kept for each question")
-    answerable_weight: float = Field(0.5, ge=0, description="of the answerability loss")
+    n_best: int = Field(20, gt=0, description="number of spans kept for each question")
+    answerable_weight: float = Field(0.5, ge=0, description="factor of the answerability loss")
     null_threshold: float = Field(
-        0.0, description="answer nothing where the null odds exceed it; ELECTRA's test files: -2.75"
+        0.0,
+        description="a number; answer nothing where the null odds exceed it; ELECTRA: -2.75",
     )
 
 
 class FinetuneConfig(StrictModel):
     """The fine-tuning recipe; the defaults are those of ConvBERT's and ELECTRA's released code."""
 
-    epochs: int = Field(3, gt=0)
+    epochs: int = Field(3, gt=0, description="epochs, passes over the training rows", examples=[10])
     min_updates: int = Field(0, ge=0, description="more epochs where these would be fewer updates")
-    batch_size: int = Field(32, gt=0)
+    batch_size: int = Field(32, gt=0, description="rows per update", examples=[16])
     max_length: int = Field(128, gt=4, description="tokens, special ones included")
-    learning_rate: float = Field(3e-4, gt=0, description="of the task head; 1e-4 for base models")
+    learning_rate: float = Field(
+        3e-4, gt=0, description="peak rate of the task head per update; 1e-4 for base models"
+    )
     layer_decay: float = Field(0.8, gt=0, le=1, description="factor per layer downwards")
     decay_exponent: Literal["correct", "paper"] = Field(
         "correct",
         description="paper: one factor too many below the head, as in ELECTRA's released code",
     )
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="decay factor, times the rate, per update")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the updates")
     schedule: Literal["electra", "linear"] = Field(
         "electra",
@@ -78,7 +84,9 @@ class FinetuneConfig(StrictModel):
         False, description="of AdamW; off as in the papers, on is steadier in short fine-tunings"
     )
     clip: float = Field(1.0, gt=0, description="global gradient norm")
-    dropout: float = Field(0.1, ge=0, lt=1, description="on the vector that the head reads")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="share dropped of the vector that the head reads"
+    )
     pooling: Literal["cls", "mean"] = Field(
         "cls", description="what the head reads: [CLS] as in the papers, or the tokens' mean"
     )

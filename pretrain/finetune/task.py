@@ -38,8 +38,12 @@ class DatasetLocation(StrictModel):
     """The same task as a Hugging Face dataset: saved on disk, as parquet files, or on the hub."""
 
     directory: Path = Field(Path(), description="where it is looked for, in data_dir")
-    hub: str | None = Field(None, description="repository, used with --data-source hub only")
-    config: str | None = Field(None, description="its configuration, and the folder looked for")
+    hub: str | None = Field(
+        None, description="repository, used with --data-source hub only", examples=["nyu-mll/glue"]
+    )
+    config: str | None = Field(
+        None, description="its configuration, and the folder looked for", examples=["mrpc"]
+    )
     splits: dict[_Name, str] = Field(
         default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"},
         description="our splits, and theirs",
@@ -49,46 +53,93 @@ class DatasetLocation(StrictModel):
 class TaskSpec(StrictModel):
     """One task: its files, its columns, its measures and its recipe."""
 
-    name: _Name
-    kind: TaskKind = "classification"
-    train: Path = Field(
-        description="CSV, TSV, JSON-lines, CoNLL, CoNLL-U, SQuAD JSON or parquet file"
+    name: _Name = Field(
+        description="what results are filed under: letters, digits, . _ -", examples=["tickets"]
     )
-    dev: Path | None = Field(None, description="default: a part of train, see split")
-    test: Path | None = Field(None, description="may lack labels")
-    extra: dict[_Name, Path] = Field(default_factory=dict, description="more splits to predict")
-    may_lack: list[str] = Field(default_factory=list, description="splits whose file may be absent")
+    kind: TaskKind = Field(
+        "classification",
+        description="what is predicted: a class, a number, a tag for each word, or an answer in a "
+        "text",
+    )
+    train: Path = Field(
+        description="CSV, TSV, JSON-lines, CoNLL, CoNLL-U, SQuAD JSON or parquet file",
+        examples=["tickets.csv"],
+    )
+    dev: Path | None = Field(
+        None,
+        description="rows to measure on; default: a part of train, see split",
+        examples=["tickets-dev.csv"],
+    )
+    test: Path | None = Field(
+        None,
+        description="rows for a final measurement, which may lack labels",
+        examples=["tickets-test.csv"],
+    )
+    extra: dict[_Name, Path] = Field(
+        default_factory=dict, description="more splits to predict", examples=[{"new": "new.csv"}]
+    )
+    may_lack: list[str] = Field(
+        default_factory=list, description="splits whose file may be absent", examples=[["test"]]
+    )
     dataset: DatasetLocation | None = None
-    text: list[str] = Field(min_length=1, max_length=2, description="one column, or two for pairs")
-    label: str = "label"
+    text: list[str] = Field(
+        min_length=1,
+        max_length=2,
+        description="one column, or two for pairs",
+        examples=[["subject"]],
+    )
+    label: str = Field("label", description="column of the label", examples=["queue"])
     labels: list[str] | None = Field(
-        None, min_length=2, description="class names; default: those in train"
+        None,
+        min_length=2,
+        description="class names; default: those in train",
+        examples=[["billing", "delivery"]],
     )
     label_names: dict[str, str] = Field(
-        default_factory=dict, description="how a file's labels are called here"
+        default_factory=dict,
+        description="how a file's labels are called here",
+        examples=[{"0": "billing", "1": "delivery"}],
     )
-    label_scale: float = Field(1.0, gt=0, description="regression targets are divided by it")
-    unlabelled: list[str] = Field(default_factory=list, description="labels that mean none")
-    header: list[str] | None = Field(None, description="columns of files without a first line")
-    rename: dict[str, str] = Field(default_factory=dict, description="columns: theirs to ours")
+    label_scale: float = Field(
+        1.0, gt=0, description="factor that targets of a regression are divided by", examples=[5]
+    )
+    unlabelled: list[str] = Field(
+        default_factory=list, description="labels that mean none", examples=[["-1"]]
+    )
+    header: list[str] | None = Field(
+        None, description="columns of files without a first line", examples=[["label", "subject"]]
+    )
+    rename: dict[str, str] = Field(
+        default_factory=dict, description="columns: theirs to ours", examples=[{"body": "text"}]
+    )
     quoted: bool | None = Field(
         None, description="whether quotes enclose fields; default in .csv, not in .tsv"
     )
     skip_damaged: bool = Field(
         False, description="leave out rows with a wrong number of fields, damaged CoNLL-U sentences"
     )
-    where: dict[str, str] = Field(default_factory=dict, description="keep rows with these values")
+    where: dict[str, str] = Field(
+        default_factory=dict,
+        description="keep rows with these values",
+        examples=[{"language": "de"}],
+    )
     metrics: list[str] = Field(
-        [], min_length=1, description="the first decides; default by the kind and its tags"
+        [],
+        min_length=1,
+        description="the first decides; default by the kind and its tags",
+        examples=[["f1_macro", "accuracy"]],
     )
     submission: dict[str, _Name] = Field(
-        default_factory=dict, description="splits, and the files their predictions are named"
+        default_factory=dict,
+        description="splits, and the files their predictions are named",
+        examples=[{"test": "predictions.tsv"}],
     )
     split: SplitRule = SplitRule()
     train_rows: PositiveInt | list[PositiveInt | Literal["all"]] | None = Field(
         None,
         description="train on this many rows; fewer show more of what pretraining gave. A list, "
         "`[100, 1000, all]`: on each number of rows in turn, and each seed draws its own",
+        examples=[[100, 1000, "all"]],
     )
     swap_pairs: bool = Field(False, description="train on both orders of each pair")
     recipe: FinetuneConfig = FinetuneConfig()

@@ -1,20 +1,17 @@
 """Many fine-tuning jobs at once: several starting points and seeds in parallel processes."""
 
 import functools
-import multiprocessing
 import pickle
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.queues import SimpleQueue
+from concurrent.futures import Future, as_completed
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from convbert.data_pipeline.workers import end_with_parent
+from convbert.data_pipeline.workers import WorkerDied, Workers
 from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
@@ -75,15 +72,9 @@ def _measure(
     results: dict[str, list[FinetuneResult]],
 ) -> None:
     """Fine-tune each start with its ``seeds`` in ``count`` processes; append to ``results``."""
-    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    numbers = context.SimpleQueue()
-    for number in range(count):
-        numbers.put(number)
     with (
         tempfile.TemporaryDirectory(prefix="finetune-") as folder,
-        ProcessPoolExecutor(
-            count, mp_context=context, initializer=_start_worker, initargs=(numbers,)
-        ) as pool,
+        Workers(count, _use_one_thread) as pool,
     ):
         task = _write(data, Path(folder, "task.pickle"))
         futures: dict[Future[FinetuneResult], str] = {}
@@ -97,14 +88,11 @@ def _measure(
                 label, result = futures[future], future.result()
                 results[label].append(result)
                 on_result(label, result)
-        except BrokenProcessPool:
+        except WorkerDied as death:
             raise UserError(
-                f"task {data.task.name}: one of {count} processes was killed, most likely for lack "
-                "of memory; lower --workers, and the seeds that have ended count"
+                f"task {data.task.name}: one of {count} processes was {death}; lower --workers, "
+                "and the seeds that have ended count"
             ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _write(content: Any, path: Path) -> Path:
@@ -113,12 +101,11 @@ def _write(content: Any, path: Path) -> Path:
     return path
 
 
-def _start_worker(numbers: "SimpleQueue[int]") -> None:
+def _use_one_thread(number: int) -> None:
     """Use one thread and, where there are GPUs, the one that this worker's number falls to."""
-    end_with_parent()
     torch.set_num_threads(1)
     if torch.cuda.is_available():
-        torch.cuda.set_device(numbers.get() % torch.cuda.device_count())
+        torch.cuda.set_device(number % torch.cuda.device_count())
 
 
 @functools.cache

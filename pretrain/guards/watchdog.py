@@ -3,7 +3,8 @@
 A thread of every process writes a heartbeat file to ``RUN/heartbeats`` and watches how long ago its
 training thread last reported to it. When that is too long ago, each process writes the stacks of
 its threads to ``RUN/hang`` and compares the heartbeats: the process that has come least far is the
-one the others wait for. Files are used because the process that would have to answer may hang.
+one the others wait for. Files are used because the process that would have to answer may hang. The
+more processes, the more rarely each of them writes, and only some of them compare.
 
 Time in which the process was suspended does not count, nor does a jump of the machine's clock.
 """
@@ -11,6 +12,7 @@ Time in which the process was suspended does not count, nor does a jump of the m
 import faulthandler
 import json
 import logging
+import math
 import os
 import platform
 import threading
@@ -20,10 +22,19 @@ from typing import Any, Literal, get_args
 
 from convbert.pretrain.run.exit_codes import HUNG
 
-Activity = Literal["data", "update", "report", "checkpoint", "held-out text", "minimal pairs"]
+Activity = Literal[
+    "data", "update", "report", "checkpoint", "held-out text", "minimal pairs", "samples"
+]
 """What a training thread does within a step, in this order."""
 
 ACTIVITIES: tuple[Activity, ...] = get_args(Activity)
+
+_BEATS_PER_SECOND = 50
+"""Heartbeats of all processes together, for which the file system's metadata server has to open."""
+_BEAT_BYTES = 512
+"""Length of a heartbeat's file, so that a shorter one leaves nothing of a longer one."""
+_SPOKESMEN = 8
+"""Processes that compare the heartbeats of all, spread over the nodes: any of them may be dead."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +75,8 @@ class Watchdog:
         self._beats = run / "heartbeats"
         self._hang = run / "hang"
         self._interval = min(self.seconds / 8, 10.0)
+        self.beat_every = min(self.seconds / 8, max(self._interval, world / _BEATS_PER_SECOND))
+        self._written = -math.inf
         self._awake = AwakeClock(2 * self._interval)
         self._last: tuple[float, int, Activity] = (self._awake(), 0, ACTIVITIES[0])
         self._done = threading.Event()
@@ -94,16 +107,18 @@ class Watchdog:
         while not self._done.wait(self._interval):
             self._awake.tick()
             age = self._awake() - self._last[0]
-            self._write()
+            if time.monotonic() - self._written >= self.beat_every - self._interval / 2:
+                self.write()
             if age > self.seconds:
                 try:
-                    self._give_up(age)
+                    self.give_up(age)
                 finally:  # even if the verdict cannot be written, on a full disk
                     os._exit(HUNG)
             # If a library holds the interpreter lock, this thread stands still, but not that one.
             faulthandler.dump_traceback_later(2 * self.seconds, exit=True)
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write this process's heartbeat."""
         moment, step, activity = self._last
         beat = {
             "step": step,
@@ -113,27 +128,34 @@ class Watchdog:
             "host": platform.node(),
             "pid": os.getpid(),
         }
-        temporary = self._file(self.rank).with_suffix(".tmp")
+        self._written = time.monotonic()
+        # In place: a new file and its renaming would cost the metadata server three operations.
+        content = json.dumps(beat).encode().ljust(_BEAT_BYTES)
         try:
-            temporary.write_text(json.dumps(beat))
-            temporary.replace(self._file(self.rank))
+            descriptor = os.open(self._file(self.rank), os.O_WRONLY | os.O_CREAT, 0o666)
+            try:
+                os.pwrite(descriptor, content, 0)
+            finally:
+                os.close(descriptor)
         except OSError:  # a full disk must not end a run that makes progress
             return
 
-    def _give_up(self, age: float) -> None:
+    def give_up(self, age: float) -> None:
+        """Write down the stacks of this process, which stands still for ``age`` seconds."""
         self._hang.mkdir(exist_ok=True)
         with open(self._hang / f"rank-{self.rank:05d}.txt", "w") as file:
             file.write(f"no progress for {age:.0f} s, {self._last[1:]}\n")
             file.flush()
             faulthandler.dump_traceback(file, all_threads=True)
         time.sleep(min(self.seconds / 2, 30.0))  # the others reach their limit a little later
-        self._write()
-        logger.error(
-            "no progress for %.0f s; %s; stacks are in %s; start the run again to continue",
-            age,
-            self._verdict(),
-            self._hang,
-        )
+        self.write()
+        if self.rank % max(1, self.world // _SPOKESMEN) == 0:  # each reads what all have written
+            logger.error(
+                "no progress for %.0f s; %s; stacks are in %s; start the run again to continue",
+                age,
+                self._verdict(),
+                self._hang,
+            )
 
     def _verdict(self) -> str:
         """Name the processes without a recent heartbeat, or else those that have come least far."""

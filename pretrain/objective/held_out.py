@@ -5,7 +5,7 @@ number of processes; a mask rate and a temperature that move during a run are th
 So values can be compared between checkpoints, and between runs with the same vocabulary.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.distributed as dist
@@ -50,9 +50,20 @@ class HeldOut:
         self._batches = max(1, min(config.sequences, present) // config.batch)
         self.sequences = self._batches * config.batch
 
-    def measure(self, objective: nn.Module) -> dict[str, float]:
-        """Return loss and accuracies of an objective on this process's device alone."""
-        return _named(self._sums(objective, objective, range(self._batches)))
+    def measure(
+        self, objective: nn.Module, report: Callable[[float], None] = lambda share: None
+    ) -> dict[str, float]:
+        """Return loss and accuracies of an objective on this process's device alone.
+
+        ``report`` is called with the share of the work that each batch was.
+        """
+
+        def counted() -> Iterator[int]:
+            for number in range(self._batches):
+                yield number
+                report(1 / self._batches)
+
+        return _named(self._sums(objective, objective, counted()))
 
     def measure_together(self, forward: Forward, objective: nn.Module) -> dict[str, float]:
         """Return the same values on all processes, each of which measures its part of the batches.

@@ -1,7 +1,7 @@
 """How often a model prefers the good sentence of a pair."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pydantic import Field
 
@@ -51,14 +51,15 @@ def measure(
     *,
     per_token: bool,
     together: bool = False,
+    report: Callable[[float], None] = lambda share: None,
 ) -> list[Preference]:
     """Return the preferences of a model for each kind of pair.
 
     ``per_token`` divides a score by the tokens of its sentence; without it, a longer sentence is
     the less likely one. Pairs in which something is deleted are always compared per token.
-    ``together`` is that of ``score_rows``.
+    ``together`` and ``report`` are those of ``score_rows``.
     """
-    values = score_rows(model, score, encoded.rows, tokenizer, together=together)
+    values = score_rows(model, score, encoded.rows, tokenizer, together=together, report=report)
     for number, row in enumerate(encoded.rows):
         if per_token or encoded.kinds[number // 2] == "delete":
             values[number] /= max(1, len(row) - 2)

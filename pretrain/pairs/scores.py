@@ -42,16 +42,22 @@ def choose(model: Model, wanted: Sequence[Score], option: str) -> tuple[Score, .
 
 @dataclass(frozen=True)
 class Share:
-    """One process's part of the batches; all processes go through equally many of them."""
+    """One process's part of the batches; all processes go through equally many of them.
+
+    ``report`` is called with the part of its work that each batch was.
+    """
 
     rank: int = 0
     world: int = 1
+    report: Callable[[float], None] = lambda share: None
 
     def of(self, every: Sequence[list[int]]) -> Iterator[tuple[list[int], bool]]:
         """Yield batches, and whether each is this process's to count: the last may be a spare."""
-        for turn in range(-(-len(every) // self.world)):
+        turns = -(-len(every) // self.world)
+        for turn in range(turns):
             number = turn * self.world + self.rank
             yield every[number % len(every)], number < len(every)
+            self.report(1 / turns)
 
 
 @torch.no_grad()
@@ -62,13 +68,14 @@ def score_rows(
     tokenizer: Tokenizer,
     *,
     together: bool = False,
+    report: Callable[[float], None] = lambda share: None,
 ) -> list[float]:
     """Return the score of each row of ids, special tokens included, in the order given.
 
     With ``together`` all processes of a run call it and share the work, also where ZeRO left each
-    of them only a part of the parameters.
+    of them only a part of the parameters. ``report`` is called with shares of the work.
     """
-    share = Share(dist.get_rank(), dist.get_world_size()) if together else Share()
+    share = Share(dist.get_rank(), dist.get_world_size()) if together else Share(report=report)
     training = model.training
     model.eval()
     try:

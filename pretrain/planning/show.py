@@ -1,6 +1,7 @@
 """``convbert plan``: memory, time and cost of a run as tables on a terminal."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -149,11 +150,12 @@ def show(
     price: float,
     measure: int | None = None,
     out: Output | None = None,
+    busy: AbstractContextManager[object] | None = None,
 ) -> None:
     """Print parameters, FLOPs, time and cost, and memory by ZeRO stage for every phase.
 
     The time comes from updates measured here on ``measure`` processes, from ``mfu``, or else from
-    the measurements that ship with the package.
+    the measurements that ship with the package. ``busy`` is entered while it is measured.
     """
     card = gpu(gpu_name)
     asked = resolve(recipe, overrides)
@@ -162,7 +164,8 @@ def show(
     if measure is not None:
         if note:
             raise UserError(f"--measure trains a few updates, but there are {note}; build them")
-        duration = measured_duration(recipe, overrides, asked, timeline, measure)
+        with busy or nullcontext():
+            duration = measured_duration(recipe, overrides, asked, timeline, measure)
     elif mfu is not None:
         duration = _assumed(timeline, config.steps, gpus, card, mfu)
     else:

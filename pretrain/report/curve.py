@@ -16,7 +16,8 @@ def draw_curve(curve: Curve, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.2), dpi=160, layout="constrained")
+    # 792 pixels wide: MLflow shows it in a description as it is, beside its own column.
+    figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _draw_level(axes, Level(name="without pretraining", spread=curve.baseline), VERMILION)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from convbert.pretrain.report.runs import Measured, ReportCurve, ReportRun, Track
+from convbert.pretrain.report.runs import Measured, ReportCurve, ReportRun
+from convbert.pretrain.report.track import Row, Track
 from convbert.pretrain.run.branches import Origin
 
 
@@ -77,7 +78,9 @@ def _together(branches: Sequence[ReportRun]) -> tuple[ReportRun, Family]:
     rows = _rows(ended)
     hours = [row.full.hours for row in rows]
     known = [h for h in hours if h is not None]
-    track = Track([r.full.flops for r in rows], known if len(known) == len(hours) else None, {})
+    ends = [Row(run.track.at(origin.end_flops, origin.end), {}) for run, origin in ended]
+    ends.sort(key=lambda row: row.place.flops)
+    track = Track([r.full.flops for r in rows], known if len(known) == len(hours) else None, ends)
     together = ReportRun(
         name,
         runs[0].path,
@@ -86,6 +89,9 @@ def _together(branches: Sequence[ReportRun]) -> tuple[ReportRun, Family]:
         _settings(runs),
         sorted({name for run in runs for name in run.undefined}),
         parts=tuple(run.track for run in runs),
+        facts=runs[0].facts,
+        begun=min((run.begun for run in runs if run.begun), default=None),
+        newest=runs[-1].newest,
     )
     unfinished = [run.name for run, origin in pairs if not _ended(run, origin)]
     apart = sum((row.full for row in rows), Cost(0.0, 0.0))

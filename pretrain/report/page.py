@@ -1,220 +1,155 @@
-"""``convbert report``: one HTML file about several runs that needs nothing but itself."""
+"""One HTML file about one run or several that needs nothing but itself."""
 
 import json
+import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
+from jinja2 import Environment
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.templates import templates
 from convbert.models.errors import UserError
-from convbert.pretrain.report.families import Cost, Family, gather
-from convbert.pretrain.report.levels import levels
-from convbert.pretrain.report.runs import SHOWN, Measured, ReportRun, differing, read_run
-from convbert.pretrain.report.targets import Reach, falls, frontier, reach, round_targets
-from convbert.pretrain.run import metric_names
+from convbert.pretrain.report import summary
+from convbert.pretrain.report.charts import charts, run_data
+from convbert.pretrain.report.families import Cost, gather
+from convbert.pretrain.report.runs import ReportRun, differing, read_run
+from convbert.pretrain.report.tables import cost_tables, glue_rows, published_rows, shown_of
+from convbert.pretrain.report.targets import Reach
+from convbert.pretrain.show.page import part as shared
+from convbert.pretrain.show.page import render_looks
+from convbert.pretrain.show.records import Series
 
-# What GLUE's average is made of, and the SQuAD columns, by the names of the packaged tasks.
-GLUE = (
-    "cola/matthews", "sst2/accuracy", "mrpc/accuracy", "stsb/spearman", "qqp/accuracy",
-    "mnli/accuracy", "qnli/accuracy", "rte/accuracy",
-)  # fmt: skip
-SQUAD = {"squad1": "squad1/f1", "squad2": "squad2/best_f1"}
+SCRIPTS = ("chart.js", "page.js")
 
 
-def write_report(paths: Sequence[Path], output: Path) -> Path:
+@dataclass(frozen=True)
+class Live:
+    """That a page is made again: what the run does, and when the browser shall look again."""
+
+    state: str
+    refresh: float | None
+
+
+def write_report(paths: Sequence[Path], output: Path, price: float | None = None) -> Path:
     """Write the page about the runs in ``paths``; return its path.
 
-    Raises ``UserError`` for a directory that is no run or holds nothing to show, and for a run
-    that is named twice.
+    ``price`` is that of a process hour. Raises ``UserError`` for a directory that is no run or
+    holds nothing to show, and for a run that is named twice.
     """
-    resolved = [path.resolve() for path in paths]
-    for path in resolved:
-        if resolved.count(path) > 1:
-            raise UserError(f"{path}: named twice; leave one out")
-    page = render([read_run(path) for path in paths])
+    require_distinct(paths)
+    page = render([read_run(path) for path in paths], price=price)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as file:
         file.write(page.encode())
     return output
 
 
-def render(runs: Sequence[ReportRun]) -> str:
-    """Return the page's HTML; branches of one trunk are one curve."""
+def require_distinct(paths: Sequence[Path]) -> None:
+    """Raise ``UserError`` for a run that is named twice."""
+    resolved = [path.resolve() for path in paths]
+    for path in resolved:
+        if resolved.count(path) > 1:
+            raise UserError(f"{path}: named twice; leave one out")
+
+
+def render(
+    runs: Sequence[ReportRun],
+    *,
+    price: float | None = None,
+    live: Live | None = None,
+    samples: Series | None = None,
+) -> str:
+    """Return the page's HTML; branches of one trunk are one curve.
+
+    ``samples`` are masks that the checkpoints of a single run filled.
+    """
     runs, families = gather(runs)
-    folder = resources.files("convbert.pretrain.report")
-    environment = templates("convbert.pretrain.report", html=True)
-    environment.filters |= {"amount": _amount, "value": _value, "reach": _reach, "cost": _cost}
     names = _names(runs)
-    charts = [_measure_chart(*measure, runs) for measure in enumerate(_measures(runs))]
-    charts += _training_charts(runs)
-    data = {"runs": [{"name": name} for name in names], "charts": charts}
-    # In a script element only "<" could end the text early.
-    embedded = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    return environment.get_template("page.html.j2").render(
+    drawn = charts(runs, names)
+    pairs = list(zip(names, runs, strict=True))
+    template = _templates().get_template("page.html.j2")
+    return template.render(
         names=names,
         runs=runs,
-        uncurved=[
-            name
-            for name, run in zip(names, runs, strict=True)
-            if not run.curves and not run.undefined
-        ],
-        undefined=[(n, run.undefined) for n, run in zip(names, runs, strict=True)],
-        tables=_tables(runs, names),
+        live=live,
+        price=price,
+        figures=[summary.figures(name, run, price) for name, run in pairs],
+        uncurved=[n for n, run in pairs if not (run.curves or run.undefined or live)],
+        undefined=[(name, run.undefined) for name, run in pairs],
+        tables=cost_tables(runs, names),
         families=families,
-        family_measures=[_shown_of(family, runs) for family in families],
-        charts=charts,
-        data=embedded,
-        style=(folder / "page.css").read_text(),
-        script=(folder / "page.js").read_text(),
-        published=_published_rows(),
-        measured=_glue_rows(runs, names),
-        differences=differing(list(runs)) if len(runs) > 1 else [],
+        family_measures=[shown_of(family, runs) for family in families],
+        charts=drawn,
+        sections=list(dict.fromkeys(c["section"] for c in drawn if not c["large"])),
+        published=published_rows(),
+        measured=glue_rows(runs, names),
+        differences=differing(list(runs)),
+        events=summary.events(runs, names),
+        data=_embedded(runs, names, drawn, live),
+        style=shared("base.css") + (shared("looks.css") if samples else "") + _part("page.css"),
+        script="".join(map(_part, SCRIPTS)),
+        looks=render_looks(samples) if samples else "",
+        looks_script=shared("looks.js") if samples else "",
+        **_of_one(runs, live),
     )
+
+
+def _of_one(runs: Sequence[ReportRun], live: Live | None) -> dict[str, Any]:
+    """Return what only the page of a single run says."""
+    if len(runs) > 1:
+        return {"alone": False, "left": "", "checkpoints": [], "machine": []}
+    measures, rows = summary.checkpoints(runs[0])
+    return {
+        "alone": True,
+        "left": summary.left(runs[0]) if live and live.refresh else "",
+        "checkpoint_measures": measures,
+        "checkpoints": rows,
+        "machine": summary.machine(runs[0]),
+    }
+
+
+def _embedded(
+    runs: Sequence[ReportRun], names: Sequence[str], drawn: list[dict[str, Any]], live: Live | None
+) -> str:
+    """Return what the page's script reads."""
+    # Who watches one run thinks in updates, who compares costs in FLOPs.
+    costs = len(runs) > 1 or any(chart["large"] for chart in drawn)
+    quantity, scale = ("flops", "log") if costs else ("step", "linear")
+    data = {
+        "runs": [{"name": n, **run_data(run)} for n, run in zip(names, runs, strict=True)],
+        "groups": summary.groups(runs, names),
+        "charts": drawn,
+        "start": {"quantity": quantity, "scale": scale},
+        "live": asdict(live) | {"written": time.time()} if live else None,
+    }
+    # In a script element only "<" could end the text early.
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+@lru_cache
+def _part(name: str) -> str:
+    return (resources.files("convbert.pretrain.report") / name).read_text()
+
+
+@lru_cache
+def _templates() -> Environment:
+    environment = templates("convbert.pretrain.report", html=True)
+    environment.filters |= {
+        "amount": _amount, "value": _value, "reach": _reach, "cost": _cost,
+        "number": "{:,.0f}".format, "cell": _cell,
+    }  # fmt: skip
+    return environment
 
 
 def _names(runs: Sequence[ReportRun]) -> list[str]:
     """Return the runs' names, those that several share with their path."""
     names = [run.name for run in runs]
     return [n if names.count(n) == 1 else str(r.path) for n, r in zip(names, runs, strict=True)]
-
-
-def _measures(runs: Sequence[ReportRun]) -> list[str]:
-    """List all measures, those that tasks are judged by first."""
-    names = {name for run in runs for name in run.curves}
-    return sorted(names, key=lambda name: (not _decides(name, runs), name))
-
-
-def _decides(measure: str, runs: Sequence[ReportRun]) -> bool:
-    return any(run.curves[measure].decides for run in runs if measure in run.curves)
-
-
-def _measure_chart(number: int, name: str, runs: Sequence[ReportRun]) -> dict[str, Any]:
-    series = []
-    for index, run in enumerate(runs):
-        curve = run.curves.get(name)
-        if curve is not None:
-            points = [_point(point, run) for point in curve.points]
-            base = _point(curve.baseline, run) if curve.baseline else None
-            series.append({"run": index, "points": points, "base": base})
-    large = _decides(name, runs)
-    chart = {"id": f"measure-{number}", "title": name, "series": series, "large": large}
-    return chart | {"levels": levels(name, runs, _names(runs))}
-
-
-def _point(point: Measured, run: ReportRun) -> dict[str, Any]:
-    return {
-        "x": point.flops,
-        "y": point.value,
-        "low": point.low,
-        "high": point.high,
-        "seeds": point.seeds,
-        "step": point.step,
-        "hours": run.track.hours_at(point.flops),
-    }
-
-
-def _training_charts(runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
-    charts = []
-    for number, (metric, title) in enumerate(SHOWN.items()):
-        series = [
-            {
-                "run": index,
-                # Between the branches of one trunk the line is not drawn.
-                "points": [
-                    {"x": flops, "y": value, "hours": track.hours_at(flops), "part": part}
-                    for part, track in enumerate(run.parts or (run.track,))
-                    for flops, value in track.metrics[metric]
-                ],
-                "base": None,
-            }
-            for index, run in enumerate(runs)
-        ]
-        if any(entry["points"] for entry in series):
-            chart = {"id": f"training-{number}", "title": title, "series": series, "large": False}
-            charts.append(chart | {"levels": [], "dense": True})
-    return charts
-
-
-def _tables(runs: Sequence[ReportRun], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Build, for each deciding measure, the table of costs and that of the runs' best points."""
-    tables = []
-    for measure in (name for name in _measures(runs) if _decides(name, runs)):
-        curves = {
-            n: (run.curves[measure], run.track)
-            for n, run in zip(names, runs, strict=True)
-            if measure in run.curves
-        }
-        targets = round_targets([curve for curve, _ in curves.values()])
-        costs = [
-            (target, [reach(curve, target, track) for curve, track in curves.values()])
-            for target in targets
-        ]
-        tables.append(
-            {
-                "measure": measure,
-                "names": list(curves),
-                "costs": costs,
-                "pareto": _pareto(measure, curves),
-                "untrained": [(name, c.baseline) for name, (c, _) in curves.items() if c.baseline],
-                "levels": levels(measure, runs, names),
-            }
-        )
-    return tables
-
-
-def _pareto(measure: str, curves: dict[str, Any]) -> list[dict[str, Any]]:
-    """List every checkpoint of every run by FLOPs, and which ones no other one beats."""
-    rows = [
-        {"run": name, "point": point, "hours": track.hours_at(point.flops)}
-        for name, (curve, track) in curves.items()
-        for point in curve.points
-    ]
-    rows.sort(key=lambda row: (row["point"].flops, row["run"]))
-    places = [(row["point"].flops, row["point"].value) for row in rows]
-    best = frontier(places, falling=falls(measure))
-    return [row | {"best": mark} for row, mark in zip(rows, best, strict=True)]
-
-
-def _shown_of(family: Family, runs: Sequence[ReportRun]) -> list[str]:
-    """List what a family's table shows: the tasks' deciding measures, else the held-out loss."""
-    found = [m for m in _measures(runs) if any(m in row.values for row in family.rows)]
-    held_out = metric_names.held_out(metric_names.LOSS_MLM)
-    return [m for m in found if _decides(m, runs)] or [m for m in found if m == held_out]
-
-
-def _published_rows() -> list[dict[str, Any]]:
-    content = (resources.files("convbert.pretrain.report") / "published.yaml").read_text()
-    rows: list[dict[str, Any]] = yaml.safe_load(content)["rows"]
-    rows.sort(key=lambda row: row["flops"])
-    best = frontier((row["flops"], row["glue"]) for row in rows)
-    return [row | {"best": mark} for row, mark in zip(rows, best, strict=True)]
-
-
-def _glue_rows(runs: Sequence[ReportRun], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Average the dev scores of every checkpoint that was fine-tuned on all eight GLUE tasks."""
-    rows = []
-    for name, run in zip(names, runs, strict=True):
-        scores = {
-            measure: {point.flops: point for point in run.curves[measure].points}
-            for measure in (*GLUE, *SQUAD.values())
-            if measure in run.curves
-        }
-        if not set(GLUE) <= set(scores):
-            continue
-        for flops in sorted(set.intersection(*(set(scores[measure]) for measure in GLUE))):
-            squad = {
-                key: 100 * scores[measure][flops].value
-                for key, measure in SQUAD.items()
-                if flops in scores.get(measure, {})
-            }
-            mean = 100 * sum(scores[measure][flops].value for measure in GLUE) / len(GLUE)
-            step = scores[GLUE[0]][flops].step
-            rows.append({"run": name, "step": step, "flops": flops, "glue": mean, **squad})
-    return rows
 
 
 def _amount(number: float | None) -> str:
@@ -241,3 +176,9 @@ def _reach(found: Reach) -> str:
     sign = "≤ " if found.kind == "at most" else ""
     hours = "" if found.hours is None else f" · {_amount(found.hours)} h"
     return f"{sign}{_amount(found.flops)}{hours}"
+
+
+def _cell(value: Any) -> dict[str, str]:
+    """Return a setting's text and how its cell may break: numbers and short words stay whole."""
+    text = "–" if value is None else str(value)
+    return {"text": text, "kind": "long" if len(text) > 24 else "short"}

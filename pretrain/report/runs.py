@@ -1,33 +1,28 @@
-"""What a report shows of one run, read from its directory: curves, losses, speed, settings."""
+"""What a page shows of one run, read from its directory: curves, losses, speed, settings."""
 
+import contextlib
 import math
-from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
 from convbert.models.errors import AbsentError
 from convbert.models.schema import read_mapping, read_record, validate
-from convbert.pretrain.run import metric_names
+from convbert.pretrain.report.log import LogReader
+from convbert.pretrain.report.track import Track
 from convbert.pretrain.run.branches import Origin, read_origin
+from convbert.pretrain.run.checkpoint_manifest import (
+    MANIFEST,
+    checkpoint_directory,
+    checkpoint_steps,
+)
 from convbert.pretrain.run.curve import Curve, Level, Spread
 from convbert.pretrain.run.directory import RunDirectory
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
-from convbert.pretrain.tracking.records import CurvePoint, StepRecord, process_hours
+from convbert.pretrain.run.facts import Facts, read_facts
+from convbert.pretrain.tracking.metrics_log import FILE_NAME
+from convbert.pretrain.tracking.records import CurvePoint, EventRecord, StepRecord, SystemRecord
 from convbert.pretrain.tracking.tracked_run import flatten
-
-BINS = 400
-"""The most points of a training metric that a page draws; each is the mean of its share."""
-
-SHOWN = {
-    metric_names.LOSS_TOTAL: "training loss",
-    metric_names.TOKENS_PER_SECOND: "tokens per second",
-}
-"""Training metrics on the page, and what they are called there."""
-
-_USED = (*SHOWN, metric_names.STEP_SECONDS, metric_names.PROCESSES)
 
 
 @dataclass(frozen=True)
@@ -57,30 +52,11 @@ class ReportCurve:
 
 
 @dataclass(frozen=True)
-class Track:
-    """Training metrics by rising FLOPs, and the process hours spent up to each record."""
-
-    flops: list[float]
-    hours: list[float] | None
-    metrics: dict[str, list[tuple[float, float]]]
-
-    def hours_at(self, flops: float) -> float | None:
-        """Return the process hours of the training up to ``flops``, None where not recorded."""
-        if self.hours is None or not self.flops or flops > self.flops[-1] * (1 + 1e-9):
-            return None
-        behind = bisect_right(self.flops, flops * (1 + 1e-9))
-        left = (self.flops[behind - 1], self.hours[behind - 1]) if behind else (0.0, 0.0)
-        if behind == len(self.flops):
-            return left[1]
-        share = (flops - left[0]) / (self.flops[behind] - left[0])
-        return left[1] + max(0.0, share) * (self.hours[behind] - left[1])
-
-
-@dataclass(frozen=True)
 class ReportRun:
     """What a page shows of one run, or of several branches as one: ``parts`` are their tracks.
 
-    ``undefined`` names measures without any value.
+    ``undefined`` names measures without any value. ``saved`` are the checkpoints that are kept,
+    by step, with the Unix seconds at which each was written.
     """
 
     name: str
@@ -91,38 +67,78 @@ class ReportRun:
     undefined: list[str]
     origin: Origin | None = None
     parts: tuple[Track, ...] = ()
+    facts: Facts | None = None
+    begun: float | None = None
+    newest: StepRecord | None = None
+    events: list[EventRecord] = field(default_factory=list)
+    machines: list[SystemRecord] = field(default_factory=list)
+    saved: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int | None:
+        """The updates that the run shall have, None for several branches."""
+        text = self.settings.get("steps", "")
+        return int(text) if text.isdecimal() else None
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """The tracks between which no line is drawn."""
+        return self.parts or (self.track,)
+
+
+class RunReader:
+    """Reads a run directory again and again, of its log only what is new."""
+
+    def __init__(self, path: Path) -> None:
+        """Read nothing yet; raises ``AbsentError`` where no run is."""
+        self.run = RunDirectory(path)
+        if not self.run.config_file.is_file():
+            raise AbsentError(f"{path}: not a run directory (no config.yaml in it)")
+        self.log = LogReader(path / FILE_NAME)
+
+    def read(self) -> ReportRun:
+        """Return what the directory says now; raises ``UserError`` for what is damaged in it."""
+        run, path, log = self.run, self.run.path, self.log
+        log.read()
+        found = _logged(log.points, log.path) | _published(run.report)
+        curves = {name: _defined(curve) for name, curve in found.items()}
+        curves = {name: curve for name, curve in curves.items() if curve.points}
+        origin = read_origin(path)
+        return ReportRun(
+            run.name,
+            path,
+            curves,
+            log.updates.track(origin),
+            _settings(run),
+            sorted(found.keys() - curves.keys()),
+            origin,
+            facts=read_facts(path),
+            begun=log.begun,
+            newest=log.newest,
+            events=list(log.events),
+            machines=list(log.machines.values()),
+            saved=_saved(run),
+        )
 
 
 def read_run(path: Path) -> ReportRun:
     """Read a run directory; raises ``UserError`` where it is none or holds nothing to show."""
-    run = RunDirectory(path)
-    if not run.config_file.is_file():
-        raise AbsentError(f"{path}: not a run directory (no config.yaml in it)")
-    points, steps = _read_log(path / FILE_NAME)
-    found = _logged(points, path / FILE_NAME) | _published(run.report)
-    curves = {name: _defined(curve) for name, curve in found.items()}
-    curves = {name: curve for name, curve in curves.items() if curve.points}
-    origin = read_origin(path)
-    track = _track(steps, origin)
-    if not found and not track.flops:
+    run = RunReader(path).read()
+    if not run.curves and not run.undefined and not run.track.flops:
         raise AbsentError(
             f"{path}: no curve in report/ and nothing in {FILE_NAME} yet; train the run, then "
             f"`convbert finetune {path} --task TASK`"
         )
-    undefined = sorted(found.keys() - curves.keys())
-    return ReportRun(run.name, path, curves, track, _settings(run), undefined, origin)
+    return run
 
 
-def _read_log(path: Path) -> tuple[list[CurvePoint], list[StepRecord]]:
-    """Return the run's own curve points, and of the updates only the values that are used here."""
-    points, steps = [], []
-    for record in read_records(path) if path.is_file() else ():
-        if isinstance(record, CurvePoint) and record.within is None:
-            points.append(record)
-        elif isinstance(record, StepRecord):
-            values = {name: record.values[name] for name in _USED if name in record.values}
-            steps.append(replace(record, values=values))
-    return points, steps
+def _saved(run: RunDirectory) -> dict[int, float]:
+    saved = {}
+    for step in checkpoint_steps(run.checkpoints):
+        with contextlib.suppress(OSError):  # one that retention has just removed
+            place = checkpoint_directory(run.checkpoints, step) / MANIFEST
+            saved[step] = place.stat().st_mtime
+    return saved
 
 
 def _settings(run: RunDirectory) -> dict[str, str]:
@@ -201,28 +217,7 @@ def _defined(curve: ReportCurve) -> ReportCurve:
     )
 
 
-def _track(records: list[StepRecord], origin: Origin | None) -> Track:
-    """Return the track of a run; that of a branch begins with what its trunk had cost."""
-    records = sorted(records, key=lambda r: r.flops)
-    flops, hours = [r.flops for r in records], process_hours(records)
-    if origin and records:
-        known = origin.hours is not None and hours is not None
-        trunk = origin.hours or 0.0
-        flops = [origin.flops, *flops]
-        hours = [trunk, *(trunk + own for own in hours or [])] if known else None
-    return Track(flops, hours, {name: _thinned(records, name) for name in SHOWN})
-
-
-def _thinned(records: list[StepRecord], name: str) -> list[tuple[float, float]]:
-    """Return at most ``BINS`` means; an update that was left out may have a loss of NaN."""
-    logged = [(r.flops, r.values[name]) for r in records if name in r.values]
-    present = [(flops, value) for flops, value in logged if math.isfinite(value)]
-    share = -(-len(present) // BINS)
-    parts = [present[start : start + share] for start in range(0, len(present), share or 1)]
-    return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
-
-
-def differing(runs: list[ReportRun]) -> list[tuple[str, list[Any]]]:
+def differing(runs: list[ReportRun]) -> list[tuple[str, list[str | None]]]:
     """Return the settings in which the runs differ: key and a value (or None) for each run."""
     keys = sorted(set().union(*(run.settings for run in runs)))
     rows = [(key, [run.settings.get(key) for run in runs]) for key in keys]

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from convbert.pretrain.report.runs import ReportCurve, Track
+from convbert.pretrain.report.runs import ReportCurve
+from convbert.pretrain.report.track import Track
 
 _FALLING = ("loss", "perplexity", "entropy")
 

@@ -42,13 +42,7 @@ class Claim:
 
     def take(self, name: str, patience: float = 0.0) -> bool:
         """Lock the file ``name``, retrying for ``patience`` seconds; return whether it is held."""
-        try:
-            lock = acquire(self._run_dir / name, patience)
-        except OSError as error:
-            raise UserError(
-                f"{self._run_dir / name}: cannot be opened ({error.strerror}); make its directory "
-                "writable"
-            ) from None
+        lock = _lock(self._run_dir / name, patience)
         if lock is None:
             return False
         self._keep(lock)
@@ -127,10 +121,20 @@ def claimed_by_training(run_dir: Path) -> bool:
     """Return whether a process trains the run, or waits to, until another process releases it."""
     if not (run_dir / TRAINING_FILE).is_file():  # who only looks leaves no file behind
         return False
-    lock = acquire(run_dir / TRAINING_FILE)
+    lock = _lock(run_dir / TRAINING_FILE)
     if lock is not None:
         lock.release()
     return lock is None
+
+
+def _lock(path: Path, patience: float = 0.0) -> Lock | None:
+    try:
+        return acquire(path, patience)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be opened ({error.strerror}); make its directory writable, or copy "
+            f"the run (`cp -a {path.parent} COPY`) and take the copy"
+        ) from None
 
 
 def _held(run_dir: Path, name: str) -> HeldError:

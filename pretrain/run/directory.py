@@ -1,6 +1,7 @@
 """A run is one directory: the resolved configuration, its environment, metrics and checkpoints."""
 
 import json
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -16,7 +17,8 @@ from convbert.pretrain.run.checkpoint_manifest import (
 from convbert.pretrain.run.continuation import require_same_past
 from convbert.pretrain.run.environment import environment
 from convbert.pretrain.run.identity import newest_manifest, require_same_run
-from convbert.pretrain.settings.recipes import CONFIG, dump, load
+from convbert.pretrain.settings.places import CHECKPOINTS, CONFIG, ENVIRONMENT, Place
+from convbert.pretrain.settings.recipes import dump, load
 from convbert.pretrain.settings.run import RunConfig
 
 
@@ -41,9 +43,14 @@ class RunDirectory:
         return self.path / CONFIG
 
     @property
+    def environment(self) -> Path:
+        """What it was last started with: versions, command, host."""
+        return self.path / ENVIRONMENT
+
+    @property
     def checkpoints(self) -> Path:
         """Parent of all checkpoint directories."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def execution(self) -> Path:
@@ -63,51 +70,52 @@ class RunDirectory:
     @property
     def recipe(self) -> str | None:
         """The recipe that the run was started with, as far as that is known."""
-        path = self.path / "environment.json"
         try:
-            return _Started.model_validate_json(path.read_bytes()).recipe
+            return _Started.model_validate_json(self.environment.read_bytes()).recipe
         except (OSError, ValidationError):  # the next start writes it again
             return None
-
-    @property
-    def _environment(self) -> Path:
-        return self.path / "environment.json"
 
     def require(self, config: RunConfig) -> None:
         """Raise ``UserError`` where the directory holds a run that ``config`` would change.
 
-        The settings in the newest checkpoint decide, without a checkpoint ``config.yaml``. Keys
+        The settings in the newest checkpoint decide; where none can be read, ``config.yaml``. Keys
         that only change the execution (micro-batch, ZeRO stage, threads) may differ, and so may
-        what only the updates after that checkpoint depend on (``continuation``).
+        what only the updates after that checkpoint depend on (``continuation``). Without any
+        checkpoint nothing is kept of the run that another one could not begin anew.
         """
-        for place in (self.config_file, self._environment):
+        for place in (self.config_file, self.environment):
             if place.is_dir():
                 raise UserError(f"{place}: is a directory where a file belongs; move it away")
         newest = newest_manifest(self.checkpoints)
         if newest is not None and newest.trainer.get("settings") is not None:
             place = checkpoint_directory(self.checkpoints, newest.step)
             require_same_run(str(place), newest, config, self.checkpoints)
-        elif self.config_file.exists():
+        elif self.config_file.exists() and checkpoint_steps(self.checkpoints):
             old = load(self.config_file)
             require_same_past(self.config_file, old, config, newest, self.checkpoints)
 
-    def prepare(self, config: RunConfig, recipe: str | None = None) -> None:
+    def prepare(
+        self, config: RunConfig, recipe: str | None = None, becomes: Path | None = None
+    ) -> None:
         """Create the directory, or let it go on with ``config``; raises what ``require`` raises.
+
+        It lies beside what it ``becomes``, where it is to be renamed.
 
         Whoever calls this holds the claim on a directory that exists already.
         """
         self.require(config)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.config_file) as file:
-            file.write(dump(config).encode())
-        with atomic_write(self._environment) as file:
-            described = {"recipe": recipe, **environment()}
+        with atomic_write(self.environment) as file:
+            place = Place.of(self.path, becomes).model_dump(mode="json")
+            described = {"recipe": recipe, **environment(), "place": place}
             file.write((json.dumps(described, indent=1) + "\n").encode())
+        with atomic_write(self.config_file) as file:
+            file.write(dump(config, self.path).encode())
 
     def is_written(self, config: RunConfig) -> bool:
         """Return whether ``config.yaml`` says exactly ``config``."""
         file = self.config_file
-        return file.is_file() and file.read_bytes() == dump(config).encode()
+        return file.is_file() and file.read_bytes() == dump(config, self.path).encode()
 
     def finished(self, config: RunConfig) -> bool:
         """Return whether the last update of ``config`` is in a checkpoint that verifies."""
@@ -125,6 +133,14 @@ class RunDirectory:
     def last_step(self) -> int:
         """Return the newest checkpoint's step, 0 without one."""
         return max(checkpoint_steps(self.checkpoints), default=0)
+
+    def require_writable(self) -> None:
+        """Raise ``UserError`` where this user cannot add results to the run."""
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise UserError(
+                f"{self.path}: this user cannot write there, where results belong; copy the run "
+                f"(`cp -a {self.path} COPY`) and take the copy"
+            )
 
     def open(self) -> RunConfig:
         """Read the configuration of an existing run; raises ``AbsentError`` if there is none."""

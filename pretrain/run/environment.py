@@ -17,14 +17,31 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _git(*arguments: str) -> str | None:
+    """Return what git says about this checkout; None where these files are of none."""
+    here = Path(__file__)
+    for command in (("ls-files", "--error-unmatch", here.name), arguments):
+        try:
+            said = subprocess.run(
+                ["git", "-C", str(here.parent), *command],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        except (FileNotFoundError, subprocess.CalledProcessError):  # no git on this machine, say
+            return None
+    return said.stdout.strip()
+
+
 def code_version() -> str:
     """Return the git commit of an editable checkout, else the installed version."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except FileNotFoundError:  # no git on this machine
-        commit = ""
+    commit = _git("describe", "--always", "--dirty")
     return commit or _version("convbert-pretrain") or "unknown"
+
+
+def git_commit() -> str | None:
+    """Return the whole hash of the commit of an editable checkout, None for an installed one."""
+    return _git("rev-parse", "HEAD")
 
 
 def hardware() -> str:

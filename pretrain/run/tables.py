@@ -52,6 +52,10 @@ class Output:
         else:
             _print(headings, cells, title, caption, text)
 
+    def figures(self, figures: Iterable[tuple[str, str]]) -> None:
+        """Print names and what they have."""
+        self.table(("what", "value"), figures, text=("what", "value"))
+
 
 def _value(cell: str) -> str | int | float | None:
     """Return the number that a cell shows, or its text; None where it is undefined."""
@@ -143,10 +147,3 @@ def _table(
 def measured(value: float) -> str:
     """Return a measure with four decimals, or "undefined" where the rows define none."""
     return "undefined" if math.isnan(value) else f"{value:.4f}"
-
-
-def print_figures(figures: list[tuple[str, str]]) -> None:
-    """Print names and values in two columns."""
-    width = max(len(name) for name, _ in figures)
-    for name, value in figures:
-        print(f"{name:<{width}}  {value}")

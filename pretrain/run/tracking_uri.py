@@ -1,15 +1,17 @@
 """Where a run is tracked: the URI of an MLflow server or database, checked without MLflow."""
 
-import json
 import os
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from pydantic import BaseModel, ValidationError
+
 from convbert.models.errors import UserError
+from convbert.pretrain.settings.places import Place, beside, fate, located
+from convbert.pretrain.settings.tracking import SQLITE, placed_store
 
 RUN_FILE = "mlflow.json"
 """In a run directory: what tracks the run."""
-SQLITE = "sqlite:///"
 OFF = "off"
 """Tracking URI of a run that keeps its ``metrics.jsonl`` and sends nothing to MLflow."""
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
@@ -19,12 +21,12 @@ _FORMS = "use sqlite:///FILE.db, http://HOST:PORT or off"
 def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
     """Return the MLflow URI to use: ``tracking_uri``, which may be ``OFF``, or the default.
 
-    That is ``MLFLOW_TRACKING_URI``, the server that tracks the run already, or else a SQLite file
+    That is ``MLFLOW_TRACKING_URI``, the store that tracks the run already, or else a SQLite file
     beside the run directory, which need not exist yet. Raises ``UserError`` for one that MLflow
     cannot use.
     """
-    beside = run_dir.resolve().parent
-    default = _server(run_dir) or f"{SQLITE}{beside / 'mlflow.db'}"
+    folder = run_dir.resolve().parent
+    default = _known(run_dir) or f"{SQLITE}{folder / 'mlflow.db'}"
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
     if uri == OFF:
         return uri
@@ -33,7 +35,7 @@ def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
             f"tracking URI {uri!r}: MLflow 3 no longer keeps runs in plain folders; {_FORMS}"
         )
     if uri.startswith(SQLITE):
-        return f"{SQLITE}{_database(uri, beside)}"
+        return f"{SQLITE}{_database(uri, folder)}"
     scheme, _, rest = uri.partition("://")
     # What a package adds to MLflow is known by its entry point.
     added = {entry.name for entry in entry_points(group="mlflow.tracking_store")}
@@ -42,20 +44,43 @@ def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
     return uri
 
 
-def _database(uri: str, beside: Path) -> Path:
+def _database(uri: str, folder: Path) -> Path:
     """Return the absolute path of a SQLite database; its folder may be that of the run."""
     database = Path(uri.removeprefix(SQLITE)).resolve()
     if database.is_dir():
         raise UserError(f"tracking URI {uri!r}: is a folder; give a file in it, such as mlflow.db")
-    if not database.parent.is_dir() and database.parent != beside:
-        raise UserError(f"tracking URI {uri!r}: no folder {database.parent}; create it first")
+    if not database.parent.is_dir() and database.parent != folder:
+        raise UserError(
+            f"tracking URI {uri!r}: no folder {database.parent}; create it first, or name another "
+            "store as tracking.uri (of a run that is there: in its config.yaml)"
+        )
     return database
 
 
-def _server(run_dir: Path) -> str | None:
-    """Return the server that tracks the run, if one does; damage is for its reader to say."""
+class _Tracked(BaseModel):
+    """What ``mlflow.json`` says of the store."""
+
+    tracking_uri: str
+    place: Place | None = None
+
+
+def _known(run_dir: Path) -> str | None:
+    """Return the store that tracks the run, if one does; damage is for its reader to say."""
     try:
-        known = json.loads((run_dir / RUN_FILE).read_bytes())["tracking_uri"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        known = _Tracked.model_validate_json((run_dir / RUN_FILE).read_bytes())
+    except (OSError, ValidationError):
         return None
-    return known if str(known).startswith(("http://", "https://")) else None
+    return followed(run_dir, known.tracking_uri, known.place)
+
+
+def followed(run_dir: Path, uri: str, before: Place | None) -> str:
+    """Return the store of a run that was tracked at ``uri`` when it lay ``before``.
+
+    A database that lay beside the run is looked for beside it again. A run that was moved without
+    it stays with it, a copy gets one of its own.
+    """
+    if before is None:
+        return uri
+    old = None if fate(run_dir, before) == "copied" else before.directory
+    stored = placed_store(uri, beside(before.directory))
+    return placed_store(stored, located(run_dir, old))

@@ -12,27 +12,43 @@ from convbert.data_pipeline.shards.remote import is_url
 from convbert.data_pipeline.shards.sources import CacheSettings, Source
 from convbert.models.errors import UserError
 from convbert.models.schema import StrictModel
+from convbert.pretrain.settings.places import Change, absolute_place
 
 
 class DataConfig(StrictModel):
     """Where the training sequences come from: one manifest, or several sources with weights."""
 
     manifest: str | None = Field(
-        None, description="path or URL of the only source; default shards/manifest.json"
+        None,
+        description="path or URL of the only source; default shards/manifest.json",
+        examples=["corpus/shards-128/manifest.json"],
     )
     sources: list[Source] = Field(
-        default_factory=list, description="several, e.g. [{manifest: web, weight: 3}, ...]"
+        default_factory=list,
+        description="several shards with weights, instead of manifest",
+        examples=[[{"manifest": "web", "weight": 3}, {"manifest": "wiki"}]],
     )
-    tokenizer: Path = Field(Path("tokenizer"), description="checked against the shards, exported")
+    tokenizer: Path = Field(
+        Path("tokenizer"),
+        description="directory of the tokenizer; checked against the shards, exported with the "
+        "model",
+        examples=["corpus/tokenizer"],
+    )
     on_damage: OnDamage = Field(
         "stop", description="skip: replace damaged blocks, recorded in the run's damage/"
     )
     cache: Path | None = Field(
-        None, description="directory on a node's disk for shards at a URL; default in $TMPDIR"
+        None,
+        description="directory on a node's disk for shards at a URL; default in $TMPDIR",
+        examples=["/local/cache"],
     )
-    cache_gigabytes: float = Field(20.0, gt=0, description="limit of that cache on each node")
+    cache_gigabytes: float = Field(
+        20.0, gt=0, description="GB that the cache takes at most on each node", examples=[200]
+    )
     stage: Path | None = Field(
-        None, description="directory on a node's disk to copy shards to, e.g. $SLURM_TMPDIR"
+        None,
+        description="directory on a node's disk to copy shards to, e.g. $SLURM_TMPDIR",
+        examples=["$SLURM_TMPDIR"],
     )
 
     @model_validator(mode="before")
@@ -73,20 +89,21 @@ class DataConfig(StrictModel):
         """Where shards are copied to, with this node's variables."""
         return self.stage and on_this_node(self.stage, "data.stage")
 
-    def absolute(self) -> "DataConfig":
-        """Return the same with absolute paths; addresses stay."""
-        moved = [
-            s.model_copy(update={"manifest": absolute_place(s.manifest)}) for s in self.sources
-        ]
+    def placed(self, change: Change) -> "DataConfig":
+        """Return the same with the places of shards and tokenizer changed."""
         return self.model_copy(
             update={
-                "manifest": absolute_place(self.manifest) if self.manifest else None,
-                "sources": moved,
-                "tokenizer": self.tokenizer.resolve(),
-                "cache": absolute_unless_variable(self.cache),
-                "stage": absolute_unless_variable(self.stage),
+                "manifest": self.manifest and change(self.manifest),
+                "sources": [source.placed(change) for source in self.sources],
+                "tokenizer": Path(change(str(self.tokenizer))),
             }
         )
+
+    def absolute(self) -> "DataConfig":
+        """Return the same with absolute paths; addresses stay."""
+        node = {"cache": absolute_unless_variable(self.cache)}
+        node["stage"] = absolute_unless_variable(self.stage)
+        return self.placed(absolute_place).model_copy(update=node)
 
 
 def absolute_unless_variable(path: Path | None) -> Path | None:
@@ -103,8 +120,3 @@ def on_this_node(path: Path, key: str) -> Path:
             "the site's environment, or choose a path"
         )
     return Path(expanded).resolve()
-
-
-def absolute_place(place: str) -> str:
-    """Return a path as an absolute one; an address stays as it is."""
-    return place if is_url(place) else str(Path(place).resolve())

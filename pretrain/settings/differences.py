@@ -29,15 +29,22 @@ _EXECUTION_PREFIXES = tuple(f"{key}." for key in EXECUTION_KEYS)
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """List ``key: old -> new`` for keys that decide results, dotted and sorted."""
-    left, right = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    left, right = deciding(old), deciding(new)
     return [
         f"{key}: {left.get(key)} -> {right.get(key)}"
         for key in sorted(left.keys() | right.keys())
-        if left.get(key) != right.get(key) and not _only_execution(key)
+        if left.get(key) != right.get(key)
     ]
 
 
-def _only_execution(key: str) -> bool:
+def deciding(config: RunConfig) -> dict[str, Any]:
+    """Return all settings that decide results, by their dotted keys."""
+    flat = _flatten(config.model_dump(mode="json"))
+    return {key: value for key, value in flat.items() if not only_execution(key)}
+
+
+def only_execution(key: str) -> bool:
+    """Return whether a dotted key changes only how a run is executed."""
     of_a_phase = key.startswith("phases.") and key.endswith(".micro_batch")
     return of_a_phase or f"{key}.".startswith(_EXECUTION_PREFIXES)
 

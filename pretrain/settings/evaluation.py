@@ -6,7 +6,7 @@ from pydantic import Field
 
 from convbert.data_pipeline.readers import ReaderOptions
 from convbert.models.schema import StrictModel
-from convbert.pretrain.settings.data import absolute_place
+from convbert.pretrain.settings.places import Change
 
 Corruption = Literal["swap", "delete", "replace", "shuffle"]
 Score = Literal["discriminator", "pll"]
@@ -16,28 +16,39 @@ class PairsConfig(StrictModel):
     """Minimal pairs: a real sentence and the same one with a fault; which does the model prefer."""
 
     inputs: tuple[str, ...] = Field(
-        min_length=1, description="held-out text, or one file of good and bad sentences"
+        min_length=1,
+        description="held-out text, or one file of good and bad sentences",
+        examples=[["held-out.jsonl"]],
     )
     corruptions: tuple[Corruption, ...] = Field(
-        ("swap",), min_length=1, description="how a sentence of a text is spoilt"
+        ("swap",),
+        min_length=1,
+        description="how a sentence of a text is spoilt",
+        examples=[["swap", "replace"]],
     )
     count: int = Field(10_000, gt=0, description="pairs of each corruption")
     score: Score | None = Field(
         None, description="default: the discriminator's, or PLL where there is none"
     )
-    seed: int = Field(0, ge=0, description="of the sentences and their faults")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="number that decides which sentences are taken and where their fault is",
+    )
     reader: ReaderOptions = ReaderOptions()
 
-    def absolute(self) -> "PairsConfig":
-        """Return the same settings with absolute paths."""
-        return self.model_copy(update={"inputs": tuple(map(absolute_place, self.inputs))})
+    def placed(self, change: Change) -> "PairsConfig":
+        """Return the same settings with the places of their files changed."""
+        return self.model_copy(update={"inputs": tuple(map(change, self.inputs))})
 
 
 class EvaluationConfig(StrictModel):
     """What is measured at every checkpoint, and what is looked at when the run ends."""
 
     held_out: str | None = Field(
-        None, description="path or URL of a manifest of text that is not trained on; null for none"
+        None,
+        description="path or URL of a manifest of text that is not trained on; null for none",
+        examples=["parts/part-1/manifest.json"],
     )
     sequences: int = Field(1024, gt=0, description="how many of its sequences are read")
     batch: int = Field(32, gt=0, description="sequences at once; does not change the result")
@@ -46,13 +57,14 @@ class EvaluationConfig(StrictModel):
         None,
         description="texts, e.g. ['A good [MASK].'], of the page made when the run ends; null: "
         "sentences of its held-out text or else its shards; []: no page",
+        examples=[["A good [MASK]."]],
     )
 
-    def absolute(self) -> "EvaluationConfig":
-        """Return the same settings with absolute paths."""
+    def placed(self, change: Change) -> "EvaluationConfig":
+        """Return the same settings with the places of held-out text changed."""
         return self.model_copy(
             update={
-                "held_out": absolute_place(self.held_out) if self.held_out else None,
-                "pairs": self.pairs.absolute() if self.pairs else None,
+                "held_out": self.held_out and change(self.held_out),
+                "pairs": self.pairs and self.pairs.placed(change),
             }
         )

@@ -23,19 +23,25 @@ Adaptation = Literal["layers", "positions", "vocabulary", "padding", "generator"
 class ModelConfig(StrictModel):
     """Which networks are trained; the vocabulary size always comes from the shards."""
 
-    preset: str = Field("small", description="size: tiny, small, medium-small, base, large, ...")
+    preset: str = Field(
+        "small", description="size: tiny, small, medium-small, base, large, ...", examples=["base"]
+    )
     overrides: dict[str, Any] = Field(
         default_factory=dict,
-        description="fields of EncoderConfig and arguments of models.presets.preset",
+        description="changes of the preset, see model.overrides below",
+        examples=[{"num_layers": 6}],
     )
     init_from: Path | None = Field(
-        None, description="Hugging Face directory whose weights the run starts from"
+        None,
+        description="Hugging Face directory whose weights the run starts from",
+        examples=["start"],
     )
     adapt: tuple[Adaptation, ...] = Field(
         (),
         description="differences from init_from that are adapted: layers (the upper are dropped), "
         "positions (repeated, or cut), vocabulary (rows for more tokens at the end are fresh), "
         "padding (hidden from the convolution or not), generator (a fresh one)",
+        examples=[["positions"]],
     )
 
     @model_validator(mode="after")

@@ -11,21 +11,33 @@ from convbert.models.schema import StrictModel
 class MovingConfig(StrictModel):
     """How a setting moves over a run, from its own value at the first update."""
 
-    name: Literal["linear"] = "linear"
-    final: float = Field(gt=0, description="value at the end, and after it")
+    name: Literal["linear"] = Field("linear", description="how the value moves: in a straight line")
+    final: float = Field(
+        gt=0,
+        description="share or factor at the end of the updates, and after it",
+        examples=[0.15],
+    )
     total_steps: int | None = Field(
-        None, gt=0, description="updates it spans; default: all of the run"
+        None, gt=0, description="updates it spans; default: all of the run", examples=[500_000]
     )
 
 
 class MaskingConfig(StrictModel):
     """What is masked, and how the discriminator's input is sampled."""
 
-    mask_fraction: float = Field(0.15, gt=0, lt=1, description="share of real tokens selected")
+    mask_fraction: float = Field(
+        0.15, gt=0, lt=1, description="share of real tokens selected", examples=[0.3]
+    )
     mask_token_fraction: float = Field(
         0.85, ge=0, le=1, description="share of selected positions shown as [MASK]"
     )
-    temperature: float = Field(1.0, gt=0, description="of the generator's softmax when sampling")
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="factor that divides the generator's logits when tokens are sampled; below 1 "
+        "samples are likelier tokens",
+        examples=[0.7],
+    )
     schedule: MovingConfig | None = Field(
         None, description="of mask_fraction over the run, e.g. {final: 0.15}"
     )
@@ -65,11 +77,19 @@ class ObjectiveConfig(StrictModel):
     """Weights of the two losses and the masking that feeds them."""
 
     masking: MaskingConfig = MaskingConfig()
-    generator_weight: float = Field(1.0, ge=0)
-    discriminator_weight: float = Field(50.0, ge=0, description="lambda of ELECTRA, eq. 1")
+    generator_weight: float = Field(
+        1.0, ge=0, description="factor of the generator's loss in the sum"
+    )
+    discriminator_weight: float = Field(
+        50.0,
+        ge=0,
+        description="factor of the discriminator's loss in the sum (lambda of ELECTRA, eq. 1)",
+        examples=[20],
+    )
     generator_warmup: int = Field(
         0,
         ge=0,
         description="updates at the start in which only the generator learns, for a fresh one "
         "beside an imported discriminator",
+        examples=[1000],
     )

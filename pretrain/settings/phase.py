@@ -4,19 +4,39 @@ from pydantic import Field
 
 from convbert.data_pipeline.shards.sources import Source
 from convbert.models.schema import StrictModel
-from convbert.pretrain.settings.data import DataConfig, absolute_place
+from convbert.pretrain.settings.data import DataConfig
 from convbert.pretrain.settings.optimizer import ScheduleConfig
+from convbert.pretrain.settings.places import Change
 
 
 class PhaseConfig(StrictModel):
     """What changes from an update on; left out, a setting stays that of the run."""
 
-    start: int = Field(ge=0, description="number of the first update of the phase")
-    manifest: str | None = Field(None, description="path or URL of its shards, perhaps longer ones")
-    sources: list[Source] = Field(default_factory=list, description="several, with weights")
-    global_batch: int | None = Field(None, gt=0, le=10**9)
-    micro_batch: int | None = Field(None, gt=0, description="default: all at once")
-    learning_rate: float | None = Field(None, gt=0, description="peak")
+    start: int = Field(
+        ge=0, description="number of the first update of the phase", examples=[900_000]
+    )
+    manifest: str | None = Field(
+        None,
+        description="path or URL of its shards, perhaps longer ones",
+        examples=["shards-512/manifest.json"],
+    )
+    sources: list[Source] = Field(
+        default_factory=list,
+        description="several shards with weights, instead of manifest",
+        examples=[[{"manifest": "web-512", "weight": 3}, {"manifest": "wiki-512"}]],
+    )
+    global_batch: int | None = Field(
+        None, gt=0, le=10**9, description="sequences per update", examples=[64]
+    )
+    micro_batch: int | None = Field(
+        None,
+        gt=0,
+        description="sequences per process and forward pass; default: all at once",
+        examples=[16],
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, description="peak rate per update in the phase", examples=[0.0001]
+    )
     schedule: ScheduleConfig | None = Field(
         None, description="of this phase alone; default: the run's schedule goes on"
     )
@@ -28,10 +48,8 @@ class PhaseConfig(StrictModel):
         content = before.model_dump() | {"manifest": self.manifest, "sources": self.sources}
         return DataConfig.model_validate(content)
 
-    def absolute(self) -> "PhaseConfig":
-        """Return the same with absolute paths; addresses stay."""
-        moved = [
-            s.model_copy(update={"manifest": absolute_place(s.manifest)}) for s in self.sources
-        ]
-        manifest = absolute_place(self.manifest) if self.manifest else None
-        return self.model_copy(update={"manifest": manifest, "sources": moved})
+    def placed(self, change: Change) -> "PhaseConfig":
+        """Return the same with the places of its shards changed."""
+        manifest = self.manifest and change(self.manifest)
+        sources = [source.placed(change) for source in self.sources]
+        return self.model_copy(update={"manifest": manifest, "sources": sources})

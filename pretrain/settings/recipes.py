@@ -13,10 +13,16 @@ import yaml
 
 from convbert.models.errors import UserError
 from convbert.models.schema import parse_yaml, read_mapping, validate
+from convbert.pretrain.settings.places import (
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    beside,
+    fate,
+    located,
+    place_of_start,
+)
 from convbert.pretrain.settings.run import RunConfig
-
-CONFIG = "config.yaml"
-"""The resolved configuration in a run directory."""
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +68,26 @@ def read_recipe(recipe: str) -> dict[str, Any]:
                 "give the path of a .yaml file or of a run directory"
             )
         path = Path(str(resources.files("convbert.pretrain") / "recipes" / f"{recipe}.yaml"))
-    return read_mapping(path)
+    content = read_mapping(path)
+    return _found_again(path, content) if path.name == CONFIG else content
+
+
+def _found_again(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a run's ``config.yaml`` with absolute paths.
+
+    What a copy would write to is not looked for where the original lies.
+    """
+    run_dir = path.parent
+    before = place_of_start(run_dir)
+    alone = not (run_dir / ENVIRONMENT).exists() and (run_dir / CHECKPOINTS).exists()
+    if before is None and not alone:  # no run's, or one of an earlier version
+        return content
+    config = validate(RunConfig, content, path, page="docs/training.md")
+    found = config.placed(located(run_dir, before.directory if before else None))
+    if fate(run_dir, before) == "copied":
+        own = config.placed(located(run_dir, None))
+        found = found.model_copy(update={"tracking": own.tracking, "checkpoint": own.checkpoint})
+    return found.model_dump(mode="json")
 
 
 def resolve(recipe: str, overrides: list[str] | None = None) -> RunConfig:
@@ -73,9 +98,10 @@ def resolve(recipe: str, overrides: list[str] | None = None) -> RunConfig:
     return validate(RunConfig, content, f"recipe '{recipe}'", page="docs/training.md")
 
 
-def dump(config: RunConfig) -> str:
-    """Return the resolved configuration as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+def dump(config: RunConfig, run_dir: Path) -> str:
+    """Return the resolved configuration as the YAML of the run in ``run_dir``."""
+    stored = config.absolute().placed(beside(run_dir)).model_dump(mode="json")
+    return yaml.safe_dump(stored, sort_keys=False)
 
 
 def load(path: Path) -> RunConfig:

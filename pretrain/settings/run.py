@@ -14,6 +14,7 @@ from convbert.pretrain.settings.model import ModelConfig
 from convbert.pretrain.settings.objective import ObjectiveConfig
 from convbert.pretrain.settings.optimizer import OptimizerConfig, ScheduleConfig
 from convbert.pretrain.settings.phase import PhaseConfig
+from convbert.pretrain.settings.places import Change, absolute_place
 from convbert.pretrain.settings.profile import ProfileConfig
 from convbert.pretrain.settings.tracking import TrackingConfig
 
@@ -21,19 +22,34 @@ from convbert.pretrain.settings.tracking import TrackingConfig
 class RunConfig(StrictModel):
     """Everything that decides a run."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(
+        0,
+        ge=0,
+        description="number that initial weights, order, masks and samples follow from",
+        examples=[7],
+    )
     steps: int = Field(1_000_000, gt=0, description="updates in total")
     global_batch: int = Field(
         128, gt=0, le=10**9, description="sequences per update, over all processes"
     )
     micro_batch: int | None = Field(
-        None, gt=0, description="sequences per process and forward pass; default: all at once"
+        None,
+        gt=0,
+        description="sequences per process and forward pass; default: all at once",
+        examples=[32],
     )
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         "auto", description="auto: bf16 where the processor or GPU computes in it, else fp32"
     )
-    deepspeed: str = Field("zero1", description="name in ds_configs, or path of a JSON file")
-    threads: int | None = Field(None, gt=0, description="CPU threads per process")
+    deepspeed: str = Field(
+        "zero1", description="name in ds_configs, or path of a JSON file", examples=["zero2"]
+    )
+    threads: int | None = Field(
+        None,
+        gt=0,
+        description="CPU threads of each process; default: the cores divided by the processes",
+        examples=[8],
+    )
     compile: bool | Literal["auto"] = Field(
         "auto", description="torch.compile; auto: on a GPU, and on a CPU where it saves time"
     )
@@ -44,7 +60,10 @@ class RunConfig(StrictModel):
         False, description="recompute each layer in the backward pass instead of keeping it"
     )
     peak_tflops: float | None = Field(
-        None, gt=0, description="of one process, for the MFU; default: data sheet or measured"
+        None,
+        gt=0,
+        description="TFLOP/s of one process at best, for the MFU; default: data sheet or measured",
+        examples=[989],
     )
     profile: ProfileConfig | None = Field(
         None, description="trace some updates with torch.profiler, e.g. {start: 100, steps: 3}"
@@ -55,7 +74,9 @@ class RunConfig(StrictModel):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     phases: tuple[PhaseConfig, ...] = Field(
-        (), description="changes of shards and batch during the run, e.g. to longer sequences"
+        (),
+        description="changes of shards and batch during the run, e.g. to longer sequences",
+        examples=[[{"start": 900_000, "manifest": "shards-512/manifest.json", "global_batch": 64}]],
     )
     checkpoint: CheckpointConfig = CheckpointConfig()
     guards: GuardConfig = GuardConfig()
@@ -83,19 +104,25 @@ class RunConfig(StrictModel):
             raise ValueError("cuda_graphs=auto has not been decided yet")
         return self.cuda_graphs
 
-    def absolute(self) -> "RunConfig":
-        """Return the same run with absolute paths, so that it can start from any directory."""
-        start = self.model.init_from
-        model = self.model.model_copy(update={"init_from": start.resolve() if start else None})
-        engine = self.deepspeed
+    def placed(self, change: Change) -> "RunConfig":
+        """Return the same run with all paths changed but those on a node's own disk."""
+        start, engine, upload = self.model.init_from, self.deepspeed, self.checkpoint.upload
+        start = Path(change(str(start))) if start else None
+        upload = change(upload) if upload else None
         changes = {
-            "deepspeed": str(Path(engine).resolve()) if Path(engine).suffix == ".json" else engine,
-            "data": self.data.absolute(),
-            "model": model,
-            "evaluation": self.evaluation.absolute(),
-            "phases": tuple(phase.absolute() for phase in self.phases),
+            "deepspeed": change(engine) if Path(engine).suffix == ".json" else engine,
+            "data": self.data.placed(change),
+            "model": self.model.model_copy(update={"init_from": start}),
+            "checkpoint": self.checkpoint.model_copy(update={"upload": upload}),
+            "tracking": self.tracking.placed(change),
+            "evaluation": self.evaluation.placed(change),
+            "phases": tuple(phase.placed(change) for phase in self.phases),
         }
         return self.model_copy(update=changes)
+
+    def absolute(self) -> "RunConfig":
+        """Return the same run with absolute paths, so that it can start from any directory."""
+        return self.placed(absolute_place).model_copy(update={"data": self.data.absolute()})
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":

@@ -1,7 +1,6 @@
 """The page of fillings and verdicts that a run makes when it ends."""
 
 import logging
-from collections.abc import Sequence
 
 import torch
 
@@ -11,7 +10,7 @@ from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.settings.run import RunConfig
 from convbert.pretrain.show.look import Options
-from convbert.pretrain.show.page import write_page
+from convbert.pretrain.show.page import spread, write_page
 from convbert.pretrain.show.samples import samples_of
 from convbert.pretrain.show.series import show_run
 from convbert.pretrain.tracking.tracker import add_to_run
@@ -35,6 +34,7 @@ def show_at_the_end(run: RunDirectory, config: RunConfig) -> None:
         if not samples:
             log.warning("no page of fillings: the shards give no sentence; set evaluation.show")
             return
+        log.info("looks at the checkpoints, for the page in %s", run.report / "show")
         steps = spread(checkpoint_steps(run.checkpoints), MOST_POINTS)
         series = show_run(RunModels(run, steps), samples, Options(), torch.device("cpu"))
         path = write_page(series, run.report / "show" / "show.html")
@@ -49,11 +49,3 @@ def show_at_the_end(run: RunDirectory, config: RunConfig) -> None:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning("no page of fillings (%s); `convbert show %s` makes it", reason, run.path)
-
-
-def spread(steps: Sequence[int], most: int) -> list[int]:
-    """Return at most ``most`` of the steps, evenly spread, the first and the last among them."""
-    if len(steps) <= most:
-        return list(steps)
-    places = (round(number * (len(steps) - 1) / (most - 1)) for number in range(most))
-    return [steps[place] for place in places]

@@ -12,52 +12,14 @@ import torch
 from torch import Tensor
 
 from convbert.models.encoder import Encoder
-from convbert.models.errors import UserError
 from convbert.models.heads import MaskedLMHead
 from convbert.models.ops.masked_lm import masked_lm
 from convbert.models.pretraining import PretrainingModel, ReplacedTokenModel
-from convbert.models.schema import StrictModel
 from convbert.pretrain.objective.counter_rng import uniform
 from convbert.pretrain.show.reader import Reader
+from convbert.pretrain.show.records import Filling, Look, Verdict
 
 _PLACES, _DRAWS = 1, 2  # streams of random numbers
-
-
-class Filling(StrictModel):
-    """A token that the generator proposes for a mask."""
-
-    word: str
-    piece: str
-    probability: float
-
-
-class Verdict(StrictModel):
-    """A token as the discriminator read it.
-
-    ``masked`` says that the generator chose it; ``original`` is the word of the text there, and
-    ``changed`` whether it was another token. Both are null where the text has a mask.
-    """
-
-    word: str
-    piece: str
-    masked: bool
-    original: str | None
-    changed: bool | None
-    replaced: float
-
-
-class Look(StrictModel):
-    """What one model makes of one text.
-
-    ``fillings`` holds a list for each mask. ``verdicts`` is empty for a model without
-    discriminator. ``left_out`` counts the tokens beyond the ``limit`` that the model reads.
-    """
-
-    fillings: list[list[Filling]]
-    verdicts: list[Verdict]
-    tokens: int
-    left_out: int
-    limit: int
 
 
 @dataclass(frozen=True)
@@ -70,34 +32,36 @@ class Options:
 
 
 @torch.no_grad()
-def look(model: PretrainingModel, reader: Reader, text: str, limit: int, options: Options) -> Look:
+def look(
+    model: PretrainingModel,
+    reader: Reader,
+    text: str,
+    limit: int,
+    options: Options,
+    *,
+    judge: bool = True,
+) -> Look:
     """Return what ``model`` makes of ``text``, of which it reads ``limit`` tokens at most.
 
-    Raises ``UserError`` for an empty text and for the tokenizer of another model.
+    Without ``judge`` the discriminator is not asked. Raises ``UserError`` for an empty text and
+    for the tokenizer of another model.
     """
-    whole = reader.row(text)
-    known = generator_of(model)[0].config.vocab_size
-    if max(whole) >= known:
-        raise UserError(
-            f"{reader.name}: gives the id {max(whole)}, the model knows {known}; give the model's "
-            "own tokenizer with --tokenizer"
-        )
-    row = whole if len(whole) <= limit else [*whole[: limit - 1], reader.sep_id]
+    row, left_out = reader.fitted_row(text, limit, generator_of(model)[0].config.vocab_size)
     training = model.training
     model.eval()
     try:
         ids = torch.tensor([row], device=next(model.parameters()).device)
         fillings = _fill(model, reader, ids, options.top)
-        verdicts = (
-            _judge(model, reader, ids, options) if isinstance(model, ReplacedTokenModel) else []
-        )
+        verdicts: list[Verdict] | None = [] if judge else None
+        if judge and isinstance(model, ReplacedTokenModel):
+            verdicts = _judge(model, reader, ids, options)
     finally:
         model.train(training)
     return Look(
         fillings=fillings,
         verdicts=verdicts,
         tokens=len(row) - 2,
-        left_out=len(whole) - len(row),
+        left_out=left_out,
         limit=limit,
     )
 

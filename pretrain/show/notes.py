@@ -1,14 +1,17 @@
 """What is said of a look, in the same words on the terminal and on the page."""
 
-from convbert.pretrain.show.look import Look, Verdict
-from convbert.pretrain.show.reader import MASK
-from convbert.pretrain.show.series import Point
+from typing import TYPE_CHECKING
+
+from convbert.pretrain.show.records import MASK, Look, Point, Verdict
+
+if TYPE_CHECKING:  # it takes torch
+    from convbert.pretrain.exchange.run_models import StartingPoint
 
 SUSPECTED = 0.5
 """The probability from which a token counts as found to be replaced."""
 
 
-def position(point: Point) -> str:
+def position(point: "Point | StartingPoint") -> str:
     """Name a model by its place in the training."""
     return point.label if point.flops is None else f"{point.label}, {point.flops:.2e} FLOPs"
 
@@ -30,10 +33,10 @@ def remarks(look: Look) -> list[str]:
             f"{look.tokens + look.left_out} tokens; the model reads {look.limit} with [CLS] and "
             f"[SEP]: the last {look.left_out} are left out"
         )
-    if not look.verdicts:
+    if look.verdicts == []:
         said.append("This model has no discriminator: it fills masks only.")
-    drawn = [verdict for verdict in look.verdicts if verdict.changed]
-    others = [verdict for verdict in look.verdicts if verdict.changed is False]
+    drawn = [verdict for verdict in look.verdicts or () if verdict.changed]
+    others = [verdict for verdict in look.verdicts or () if verdict.changed is False]
     if drawn:
         said.append(
             f"replaced tokens found: {_suspected(drawn)} of {len(drawn)}; "

@@ -9,8 +9,8 @@ from convbert.data_pipeline.tokenizer.settings import HF_SETTINGS, PIECES
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import DamagedError, UserError
 from convbert.models.schema import read_json
+from convbert.pretrain.show.records import MASK
 
-MASK = PIECES["mask"]
 _FAST = "tokenizer.json"
 
 
@@ -52,6 +52,20 @@ class Reader:
         if not ids:
             raise UserError(f"text {text!r}: holds no token; write a sentence")
         return [self.cls_id, *ids, self.sep_id]
+
+    def fitted_row(self, text: str, limit: int, vocab_size: int) -> tuple[list[int], int]:
+        """Return ``row(text)`` cut to ``limit`` ids, and how many tokens are left out.
+
+        Raises ``UserError`` for ids that a model of ``vocab_size`` does not know, too.
+        """
+        whole = self.row(text)
+        if max(whole) >= vocab_size:
+            raise UserError(
+                f"{self.name}: gives the id {max(whole)}, the model knows {vocab_size}; give the "
+                "model's own tokenizer with --tokenizer"
+            )
+        row = whole if len(whole) <= limit else [*whole[: limit - 1], self.sep_id]
+        return row, len(whole) - len(row)
 
     def piece(self, number: int) -> str:
         """Return a token as the vocabulary spells it."""

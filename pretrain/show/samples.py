@@ -11,8 +11,7 @@ from convbert.data_pipeline.loading.loader import ShardLoader
 from convbert.data_pipeline.segmentation import split_segments
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.pretrain.settings.run import RunConfig
-from convbert.pretrain.show.reader import MASK
-from convbert.pretrain.show.series import Sample
+from convbert.pretrain.show.records import MASK, Sample
 
 COUNT = 4
 _ROWS = 64  # read at most

@@ -9,36 +9,10 @@ from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.interop.hf import load_networks
 from convbert.models.pretraining import PretrainingModel, kept_encoder
-from convbert.models.schema import StrictModel
 from convbert.pretrain.exchange.run_models import RunModels
-from convbert.pretrain.show.look import Look, Options, look
+from convbert.pretrain.show.look import Options, look
 from convbert.pretrain.show.reader import Reader
-
-
-class Sample(StrictModel):
-    """A text to look at; ``answer`` is the word behind its mask, where that is known."""
-
-    text: str
-    answer: str | None = None
-
-
-class Point(StrictModel):
-    """One model: its look at each text. An export does not know its step and training FLOPs."""
-
-    label: str
-    step: int | None
-    flops: float | None
-    looks: list[Look]
-
-
-class Series(StrictModel):
-    """Models in the order of their training, and the texts that all of them read."""
-
-    source: str
-    samples: list[Sample]
-    share: float
-    seed: int
-    points: list[Point]
+from convbert.pretrain.show.records import Look, Point, Sample, Series
 
 
 def show_run(

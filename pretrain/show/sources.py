@@ -11,8 +11,9 @@ from convbert.pretrain.exchange.run_models import RunModels, find_run
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.show.look import Options
+from convbert.pretrain.show.records import Sample, Series
 from convbert.pretrain.show.samples import samples_of
-from convbert.pretrain.show.series import Sample, Series, show_directory, show_run
+from convbert.pretrain.show.series import show_directory, show_run
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,15 @@ def _answer_run(
     options: Options,
     device: torch.device,
 ) -> tuple[Series, int]:
+    models, first = chosen_models(request, found)
+    samples = samples or samples_of(models.config, models.tokenizer)
+    if not samples:
+        raise UserError(f"{models.run.path}: its data give no sentence to show; give a TEXT")
+    return show_run(models, samples, options, device), models.steps.index(first)
+
+
+def chosen_models(request: Request, found: tuple[RunDirectory, list[int]]) -> tuple[RunModels, int]:
+    """Return the checkpoints of a run that are looked at, and the step of the one shown first."""
     run, named = found
     if request.tokenizer is not None:
         raise UserError(f"--tokenizer {request.tokenizer}: a run has its own, leave it out")
@@ -64,8 +74,4 @@ def _answer_run(
     if first not in present:
         known = ", ".join(map(str, present))
         raise AbsentError(f"{run.checkpoints}: no checkpoint of step {first}; present: {known}")
-    models = RunModels(run, present if request.every else [first])
-    samples = samples or samples_of(models.config, models.tokenizer)
-    if not samples:
-        raise UserError(f"{run.path}: its data give no sentence to show; give a TEXT")
-    return show_run(models, samples, options, device), models.steps.index(first)
+    return RunModels(run, present if request.every else [first]), first

@@ -7,10 +7,8 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from convbert.pretrain.show.look import Filling, Look, Verdict
 from convbert.pretrain.show.notes import SUSPECTED, origin, position, remarks
-from convbert.pretrain.show.reader import MASK
-from convbert.pretrain.show.series import Point, Sample, Series
+from convbert.pretrain.show.records import MASK, Filling, Look, Point, Sample, Series, Verdict
 
 _INDENT, _GAP = 2, 2
 _MOVES = regex.compile(r"[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]")

@@ -12,10 +12,29 @@ from rich.console import Console
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.errors import UserError
-from convbert.pretrain.study.design import Design, StudyRun
+from convbert.pretrain.study.design import DESIGN, Design, StudyRun
+from convbert.pretrain.study.measured import Results
+from convbert.pretrain.study.pace import kept_pace, measure_pace
 from convbert.pretrain.study.processes import Commands, side_by_side
-from convbert.pretrain.study.steps import data_steps, finished, run_steps
+from convbert.pretrain.study.steps import data_steps, run_steps
 from convbert.pretrain.study.tuning import known_runs
+
+
+def with_pace(design: Design, root: Path, workers: int, console: Console) -> Design:
+    """Return the design with what a second buys, measured on the study's data the first time."""
+    if design.seconds is None or design.pace:
+        return design
+    if pace := kept_pace(root):
+        return design.model_copy(update={"pace": pace})
+    root.mkdir(parents=True, exist_ok=True)
+    _require_same(design, root)
+    commands = Commands(console, len(os.sched_getaffinity(0)))
+    with commands.stopped_by_signals():
+        for step in data_steps(design, root):
+            commands.run(step)
+    measured = measure_pace(design, root, workers, console.print)
+    _keep_design(measured, root)
+    return measured
 
 
 def carry_out(design: Design, root: Path, workers: int, console: Console) -> None:
@@ -29,36 +48,27 @@ def carry_out(design: Design, root: Path, workers: int, console: Console) -> Non
     with commands.stopped_by_signals():
         for step in data_steps(design, root):
             commands.run(step)
-        _carry_out_runs(design, root, workers, commands, console)
+        results = Results(design, root)
+        results.require_data()
 
+        def carry_out_run(run: StudyRun, gpu: str | None) -> None:
+            for step in run_steps(design, root, run):
+                commands.run(step, root / "logs" / f"{run.name}.log", gpu)
+            results.get(run)  # a line for it, also where the next one fails
 
-def _carry_out_runs(
-    design: Design, root: Path, workers: int, commands: Commands, console: Console
-) -> None:
-    # Where rates are tuned, the first runs decide which others there are.
-    while waiting := [r for r in known_runs(design, root) if not finished(design, root, r)]:
-        _carry_out_those(waiting, design, root, workers, commands, console)
-
-
-def _carry_out_those(
-    waiting: list[StudyRun],
-    design: Design,
-    root: Path,
-    workers: int,
-    commands: Commands,
-    console: Console,
-) -> None:
-    def carry_out_run(run: StudyRun, gpu: str | None) -> None:
-        for step in run_steps(design, root, run):
-            commands.run(step, root / "logs" / f"{run.name}.log", gpu)
-
-    side_by_side(waiting, carry_out_run, workers, commands, console)
+        # Where rates are tuned, the first runs decide which others there are.
+        while waiting := [r for r in known_runs(design, results) if not results.get(r)]:
+            side_by_side(waiting, carry_out_run, workers, commands, console)
 
 
 def _keep_design(design: Design, root: Path) -> None:
     """Keep the design with the results; refuse to mix two designs in one directory."""
-    path, content = root / "design.json", design.model_dump_json(indent=1)
-    if path.is_file() and path.read_text() != content:
+    _require_same(design, root)
+    with atomic_write(root / DESIGN) as file:
+        file.write(design.model_dump_json(indent=1).encode())
+
+
+def _require_same(design: Design, root: Path) -> None:
+    path = root / DESIGN
+    if path.is_file() and path.read_text() != design.model_dump_json(indent=1):
         raise UserError(f"{path}: this directory holds another study; choose another --output")
-    with atomic_write(path) as file:
-        file.write(content.encode())

@@ -11,6 +11,7 @@ from convbert.pretrain.report.page import write_report
 from convbert.pretrain.report.targets import falls
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.study.design import Design
+from convbert.pretrain.study.measured import Results
 from convbert.pretrain.study.results import (
     Difference,
     Variant,
@@ -29,14 +30,15 @@ def write_study_page(design: Design, root: Path) -> Path:
 
     Only finished runs count.
     """
-    variants = collect(root, compared_runs(design, root))
+    results = Results(design, root)
+    variants = collect(results, compared_runs(design, results))
     if variants:
         wanted = measures(design, variants)
         draw_measures(variants, wanted, root / PICTURE)
-        write_report(write_variants(root, variants, wanted), root / "report.html")
+        write_report(write_variants(design, root, variants, wanted), root / "report.html")
     page = root / "study.md"
     with atomic_write(page) as file:
-        file.write(render(design, variants, tried_rates(design, root)).encode())
+        file.write(render(design, variants, tried_rates(design, results)).encode())
     return page
 
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from convbert.data_pipeline.log_lines import clock, now_and_then
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune.device import visible_gpus
 from convbert.pretrain.run.exit_codes import STOPPED
@@ -127,7 +128,12 @@ def side_by_side(
         finally:
             free.put(gpu)
 
-    with ThreadPoolExecutor(workers) as pool:
+    ended = 0
+
+    def state() -> str:
+        return f"{ended} of {len(runs)} runs, {clock(time.monotonic() - began)} gone"
+
+    with ThreadPoolExecutor(workers) as pool, now_and_then(state):
         futures = [pool.submit(with_a_gpu, run) for run in runs]
         for number, future in enumerate(as_completed(futures), 1):
             try:
@@ -136,5 +142,6 @@ def side_by_side(
                 commands.stop()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+            ended = number
             hours = (time.monotonic() - began) / number * (len(runs) - number) / 3600
             console.print(f"{number} of {len(runs)} runs; about {hours:.1f} h to go")

@@ -17,6 +17,7 @@ from rich.panel import Panel
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.curve import Curve
 from convbert.pretrain.settings.recipes import resolve
+from convbert.pretrain.tracking.tracked_run import links_of
 
 PROCESSES = 2
 SEEDS = 3
@@ -33,7 +34,7 @@ def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
     )
     texts = [str(corpus / "imdb.jsonl")]
     settings = [f"data.manifest={shards / 'manifest.json'}", f"data.tokenizer={tokenizer}"]
-    settings += [f"tracking.uri=sqlite:///{root / 'mlflow.db'}", "tracking.experiment=quickstart"]
+    settings += ["tracking.experiment=quickstart"]  # in mlflow.db, beside the run
     return [
         (
             "Fetch film reviews",
@@ -109,10 +110,9 @@ def _summarize(console: Console, root: Path, seconds: float) -> None:
         f"model   {root / 'model'}  (transformers.AutoModel.from_pretrained)",
         f"curve   {folder / 'curve.png'}",
         f"run     {root / 'run'}  (config, metrics.jsonl, checkpoints)",
-        "",
-        "Open the MLflow UI with",
-        f"  mlflow server --backend-store-uri sqlite:///{root / 'mlflow.db'}",
     ]
     title = f"finished in {seconds / 60:.1f} minutes"
     console.print()
     console.print(Panel("\n".join(lines), title=title, expand=False))
+    for line in links_of(root / "run"):  # outside of the panel, which would fold an address
+        console.print(line, soft_wrap=True)

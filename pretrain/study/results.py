@@ -8,21 +8,18 @@ import math
 import shutil
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from scipy import stats
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.report.runs import ReportCurve, read_run
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve, Point, Spread
+from convbert.pretrain.settings.recipes import dump, resolve
 from convbert.pretrain.study.design import Design, StudyRun
+from convbert.pretrain.study.measured import HELD_OUT_LOSS, Measure, Results
 from convbert.pretrain.study.steps import result_names
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
-from convbert.pretrain.tracking.records import StepRecord
-
-_LOSS = metric_names.held_out(metric_names.LOSS_MLM)
 
 
 @dataclass(frozen=True)
@@ -51,54 +48,38 @@ class Difference:
     high: float | None
 
 
-def collect(root: Path, runs: Sequence[StudyRun]) -> list[Variant]:
-    """Read the finished runs of a study, variant by variant in the order of ``runs``."""
+def collect(results: Results, runs: Sequence[StudyRun]) -> list[Variant]:
+    """Put the finished runs of a study together, variant by variant in the order of ``runs``."""
     names = list(dict.fromkeys(run.variant for run in runs))
-    return [_variant(root, name, [r for r in runs if r.variant == name]) for name in names]
+    return [_variant(name, results, [r for r in runs if r.variant == name]) for name in names]
 
 
-def _variant(root: Path, name: str, runs: list[StudyRun]) -> Variant:
-    paths = [root / "runs" / run.name for run in runs]
-    found = [_planned_curves(path, run) for path, run in zip(paths, runs, strict=True)]
-    shared = [m for m in found[0] if all(m in curves for curves in found)]
-    seconds = statistics.median(s for path in paths for s in _step_seconds(path))
-    curves = {m: _curve(name, m, [curves[m] for curves in found]) for m in shared}
-    return Variant(name, runs, curves, seconds)
-
-
-def _planned_curves(path: Path, run: StudyRun) -> dict[str, ReportCurve]:
-    """Read a run's curves without the checkpoints that an interruption left."""
-    return {
-        name: replace(curve, points=[p for p in curve.points if p.step in run.checkpoints])
-        for name, curve in read_run(path).curves.items()
+def _variant(name: str, results: Results, runs: list[StudyRun]) -> Variant:
+    pairs = [(run, found) for run in runs if (found := results.get(run))]
+    shared = [m for m in pairs[0][1].measures if all(m in found.measures for _, found in pairs)]
+    seconds = statistics.median(found.step_seconds for _, found in pairs)
+    curves = {
+        m: _curve(name, m, runs[0], [found.measures[m] for _, found in pairs]) for m in shared
     }
+    return Variant(name, [run for run, _ in pairs], curves, seconds)
 
 
-def _curve(variant: str, measure: str, curves: list[ReportCurve]) -> Curve:
-    """Put the curves of several seeds together; all have the same steps and FLOPs."""
-    task, metric = measure.rsplit("/", 1)
-    origins = [c.baseline.value for c in curves if c.baseline]
-    same_words = all(c.lexical == curves[0].lexical for c in curves)
+def _curve(variant: str, name: str, run: StudyRun, measures: list[Measure]) -> Curve:
+    """Put the measures of several seeds together; all have the same steps and FLOPs."""
+    task, metric = name.rsplit("/", 1)
+    origins = [m.baseline for m in measures if m.baseline is not None]
+    same_words = all(m.lexical == measures[0].lexical for m in measures)
     return Curve(
         run=variant,
         task=task,
         metric=metric,
         baseline=Spread.of(origins),
         points=[
-            Point(step=at[0].step or 0, flops=at[0].flops, spread=Spread.of([p.value for p in at]))
-            for at in zip(*(c.points for c in curves), strict=True)
+            Point(step=step, flops=run.papers_flops * step / run.steps, spread=Spread.of(at))
+            for step, *at in zip(run.checkpoints, *(m.values for m in measures), strict=True)
         ],
-        lexical=curves[0].lexical if same_words else None,
+        lexical=measures[0].lexical if same_words else None,
     )
-
-
-def _step_seconds(path: Path) -> list[float]:
-    records = (r for r in read_records(path / FILE_NAME) if isinstance(r, StepRecord))
-    return [
-        r.values[metric_names.STEP_SECONDS]
-        for r in records
-        if metric_names.STEP_SECONDS in r.values
-    ]
 
 
 def difference(variant: Variant, reference: Variant, measure: str) -> Difference:
@@ -123,7 +104,7 @@ def _by_seed(variant: Variant, measure: str) -> list[tuple[int, float]]:
 
 def measures(design: Design, variants: Sequence[Variant]) -> list[str]:
     """List what the page's tables show, of what was measured: held-out text first, then tasks."""
-    wanted = [_LOSS, "held_out/generator/accuracy", "held_out/loss/rtd"]
+    wanted = [HELD_OUT_LOSS, "held_out/generator/accuracy", "held_out/loss/rtd"]
     wanted += [metric_names.pairs_measure("swap", "discriminator")]
     wanted += [
         metric_names.probe_measure(name, "dev", "accuracy")
@@ -135,7 +116,9 @@ def measures(design: Design, variants: Sequence[Variant]) -> list[str]:
     return [m for m in wanted if all(m in v.curves for v in variants)]
 
 
-def write_variants(root: Path, variants: Sequence[Variant], wanted: Sequence[str]) -> list[Path]:
+def write_variants(
+    design: Design, root: Path, variants: Sequence[Variant], wanted: Sequence[str]
+) -> list[Path]:
     """Write a directory for each variant that ``convbert report`` reads like a run's.
 
     The range on the report page is then that of the pretraining seeds.
@@ -150,7 +133,8 @@ def write_variants(root: Path, variants: Sequence[Variant], wanted: Sequence[str
             place.mkdir(parents=True)
             with atomic_write(place / "curve.json") as file:
                 file.write(curve.model_dump_json(indent=2).encode() + b"\n")
-        first = root / "runs" / variant.runs[0].name
-        shutil.copyfile(first / "config.yaml", folder / "config.yaml")
+        config = resolve(design.recipe, variant.runs[0].overrides)
+        with atomic_write(folder / "config.yaml") as file:
+            file.write(dump(config, folder).encode())
         folders.append(folder)
     return folders

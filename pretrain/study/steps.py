@@ -16,6 +16,9 @@ from convbert.pretrain.study.design import Design, StudyRun
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
 from convbert.pretrain.tracking.records import CurvePoint
 
+DATA = ("shards", "held-out")
+"""The sets of shards in a study's directory: trained on, measured on."""
+
 
 @dataclass(frozen=True)
 class StudyStep:
@@ -55,8 +58,7 @@ def data_steps(design: Design, root: Path) -> list[StudyStep]:
             ["tokenizer", "train", *map(str, texts), "-o", str(tokenizer), "--lowercase"]
             + ["--vocab-size", str(design.vocab_size), "--max-sentences", "60000"],
         ),
-        shards("shards", texts),
-        shards("held-out", held_out),
+        *map(shards, DATA, (texts, held_out)),
     ]
 
 
@@ -106,11 +108,6 @@ def result_names(task: str, settings: Sequence[str] = ()) -> list[str]:
     return [one.name for one in load_task(task, overrides=settings).by_size()]
 
 
-def finished(design: Design, root: Path, run: StudyRun) -> bool:
-    """Return whether a run is trained and measured."""
-    return all(step.done() for step in run_steps(design, root, run))
-
-
 def write_sweep(design: Design, root: Path, planned: Sequence[StudyRun]) -> Path:
     """Write runs as a sweep, which ``convbert submit --array`` trains on a cluster."""
     common = _common_settings(design, root.resolve())
@@ -122,13 +119,15 @@ def write_sweep(design: Design, root: Path, planned: Sequence[StudyRun]) -> Path
     return root / "sweep.yaml"
 
 
+def data_settings(root: Path) -> list[str]:
+    """Return the settings that name a study's shards and tokenizer."""
+    manifest = root / "shards" / "manifest.json"
+    return [f"data.manifest={manifest}", f"data.tokenizer={root / 'tokenizer'}"]
+
+
 def _common_settings(design: Design, root: Path) -> list[str]:
     """Return the settings that all runs of a study share: where its data and MLflow runs are."""
-    settings = [
-        f"data.manifest={root / 'shards' / 'manifest.json'}",
-        f"data.tokenizer={root / 'tokenizer'}",
-        f"tracking.uri=sqlite:///{root.resolve() / 'mlflow.db'}",
-    ]
+    settings = [*data_settings(root), f"tracking.uri=sqlite:///{root.resolve() / 'mlflow.db'}"]
     if design.pairs:
         texts = [str(root / "corpus" / name) for name in design.held_out]
         pairs = {"inputs": texts, "count": design.pairs}

@@ -4,19 +4,16 @@ The first seed of a variant trains with each factor of its rates, all for the sa
 seeds follow with the factor that had the lowest masked-token loss on held-out text.
 """
 
-from pathlib import Path
-
 from convbert.pretrain.study.design import Design, StudyRun, plan_runs
-from convbert.pretrain.study.steps import finished, held_out_loss
+from convbert.pretrain.study.measured import Results
 
 
-def tried_rates(design: Design, root: Path) -> dict[str, dict[float, float]]:
+def tried_rates(design: Design, results: Results) -> dict[str, dict[float, float]]:
     """Return the loss at each factor, for the variants that have tried all of them."""
     tried: dict[str, dict[float, float]] = {}
     for run in plan_runs(design):
-        loss = held_out_loss(root / "runs" / run.name, run.steps)
-        if run.factor is not None and loss is not None and finished(design, root, run):
-            tried.setdefault(run.variant, {})[run.factor] = loss
+        if run.factor is not None and (result := results.get(run)):
+            tried.setdefault(run.variant, {})[run.factor] = result.loss
     return {name: found for name, found in tried.items() if len(found) == len(design.rate_factors)}
 
 
@@ -25,16 +22,16 @@ def chosen_factors(tried: dict[str, dict[float, float]]) -> dict[str, float]:
     return {name: min(found, key=lambda f: (found[f], f)) for name, found in tried.items()}
 
 
-def known_runs(design: Design, root: Path) -> list[StudyRun]:
+def known_runs(design: Design, results: Results) -> list[StudyRun]:
     """Return the runs that are known by now: those of further seeds once a factor is chosen."""
-    return plan_runs(design, chosen_factors(tried_rates(design, root)))
+    return plan_runs(design, chosen_factors(tried_rates(design, results)))
 
 
-def compared_runs(design: Design, root: Path) -> list[StudyRun]:
+def compared_runs(design: Design, results: Results) -> list[StudyRun]:
     """Return the finished runs that the results compare: none with a factor not chosen."""
-    factors = chosen_factors(tried_rates(design, root))
+    factors = chosen_factors(tried_rates(design, results))
     return [
         run
         for run in plan_runs(design, factors)
-        if run.factor == factors.get(run.variant) and finished(design, root, run)
+        if run.factor == factors.get(run.variant) and results.get(run)
     ]

@@ -128,7 +128,7 @@ def read_records(path: Path) -> Iterator[MetricsRecord]:
 
     Raises ``DamagedError`` naming file and line if a line before the last is damaged.
     """
-    for _, record in _lines(path):
+    for _, record in lines(path):
         yield record
 
 
@@ -184,7 +184,7 @@ def rewind(path: Path, step: int) -> int:
     dropped = sum(not _is_before(record, step, reached) for record in read_records(path))
     if dropped:
         with atomic_write(path) as file:
-            file.writelines(line for line, r in _lines(path) if _is_before(r, step, reached))
+            file.writelines(line for line, r in lines(path) if _is_before(r, step, reached))
     return dropped
 
 
@@ -196,10 +196,14 @@ def _is_before(record: MetricsRecord, step: int, flops: float) -> bool:
     return not isinstance(record, CurvePoint) or record.flops <= flops
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, MetricsRecord]]:
-    """Yield the complete lines of ``path``, each with its record; raises as ``read_records``."""
+def lines(path: Path, offset: int = 0, first: int = 1) -> Iterator[tuple[bytes, MetricsRecord]]:
+    """Yield the complete lines of ``path``, each with its record; raises as ``read_records``.
+
+    Reading goes on at byte ``offset``, where line ``first`` begins.
+    """
     with _opened(path, "rb") as raw, BufferedReader(raw) as file:
-        for number, line in enumerate(file, start=1):
+        file.seek(offset)
+        for number, line in enumerate(file, start=first):
             if not line.endswith(b"\n"):
                 return
             try:

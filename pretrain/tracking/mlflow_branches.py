@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from convbert.pretrain.run.branches import read_origin
-from convbert.pretrain.tracking.mlflow_runs import BRANCHES, PARENT_TAG, find_run
+from convbert.pretrain.tracking.mlflow_names import BRANCHES
+from convbert.pretrain.tracking.mlflow_runs import PARENT_TAG, find_run
 from convbert.pretrain.tracking.records import CurvePoint, MetricsRecord
 
 _TAG = "convbert.branch"

@@ -19,10 +19,12 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, lines, read_records
 from convbert.pretrain.tracking.mlflow_artifacts import require_served, unservable
 from convbert.pretrain.tracking.mlflow_branches import Trunk
 from convbert.pretrain.tracking.mlflow_metrics import SentMetrics, as_metrics
+from convbert.pretrain.tracking.mlflow_notes import Told
+from convbert.pretrain.tracking.mlflow_pages import present
 from convbert.pretrain.tracking.mlflow_runs import (
     BATCH_METRICS,
     PARENT_TAG,
@@ -44,7 +46,7 @@ from convbert.pretrain.tracking.tracked_run import DataInput, TrackedRun
 
 CURSOR_FILE = "mlflow_cursor.json"
 READ_BYTES = 1 << 18
-RETRY_SECONDS = 600.0  # between attempts at files that were set aside
+RETRY_SECONDS = 600.0  # between attempts at files that were set aside, and new descriptions
 
 # The thread retries by itself, so a request may fail early; values set by the user win.
 _ENVIRONMENT = {
@@ -85,6 +87,8 @@ class Delivery:
         self._sent = SentMetrics(None)
         self._nested: dict[str, str] = {}  # ids on the server by our keys
         self._trunk = Trunk(run_dir)
+        self._told = Told()  # by the records before the offset
+        self._undescribed: str | None = None
         if rewound:
             self.rewind()
 
@@ -105,9 +109,12 @@ class Delivery:
             for records, end in self._pending():
                 sent = self._send(records)
                 self._save(offset=end)
+                for record in records:
+                    self._told.add(record)
                 yield sent
             if time.monotonic() - self._tried >= RETRY_SECONDS:
                 self._retry()
+                self._present()
         except Exception:
             # The failed request may have been carried out: look everything up again.
             self._client = None
@@ -118,6 +125,7 @@ class Delivery:
         state = self.run.state
         self._client.set_terminated(state.run_id, state.status, state.ended_ms)
         self._retry()
+        self._present()
 
     def _connect(self) -> None:
         for name, value in _ENVIRONMENT.items():
@@ -130,32 +138,61 @@ class Delivery:
         if run.info.run_id != state.run_id:
             self.run.update(run_id=run.info.run_id)
             self._save(offset=0)
+        if self._experiment != state.experiment_id:
+            self.run.update(experiment_id=self._experiment)
         if state.status == "RUNNING" and run.info.status != "RUNNING":
             client.update_run(run.info.run_id, status="RUNNING")
         describe(client, run, state.params, tags, state.inputs)
-        log = self._run_dir / FILE_NAME
-        events = (r for r in read_records(log) if isinstance(r, EventRecord))
-        self._sent = SentMetrics(client, events)
+        self._sent = SentMetrics(client, self._look_back())
         self._nested = {}
         self._client = client
         if self._trunk.run_id is not None:  # which may have come after what was sent before
-            self._send_to_trunk(read_records(log))
+            self._send_to_trunk(read_records(self._run_dir / FILE_NAME))
+        self._present()
+
+    def _look_back(self) -> list[EventRecord]:
+        """Return all events in the file; what was delivered tells what the run has cost."""
+        position, begin, self._told = 0, self._begin(), Told()
+        events = []
+        for line, record in lines(self._run_dir / FILE_NAME):
+            position += len(line)
+            if position <= begin:
+                self._told.add(record)
+            if isinstance(record, EventRecord):
+                events.append(record)
+        return events
+
+    def _present(self) -> None:
+        """Bring the pages of the run and of its experiment up to date; no metric waits for it."""
+        try:
+            present(self._client, self._experiment, self.run.state, self._told)
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if reason != self._undescribed:
+                logger.warning("MLflow's description of the run is not up to date: %s", reason)
+            self._undescribed = reason
+        else:
+            self._undescribed = None
+
+    def _begin(self) -> int:
+        """Return the position at which the delivery goes on."""
+        path = self._run_dir / FILE_NAME
+        size = path.stat().st_size if path.exists() else 0
+        # A power failure may have taken lines that had been delivered.
+        return self._offset if self._offset <= size else 0
 
     def _pending(self) -> Iterator[tuple[list[MetricsRecord], int]]:
         """Yield batches of undelivered records, each with the file position behind it."""
-        path = self._run_dir / FILE_NAME
-        offset = self._offset
-        if offset > path.stat().st_size:  # a power failure took lines that had been delivered
-            offset = 0
-        with open(path, "rb") as file:
+        offset = self._begin()
+        with open(self._run_dir / FILE_NAME, "rb") as file:
             file.seek(offset)
-            while lines := file.readlines(READ_BYTES):
-                if not lines[-1].endswith(b"\n"):
-                    lines.pop()
-                    if not lines:
+            while read := file.readlines(READ_BYTES):
+                if not read[-1].endswith(b"\n"):
+                    read.pop()
+                    if not read:
                         return
-                offset += sum(map(len, lines))
-                yield [decode(line) for line in lines], offset
+                offset += sum(map(len, read))
+                yield [decode(line) for line in read], offset
 
     def _send(self, records: list[MetricsRecord]) -> int:
         fresh: dict[str, list[Any]] = {}
@@ -197,6 +234,7 @@ class Delivery:
         if key not in self._nested:
             state = self.run.state
             ours, parent = f"{state.key}/{key}", {PARENT_TAG: str(state.run_id)}
+            name = f"{name} of {state.run_name}"
             run = find_or_create_run(
                 self._client, self._experiment, ours, name, parent, int(1000 * began)
             )

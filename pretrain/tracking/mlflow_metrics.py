@@ -6,6 +6,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable
 from typing import Any
 
+from convbert.pretrain.tracking import mlflow_names
 from convbert.pretrain.tracking.records import (
     CurvePoint,
     EventRecord,
@@ -31,20 +32,19 @@ def _scalars(record: MetricsRecord) -> tuple[int, dict[str, float]]:
     Training scalars count optimizer steps and carry their cumulative ``flops``; curve points count
     cumulative GFLOPs, which fit MLflow's 64-bit steps up to 9e27 FLOPs, and carry ``curve_flops``.
     MLflow's charts join two metrics by step, so each of the two can be their x axis. Events count
-    optimizer steps, system records count milliseconds.
+    optimizer steps, system records count milliseconds. What else a curve point says of its value
+    (range, seeds) is left in the file: each would be a chart of its own.
     """
     if isinstance(record, StepRecord):
-        return record.step, record.values | {"flops": record.flops}
+        return record.step, mlflow_names.of_update(record.values, record.flops)
     if isinstance(record, CurvePoint):
-        numbers = {k: float(v) for k, v in record.extra.items() if isinstance(v, int | float)}
-        spread = {f"{record.curve}_{key}": value for key, value in numbers.items()}
-        values = {record.curve: record.value, "curve_flops": record.flops}
-        return round(record.flops / 1e9), values | spread
+        values = {mlflow_names.of_curve(record.curve): record.value}
+        return round(record.flops / 1e9), values | {mlflow_names.CURVE_FLOPS: record.flops}
     if isinstance(record, SystemRecord):
         return round(1000 * record.time), {f"system/{key}": v for key, v in record.measured.items()}
     if isinstance(record, EventRecord):
-        name = f"guards/{record.event}_{record.action}"
-        return record.at, {f"{name}/{key}": value for key, value in record.facts.items()}
+        kind = (record.event, record.action)
+        return record.at, {mlflow_names.of_event(*kind, k): v for k, v in record.facts.items()}
     return 0, {}
 
 

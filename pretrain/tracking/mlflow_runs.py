@@ -8,6 +8,8 @@ from typing import Any
 
 from convbert.models.errors import UserError
 from convbert.pretrain.run.tracking_uri import SQLITE
+from convbert.pretrain.tracking.mlflow_files import FILES
+from convbert.pretrain.tracking.mlflow_names import BRANCHES, LAYOUT, LAYOUT_TAG, of_curve
 from convbert.pretrain.tracking.tracked_run import DataInput
 
 RUN_TAG = "convbert.run"
@@ -15,8 +17,6 @@ PARENT_TAG = "mlflow.parentRunId"
 _CONTEXT_TAG = "mlflow.data.context"
 _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Tag of an experiment for which the UI offers training runs, not language-model traces."""
-BRANCHES = "branches/"
-"""What the metrics of a trunk's run begin with that its branches send."""
 _REPLACED_TAG = "convbert.replaced"
 BATCH_METRICS = 1000  # the most that MLflow takes in one request
 _BATCH_PARAMS = 100  # the most that MLflow takes in one request
@@ -39,7 +39,7 @@ def find_or_create_experiment(client: Any, name: str, tracking_uri: str) -> str:
         return str(found.experiment_id)
     location = None  # where the server says
     if tracking_uri.startswith(SQLITE):
-        location = (Path(tracking_uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri()
+        location = (Path(tracking_uri.removeprefix(SQLITE)).parent / FILES).as_uri()
     try:
         return str(client.create_experiment(name, location, _TRAINING))
     except Exception:
@@ -66,7 +66,8 @@ def find_or_create_run(
     """Return the run with our tag ``key``, which was chosen before the server knew of the run."""
     if found := find_run(client, experiment_id, key):
         return found
-    ours = {RUN_TAG: key, "mlflow.user": _user(), "mlflow.source.name": "convbert"}
+    ours = {RUN_TAG: key, LAYOUT_TAG: LAYOUT, "mlflow.user": _user()}
+    ours |= {"mlflow.source.name": "convbert", "mlflow.source.type": "LOCAL"}
     return client.create_run(
         experiment_id, start_time=start_ms, run_name=name, tags=ours | dict(tags)
     )
@@ -82,12 +83,14 @@ def current_run(
 ) -> Any:
     """Return the run with our tag ``key``: another one than before where ``params`` changed.
 
-    MLflow never changes a parameter, so everything is sent again to a new run. The old one hands
-    its nested runs on and goes to MLflow's deleted runs, unless a registered model refers to it.
+    MLflow never changes a parameter nor renames a metric, so everything is sent again to a new run,
+    also where an earlier version sent other names. The old one hands its nested runs on and goes to
+    MLflow's deleted runs, unless a registered model refers to it.
     """
     run = find_or_create_run(client, experiment_id, key, name, tags)
-    known = run.data.params
-    if any(known.get(param, value) != value for param, value in params.items()):
+    known, layout = run.data.params, run.data.tags.get(LAYOUT_TAG)
+    changed = any(known.get(param, value) != value for param, value in params.items())
+    if changed or layout != LAYOUT:
         old = run.info
         client.set_tag(old.run_id, _REPLACED_TAG, key)
         client.set_tag(old.run_id, RUN_TAG, f"{key}/{old.run_id}")
@@ -103,7 +106,7 @@ def _put_away(client: Any, experiment_id: str, old: str, new: str) -> None:
     for child in client.search_runs([experiment_id], f"tags.`{PARENT_TAG}` = '{old}'"):
         client.set_tag(child.info.run_id, PARENT_TAG, new)
     keys = [key for key in client.get_run(old).data.metrics if key.startswith(BRANCHES)]
-    points = [point for key in keys for point in client.get_metric_history(old, key)]
+    points = [point for key in keys for point in _renamed(client.get_metric_history(old, key))]
     steps = {point.step for point in points}
     costs = client.get_metric_history(old, "curve_flops") if points else []
     points += [point for point in costs if point.step in steps]
@@ -112,6 +115,13 @@ def _put_away(client: Any, experiment_id: str, old: str, new: str) -> None:
     client.set_tag(old, _REPLACED_TAG, f"by {new}")
     if not client.search_model_versions(f"run_id = '{old}'"):
         client.delete_run(old)
+
+
+def _renamed(points: Sequence[Any]) -> list[Any]:
+    """Return points of a curve by its name of today."""
+    from mlflow.entities import Metric
+
+    return [Metric(of_curve(p.key), p.value, p.timestamp, p.step) for p in points]
 
 
 def describe(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from convbert.models.errors import UserError
+from convbert.pretrain.run.tracking_links import links
 from convbert.pretrain.run.tracking_uri import SQLITE
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.tracked_run import TrackedRun
@@ -22,7 +23,8 @@ logger = logging.getLogger(__name__)
 class Spool:
     """The thread that delivers while the run goes on; its failures never reach training.
 
-    It delivers every 2 seconds, after failures less and less often, down to once a minute.
+    It delivers every 2 seconds, after failures less and less often, down to once a minute. When
+    MLflow has the run, and at its end, the log says where it is shown.
     """
 
     def __init__(self, delivery: Delivery) -> None:
@@ -30,6 +32,7 @@ class Spool:
         self._closing = threading.Event()
         self._reached = True
         self._refused: str | None = None
+        self._shown = False
         self._delivering = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="mlflow-spool", daemon=True)
         self._thread.start()
@@ -51,7 +54,13 @@ class Spool:
             logger.warning(
                 "MLflow has not received all of this run; `convbert track sync` delivers the rest"
             )
+        self._say_where()
         return run
+
+    def _say_where(self) -> None:
+        state = self._delivery.run.state
+        for line in links(state.tracking_uri, state.experiment_id) if state.experiment_id else ():
+            logger.info("%s", line)
 
     def _work(self) -> None:
         pause = 0.0
@@ -82,4 +91,7 @@ class Spool:
         if not self._reached:
             logger.warning("MLflow is reached again; all records are delivered")
         self._reached, self._refused = True, None
+        if not self._shown and not last:
+            self._shown = True
+            self._say_where()
         return True

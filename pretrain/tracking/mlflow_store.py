@@ -16,6 +16,7 @@ from convbert.data_pipeline.atomic import fsync_directory
 from convbert.data_pipeline.locks import locked
 from convbert.models.errors import DamagedError
 from convbert.pretrain.run.tracking_uri import SQLITE
+from convbert.pretrain.tracking.mlflow_files import FILES, take_files_along
 
 
 def open_store(tracking_uri: str) -> Any:
@@ -37,6 +38,7 @@ def open_store(tracking_uri: str) -> Any:
                 _make(database)
     _require_database(database)  # MLflow tries a file of another kind for two minutes
     try:
+        take_files_along(database)
         client = MlflowClient(tracking_uri)
         client.search_experiments(max_results=1)
     except Exception as error:
@@ -80,7 +82,7 @@ def _make(database: Path) -> None:
     for left in database.parent.glob(f".{database.name}.*.tmp*"):
         left.unlink(missing_ok=True)  # by a process that was killed: this one has the lock
     temporary = database.with_name(f".{database.name}.{os.getpid()}.tmp")
-    store = SqlAlchemyStore(f"{SQLITE}{temporary}", (database.parent / "mlartifacts").as_uri())
+    store = SqlAlchemyStore(f"{SQLITE}{temporary}", (database.parent / FILES).as_uri())
     store.engine.dispose()
     with open(temporary, "rb") as file:
         os.fsync(file.fileno())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.run.claim import HeldError, claim_for_delivery, claimed_by_training
+from convbert.pretrain.run.tracking_uri import OFF, resolve_uri
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, MetricsLog, inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.tracked_run import TrackedRun
@@ -17,19 +18,28 @@ def sync(run_dir: Path, tracking_uri: str | None = None) -> int:
     """Deliver to MLflow what it does not have yet of a stopped run; return the metrics sent.
 
     Repeating it sends nothing twice. A run whose process died without a word is marked KILLED.
-    Raises ``HeldError`` while a process tracks the run, ``AbsentError`` if it was never tracked
-    and ``TransientError`` if the server cannot be reached.
+    Raises ``HeldError`` while a process tracks the run, ``AbsentError`` if it was never tracked,
+    ``UserError`` for a store that cannot be used and ``TransientError`` if the server cannot be
+    reached.
     """
-
-    TrackedRun.load(run_dir)  # raises before a lock file is made where no run is
+    uri = store_of(run_dir, tracking_uri)  # raises before a lock file is made where no run is
 
     def opened() -> TrackedRun:
-        run = TrackedRun.load(run_dir, tracking_uri)
+        run = TrackedRun.load(run_dir, uri)
         if run.state.status == "RUNNING":
             run.end("KILLED")
+        run.update()
         return run
 
     return deliver(run_dir, opened)
+
+
+def store_of(run_dir: Path, tracking_uri: str | None = None) -> str:
+    """Return where a run is tracked, or is to be; raises as ``sync`` does before it begins."""
+    uri = resolve_uri(run_dir, tracking_uri or TrackedRun.load(run_dir).state.tracking_uri)
+    if uri == OFF:
+        raise UserError(f"tracking URI {uri!r}: is none to deliver to; leave --uri out")
+    return uri
 
 
 def deliver(run_dir: Path, opened: Callable[[], TrackedRun | None]) -> int:

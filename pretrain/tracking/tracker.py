@@ -35,6 +35,7 @@ from convbert.pretrain.tracking.tracked_run import (
     TrackedRun,
     flatten,
     resolve_experiment,
+    sent_before,
 )
 
 INBOX_SECONDS = 5.0
@@ -218,13 +219,14 @@ def open_tracker(
     inputs: Sequence[DataInput] = (),
     sample_seconds: float | None = None,
     claim: Claim | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Tracker:
     """Open the tracker of a process that trains ``run_dir``; only process 0 passes ``enabled``.
 
     ``tracking_uri`` is what ``resolve_uri`` takes, ``experiment`` what ``resolve_experiment``
-    takes. ``params`` may be nested; they reach MLflow
-    with dotted names. A run directory keeps its MLflow run,
-    unless a parameter changes (``mlflow_runs.replaced``). ``resume_step`` N drops what
+    takes. ``params`` may be nested; they reach MLflow with dotted names. What an earlier start sent
+    beside them is looked up in ``settings``. A run directory keeps its MLflow run, unless a
+    parameter changes (``mlflow_runs.current_run``). ``resume_step`` N drops what
     the file holds after step N, None appends to it. ``sample_seconds`` is how often the machine is
     sampled. ``claim`` is what ``claim_for_training`` returned, which is called here if it is
     missing; the tracker releases it. Raises ``UserError`` for an unusable URI and ``HeldError`` if
@@ -241,7 +243,7 @@ def open_tracker(
                 tracking_uri=uri,
                 experiment=resolve_experiment(run_dir, experiment),
                 run_name=run_name,
-                params=flatten(params),
+                params=sent_before(run_dir, flatten(settings or {})) | flatten(params),
                 tags=tags,
                 inputs=list(inputs),
             )

@@ -7,6 +7,7 @@ from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.architecture import PretrainingConfig
 from convbert.models.compiling import compile_layers
 from convbert.models.encoder import Encoder
+from convbert.models.heads import MaskedLMHead
 from convbert.models.ops.compilation import compile_for_training
 from convbert.models.pretraining import ReplacedTokenModel, build_model
 from convbert.pretrain.engine.assembly import build_engine
@@ -47,6 +48,9 @@ def build_training(
     held = held_in_warmup(objective) if config.objective.generator_warmup else ()
     engine, norms = build_engine(objective, deepspeed, config.optimizer, held=held)
     engine.replays_graphs = config.replays_graphs and not whole
+    for part in objective.modules():
+        if isinstance(part, MaskedLMHead):  # which evaluations call by itself
+            engine.lend(part, part.vocabulary)
     return engine, norms
 
 

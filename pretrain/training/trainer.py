@@ -37,6 +37,7 @@ from convbert.pretrain.training.measures import CheckpointMeasures
 from convbert.pretrain.training.profiling import ProfileWindow
 from convbert.pretrain.training.progress import Progress
 from convbert.pretrain.training.reporting import Reporter, Row
+from convbert.pretrain.training.samples import CheckpointSamples
 from convbert.pretrain.training.stopping import StopRequest
 from convbert.pretrain.training.totals import (
     Totals,
@@ -86,6 +87,7 @@ class Trainer:
         # As configured: what the machine decided of it does not tell which run a checkpoint is of.
         self.checkpointer = Checkpointer(run.checkpoints, run.open(), self.engine)
         self.measures = CheckpointMeasures(config, tokenizer, self.engine)
+        self.samples = CheckpointSamples(run, config, tokenizer, self.engine)
         self.step = 0
         self.order = DataOrder(config.global_batch)
         self.watchdog = Watchdog(
@@ -328,12 +330,12 @@ class Trainer:
         with self.engine.stopwatch("checkpoint"):
             problem = self.checkpointer.save(self.step, state)
         self._failed(problem, tracker)
+        flops = self.timeline.flops(self.step)
         self.measures.log(
-            tracker,
-            self.step,
-            self.timeline.flops(self.step),
-            lambda part: self.watchdog.beat(self.step, part),
+            tracker, self.step, flops, lambda part: self.watchdog.beat(self.step, part)
         )
+        self.watchdog.beat(self.step, "samples")
+        self.samples.take(self.step, flops, self.phase.seq_len)
 
     def _failed(self, problem: str | None, tracker: Tracker) -> None:
         """Act on a checkpoint that could not be written, if there is a problem."""

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.run import log as run_log
 from convbert.pretrain.run.directory import RunDirectory
-from convbert.pretrain.run.environment import code_version, hardware
-from convbert.pretrain.run.exit_codes import FINISHED, STOPPED, TRANSIENT, USER_ERROR
+from convbert.pretrain.run.environment import hardware
+from convbert.pretrain.run.exit_codes import FAILED, FINISHED, STOPPED, TRANSIENT, USER_ERROR
+from convbert.pretrain.settings.places import beside
 from convbert.pretrain.training.stopping import StopRequest
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+    from convbert.pretrain.report.live import PageWriter, State
     from convbert.pretrain.run.claim import Claim
-    from convbert.pretrain.run.timeline import Timeline
-    from convbert.pretrain.tracking.tracked_run import DataInput
     from convbert.pretrain.tracking.tracker import Tracker
     from convbert.pretrain.training.hooks import Hooks
     from convbert.pretrain.training.loader import PhasedLoader
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _SET_PARENT_DEATH_SIGNAL = 1
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 """Full, read-only or failing: the same start may succeed later."""
+
+_ENDED: "dict[str, State]" = {"FINISHED": "finished", "KILLED": "stopped", "FAILED": "failed"}
 
 log = logging.getLogger("convbert.pretrain.training.worker")  # it is run as __main__, too
 
@@ -82,9 +84,13 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     trainer = Trainer(run, config, tokenizer, timeline, hooks)
     start = trainer.resume()
     tracker = _tracker(trainer, tokenizer, start, claim)
+    page = None
     status: str = "FAILED"
     title = f"{run.name}, {config.precision} on {world} x {hardware()}, {config.deepspeed}"
     try:
+        if rank == 0:
+            _write_facts(trainer)
+            page = _page(trainer)
         with Progress(title, config.steps, start, enabled=rank == 0) as progress:
             finished = _fit(trainer, loader, tracker, progress, stop)
         status = "FINISHED" if finished else "KILLED"
@@ -97,10 +103,37 @@ def train(path: Path, stop: StopRequest, hooks: "Hooks | None" = None) -> bool:
     finally:
         loader.close()
         tracker.close(status)  # type: ignore[arg-type]
+        if page is not None:
+            page.close(_ENDED[status])
     torch.distributed.destroy_process_group()
     if finished and rank == 0:
         show_at_the_end(run, config)
     return finished
+
+
+def _write_facts(trainer: "Trainer") -> None:
+    """Write down what only a process that trains knows; without that pages have gaps."""
+    from torch import distributed as dist
+
+    from convbert.pretrain.training import description
+
+    run, config, world = trainer.run, trainer.config, dist.get_world_size()
+    facts = description.facts(config, trainer.networks, trainer.timeline, world)
+    try:
+        facts.write(run.path)
+    except (OSError, UserError) as error:
+        log.warning("the facts of the run are not written (%s)", error)
+
+
+def _page(trainer: "Trainer") -> "PageWriter | None":
+    """Start to write the page of the run, and say where it is."""
+    from convbert.pretrain.report.live import PageWriter, page_of
+
+    run, seconds = trainer.run, trainer.config.tracking.page_seconds
+    if seconds is None:
+        return None
+    log.info("the page of the run: %s, or `convbert watch %s`", page_of(run), run.path)
+    return PageWriter(run, seconds)
 
 
 def _fit(
@@ -125,58 +158,34 @@ def _tracker(
     """Open the tracker of a run that goes on from update ``start``; only process 0 has one."""
     from torch import distributed as dist
 
-    from convbert.pretrain.tracking.tracker import open_tracker
+    from convbert.pretrain.tracking.tracker import Tracker, open_tracker
+    from convbert.pretrain.training import description
 
     run, config, world = trainer.run, trainer.config, dist.get_world_size()
-    return open_tracker(
+    if dist.get_rank() != 0:
+        return Tracker(run.path)
+    # As configured: what a machine decides of it changes where the run goes on, so it is a tag.
+    # And as stored: where a run lies is no parameter, which MLflow would never change.
+    stored = run.open().placed(beside(run.path))
+    params, settings = description.compared(stored, trainer.networks, trainer.timeline)
+    tracker = open_tracker(
         run.path,
-        enabled=dist.get_rank() == 0,
+        enabled=True,
         experiment=config.tracking.experiment,
-        run_name=run.name,
+        run_name=description.run_name(run, config),
         tracking_uri=config.tracking.uri,
-        # As configured: what a machine decides of it changes where the run goes on, so it is a tag.
-        params={
-            "run": run.open().model_dump(mode="json"),
-            "networks": trainer.networks.model_dump(),
-        },
-        tags={
-            "code": code_version(),
-            "manifest": trainer.timeline.digest,
-            "tokenizer": tokenizer.digest,
-            "recipe": run.recipe or "unknown",
-            "model": config.model.preset,
-            "world_size": str(world),
-            "hardware": f"{world} x {hardware()}",
-            "precision": config.precision,
-            "compile": str(config.compile),
-        },
+        params=params,
+        settings=settings,
+        tags=description.tags(run, config, trainer.timeline, tokenizer.digest, world),
         resume_step=start,
-        inputs=data_inputs(trainer.timeline),
+        inputs=description.data_inputs(trainer.timeline),
         sample_seconds=config.tracking.system_seconds,
         claim=claim,
     )
-
-
-def data_inputs(timeline: "Timeline") -> "list[DataInput]":
-    """Describe the shards of all phases as MLflow lists them."""
-    from convbert.pretrain.tracking.tracked_run import DataInput
-
-    return [
-        DataInput(
-            name=Path(source.manifest.removesuffix("/manifest.json")).name,
-            digest=manifest.digest,
-            source=source.manifest,
-            context="training",
-            profile={
-                "sequences": manifest.num_sequences,
-                "sequence_length": manifest.seq_len,
-                "weight": source.weight,
-                "tokenizer": manifest.tokenizer_digest,
-            },
-        )
-        for corpus in timeline.corpora
-        for source, manifest in zip(corpus.sources, corpus.manifests, strict=True)
-    ]
+    for path in (run.config_file, run.environment, run.execution):
+        if path.is_file():
+            tracker.artifact(path)
+    return tracker
 
 
 def main(hooks: "Hooks | None" = None) -> int:
@@ -197,6 +206,19 @@ def main(hooks: "Hooks | None" = None) -> int:
             *(error.filename or "the run directory", error.strerror),
         )
         os._exit(TRANSIENT)
+    except RuntimeError as error:
+        from convbert.pretrain.engine.collectives import lost_peer
+
+        lost = lost_peer(error)
+        if lost is None:
+            raise
+        log.error(
+            "the connection to another process is lost (%s), mostly because that has ended: its "
+            "own messages, or srun's, say why; start the run again to continue from its last "
+            "checkpoint",
+            lost,
+        )
+        os._exit(FAILED)
     except UserError as error:
         log.error("%s", " ".join(str(error).split()))
         # The other processes may wait in a collective: leave without tearing the group down.

@@ -44,7 +44,7 @@ def main(
     given = settings or []
     root = folder.resolve()
     root.mkdir(parents=True, exist_ok=True)
-    for step in data_steps(load_design(design, flops=None, seeds=None), root):
+    for step in data_steps(load_design(design), root):
         # Labeled data play no part here.
         if not step.done() and step.arguments[0] != "tasks":
             convbert(*step.arguments, log=root / "data.log")

@@ -1,5 +1,6 @@
 """Headless Chromium that records every request and every message of the console."""
 
+import base64
 import json
 import os
 import shutil
@@ -14,6 +15,10 @@ FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1280,900",
+)  # fmt: skip
+MEDIA = (
+    ("desktop", 1280, "light", "screen"), ("phone", 390, "light", "screen"),
+    ("dark", 1280, "dark", "screen"), ("print", 720, "light", "print"),
 )  # fmt: skip
 
 
@@ -46,6 +51,29 @@ class Browser:
         """Save a screenshot in the folder that CONVBERT_SCREENSHOTS names, if any."""
         if folder := os.environ.get("CONVBERT_SCREENSHOTS"):
             self.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+    def pictures(self, name):
+        """Check that the page is no wider than each medium, and save a picture of all of it."""
+        self.driver.execute_script("scrollTo(0, 0)")
+        for kind, width, theme, medium in MEDIA:
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+            self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            features = [{"name": "prefers-color-scheme", "value": theme}]
+            media = {"media": medium, "features": features}
+            self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+            if medium == "print":
+                self.driver.execute_script("dispatchEvent(new Event('beforeprint'))")
+            script = "const e = document.documentElement; return [e.scrollWidth, e.scrollHeight]"
+            wide, high = self.driver.execute_script(script)
+            assert wide <= width, (kind, wide)
+            if folder := os.environ.get("CONVBERT_SCREENSHOTS"):
+                clip = {"x": 0, "y": 0, "width": width, "height": min(high, 8000), "scale": 1}
+                options = {"captureBeyondViewport": True, "clip": clip}
+                shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", options)
+                Path(folder, f"{name}-{kind}.png").write_bytes(base64.b64decode(shot["data"]))
+        self.driver.execute_script("dispatchEvent(new Event('afterprint'))")
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+        self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.fixture

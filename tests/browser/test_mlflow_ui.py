@@ -1,4 +1,4 @@
-"""The real MLflow UI in Chromium: runs, accuracy over FLOPs, system metrics, the curve's page."""
+"""The real MLflow UI in Chromium: the ways to the curve, two runs compared, the page of a run."""
 
 import pytest
 from mlflow import MlflowClient
@@ -14,34 +14,82 @@ from convbert.pretrain.tracking.tracked_run import TrackedRun
 pytestmark = pytest.mark.browser
 
 CARD = "[data-testid='experiment-view-compare-runs-card']"
+SECTION = "[data-testid='experiment-view-compare-runs-section-header']"
+CHARTS = "label:has(input[value='CHART'])"
+WORKFLOW = "workflowType=machine_learning"
 SCALES = {"wide": 1e12, "deep": 2e12}
 """Training FLOPs of one update, by run."""
+TRAINING = (
+    *("discriminator", "generator", "gradient_norm", "guards", "memory"),
+    *("optimizer", "parameter_norm"),
+)
 # What Plotly draws: name, x and y of each line, title and scale of the x axis.
 LINES = """const plots = [...document.querySelectorAll('.js-plotly-plot')].filter(p => p.data);
-    return plots.length != 1 ? null : {
+    return !plots.length ? null : {
         scale: plots[0].layout.xaxis.type || 'linear',
         title: plots[0].layout.xaxis.title?.text,
         lines: plots[0].data.filter(d => d.y?.length).map(d => [d.name, [...d.x], [...d.y]])}"""
 
 
 class Pages:
-    """MLflow's pages of one experiment."""
+    """MLflow's pages of one experiment; ``clicks`` counts what a person would."""
 
     def __init__(self, browser, url, experiment):
-        self.browser, self.driver = browser, browser.driver
-        self._root = f"{url}/#/experiments/{experiment}"
+        self.browser, self.driver, self.url = browser, browser.driver, url
+        self.experiment = experiment
+        self.clicks = 0
         self.driver.set_window_size(1500, 1000)
+
+    def front(self):
+        """Open MLflow as somebody does who has its address and nothing else."""
+        self.driver.get(self.url)
+        self.shows("Recent Experiments")
+        self._close_assistant()
 
     def open(self, place, text):
         """Open a page of the experiment and wait until it shows ``text``."""
-        self.driver.get(self._root + place)
+        self.driver.get(f"{self.url}/#/experiments/{self.experiment}{place}")
         self.shows(text)
-        for button in self.found("button[aria-label='Close']"):  # a panel that offers an assistant
+        self._close_assistant()
+
+    def _close_assistant(self):
+        """Close a panel that offers an assistant, which is remembered."""
+        for button in self.found("button[aria-label='Close']"):
             self.click(button)
+
+    def to_new_tab(self):
+        self.until(lambda: len(self.driver.window_handles) > 1)
+        self.driver.switch_to.window(self.driver.window_handles[-1])
+
+    def run_id(self, name):
+        client = MlflowClient(self.url)
+        found = client.search_runs([self.experiment], f"attributes.run_name = '{name}'")
+        return found[0].info.run_id
+
+    def cards(self):
+        """Return the charts, in order, once the first one has drawn something."""
+        cards = self.found(CARD)
+        return cards if cards and cards[0].find_elements(By.CSS_SELECTOR, ".js-plotly-plot") else []
+
+    def sections(self):
+        """Return the titles of all sections of charts, in order."""
+        return [header.text.split(" (")[0].split("\n")[0] for header in self.found(SECTION)]
+
+    def row(self, name):
+        """Return the cells of the row of a description that begins with ``name``."""
+        rows = (
+            [cell.text for cell in row.find_elements(By.TAG_NAME, "td")] for row in self.found("tr")
+        )
+        return next((row for row in rows if row and row[0] == name), None)
+
+    def in_sight(self, element):
+        script = """const r = arguments[0].getBoundingClientRect();
+            return r.top >= 0 && r.bottom <= window.innerHeight && r.right <= window.innerWidth"""
+        return self.driver.execute_script(script, element)
 
     def until(self, condition):
         """Wait for a true value of ``condition`` while the page changes, and return it."""
-        wait = WebDriverWait(self.driver, 40, ignored_exceptions=(WebDriverException,))
+        wait = WebDriverWait(self.driver, 120, ignored_exceptions=(WebDriverException,))
         return wait.until(lambda _: condition())
 
     def shows(self, text):
@@ -51,14 +99,24 @@ class Pages:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def click(self, element):
+        self.clicks += 1
         try:
             element.click()
         except ElementClickInterceptedException:  # still moving
             self.driver.execute_script("arguments[0].click()", element)
 
-    def press(self, selector):
-        """Click what ``selector`` finds, as soon as there is something."""
-        self.click(self.until(lambda: self.found(selector))[0])
+    def mark(self, selector, text):
+        """Draw a frame around an element, for a picture."""
+        element = self.until(lambda: self._with_text(selector, text))
+        style = "arguments[0].parentElement.style.outline = '4px solid #D55E00'"
+        self.driver.execute_script(style, element)
+
+    def press(self, selector, text=None):
+        """Click the first that ``selector`` finds, with this text, as soon as there is one."""
+        self.click(self.until(lambda: self._with_text(selector, text)))
+
+    def _with_text(self, selector, text):
+        return next((e for e in self.found(selector) if text is None or e.text == text), None)
 
     def configure(self):
         """Open the configuration of the chart."""
@@ -75,7 +133,7 @@ class Pages:
         self.until(lambda: not self.found(confirm))
 
     def drawn(self, condition=lambda drawn: True):
-        """Return the lines and the x axis of the only chart as soon as ``condition`` holds."""
+        """Return the lines and the x axis of the first chart as soon as ``condition`` holds."""
 
         def look():
             drawn = self.driver.execute_script(LINES)
@@ -84,12 +142,26 @@ class Pages:
         return self.until(look)
 
 
-@pytest.fixture
-def server(tmp_path):
-    server = Server(tmp_path)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"))
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="module")
+def experiment(server, tmp_path_factory):
+    """Two runs of an experiment, as training and evaluations send them; returns its id."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, medians in (("wide", (0.6, 0.65, 0.7, 0.75)), ("deep", (0.58, 0.6, 0.72, 0.8))):
+        small_run(folder / name, server.url, medians, SCALES[name], every_metric=True)
+    return MlflowClient(server.url).get_experiment_by_name("small runs").experiment_id
+
+
+@pytest.fixture
+def pages(browser, server, experiment):
+    return Pages(browser, server.url, experiment)
 
 
 def points(drawn):
@@ -97,49 +169,101 @@ def points(drawn):
     return {name.split(" ")[0]: (x, y) for name, x, y in drawn["lines"]}
 
 
-def test_accuracy_against_flops_and_the_page_are_in_the_ui(tmp_path, server, browser):
-    small_run(tmp_path / "wide", server.url, (0.6, 0.65, 0.7, 0.75), SCALES["wide"])
-    deep = small_run(tmp_path / "deep", server.url, (0.58, 0.6, 0.72, 0.8), SCALES["deep"])
-    client = MlflowClient(server.url)
-    experiment = client.get_experiment_by_name("small runs").experiment_id
-    found = client.search_runs([experiment], "attributes.run_name = 'deep'")
-    pages = Pages(browser, server.url, experiment)
-
-    pages.open("/runs", "deep")
+def test_the_curve_is_four_clicks_from_the_front_page(pages, browser):
+    pages.front()
+    pages.mark("[role='button']", "Model training")
+    browser.picture("mlflow-front")
+    pages.clicks = 0
+    pages.press("[role='button']", "Model training")
+    pages.press("a", "small runs")
+    pages.shows("Pretraining runs:")
     pages.shows("wide")
-    pages.shows("shards (5555")  # the dataset, by digest
     browser.picture("mlflow-runs")
+    pages.press("a", "curves over training FLOPs")
+    pages.to_new_tab()
+    title = pages.until(lambda: pages.cards())[0]
+    assert pages.clicks <= 4
+    browser.picture("mlflow-curve")
+    assert "finetuned/mood/accuracy" in title.text
+    assert pages.in_sight(title), "without scrolling"
+    drawn = pages.drawn(lambda drawn: len(drawn["lines"]) >= 2)
+    assert drawn["title"] == "curve_flops"
+    found = points(drawn)
+    assert set(found) == set(SCALES), "both runs in one chart"
+    for name, (x, y) in found.items():
+        assert x == [0, *(step * SCALES[name] for step in STEPS)]
+        assert (y[0], y[-1]) == (0.55, {"wide": 0.75, "deep": 0.8}[name])
+    assert pages.sections()[:3] == [
+        "Results against training FLOPs",
+        "Held-out text, pairs, probes against FLOPs",
+        "Training losses against FLOPs",
+    ]
+    assert pages.sections()[-2:] == ["Model metrics", "System metrics"]
+    assert not [c for c in browser.complaints() if "Content Security Policy" in c["message"]]
+    assert browser.requests_elsewhere() == []
 
-    pages.open("/runs?compareRunsMode=CHART", "mood")
-    search = pages.found("input[placeholder='Search metric charts']")[0]
-    search.send_keys("^mood/accuracy$")
-    for name, (x, y) in points(pages.drawn(lambda drawn: len(drawn["lines"]) >= 2)).items():
+
+def test_without_the_view_charts_begin_with_the_curve_and_end_with_bookkeeping(pages, browser):
+    pages.front()
+    pages.clicks = 0
+    pages.press("[role='button']", "Model training")
+    pages.press("a", "small runs")
+    pages.press(CHARTS)
+    card = pages.until(lambda: pages.cards())[0]
+    assert pages.clicks <= 4
+    assert "finetuned/mood/accuracy" in card.text
+    for name, (x, _) in points(pages.drawn(lambda drawn: len(drawn["lines"]) >= 2)).items():
         assert x == [0, *(step * SCALES[name] / 1e9 for step in STEPS)], "steps are GFLOPs"
-        assert y[0] == 0.55
-        assert y[-1] == {"wide": 0.75, "deep": 0.8}[name]
-
+    assert pages.sections() == [
+        *("finetuned/mood", "held_out", "held_out/loss", "loss", "speed", "time"),
+        *(f"training/{part}" for part in TRAINING),
+        *("Model metrics", "System metrics"),
+    ]
     pages.configure()
     pages.press("[aria-label='x-axis-log']")
     pages.confirm()
     assert pages.drawn(lambda drawn: drawn["scale"] == "log")["title"] == "Step"
-    browser.picture("mlflow-curve")
 
-    pages.configure()
-    pages.press("[role='dialog'] input[type='radio'][value='metric']")
-    choose_metric(pages, "curve_flops")
-    pages.confirm()
-    drawn = pages.drawn(lambda drawn: drawn["title"] == "curve_flops")
-    for name, (x, _) in points(drawn).items():
-        assert x == [0, *(step * SCALES[name] for step in STEPS)]
-    browser.picture("mlflow-curve-flops")
 
-    run = f"/runs/{found[0].info.run_id}"
-    pages.open(run, "Child runs")
-    pages.shows("mood, seed 2")
+def test_two_runs_that_are_compared_show_both_curves_against_flops(pages, browser):
+    pages.open(f"/runs?{WORKFLOW}", "wide")
+    for _ in range(2):
+        pages.press("input[aria-label*='toggle row selection (unchecked)']")
+    pages.press("button", "Compare")
+    pages.shows("Comparing 2 Runs")
+    pages.press("a", "finetuned/mood/accuracy")
+    found = points(pages.drawn(lambda drawn: len(drawn["lines"]) >= 2))
+    assert set(found) == set(SCALES)
+    for name, (x, _) in found.items():
+        assert x == [0, *(step * SCALES[name] / 1e9 for step in STEPS)], "steps are GFLOPs"
+
+
+def test_an_experiment_has_a_row_for_each_run_and_the_newest_picture(pages, browser):
+    pages.open(f"/runs?{WORKFLOW}", "Pretraining runs:")
+    pages.press("[data-testid='experiment-metadata-editor-edit-button'] ~ button")
+    picture = pages.until(lambda: pages.found("img[src^='get-artifact']"))[0]
+    pages.until(lambda: picture.get_property("naturalWidth") > 100)
+    for name, flops, accuracy in (("wide", "8e+14", "0.75"), ("deep", "1.6e+15", "0.8")):
+        run, model, *rest = pages.until(lambda name=name: pages.row(name))
+        assert (run, model) == (name, "tiny (1.9M parameters)")
+        assert rest == ["news", "800", flops, "0.222", f"mood/accuracy {accuracy}"]
+    browser.picture("mlflow-experiment")
+
+
+def test_a_run_says_what_it_is_and_holds_its_files(pages, browser):
+    run = f"/runs/{pages.run_id('deep')}"
+    pages.open(f"{run}?{WORKFLOW}", "Child runs")
+    pages.shows("mood, seed 2 of deep")
+    pages.shows("on news, 2 x CPU (x86_64), fp32")
+    picture = pages.until(lambda: pages.found("img[src^='get-artifact']"))[0]
+    pages.until(lambda: picture.get_property("naturalWidth") > 100)
+    pages.press("[data-testid='show-comment-toggle']")
     browser.picture("mlflow-run")
-    pages.open(f"{run}/system-metrics", "cpu_utilization")
-
-    pages.open(f"{run}/artifacts/report/mood/curve.html", "report/mood/curve.html")
+    pages.open(f"{run}/system-metrics?{WORKFLOW}", "cpu_utilization")
+    page = "report/mood/curve.html"
+    pages.open(f"{run}/artifacts/{page}?{WORKFLOW}", page)
+    for name in ("config.yaml", "environment.json"):
+        pages.shows(name)
     frame = pages.until(lambda: pages.found("iframe"))[0]
     assert "allow-scripts" in frame.get_attribute("sandbox")
     browser.driver.switch_to.frame(frame)
@@ -149,23 +273,10 @@ def test_accuracy_against_flops_and_the_page_are_in_the_ui(tmp_path, server, bro
     tip = browser.driver.find_element(By.ID, "tip")
     assert tip.text.splitlines()[:2] == ["deep", "1.6×10¹⁵ FLOPs"]
     browser.picture("mlflow-artifact")
-    pages.press("#legend button")
-    assert not pages.found("#measure-0 .point")
-
-    assert (deep / "report" / "mood" / "curve.html").is_file()
+    pages.press("input[value=linear]")
+    assert "FLOPs (linear)" in pages.found("#measure-0")[0].text
     assert not [c for c in browser.complaints() if "Content Security Policy" in c["message"]]
     assert browser.requests_elsewhere() == []
-
-
-def choose_metric(pages, name):
-    """Choose the metric of the x axis in the list beside its radio button."""
-    script = """const label = document.querySelector(
-        "[role='dialog'] input[type='radio'][value='metric']").closest('label');
-        return label.querySelector('.du-bois-light-select-selector, [class*=select-selector]')"""
-    box = pages.until(lambda: pages.driver.execute_script(script))
-    ActionChains(pages.driver).move_to_element(box).click().perform()
-    ActionChains(pages.driver).send_keys(name).perform()
-    pages.press(f"[data-testid='metric-{name}']")
 
 
 def test_branches_are_children_of_their_trunk_and_one_line(tmp_path, server, browser):
@@ -181,9 +292,7 @@ def test_branches_are_children_of_their_trunk_and_one_line(tmp_path, server, bro
     pages.open(f"/runs/{whole.info.run_id}", "Child runs")
     for step in (20, 30, 40):
         pages.shows(f"at-{step}")
-    pages.open("/runs?compareRunsMode=CHART", "branches")
-    search = pages.found("input[placeholder='Search metric charts']")[0]
-    search.send_keys("^branches/held_out/loss/mlm$")
+    pages.open(f"/runs?{WORKFLOW}&compareRunsMode=CHART", "branches/held_out/loss/mlm")
     # Only the trunk has it: GFLOPs of the trunk up to each branch and of its decay.
     assert points(pages.drawn()) == {"long-0": ([25e3, 38e3, 50e3], [4.2, 3.8, 3.4])}
     browser.picture("mlflow-branches")

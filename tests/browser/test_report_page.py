@@ -1,10 +1,14 @@
 """The report page in Chromium: pointing, hiding runs, the axes, and no request to anywhere."""
 
+import csv
 import itertools
+import json
 
 import pytest
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
 from small_runs import branch_run, logged_run, small_run
 
 from convbert.pretrain.report.page import write_report
@@ -45,12 +49,59 @@ def gaps(browser):
     return [right - left for left, right in itertools.pairwise(places)]
 
 
+def legend(browser):
+    return [button.text.split("\n")[-1] for button in found(browser, "#legend button")]
+
+
+def reach_by_keys(browser):
+    """Go through the points with the arrow keys alone, from run to run and back."""
+    tip = browser.driver.find_element(By.ID, "tip")
+    browser.driver.execute_script(f"document.querySelector('{FIGURE} svg').focus()")
+    keys = ActionChains(browser.driver)
+    for _ in range(2):
+        keys.send_keys(Keys.ARROW_RIGHT)
+    keys.perform()
+    assert tip.text.splitlines()[0::4] == ["wide", "0.65 (0.64 to 0.658, 3 seeds)"]
+    ActionChains(browser.driver).send_keys(Keys.ARROW_DOWN).perform()
+    assert tip.text.splitlines()[0::4] == ["deep", "0.6 (0.59 to 0.608, 3 seeds)"]
+    ActionChains(browser.driver).send_keys(Keys.ESCAPE).perform()
+    assert not tip.is_displayed()
+
+
+def compare_exports(browser, folder):
+    """Save what the charts show in both forms: they say the same, and what the runs' files say."""
+    allowed = {"behavior": "allow", "downloadPath": str(folder)}
+    browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", allowed)
+    for form in ("csv", "json"):
+        found(browser, f"#{form}")[0].click()
+        WebDriverWait(browser.driver, 60).until(lambda _, f=form: (folder / f"runs.{f}").is_file())
+    rows = json.loads((folder / "runs.json").read_text())
+    with open(folder / "runs.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["value"] for row in table] == [str(row["value"]) for row in rows]
+    measured = [
+        row["value"] for row in rows if (row["chart"], row["run"]) == ("mood/accuracy", "deep")
+    ]
+    assert measured == [0.58, 0.6, 0.72, 0.8]
+    losses = [
+        row["update"] for row in rows if (row["chart"], row["run"]) == ("training loss", "wide")
+    ]
+    assert losses == list(range(10, 801, 10))
+
+
 def test_the_page_shows_what_a_reader_points_at(tmp_path, browser):
     runs = [
         small_run(tmp_path / "wide", "off", (0.6, 0.65, 0.7, 0.75)),
         small_run(tmp_path / "deep", "off", (0.58, 0.6, 0.72, 0.8), 2e12, ["seed=7"], 4),
     ]
-    browser.driver.get(write_report(runs, tmp_path / "report.html").as_uri())
+    browser.driver.set_window_size(1280, 1250)
+    browser.driver.get(write_report(runs, tmp_path / "report.html", price=2.5).as_uri())
+    # They differ in nothing but the seed, so they are one line with the range of both.
+    assert legend(browser) == ["wide, 2 seeds"]
+    assert len(found(browser, f"{FIGURE} .point")) == 5
+    assert heights(browser, "[data-run='0'] .band") == pytest.approx([0.808, 0.57], abs=1e-3)
+    found(browser, "#grouped")[0].click()
+    assert legend(browser) == ["wide", "deep"]
     assert len(found(browser, f"{FIGURE} .point")) == 8
     assert len(found(browser, f"{FIGURE} .band")) == 2
     # The untrained models' ranges and the words' baseline, at their heights.
@@ -67,14 +118,19 @@ def test_the_page_shows_what_a_reader_points_at(tmp_path, browser):
     assert lines == ["deep", "1.6×10¹⁵ FLOPs", "0.4444 process hours", "step 800",
                      "0.8 (0.79 to 0.808, 3 seeds)"]  # fmt: skip
     browser.picture("report")
+    reach_by_keys(browser)
 
     # On a log axis doubling is the same distance everywhere, on a linear one it doubles.
     assert gaps(browser) == pytest.approx([gaps(browser)[0]] * 3, rel=1e-3)
     found(browser, "input[value=linear]")[0].click()
     first, second, third = gaps(browser)
     assert (second, third) == pytest.approx((2 * first, 4 * first), rel=1e-3)
-    found(browser, "input[value=hours]")[0].click()
+    Select(found(browser, "#quantity")[0]).select_by_value("hours")
     assert "process hours" in found(browser, FIGURE)[0].text
+    Select(found(browser, "#quantity")[0]).select_by_value("tokens")  # not logged
+    assert "nothing over tokens read" in found(browser, FIGURE)[0].text
+    Select(found(browser, "#quantity")[0]).select_by_value("flops")
+    compare_exports(browser, tmp_path)
 
     button = found(browser, "#legend button")[1]
     button.click()
@@ -94,6 +150,7 @@ def test_the_page_shows_what_a_reader_points_at(tmp_path, browser):
     assert browser.driver.execute_script("return printed") == "0 0 720 430"
     assert browser.driver.execute_script(WIDTH) == wide
 
+    browser.pictures("report")
     assert browser.complaints() == []
     assert any(url.startswith("file:") for url in browser.requests())
     assert browser.requests_elsewhere() == []
@@ -107,8 +164,7 @@ def test_branches_are_one_curve_and_their_trainings_do_not_touch(tmp_path, brows
         branch_run(tmp_path / "middle-3", 30, 7, {37: 3.8}),
     ]
     browser.driver.get(write_report(runs, tmp_path / "report.html").as_uri())
-    legend = [button.text for button in found(browser, "#legend button")]
-    assert legend == ["long-0", "long, 3 branches"]
+    assert legend(browser) == ["long-0", "long, 3 branches"]
     family = "[data-run='1']"
     assert len(found(browser, f"#measure-0 {family} .point")) == 3
     assert len(found(browser, f"#measure-0 {family} .curve")) == 1

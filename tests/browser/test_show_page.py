@@ -4,9 +4,8 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from convbert.pretrain.show.look import Filling, Look, Verdict
 from convbert.pretrain.show.page import write_page
-from convbert.pretrain.show.series import Point, Sample, Series
+from convbert.pretrain.show.records import Filling, Look, Point, Sample, Series, Verdict
 
 pytestmark = pytest.mark.browser
 

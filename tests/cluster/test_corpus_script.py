@@ -15,6 +15,7 @@ def run_script(folder: Path, scheduler: str, *, restart: int, patience: int) -> 
     for name, line in (("python", scheduler), ("scontrol", f"echo $* >> {folder}/requeued")):
         (folder / name).write_text(f"#!/bin/bash\n{line}\n")
         (folder / name).chmod(0o755)
+    (folder / "slurm").mkdir(exist_ok=True)
     site = load_site("local").model_copy(update={"python": str(folder / "python")})
     text = render_corpus(folder / "corpus.yaml", folder, site, JobOptions(retries=2))
     variables = {
@@ -51,6 +52,7 @@ def test_without_a_scheduler_the_job_ends_and_is_tried_again_within_the_limit(
         assert code == 1
         assert "convbert: no Dask scheduler after" in shown
         assert (tmp_path / "requeued").read_text() == "requeue 8\n"  # the first time only
+        assert (tmp_path / "slurm" / "8.status").read_text() == "1\n"
 
 
 def test_every_core_that_the_profile_describes_gets_a_worker(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from convbert.cluster import attempt as attempt_script
 from convbert.cluster import decisions
 from convbert.cluster.decisions import (
     Decision,
@@ -182,6 +183,17 @@ def test_a_checkpoint_resets_the_count_even_if_the_attempt_was_lost(tmp_path: Pa
     assert len(failures_in_a_row([*crashes, lost, again], reached=50)) == 1
 
 
+def test_what_follows_is_said_in_words(tmp_path: Path) -> None:
+    lost = attempt(0, "lost", 0, 10, failed_nodes=["node1"])
+    reason = decided(tmp_path / "moved", lost, checkpoint=10).reason
+    assert reason == "lost (node1) after a new checkpoint, continues from there"
+    crashed = attempt(0, "crashed", 0, 0, failed_nodes=["node1"])
+    reason = decided(tmp_path / "still", crashed).reason
+    assert reason == "crashed (node1); attempt 1 of at most 3 without a new checkpoint"
+    reason = decided(tmp_path / "stopped", attempt(0, "stopped", 0, 10)).reason
+    assert reason == "stopped on request; `convbert submit` continues"
+
+
 def test_out_of_memory_is_tried_once_more_only(tmp_path: Path) -> None:
     first = attempt(0, "out of memory", 0, 0)
     assert decided(tmp_path / "once", first, retries=9).requeue
@@ -235,6 +247,22 @@ def test_suspicion_never_leaves_too_few_nodes_but_known_faults_end_the_job(
     known = decided(tmp_path / "known", attempt(0, "bad node", 0, 0))
     assert not known.requeue
     assert "without node1 fewer than 2 nodes are left" in known.reason
+
+
+def test_the_first_failure_is_found_before_what_thousands_of_processes_print(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "7.log"
+    noise = "[rank1]:   File 'x.py', line 1, in a traceback\n" * 50_000
+    old = "srun: error: node9: task 9: Exited with exit code 1\n"
+    log.write_text(
+        f"{old}{attempt_script.MARK}2 of job 7\nstep 4/9\n{SRUN_LOG}{noise}{INTERRUPTED_LOG}"
+    )
+    said = attempt_script.said(log)
+    assert to_blame("crashed", said, ["node0", "node1"]) == ["node1"]
+    assert len(said) < 1000
+    assert "node9" not in said
+    assert attempt_script.said(tmp_path / "absent.log") == ""
 
 
 def test_damaged_list_of_excluded_nodes_is_refused(tmp_path: Path) -> None:

@@ -56,8 +56,14 @@ def concluded(
     return conclude(run, code, policy, LIMITS, list)
 
 
-def test_fit_nodes_have_no_faults() -> None:
+def test_fit_nodes_have_no_faults_and_the_log_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert faults() == []
+    left(tmp_path, monkeypatch, *(report(n, allreduce_gbps=40.0 + i) for i, n in enumerate(NAMES)))
+    assert concluded(tmp_path, monkeypatch, "requeue").use == NAMES
+    said = capsys.readouterr().err
+    assert said == "preflight: 4 of 4 nodes are fit, all-reduce at 40 GB/s\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The job script with stand-ins for SLURM's commands: what it does when srun ends in odd ways."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,21 @@ def test_damaged_configuration_ends_the_job_with_one_line(tmp_path: Path) -> Non
     assert log.count("\n") == 1
     assert log.startswith(f"convbert: {run}/config.yaml: not valid YAML")
     assert not (run / "scontrol").exists()
+
+
+def test_the_script_of_a_copy_does_not_train_the_original(tmp_path: Path) -> None:
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    run.mkdir()
+    (run / "config.yaml").write_text("{global_batch: 4, schedule: {warmup_steps: 1}}")
+    run_script(run, "true")
+    attempts = len(JobRecords(run).attempts())
+    shutil.copytree(run, copy)
+    variables = {"SLURM_JOB_ID": "9", "PATH": f"{run}/tools:/usr/bin:/bin"}
+    command = ["bash", "pretrain.sbatch"]
+    done = subprocess.run(command, cwd=copy, env=variables, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"it trains {run}; `convbert submit {copy}` writes another" in done.stderr
+    assert len(JobRecords(run).attempts()) == attempts
 
 
 def test_preemption_during_preflight_counts_as_one(tmp_path: Path) -> None:

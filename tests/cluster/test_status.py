@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.numpy import save_file
+from typer.testing import CliRunner
 
 from convbert.cluster.jobs import RunJobs, current_log, jobs_of
 from convbert.cluster.records import Attempt, JobRecords
 from convbert.cluster.render import JobOptions
 from convbert.cluster.scheduler import Job, parse_duration
-from convbert.cluster.status import HEADINGS, overview, run_status
+from convbert.cluster.status import HEADINGS, overview, run_status, shown_at
 from convbert.cluster.submit import require_idle
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import AbsentError, UserError
+from convbert.pretrain.cli import app
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord, encode
 
 
@@ -58,6 +60,19 @@ def test_loss_that_is_not_a_number_is_shown_as_such(run: Path) -> None:
     assert (shown["loss"], shown["tokens"]) == ("nan", "inf")
 
 
+def test_where_mlflow_shows_the_runs_is_said_once_below_them(run: Path) -> None:
+    assert overview([run])[0][0][-1] == ""
+    tracked = {"tracking_uri": "http://user:word@mlflow:5000", "experiment": "e", "run_name": "r"}
+    tracked |= {"run_id": "4f0c", "experiment_id": "3", "status": "RUNNING"}
+    (run / "mlflow.json").write_text(json.dumps(tracked))
+    assert overview([run])[0][0][-1] == "RUNNING 4f0c"
+    assert shown_at([run, run]) == [
+        "curves in MLflow: http://mlflow:5000/#/experiments/3/runs?workflowType=machine_learning"
+        "&viewStateShareKey=convbert&compareRunsMode=CHART",
+        "runs in MLflow: http://mlflow:5000/#/experiments/3/runs?workflowType=machine_learning",
+    ]
+
+
 def test_of_a_chain_the_running_job_is_shown(run: Path) -> None:
     jobs = {
         "7": Job("7", "COMPLETED"),
@@ -87,8 +102,35 @@ def test_forgotten_job_is_known_from_its_records(run: Path) -> None:
     assert not JobRecords(run).finished()
 
 
+def test_corpus_build_is_known_from_what_its_script_left(tmp_path: Path) -> None:
+    out = tmp_path / "corpus"
+    records = JobRecords(out)
+    assert run_status(out, RunJobs()).state == "no such directory"
+    out.mkdir()
+    assert run_status(out, RunJobs()).state == "not submitted"
+    records.submitted("7", "corpus", out / "slurm" / "7.log")
+    assert run_status(out, RunJobs([Job("7", "PENDING", "Priority")])).state == "pending (Priority)"
+    assert run_status(out, RunJobs([Job("7", "TIMEOUT")])).state == "timeout"
+    assert run_status(out, RunJobs()).state == "submitted"
+    (out / "slurm" / "7.log").touch()
+    assert run_status(out, RunJobs()).state == "started: see the log"
+    for left, state in (
+        ("0", "finished"),
+        ("stopped", "stopped on request"),
+        ("1", "failed: see the log"),
+    ):
+        (out / "slurm" / "7.status").write_text(left + "\n")
+        assert run_status(out, RunJobs([Job("7", "FAILED")])).state == state
+        shown = dict(zip(HEADINGS, overview([out])[0][0], strict=True))
+        assert (shown["state"], shown["step"], shown["checkpoint"]) == (state, "", "")
+    records.submitted("8", "corpus", out / "slurm" / "8.log")
+    assert run_status(out, RunJobs()).state == "submitted"
+
+
 def test_job_that_was_cancelled_in_the_queue_is_not_shown_as_the_one_before(run: Path) -> None:
     assert run_status(run, RunJobs([Job("8", "CANCELLED")])).state == "cancelled"
+    JobRecords(run).request_stop("8")
+    assert run_status(run, RunJobs([Job("8", "CANCELLED")])).state == "stopped on request"
     assert run_status(run, RunJobs([Job("7", "FAILED")])).state == "crashed (n1)"
 
 
@@ -159,7 +201,24 @@ def test_second_submission_of_a_run_is_refused(
 
 def test_without_slurm_the_table_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(run))
-    assert "squeue: not found" in overview([run])[1]
+    assert overview([run])[1] == "without the queue: this machine has no squeue"
+
+
+def test_a_queue_that_does_not_answer_is_told_in_one_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "squeue").write_text(
+        "#!/bin/sh\n"
+        "echo 'squeue: error: fetch_config: DNS SRV lookup failed' >&2\n"
+        "echo 'squeue: fatal: Could not establish a configuration source' >&2\n"
+        "exit 1\n"
+    )
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    told = "without the queue: squeue: Could not establish a configuration source"
+    assert overview([run])[1] == told
+    shown = CliRunner().invoke(app, ["status", str(run)]).output.splitlines()
+    assert shown[-1] == told
 
 
 def test_the_queue_is_asked_once_for_the_users_own_jobs(

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -64,6 +65,17 @@ def test_all_jobs_are_stopped_those_that_wait_first(run: Path) -> None:
     assert [line.split(":")[0] for line in lines] == ["job 73", "job 71", "job 72", "job 74"]
     records = JobRecords(run)
     assert [j for j in range(70, 77) if records.stop_requested(str(j))] == [71, 72, 73, 74]
+
+
+def test_a_copy_of_a_run_has_none_of_its_jobs(run: Path) -> None:
+    queued(run, "71 RUNNING", "73 PENDING")
+    copy = shutil.copytree(run, run.with_name("copy"))
+    assert JobRecords(copy).submissions() == []
+    with pytest.raises(UserError):
+        list(stop(copy))
+    assert not (run.parent / "calls").exists()
+    moved = run.rename(run.with_name("moved"))
+    assert [s.job for s in JobRecords(moved).submissions()] == ["71", "73"]
 
 
 def test_one_refusal_does_not_keep_the_other_jobs_going(run: Path) -> None:

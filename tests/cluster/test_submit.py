@@ -109,6 +109,9 @@ def test_directives_follow_site_and_options(tmp_path: Path) -> None:
     assert {"gres", "partition", "mem"}.isdisjoint(plain)
     assert plain["signal"] == "B:USR1@60"
     assert "no-requeue" in plain
+    runs = [tmp_path / "sweep" / name for name in ("a", "b")]
+    both = directives(render_pretraining(runs, LOCAL, JobOptions(time="10")))
+    assert both["job-name"] == "sweep"
 
 
 def test_network_is_never_switched_off_by_omission(tmp_path: Path) -> None:

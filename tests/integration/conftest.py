@@ -18,6 +18,7 @@ SETTINGS = [
     "tracking.uri=off",
     "tracking.system_seconds=null",
     "evaluation.show=[]",
+    "tracking.page_seconds=null",
     "threads=1",
     "model.overrides={num_layers: 2, hidden_size: 64, embedding_size: 64, num_heads: 2}",
 ]

@@ -25,6 +25,7 @@ SETTINGS = [
     "tracking.uri=off",
     "tracking.system_seconds=null",
     "evaluation.show=[]",
+    "tracking.page_seconds=null",
     "threads=1",
     "precision=fp32",
     "model.overrides={num_layers: 1, hidden_size: 32, embedding_size: 32, num_heads: 2}",

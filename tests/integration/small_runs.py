@@ -2,6 +2,7 @@
 
 from convbert.pretrain.evaluation.publishing import publish_curve
 from convbert.pretrain.report.page import write_report
+from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.branches import FILE_NAME, Origin
 from convbert.pretrain.run.curve import Curve, Level, Point, Spread
 from convbert.pretrain.run.directory import RunDirectory
@@ -42,8 +43,13 @@ def log_seed(tracker, seed, curve):
         tracker.curve_point(point.flops, "mood/accuracy", score, within=key, step=point.step)
 
 
-def small_run(path, uri, medians, flops_per_step=1e12, overrides=(), processes=2):
-    """Write a run of 800 updates, of half a second each, whose curve has these medians."""
+def small_run(
+    path, uri, medians, flops_per_step=1e12, overrides=(), processes=2, every_metric=False
+):
+    """Write a run of 800 updates, of half a second each, whose curve has these medians.
+
+    With ``every_metric`` it has all that training and held-out text are measured by.
+    """
     config = resolve("tiny", ["steps=800", "schedule.warmup_steps=20", *overrides])
     run = RunDirectory(path)
     run.prepare(config)
@@ -53,18 +59,23 @@ def small_run(path, uri, medians, flops_per_step=1e12, overrides=(), processes=2
         experiment="small runs",
         run_name=path.name,
         tracking_uri=uri,
-        params={"run": config.model_dump(mode="json")},
-        tags={"recipe": "tiny", "manifest": "0" * 64},
+        params={
+            **{"model.preset": "tiny", "parameters": 1_882_626, "data": "news", "steps": 800},
+            **{"global_batch": 32, "optimizer.learning_rate": 1e-3, "seed": config.seed},
+        },
+        tags={
+            **{"mlflow.source.name": "convbert pretrain tiny", "recipe": "tiny", "model": "tiny"},
+            **{"manifest": "0" * 64, "hardware": "2 x CPU (x86_64)", "precision": "fp32"},
+        },
         resume_step=None,
         inputs=[
-            DataInput(
-                name="shards", digest="5" * 64, source="shards/manifest.json", context="training"
-            )
+            DataInput(name="news", digest="5" * 64, source="news/manifest.json", context="training")
         ],
         sample_seconds=60.0,
     )
     for step in range(10, 801, 10):
-        values = {
+        others = metric_names.of_updates("rtd") if every_metric else ()
+        values = dict.fromkeys(others, 1 / step) | {
             "loss/total": 20 / step**0.3 + (step % 7) / 20,
             "speed/tokens_per_second": 4000.0 + step % 90,
             "speed/step_seconds": 5.0,
@@ -78,9 +89,13 @@ def small_run(path, uri, medians, flops_per_step=1e12, overrides=(), processes=2
         tracker.artifact(write_report([path], folder / "curve.html"))
         for seed in range(3):
             log_seed(tracker, seed, small_curve(path.name, medians, flops_per_step))
+    for file in (run.config_file, run.environment):
+        tracker.artifact(file)
     for step in STEPS:
         value = 0.1 + step / 4000
         tracker.curve_point(step * flops_per_step, "held_out/accuracy", value, step=step)
+        if every_metric:
+            tracker.curve_point(step * flops_per_step, "held_out/loss/mlm", 4 - value, step=step)
     tracker.close("FINISHED")
     return path
 

@@ -22,6 +22,7 @@ from convbert.pretrain.exchange.export import export_checkpoint
 from convbert.pretrain.exchange.registering import register_export
 from convbert.pretrain.exchange.trained_model import load_model
 from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.environment import git_commit
 from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.tracking.records import CurvePoint, encode
 from convbert.pretrain.tracking.tracked_run import TrackedRun
@@ -175,10 +176,23 @@ def test_a_run_says_in_mlflow_what_it_is_made_of(run: RunDirectory, shards_dir: 
     assert (tags["recipe"], tags["model"], tags["manifest"]) == ("tiny", "tiny", digest)
     assert tags["hardware"].startswith("1 x ")
     assert {"code", "tokenizer", "world_size"} <= set(tags)
-    assert tracked.data.params["run.steps"] == "3"
-    assert tracked.data.metrics["flops/hardware"] > 0
-    assert tracked.data.metrics["flops/electra"] == tracked.data.metrics["flops"]
-    assert tracked.data.metrics["system/disk_available_megabytes"] > 0  # looked at when it ended
+    assert tags["mlflow.source.name"] == "convbert pretrain tiny"
+    assert tags.get("mlflow.source.git.commit") == git_commit()
+    assert tracked.info.run_name.startswith("trained (tiny, 3 x ")
+    files = {entry.path for entry in client.list_artifacts(tracked.info.run_id)}
+    assert {"config.yaml", "environment.json", "execution.json"} <= files
+    assert "M parameters), on shards, 1 x " in tags["mlflow.note.content"]
+    params = tracked.data.params
+    assert (params["steps"], params["model.preset"], params["data"]) == ("3", "tiny", "shards")
+    assert int(params["parameters"]) > 1000
+    assert params["model.overrides.hidden_size"] == "32"  # not the default
+    assert len(params) < 25
+    assert not [key for key in params if key.startswith(("tracking", "checkpoint"))]
+    metrics = tracked.data.metrics
+    assert metrics["hardware_flops"] > 0
+    assert metrics["flops"] > 0
+    assert not {"flops/electra", "flops/hardware"} & set(metrics)
+    assert metrics["system/disk_available_megabytes"] > 0  # looked at when it ended
 
 
 def test_a_run_without_mlflow_cannot_register(

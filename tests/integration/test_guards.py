@@ -80,7 +80,8 @@ def test_nan_in_a_batch_a_gradient_and_a_checkpoint_is_in_the_file_and_in_mlflow
     (experiment,) = client.search_experiments(filter_string="name = 'convbert-pretraining'")
     (tracked,) = client.search_runs([experiment.experiment_id])
     for (kind, action, at), (fact, value) in expected.items():
-        history = client.get_metric_history(tracked.info.run_id, f"guards/{kind}_{action}/{fact}")
+        name = f"training/guards/{kind}_{action}/{fact}"
+        history = client.get_metric_history(tracked.info.run_id, name)
         assert [m.value for m in history if m.step == at] == [value]
 
 

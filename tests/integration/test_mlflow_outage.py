@@ -42,7 +42,7 @@ def test_a_server_killed_for_the_middle_of_a_run(
         client = MlflowClient(server.url)
         (experiment,) = client.search_experiments(filter_string="name = 'convbert-pretraining'")
         (tracked,) = client.search_runs([experiment.experiment_id])
-        for key in ("loss/total", "optimizer/gradient_norm", "data/first_sequence"):
+        for key in ("loss/total", "training/optimizer/gradient_norm", "first_sequence"):
             history = client.get_metric_history(tracked.info.run_id, key)
             assert Counter(m.step for m in history) == Counter(range(1, STEPS + 1))
         assert tracked.info.status == "FINISHED"

@@ -8,6 +8,7 @@ import pytest
 from forked import Zygote, kill_after, wait_for
 
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory, checkpoint_steps
+from convbert.pretrain.run.exit_codes import FAILED
 
 pytestmark = pytest.mark.integration
 
@@ -54,3 +55,13 @@ def test_stop_signal_saves_and_the_same_command_continues(
     assert process.returncode == 75, output
     (saved,) = checkpoint_steps(run / "checkpoints")
     assert max(read_losses(run)) == saved < 4000
+
+
+def test_lost_process_is_one_line_of_the_others(zygote: Zygote, tmp_path: Path) -> None:
+    started = zygote.start(tmp_path, faults={"hang": {"on": 1, "step": 6}})
+    wait_for(checkpoint_directory(tmp_path / "checkpoints", 4).exists)
+    started.kill(1)
+    assert started.wait() == [FAILED, -signal.SIGKILL]
+    log = started.log.read_text()
+    assert "rank 0 ERROR the connection to another process is lost (" in log
+    assert "Traceback" not in log

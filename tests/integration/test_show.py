@@ -88,6 +88,16 @@ def test_an_exported_model_shows_what_its_checkpoint_shows(run: Path, model: Pat
     assert filled["points"][0]["looks"][0]["fillings"] == ours["fillings"]
 
 
+def test_heads_of_a_checkpoint_are_those_of_its_export(run: Path, model: Path) -> None:
+    def table(*arguments: object) -> dict:
+        return json.loads(convbert("heads", *arguments, "--format", "json").splitlines()[0])
+
+    ours, theirs = table(run, TEXT), table(model, TEXT)
+    assert ours["title"].startswith("ended: step 12, ")
+    assert ours["rows"] == theirs["rows"]
+    assert len(table(run, "--step", 4)["rows"]) == len(ours["rows"])  # on the run's own sentences
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [

@@ -12,8 +12,8 @@ import pytest
 PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "your-language.md"
 BLOCK = re.compile(r"^(<!-- needs: network -->\n)?```(bash|python|yaml)\n(.*?)^```$", re.M | re.S)
 SMALLER = (
-    ("steps=2000 checkpoint.every=500 checkpoint.keep_every=500", "steps=20 checkpoint.every=20"),
-    ("schedule.warmup_steps=100", "schedule.warmup_steps=2"),
+    ("steps=800 checkpoint.every=200 checkpoint.keep_every=200", "steps=20 checkpoint.every=20"),
+    ("schedule.warmup_steps=50", "schedule.warmup_steps=2"),
     ("--seeds 3", "--seeds 1"),
     ("epochs: 3", "epochs: 1"),
 )

@@ -48,14 +48,14 @@ SlurmctldPidFile={state}/slurmctld.pid
 SlurmdPidFile={state}/slurmd-%n.pid
 SlurmctldLogFile={state}/log/slurmctld.log
 SlurmdLogFile={state}/log/slurmd-%n.log
-SlurmdTimeout=10
+SlurmdTimeout={silence_seconds}
 SlurmctldTimeout=10
 InactiveLimit=0
 KillWait={kill_wait}
 MinJobAge={remember_seconds}
 OverTimeLimit=0
 JobRequeue=1
-MessageTimeout=20
+MessageTimeout={message_seconds}
 TCPTimeout=2
 UnkillableStepTimeout=20
 """
@@ -83,6 +83,8 @@ class LocalCluster(StrictModel):
     imagined: list[Node] = Field(default_factory=list, description="instead of nodes that run")
     kill_wait: int = Field(30, gt=0, description="seconds from SIGTERM to SIGKILL")
     requeue_seconds: int = Field(15, gt=0, description="also how long a step may take to start")
+    silence_seconds: int = Field(10, gt=0, description="until a node that is silent is down")
+    message_seconds: int = Field(20, gt=0, description="for which a daemon may not answer")
     remember_seconds: int = Field(600, gt=0, description="how long scontrol shows ended jobs")
 
     @property

@@ -53,6 +53,9 @@ def test_corpus_of_two_nodes_has_the_bytes_of_a_local_build(
     )
     job = JobRecords(far).submissions()[-1].job
     assert slurm.wait_for_end(job, far) == "COMPLETED", log(far)
+    assert log(far).splitlines()[-1].startswith("next: convbert pretrain ")
+    assert not any(word in log(far) for word in ("distributed.", "8787", "srun: ", "CANCELLED"))
+    assert "finished" in slurm.convbert("status", str(far))
     slurm.convbert(
         "corpus", "build", str(config), "-o", str(near), "--workers", "1", cwd=corpus.parent
     )

@@ -70,10 +70,14 @@ def test_slow_node_trains_and_a_job_that_is_not_requeued_gets_a_successor(
 
 
 def deaf(folder: Path) -> Path:
-    """Return an interpreter whose training does nothing and notices nothing."""
+    """Return an interpreter whose training does nothing and notices nothing.
+
+    In the first attempt it makes the file ``trains-0``, in the second ``trains-1``.
+    """
     script = folder / "python"
     script.write_text(
-        f'#!/bin/sh\ncase "$*" in *training.worker*) touch {folder}/trains; exec sleep 900;; esac\n'
+        f"#!/bin/sh\nmark={folder}/trains-${{SLURM_RESTART_COUNT:-0}}\n"
+        'case "$*" in *training.worker*) touch "$mark"; exec sleep 900;; esac\n'
         f'exec {sys.executable} "$@"\n'
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
@@ -87,12 +91,10 @@ def test_killed_node_is_not_called_cancelled_and_a_cancelled_job_is(
     site = site_file(tmp_path, python=str(deaf(tmp_path)))
     options = ["--nodes", "2", "--no-preflight", "--site", site, "--time", "20:00"]
     job = slurm.submit(run, "steps=8", *options)
-    trains = tmp_path / "trains"
-    slurm.wait("it trains", trains.exists, run, job)
-    trains.unlink()
+    slurm.wait("it trains", (tmp_path / "trains-0").exists, run, job)
     daemons.kill_node(slurm.cluster.state, "node1")
     try:
-        slurm.wait("SLURM starts it again", trains.exists, run, job)
+        slurm.wait("SLURM starts it again", (tmp_path / "trains-1").exists, run, job)
         first, second = attempts(run)
         assert (first.outcome, first.failed_nodes) == ("lost", ["node1"])
         assert second.nodes == ["node0", "node2"]
@@ -115,3 +117,4 @@ def test_corpus_that_was_stopped_stays_so(slurm: Slurm, tmp_path: Path, corpus: 
     assert slurm.wait_for_end(job, out) == "FAILED", log(out)
     assert slurm.job(job)["Restarts"] == "0"
     assert "stopped on request" in log(out)
+    assert "stopped on request" in slurm.convbert("status", str(out))

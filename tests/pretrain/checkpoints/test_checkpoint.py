@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import DamagedError, TransientError, UserError
-from convbert.pretrain.checkpoints import retention, writer
+from convbert.pretrain.checkpoints import reader, retention, writer
 from convbert.pretrain.checkpoints.reader import CheckpointReader, latest_good
 from convbert.pretrain.checkpoints.retention import Retention
 from convbert.pretrain.checkpoints.snapshot import Snapshot
@@ -54,7 +55,7 @@ def write(root: Path, step: int, **metrics: float) -> Path:
         snapshot = Snapshot()
         snapshot.take(held)
         writer.write_part(folder, rank, snapshot)
-    parts = writer.read_parts(folder, 2)
+    parts = writer.wait_for_parts(folder, 2, threading.Event())
     assert parts is not None
     trainer = {"n": step, "metrics": metrics}
     writer.commit(folder, step, SHAPES, parts, trainer)
@@ -62,21 +63,53 @@ def write(root: Path, step: int, **metrics: float) -> Path:
 
 
 def test_reads_any_range_across_files(tmp_path: Path) -> None:
-    reader = CheckpointReader(write(tmp_path, 7))
+    whole = CheckpointReader(write(tmp_path, 7))
     for name, kinds in tensors().items():
         for kind, full in kinds.items():
             for start in range(len(full)):
                 for stop in range(start + 1, len(full) + 1):
-                    found = reader.read(kind, name, start, stop - start)
+                    found = whole.read(kind, name, start, stop - start)
                     assert torch.equal(found, full[start:stop])
-    assert reader.parameters()["a.weight"].shape == (6, 4)
-    assert reader.manifest.trainer["n"] == 7
+    assert whole.parameters()["a.weight"].shape == (6, 4)
+    assert whole.manifest.trainer["n"] == 7
 
 
 def test_commit_leaves_only_the_final_directory(tmp_path: Path) -> None:
     write(tmp_path, 7)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "step-00000007"]
     assert (tmp_path / "latest").read_text() == "step-00000007\n"
+
+
+def test_a_process_opens_only_the_files_that_hold_its_part(tmp_path: Path, monkeypatch) -> None:
+    folder, opened = write(tmp_path, 5), []
+    original = reader.safe_open
+    monkeypatch.setattr(
+        reader, "safe_open", lambda path, **how: opened.append(path.name) or original(path, **how)
+    )
+    own = CheckpointReader(folder, trusted=True)
+    for kind in ("param", "exp_avg"):
+        own.read(kind, "a.weight", 0, 10)
+    assert opened == ["state-00000.safetensors"]
+
+
+def test_notes_are_awaited_one_after_the_other(tmp_path: Path, monkeypatch) -> None:
+    world, looked = 40, []
+    ranks = list(range(world))
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: looked.append(path) or exists(path))
+
+    class Slow(threading.Event):
+        """Writes the next note, the last one first, whenever process 0 waits."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            note = writer.Part(file="f", sha256="", fragments=[]).model_dump_json()
+            (tmp_path / f"part-{ranks.pop():05d}.json").write_text(note)
+            return False
+
+    parts = writer.wait_for_parts(tmp_path, world, Slow())
+    assert parts is not None
+    assert len(parts) == world
+    assert len(looked) == 2 * world  # not one look at each of them for each note that comes
 
 
 def damage(folder: Path, how: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,7 @@ def save(root: Path, step: int) -> None:
     taken = Snapshot()
     taken.take([fragment])
     writer.write_part(folder, 0, taken)
-    parts = writer.read_parts(folder, 1)
+    parts = writer.wait_for_parts(folder, 1, threading.Event())
     assert parts is not None
     trainer = {"n": step, "metrics": {}}
     writer.commit(folder, step, SHAPES, parts, trainer)

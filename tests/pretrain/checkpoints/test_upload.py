@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def save(root: Path, step: int, config: RunConfig = CONFIG) -> Path:
         [Fragment("w", 0, 35, {"param": value, "exp_avg": value, "exp_avg_sq": value}, owned=True)]
     )
     writer.write_part(folder, 0, taken)
-    parts = writer.read_parts(folder, 1)
+    parts = writer.wait_for_parts(folder, 1, threading.Event())
     assert parts is not None
     trainer = {"metrics": {}, "skipped": [], "settings": identity(config)}
     writer.commit(folder, step, {"w": (35,)}, parts, trainer)

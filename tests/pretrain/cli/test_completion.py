@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from convbert.pretrain.cli import completion
+from convbert.pretrain.settings.run import RunConfig
 
 
 def test_names_and_keys_are_completed(tmp_path, monkeypatch):
@@ -21,7 +22,10 @@ def test_names_and_keys_are_completed(tmp_path, monkeypatch):
     assert completion.runs("runs/") == ["runs/one", "runs/two/"]
     assert completion.runs("") == ["else/", "runs/", "runs/one"]
     assert completion.runs("nowhere/") == []
-    assert completion.settings("schedule.w") == ["schedule.warmup_steps="]
+    # Two words, so that no blank comes behind the "=".
+    key = "schedule.warmup_steps="
+    assert completion.settings("schedule.w") == [key, f"{key}{RunConfig().schedule.warmup_steps}"]
+    assert completion.settings("model.ini") == ["model.init_from=", "model.init_from=..."]
     assert "steps=" in completion.settings("st")
     assert "optimizer=" not in completion.settings("")
     assert completion.tasks("rotten") == ["rotten_tomatoes"]

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from convbert.models.errors import AbsentError
 from convbert.pretrain import cli
+from convbert.pretrain.exchange.export import export_checkpoint
+from convbert.pretrain.run.preparation import prepare
 
 
 def refusal(
@@ -44,6 +47,26 @@ def test_a_file_in_the_place_of_a_directory(
     assert str(tmp_path / "taken") in line
     assert "choose another place" in line
     assert (tmp_path / "taken").read_text() == "text"
+
+
+def test_a_run_in_proc(monkeypatch, capsys, shards_dir, tokenizer_dir):
+    settings = [f"data.manifest={shards_dir / 'manifest.json'}", f"data.tokenizer={tokenizer_dir}"]
+    command = ["pretrain", "tiny", "--run-dir", "/proc/run", *settings, "global_batch=8"]
+    line = refusal(command, monkeypatch, capsys)
+    assert line == "error: /proc/run: the kernel makes what is there; choose another place"
+
+
+def test_an_export_that_cannot_be_written_is_refused_before_the_model_is_read(
+    tmp_path, shards_dir, tokenizer_dir
+):
+    data = [f"data.manifest={shards_dir / 'manifest.json'}", f"data.tokenizer={tokenizer_dir}"]
+    run, _ = prepare("tiny", [*data, "global_batch=8"], tmp_path / "run", 1)
+    (tmp_path / "taken").touch()
+    with pytest.raises(FileExistsError):
+        export_checkpoint(run, tmp_path / "taken")
+    with pytest.raises(AbsentError, match="no checkpoint"):  # what comes next
+        export_checkpoint(run, tmp_path / "new" / "model")
+    assert not (tmp_path / "new").exists()
 
 
 def test_every_fault_of_a_place_has_its_remedy_and_other_faults_keep_their_traceback(

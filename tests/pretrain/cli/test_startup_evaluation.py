@@ -28,6 +28,7 @@ sys.exit(code)
         ("probe --help", "--pooling"),
         ("show --help", "--html"),
         ("report --help", "--output"),
+        ("watch --help", "--port"),
         ("study --help", "--flops"),
         ("quickstart --help", "--output"),
     ],

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -149,7 +150,7 @@ def test_a_kill_leaves_no_process_and_no_work_to_repeat(tmp_path, tokenizer_dir,
     while not list(seeds.glob("*.json")):
         assert process.poll() is None
         time.sleep(0.05)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    children = [child.pid for child in psutil.Process(process.pid).children()]
     assert children
     process.kill()
     process.wait()

@@ -1,5 +1,6 @@
 """Averages of checkpoints."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def write(run: RunDirectory, step: int) -> None:
     snapshot = Snapshot()
     snapshot.take(held)
     writer.write_part(folder, 0, snapshot)
-    parts = writer.read_parts(folder, 1)
+    parts = writer.wait_for_parts(folder, 1, threading.Event())
     assert parts is not None
     writer.commit(folder, step, SHAPES, parts, {})
 

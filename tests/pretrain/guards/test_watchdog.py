@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from convbert.pretrain.guards import watchdog
-from convbert.pretrain.guards.watchdog import ACTIVITIES, AwakeClock
+from convbert.pretrain.guards.watchdog import ACTIVITIES, AwakeClock, Watchdog
 from convbert.pretrain.run.exit_codes import HUNG
 
 HANG = """
@@ -51,6 +51,33 @@ def test_only_time_in_which_the_process_runs_counts(monkeypatch) -> None:
     clock.tick()
     machine += 1.0
     assert clock() == 5.0 + 2.0 + 1.0
+
+
+def test_many_processes_write_and_compare_no_more_than_a_file_system_bears(
+    tmp_path: Path, monkeypatch, caplog
+) -> None:
+    def dog(rank: int, world: int) -> Watchdog:
+        return Watchdog(tmp_path, rank, world, 1800.0)
+
+    assert [dog(0, world).beat_every for world in (2, 512, 8000, 1_000_000)] == [
+        10,
+        10.24,
+        160,
+        225,
+    ]
+    (tmp_path / "heartbeats").mkdir()
+    few = [dog(rank, 64) for rank in range(64)]
+    for watchdog_ in few:
+        watchdog_.beat(5 if watchdog_.rank == 42 else 6, "update")
+        watchdog_.write()
+    assert [p.name for p in (tmp_path / "heartbeats").glob("*42*")] == ["rank-00042.json"]
+    monkeypatch.setattr(watchdog.time, "sleep", lambda _: None)
+    for watchdog_ in few:
+        watchdog_.give_up(1801.0)
+    said = [line for line in caplog.messages if "rank 42 (" in line]
+    assert len(said) == len(caplog.messages) == 8
+    assert "is late, at 'update' of step 5" in said[0]
+    assert len(list((tmp_path / "hang").iterdir())) == 64
 
 
 @pytest.mark.slow

@@ -41,15 +41,15 @@ def rows_of(pixels, color):
 def test_the_picture_shows_a_rising_line_above_its_baseline(tmp_path):
     draw_curve(curve(), tmp_path / "curve.png")
     pixels = matplotlib.image.imread(tmp_path / "curve.png")
-    assert pixels.shape[:2] == (672, 1152)
-    body = pixels[:, 150:]
+    assert pixels.shape[:2] == (462, 792)
+    body = pixels[:, 105:]
     line_rows, line_columns = rows_of(body, BLUE)
     base_rows, base_columns = rows_of(body, VERMILION)
-    assert np.ptp(line_columns) > 700
-    assert np.ptp(base_columns) > 700
+    assert np.ptp(line_columns) > 480
+    assert np.ptp(base_columns) > 480
     assert line_rows.max() < base_rows.max()  # row 0 is the top
     words_rows, words_columns = rows_of(body, GREEN)
-    assert np.ptp(words_columns) > 700
+    assert np.ptp(words_columns) > 480
     assert line_rows.min() < words_rows.max() < base_rows.max()
     draw_curve(curve().model_copy(update={"lexical": None}), tmp_path / "curve.png")
     assert not len(rows_of(matplotlib.image.imread(tmp_path / "curve.png"), GREEN)[0])
@@ -65,11 +65,11 @@ def test_an_undefined_measure_leaves_no_line(tmp_path):
     undefined = Spread.of([0.6, float("nan")])
     points = [Point(step=1, flops=1e12, spread=undefined)]
     draw_curve(curve().model_copy(update={"points": points}), tmp_path / "some.png")
-    rows, _ = rows_of(matplotlib.image.imread(tmp_path / "some.png")[:, 150:], BLUE)
+    rows, _ = rows_of(matplotlib.image.imread(tmp_path / "some.png")[:, 105:], BLUE)
     assert not rows.size
     nothing = curve().model_copy(update={"points": points, "baseline": undefined})
     draw_curve(nothing, tmp_path / "none.png")
-    rows, _ = rows_of(matplotlib.image.imread(tmp_path / "none.png")[:, 150:], VERMILION)
+    rows, _ = rows_of(matplotlib.image.imread(tmp_path / "none.png")[:, 105:], VERMILION)
     assert not rows.size
 
 

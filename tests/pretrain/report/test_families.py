@@ -32,16 +32,18 @@ def test_branches_are_one_curve_of_decayed_points(family, tmp_path):
     assert [run["name"] for run in data["runs"]] == ["long-0", "long, 2 branches"]
     charts = {chart["title"]: chart["series"] for chart in data["charts"]}
     trunk, curve = charts["held_out/loss/mlm"]
-    assert [(p["x"], p["y"], p["step"]) for p in trunk["points"]] == [(2e13, 5, 20), (4e13, 4, 40)]
+    assert [(p["flops"], p["y"], p["step"]) for p in trunk["points"]] == [
+        (2e13, 5, 20),
+        (4e13, 4, 40),
+    ]
     # In full: the trunk up to the branch and the decay.
-    assert [(p["x"], p["y"], p["step"]) for p in curve["points"]] == [
+    assert [(p["flops"], p["y"], p["step"]) for p in curve["points"]] == [
         (25e12, 4.2, 25),
         (50e12, 3.0, 50),
     ]
     assert [p["hours"] for p in curve["points"]] == pytest.approx([25 * HOURS, 50 * HOURS])
-    training = charts["training loss"][1]["points"]
-    assert [p["part"] for p in training] == [0] * 5 + [1] * 10
-    assert training[5]["hours"] == pytest.approx(41 * HOURS)
+    assert [len(part) for part in charts["training loss"][1]["values"]] == [5, 10]
+    assert data["runs"][1]["parts"][1]["hours"][0] == pytest.approx(41 * HOURS)
 
 
 def test_the_trunk_counts_once_for_the_whole_curve(family, tmp_path):

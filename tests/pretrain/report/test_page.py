@@ -12,9 +12,11 @@ from small_runs import small_run
 
 from convbert.models.errors import UserError
 from convbert.pretrain.evaluation.publishing import publish_curve
-from convbert.pretrain.report.page import GLUE, write_report
-from convbert.pretrain.report.runs import Measured, ReportCurve, Track, read_run
+from convbert.pretrain.report.page import write_report
+from convbert.pretrain.report.runs import Measured, ReportCurve, read_run
+from convbert.pretrain.report.tables import GLUE
 from convbert.pretrain.report.targets import Reach, frontier, reach, round_targets
+from convbert.pretrain.report.track import Track
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.tracking.tracker import open_tracker
 
@@ -30,7 +32,7 @@ def curve(values, base=0.5, name="mood/accuracy"):
 
 
 def track():
-    return Track([1e3, 1e6], [1.0, 4.0], {})
+    return Track([1e3, 1e6], [1.0, 4.0])
 
 
 def test_a_value_is_reached_on_a_straight_line_over_log_flops():
@@ -46,7 +48,7 @@ def test_a_value_is_reached_on_a_straight_line_over_log_flops():
 
 
 def test_hours_are_known_only_where_every_record_has_them():
-    assert Track([1e3], None, {}).hours_at(5.0) is None
+    assert Track([1e3], None).hours_at(5.0) is None
     assert track().hours_at(500.0) == pytest.approx(0.5)
     assert track().hours_at(2e6) is None
 
@@ -84,7 +86,8 @@ def test_two_runs_on_one_page(tmp_path):
     assert "&lt;b&gt;wild" in page
     charts = {chart["title"]: chart for chart in embedded(page)["charts"]}
     assert list(charts) == [
-        "mood/accuracy", "held_out/accuracy", "training loss", "tokens per second",
+        "mood/accuracy", "training loss", "held_out/accuracy", "tokens per second",
+        "seconds per update",
     ]  # fmt: skip
     mood = charts["mood/accuracy"]["series"]
     assert [point["y"] for point in mood[0]["points"]] == list(RISING)
@@ -166,7 +169,9 @@ def test_what_is_not_a_number_is_left_out(tmp_path):
     (run / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(curve)]) + "\n")
     found = read_run(run)
     assert 9e14 not in [p.flops for p in found.curves["held_out/accuracy"].points]
-    assert all(math.isfinite(value) for _, value in found.track.metrics["loss/total"])
+    losses = [row.values.get("loss/total") for row in found.track.rows]
+    assert losses[0] is None
+    assert all(map(math.isfinite, losses[1:]))
     write_report([run], tmp_path / "r.html")
 
 
@@ -220,7 +225,7 @@ def test_only_losses_are_shown_before_any_evaluation(tmp_path):
     assert done.stdout == "report.html: open it in a browser\n"
     page = (tmp_path / "report.html").read_text()
     assert [chart["title"] for chart in embedded(page)["charts"]] == [
-        "training loss", "tokens per second",
+        "training loss", "tokens per second", "seconds per update",
     ]  # fmt: skip
     assert "fresh has no accuracy curve yet" in page
 
@@ -228,6 +233,7 @@ def test_only_losses_are_shown_before_any_evaluation(tmp_path):
 def test_the_published_rows_are_those_of_the_paper(tmp_path):
     run = small_run(tmp_path / "run", "off", RISING)
     page = write_report([run], tmp_path / "r.html").read_text()
+    assert '<details class="fold" id="published">' in page  # nothing here to compare with them
     rows = {row[0]: row[1:] for row in cells(page, "published")}
     assert rows["ConvBERT-small"] == ["1.30e+18", "14M", "78.9", "84.1", "70.5", "◆"]
     assert rows["BERT-base"] == ["6.40e+19", "110M", "80.9", "88.4", "77.1", ""]
@@ -254,4 +260,5 @@ def test_glue_averages_stand_below_the_published_ones(tmp_path):
         [f"run, step {step} (dev, measured here)", flops, "–", "77.5", "–", "50.0", ""]
         for step, flops in ((100, "1.00e+14"), (200, "2.00e+14"))
     ]
+    assert '<details class="fold" id="published" open>' in page
     assert page.index("measured here") > page.rindex("ELECTRA-base, trained longer")

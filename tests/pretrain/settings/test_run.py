@@ -3,16 +3,16 @@ from pathlib import Path
 import pytest
 
 from convbert.models.errors import UserError
+from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.settings.differences import differences
-from convbert.pretrain.settings.recipes import dump, load, recipe_names, resolve
+from convbert.pretrain.settings.recipes import load, recipe_names, resolve
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_resolves_and_survives_its_own_file(name: str, tmp_path) -> None:
     config = resolve(name)
-    file = tmp_path / "config.yaml"
-    file.write_text(dump(config))
-    assert resolve(str(file)) == config
+    RunDirectory(tmp_path).prepare(config)
+    assert resolve(str(tmp_path / "config.yaml")) == config.absolute()
 
 
 def test_published_recipes() -> None:
@@ -62,10 +62,9 @@ def test_unknown_recipe_lists_the_known(tmp_path) -> None:
 def test_a_run_directory_stands_for_its_configuration(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("tiny", "mine"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").write_text(dump(resolve("small", ["seed=7"])))
-    assert resolve("mine", ["seed=8"]) == resolve("small", ["seed=8"])
-    assert resolve("./tiny") == resolve("small", ["seed=7"])
+        RunDirectory(Path(name)).prepare(resolve("small", ["seed=7"]))
+    assert resolve("mine", ["seed=8"]) == resolve("small", ["seed=8"]).absolute()
+    assert resolve("./tiny") == resolve("small", ["seed=7"]).absolute()
     assert resolve("tiny").model.preset == "tiny"  # the name of a recipe is never a directory
     with pytest.raises(UserError, match=r"path of a \.yaml file or of a run directory"):
         resolve("yours")
@@ -89,9 +88,9 @@ def test_data_comes_from_one_manifest_or_from_weighted_sources(tmp_path: Path) -
         (str(Path("web").resolve()), 3.0),
         ("s3://bucket/books", 1.0),
     ]
-    path = tmp_path / "config.yaml"
-    path.write_text(dump(config))
-    assert load(path) == config
+    run = RunDirectory(tmp_path / "run")
+    run.prepare(config)
+    assert load(run.config_file) == run.open() == config.absolute()
     with pytest.raises(UserError, match="both manifest and sources are given; set"):
         resolve("tiny", ["data.manifest=web", blend])
 

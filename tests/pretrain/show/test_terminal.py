@@ -5,8 +5,7 @@ import unicodedata
 
 from rich.console import Console
 
-from convbert.pretrain.show.look import Filling, Look, Verdict
-from convbert.pretrain.show.series import Point, Sample, Series
+from convbert.pretrain.show.records import Filling, Look, Point, Sample, Series, Verdict
 from convbert.pretrain.show.terminal import interlinear, print_look
 
 WORDS = [

@@ -19,12 +19,15 @@ from command_lines import check_arguments
 from rich.console import Console
 from typer.testing import CliRunner
 
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError, UserError
+from convbert.models.schema import validate
 from convbert.pretrain.cli import app
 from convbert.pretrain.cli.study import study
 from convbert.pretrain.run.curve import Curve, Point, Spread
-from convbert.pretrain.study.design import load_design, plan_runs
-from convbert.pretrain.study.page import render
+from convbert.pretrain.study.design import Design, load_design, plan_runs
+from convbert.pretrain.study.driver import carry_out, with_pace
+from convbert.pretrain.study.measured import Results
+from convbert.pretrain.study.page import render, write_study_page
 from convbert.pretrain.study.processes import Commands
 from convbert.pretrain.study.results import Variant, collect, difference
 from convbert.pretrain.study.steps import data_steps, run_steps, write_sweep
@@ -32,9 +35,11 @@ from convbert.pretrain.study.tuning import compared_runs, known_runs, tried_rate
 from convbert.pretrain.tracking.metrics_log import MetricsLog
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord
 
+SHIPPED = load_design(None).variants
+
 
 def test_runs_of_the_shipped_study_use_the_same_flops():
-    design = load_design(None, flops=None, seeds=None)
+    design = load_design(None)
     runs, budget = plan_runs(design), design.flops
     assert len(runs) == 30
     assert [r.seed for r in runs[:10]] == [0] * 10  # all variants before the second seed
@@ -54,7 +59,7 @@ def test_runs_of_the_shipped_study_use_the_same_flops():
 
 
 def test_half_the_budget_is_half_the_updates_and_a_sweep_names_every_run(tmp_path):
-    shipped = load_design(None, flops=None, seeds=None)
+    shipped = load_design(None)
     design = load_design(None, flops=shipped.flops / 2, seeds=2)
     whole = {r.name: r for r in plan_runs(shipped)}
     for run in plan_runs(design):
@@ -75,19 +80,21 @@ def test_half_the_budget_is_half_the_updates_and_a_sweep_names_every_run(tmp_pat
         ({"flops": 1e6}, "raise flops"),
         ({"flop": 1e6}, "flop: "),
         ({"variants": {"electra": {"steps": 3}}}, "steps follows from flops and seeds"),
+        ({"seconds": 9.0}, "flops and seconds: give one of them"),
+        ({"flops": None, "seconds": 9.0, "pace": dict.fromkeys(SHIPPED, 3.0)}, "raise seconds"),
     ],
 )
 def test_a_design_that_makes_no_sense_is_refused(tmp_path, change, message):
-    shipped = load_design(None, flops=None, seeds=None).model_dump(mode="json")
+    shipped = load_design(None).model_dump(mode="json")
     path = tmp_path / "design.yaml"
     path.write_text(yaml.safe_dump(shipped | change))
     with pytest.raises(UserError, match=message):
-        plan_runs(load_design(path, flops=None, seeds=None))
+        plan_runs(load_design(path))
 
 
 def test_the_study_of_recipes_gives_every_contender_the_same_grid_and_flops():
     shipped = resources.files("convbert.pretrain.study") / "recipes.yaml"
-    design = load_design(Path(str(shipped)), flops=None, seeds=None)
+    design = load_design(Path(str(shipped)))
     runs = plan_runs(design)
     assert len(runs) == len(design.variants) * len(design.rate_factors)
     assert all(0.99 * design.flops < run.hardware_flops <= design.flops for run in runs)
@@ -95,8 +102,14 @@ def test_the_study_of_recipes_gives_every_contender_the_same_grid_and_flops():
     assert together.settings["optimizer.name"] == "muon"
 
 
-def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path):
-    shipped = load_design(None, flops=None, seeds=3).model_dump(mode="json")
+def put_data(root: Path, shards: Path) -> None:
+    for name in ("shards", "held-out"):
+        shutil.copytree(shards, root / name)
+
+
+def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path, shards_dir):
+    put_data(tmp_path, shards_dir)
+    shipped = load_design(None, seeds=3).model_dump(mode="json")
     variants = {
         "adamw": {"optimizer.learning_rate": 2e-3},
         "muon": {"optimizer.name": "muon", "optimizer.muon.learning_rate": 0.02},
@@ -104,8 +117,8 @@ def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path):
     tuned = {"variants": variants, "reference": "adamw", "rate_factors": [0.5, 1, 2]}
     path = tmp_path / "design.yaml"
     path.write_text(yaml.safe_dump(shipped | tuned | {"finetune": []}))
-    design = load_design(path, flops=None, seeds=None)
-    first = known_runs(design, tmp_path)
+    design = load_design(path)
+    first = known_runs(design, Results(design, tmp_path))
     assert [r.name for r in first] == [
         f"{name}-x{factor}-seed0" for name in variants for factor in ("0.5", "1", "2")
     ]
@@ -117,18 +130,18 @@ def test_rates_are_tuned_on_the_first_seed_alike_for_every_variant(tmp_path):
     for run in first[:5]:
         write_tuned(tmp_path, run, losses[run.variant][run.factor])
     # Muon has not tried all yet.
-    assert [r.name for r in known_runs(design, tmp_path) if r.seed] == [
+    assert [r.name for r in known_runs(design, Results(design, tmp_path)) if r.seed] == [
         "adamw-x1-seed1",
         "adamw-x1-seed2",
     ]
     write_tuned(tmp_path, first[5], losses["muon"][2])
-    later = [r.name for r in known_runs(design, tmp_path) if r.seed]
+    later = [r.name for r in known_runs(design, Results(design, tmp_path)) if r.seed]
     assert later == [f"{name}-seed{seed}" for seed in (1, 2) for name in ("adamw-x1", "muon-x0.5")]
-    assert [r.name for r in compared_runs(design, tmp_path)] == [
+    assert [r.name for r in compared_runs(design, Results(design, tmp_path))] == [
         "adamw-x1-seed0",
         "muon-x0.5-seed0",
     ]
-    page = render(design, [], tried_rates(design, tmp_path))
+    page = render(design, [], tried_rates(design, Results(design, tmp_path)))
     assert "3 learning rates: its own times" in page
 
 
@@ -157,7 +170,7 @@ def variant(name, scores, runs):
 
 
 def test_differences_are_paired_by_seed_and_the_page_says_what_they_support():
-    design = load_design(None, flops=None, seeds=None)
+    design = load_design(None)
     runs = plan_runs(design)
     reference = variant("electra", [4.0, 4.2, 4.1], runs)
     better = variant("sdconv", [3.9, 4.09, 4.0], runs)  # 0.10, 0.11 and 0.10 below
@@ -178,8 +191,9 @@ def test_differences_are_paired_by_seed_and_the_page_says_what_they_support():
     assert "4.000 (" not in single, "one run has no range"
 
 
-def write_run(path, run, steps):
-    path.mkdir(parents=True)
+def write_run(root, run, steps):
+    path = root / "runs" / run.name
+    (path / "checkpoints" / f"step-{run.steps:08d}").mkdir(parents=True)
     (path / "config.yaml").write_text("{}")
     log = MetricsLog(path / "metrics.jsonl")
     for step in [0, *steps]:
@@ -188,17 +202,76 @@ def write_run(path, run, steps):
     log.close()
 
 
-def test_a_checkpoint_that_an_interruption_left_is_no_point_of_the_curves(tmp_path):
-    design = load_design(None, flops=None, seeds=2)
-    runs = [run for run in plan_runs(design) if run.variant == "electra"]
+@pytest.fixture
+def two_runs(tmp_path, shards_dir):
+    """A study of two finished runs, of which the second was stopped once in between."""
+    design = load_design(None, seeds=2)
+    variants = {"electra": design.variants["electra"]}
+    design = design.model_copy(update={"finetune": [], "probe": [], "variants": variants})
+    runs = plan_runs(design)
+    steps = runs[0].checkpoints
+    root = tmp_path / "study"
+    put_data(root, shards_dir)
+    write_run(root, runs[0], steps)
+    write_run(root, runs[1], [*steps[:-1], steps[-1] - 5, steps[-1]])
+    return design, root, runs
+
+
+def test_a_checkpoint_that_an_interruption_left_is_no_point_of_the_curves(two_runs):
+    design, root, runs = two_runs
     wanted = runs[0].checkpoints
     assert (len(wanted), wanted[-1]) == (design.checkpoints, runs[0].steps)
-    write_run(tmp_path / "runs" / runs[0].name, runs[0], wanted)
-    stopped_at = wanted[-1] - 5
-    write_run(tmp_path / "runs" / runs[1].name, runs[1], [*wanted[:-1], stopped_at, wanted[-1]])
-    (found,) = collect(tmp_path, runs)
+    (found,) = collect(Results(design, root), runs)
     assert [p.step for p in found.curves["held_out/loss/mlm"].points] == wanted
     assert found.final("held_out/loss/mlm").scores == [5.0, 4.0]
+
+
+def test_results_alone_stand_for_runs_whose_directories_are_gone(two_runs):
+    design, root, runs = two_runs
+    results = Results(design, root)
+    before = collect(results, runs)
+    assert str(root) not in (root / "results.jsonl").read_text()  # it is good on any machine
+    shutil.rmtree(root / "runs")
+    assert collect(Results(design, root), runs) == before
+    assert "2 of 2 runs." in write_study_page(design, root).read_text()
+    assert "electra" in (root / "report.html").read_text()
+
+
+def test_results_of_other_settings_data_or_kind_are_refused(two_runs, tmp_path):
+    design, root, runs = two_runs
+    for run in runs:
+        assert Results(design, root).get(run)
+    Results(design, root).require_data()
+    longer = design.model_copy(update={"flops": 2 * design.flops})
+    with pytest.raises(UserError, match="'electra-seed0' was measured with other settings; choose"):
+        Results(longer, root).get(plan_runs(longer)[0])
+    path = root / "held-out" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["shards"][0]["sha256"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"'electra-seed0' was measured on other data \(held-out "):
+        Results(design, root).require_data()
+    (root / "results.jsonl").write_text("{}\n")
+    with pytest.raises(DamagedError, match=r"results.jsonl, line 1: not a run's result .*delete"):
+        Results(design, root)
+
+
+def test_a_run_that_diverged_has_no_last_value(two_runs):
+    design, root, runs = two_runs
+    log = root / "runs" / runs[0].name / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        if line.get("extra", {}).get("step") == runs[0].steps:
+            line["value"] = "NaN"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = Results(design, root).get(runs[0])
+    assert result is not None
+    assert result.loss == math.inf
+    again = Results(design, root).get(runs[0])  # read from results.jsonl
+    assert again is not None
+    assert again.loss == math.inf
+    (found,) = collect(Results(design, root), runs)
+    assert math.isnan(found.final("held_out/loss/mlm").median)
 
 
 def design_file(folder: Path) -> Path:
@@ -246,7 +319,7 @@ def test_an_interrupted_study_goes_on_and_ends_with_a_page(tmp_path, tokenizer_d
     page = (out / "study.md").read_text()
     assert "2 of 2 runs." in page
     assert "held_out/loss/mlm" in page
-    for run in plan_runs(load_design(tmp_path / "design.yaml", flops=None, seeds=None)):
+    for run in plan_runs(load_design(tmp_path / "design.yaml")):
         folder = out / "runs" / run.name
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         last = [r for r in records if "step" in r][-1]
@@ -255,6 +328,39 @@ def test_an_interrupted_study_goes_on_and_ends_with_a_page(tmp_path, tokenizer_d
         assert last["values"]["flops/hardware"] == pytest.approx(run.hardware_flops)
     assert "sdconv" in (out / "report.html").read_text()
     assert (out / "images" / "study.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_a_budget_of_seconds_buys_what_was_timed_once(
+    tmp_path, tokenizer_dir, shards_dir, monkeypatch
+):
+    out = tmp_path / "out"
+    put_data(out, shards_dir)
+    shutil.copytree(tokenizer_dir, out / "tokenizer")
+    content = yaml.safe_load(design_file(tmp_path).read_text())
+    content["variants"]["sdconv"] = {"global_batch": 64}  # four times the work
+    design = validate(Design, content | {"flops": None, "seconds": 60.0}, "design")
+    monkeypatch.setattr("convbert.pretrain.study.pace.ROUNDS", 1)
+    paced = with_pace(design, out, 1, Console())
+    assert paced.pace["sdconv"] > 1.5 * paced.pace["electra"] > 0
+    for run in plan_runs(paced):
+        assert run.steps == int(60 / paced.pace[run.variant])
+    assert with_pace(design, out, 1, Console()) == paced  # read, not timed again
+    longer = design.model_copy(update={"checkpoints": 2})
+    with pytest.raises(UserError, match="another study"):
+        carry_out(with_pace(longer, out, 1, Console()), out, 1, Console())
+
+
+def test_seconds_cannot_be_planned_before_they_are_timed(tmp_path):
+    study = ["study", "--seconds", "60", "-o", str(tmp_path / "study")]
+    result = CliRunner().invoke(app, [*study, "--plan"])
+    assert "--plan: how many updates 60 seconds buy is measured when the study starts" in str(
+        result.exception
+    )
+    result = CliRunner().invoke(app, [*study, "--flops", "1e12"])
+    assert "--flops 1e+12 --seconds 60: runs have one budget" in str(result.exception)
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize(("own", "expected"), [(None, "3"), ("5", "5")])
@@ -278,7 +384,7 @@ def test_commands_see_the_gpu_of_their_run_and_choose_deepspeeds_accelerator(tmp
 
 
 def test_a_list_of_training_rows_is_done_when_its_last_number_is(tmp_path):
-    design = load_design(None, flops=None, seeds=None)
+    design = load_design(None)
     sizes = {"finetune": ["trec"], "finetune_settings": ["train_rows=[100, all]"]}
     design = design.model_copy(update=sizes)
     (run, *_) = plan_runs(design)
@@ -291,7 +397,7 @@ def test_a_list_of_training_rows_is_done_when_its_last_number_is(tmp_path):
 
 
 def test_every_command_of_a_study_is_one_that_exists(tmp_path):
-    design = load_design(None, flops=None, seeds=None)
+    design = load_design(None)
     root = typer.main.get_command(app)
     steps = [*data_steps(design, tmp_path), *run_steps(design, tmp_path, plan_runs(design)[0])]
     assert len(steps) == 8

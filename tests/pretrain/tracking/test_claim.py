@@ -107,7 +107,7 @@ def test_a_training_starts_while_a_checkpoint_is_measured(tmp_path, store, start
     training = start(run_dir, store, resume_step=0)
     evaluation.close("FINISHED")
     training.close("FINISHED")
-    assert history(store, "sst2/accuracy") == [(4, 0.7)]
+    assert history(store, "finetuned/sst2/accuracy") == [(4, 0.7)]
 
 
 def test_a_delivery_makes_way_for_a_training_which_delivers_the_rest(

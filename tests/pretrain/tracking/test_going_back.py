@@ -29,7 +29,7 @@ def newest(uri, only_run, key):
 def train(tracker, steps, loss):
     for step in steps:
         tracker.log(step, step * 1e9, {"loss": loss + step})
-        tracker.curve_point(step * 1e9, "held_out", loss + step, step=step)
+        tracker.curve_point(step * 1e9, "held_out/loss", loss + step, step=step)
     tracker.close("KILLED")
 
 
@@ -43,8 +43,8 @@ def test_every_value_after_going_back_is_the_new_one(tmp_path, store, start, onl
     train(start(run_dir, store, resume_step=10), range(11, 15), 300.0)
     expected = {s: (100.0 if s <= 10 else 300.0) + s for s in range(1, 15)}
     assert newest(store, only_run, "loss") == expected
-    assert newest(store, only_run, "held_out") == expected
-    assert newest(store, only_run, "guards/restart_repeat/step") == {5: 12.0, 11: 12.0}
+    assert newest(store, only_run, "held_out/loss") == expected
+    assert newest(store, only_run, "training/guards/restart_repeat/step") == {5: 12.0, 11: 12.0}
     (run_dir / "mlflow_cursor.json").unlink()
     assert sync(run_dir) == 0
 
@@ -96,7 +96,9 @@ def test_changed_parameters_are_current_in_a_new_run_with_everything(
     client = MlflowClient(store)
     runs = client.search_runs(["1"])
     first = next(run for run in runs if run.info.run_name == "tiny")
-    client.log_metric(first.info.run_id, "branches/held_out", 0.5, step=3)  # as its branches do
+    client.log_metric(
+        first.info.run_id, "branches/held_out/accuracy", 0.5, step=3
+    )  # as its branches do
     client.log_metric(first.info.run_id, "curve_flops", 3e9, step=3)
     client.log_metric(first.info.run_id, "curve_flops", 4e9, step=4)
 
@@ -104,15 +106,15 @@ def test_changed_parameters_are_current_in_a_new_run_with_everything(
     log_steps(tracker, range(9, 13))
     tracker.close("FINISHED")
     runs = {run.info.run_name: run for run in client.search_runs(["1"])}
-    assert set(runs) == {"tiny", "mr, seed 0"}
+    assert set(runs) == {"tiny", "mr, seed 0 of tiny"}
     second = runs["tiny"]
     assert second.data.params == {"run.steps": "12", "seed": "0"}
     assert second.info.start_time == first.info.start_time
-    assert runs["mr, seed 0"].data.tags["mlflow.parentRunId"] == second.info.run_id
+    assert runs["mr, seed 0 of tiny"].data.tags["mlflow.parentRunId"] == second.info.run_id
     assert TrackedRun.load(run_dir).state.run_id == second.info.run_id
     found = {m.step: m.value for m in client.get_metric_history(second.info.run_id, "loss")}
     assert found == {step: 10.0 / step for step in range(1, 13)}
-    branches = client.get_metric_history(second.info.run_id, "branches/held_out")
+    branches = client.get_metric_history(second.info.run_id, "branches/held_out/accuracy")
     assert [(m.step, m.value) for m in branches] == [(3, 0.5)]
     costs = client.get_metric_history(second.info.run_id, "curve_flops")
     assert [(m.step, m.value) for m in costs] == [(3, 3e9)]

@@ -47,8 +47,8 @@ def test_a_run_arrives_whole(tmp_path, store, start, log_steps, only_run, histor
     assert sorted(history(store, "loss")) == [(s, 10.0 / s) for s in range(1, 2001)]
     assert sorted(history(store, "flops"))[-1] == (2000, 4e12)
     # Curves count GFLOPs: 3e15 FLOPs are step 3,000,000.
-    assert history(store, "mr/accuracy") == [(3_000_000, 0.71)]
-    assert history(store, "mr/accuracy_low") == [(3_000_000, 0.70)]
+    assert history(store, "finetuned/mr/accuracy") == [(3_000_000, 0.71)]
+    assert not [name for name in run.data.metrics if name.endswith(("_low", "_high", "_step"))]
     assert history(store, "curve_flops") == [(3_000_000, 3e15)]
     local = client.download_artifacts(run.info.run_id, "report/curve.png", str(tmp_path))
     assert Path(local).read_bytes() == b"picture"
@@ -79,15 +79,18 @@ def test_seeds_are_nested_runs_which_arrive_once(tmp_path, store, start, add):
     client = MlflowClient(store)
     experiment = client.get_experiment_by_name("pretraining").experiment_id
     runs = {run.info.run_name: run for run in client.search_runs([experiment])}
-    assert set(runs) == {"tiny", "mr, seed 0", "mr, seed 1"}
+    assert set(runs) == {"tiny", "mr, seed 0 of tiny", "mr, seed 1 of tiny"}
     parent = runs["tiny"]
     for seed, values in enumerate(([0.5, 0.6], [0.5, 0.7, 0.8])):
-        run = runs[f"mr, seed {seed}"]
+        run = runs[f"mr, seed {seed} of tiny"]
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.params == {"seed": str(seed)}
         assert (run.info.status, run.data.tags["task"]) == ("FINISHED", "mr")
         assert run.info.end_time - run.info.start_time >= 29_000
-        for key, expected in (("mr/accuracy", values), ("curve_flops", [0.0, 1e12, 2e12])):
+        for key, expected in (
+            ("finetuned/mr/accuracy", values),
+            ("curve_flops", [0.0, 1e12, 2e12]),
+        ):
             points = client.get_metric_history(run.info.run_id, key)
             assert sorted((m.step, m.value) for m in points) == [
                 (1000 * number, value) for number, value in enumerate(expected[: len(values)])
@@ -184,7 +187,7 @@ def test_a_rollback_replaces_the_steps_that_are_trained_again(
     assert steps == list(range(1, 13))
     sent = [step for step, value in history(store, "loss") if value == -1.0]
     assert sorted(sent) == list(range(7, 13))
-    assert history(store, "guards/nan_rollback/first_sequence") == [(7, 72.0)]
+    assert history(store, "training/guards/nan_rollback/first_sequence") == [(7, 72.0)]
 
 
 def test_a_resumed_run_continues_the_same_mlflow_run(
@@ -280,7 +283,7 @@ def test_a_curve_that_is_measured_again_is_delivered_again(tmp_path, store, star
         tracker = start(run_dir, store)
         tracker.curve_point(1e12, "mr/accuracy", value)
         tracker.close("FINISHED")
-    assert sorted(history(store, "mr/accuracy")) == [(1000, 0.5), (1000, 0.6)]
+    assert sorted(history(store, "finetuned/mr/accuracy")) == [(1000, 0.5), (1000, 0.6)]
 
 
 def test_sync_marks_a_run_that_died_silently(tmp_path, store, only_run, history):
@@ -372,7 +375,7 @@ def test_evaluation_reaches_the_run_of_a_training_that_goes_on(
     with pytest.raises(UserError, match="tracked by a running process"):
         start(run_dir, store, resume_step=0)
     training.close("FINISHED")
-    assert history(store, "sst2/accuracy") == [(4, 0.7)]
+    assert history(store, "finetuned/sst2/accuracy") == [(4, 0.7)]
     client, run = only_run(store)
     assert run.info.status == "FINISHED"
     assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["curve.png"]
@@ -388,7 +391,7 @@ def test_evaluation_that_ends_after_the_training_delivers_itself(
     training.close("FINISHED")
     evaluation.curve_point(2e9, "sst2/accuracy", 0.9)
     evaluation.close("FINISHED")
-    assert history(store, "sst2/accuracy") == [(2, 0.9)]
+    assert history(store, "finetuned/sst2/accuracy") == [(2, 0.9)]
     assert sync(run_dir) == 0
 
 
@@ -410,5 +413,5 @@ def test_what_is_handed_in_while_the_other_process_ends_is_not_left_behind(
 
     monkeypatch.setattr(Delivery, "finish", hand_in_late)
     first.close("FINISHED")
-    assert history(store, "sst2/accuracy") == [(4, 0.7), (8, 0.8)]
+    assert history(store, "finetuned/sst2/accuracy") == [(4, 0.7), (8, 0.8)]
     assert not inbox(run_dir)

@@ -1,0 +1,76 @@
+"""Processes that map chunks: order, errors as raised, and a killed one never waited for."""
+
+import os
+import signal
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+
+import pytest
+
+from convbert.data_pipeline.workers import WorkerDied, Workers, ordered_map
+from convbert.models.errors import UserError
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def number_of(text: str) -> int:
+    return int(text)
+
+
+def die_sending(text: str) -> bytes:
+    """Be killed with half of a large result in the pipe."""
+
+    def send_half(self: Connection, message: bytes, write: object = None) -> None:
+        os.write(self.fileno(), message[: len(message) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if text == "bad":
+        Connection._send = send_half  # type: ignore[attr-defined]
+    return b"x" * 1000
+
+
+def leave(status: int) -> None:
+    os._exit(status)
+
+
+def process_of(anything: int) -> int:
+    return os.getpid()
+
+
+def test_results_come_in_order_from_a_bounded_number_of_items() -> None:
+    taken = []
+
+    def items() -> Iterator[str]:
+        for number in range(40):
+            taken.append(number)
+            yield str(number)
+
+    mapped = ordered_map(number_of, items(), workers=2)
+    assert next(mapped) == 0
+    assert len(taken) <= 6
+    assert list(mapped) == list(range(1, 40))
+
+
+def test_a_process_killed_while_it_sends_a_result_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"workers=2: one was killed, most likely .*; use fewer"):
+        list(ordered_map(die_sending, ["good", "bad", *["good"] * 20], workers=2))
+
+
+def test_a_process_that_leaves_is_named_by_its_status() -> None:
+    with pytest.raises(WorkerDied, match="ended with status 7"), Workers(1) as pool:
+        pool.submit(leave, 7).result()
+
+
+def test_an_error_arrives_as_it_was_raised_with_its_place() -> None:
+    with pytest.raises(ValueError, match=r"invalid literal for int.*'three'") as raised:
+        list(ordered_map(number_of, ["1", "2", "three"], workers=2))
+    assert "in number_of" in raised.value.__notes__[-1]
+
+
+def test_processes_are_used_again_and_end_with_the_block() -> None:
+    with Workers(2) as pool:
+        found = {future.result() for future in [pool.submit(process_of, n) for n in range(20)]}
+    assert len(found) <= 2
+    for pid in found:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
