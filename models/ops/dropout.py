@@ -1,9 +1,10 @@
-"""Dropout and attention for CPUs, where random numbers cost more than the arithmetic around them.
+"""Dropout whose random numbers cost less than the arithmetic around them, and attention.
 
-A compiled graph draws each of PyTorch's random numbers by itself, ten rounds of Philox in scalar
-code: a fifth of a training step. Hashing the element's index with one drawn seed takes a few
-vector instructions inside the loop that uses it, and the backward pass can repeat it instead of
-keeping a mask. On GPUs PyTorch's own dropout and attention run.
+A compiled graph draws each of PyTorch's random numbers by itself, ten rounds of Philox: a fifth of
+a training step on a CPU, in scalar code, and four fifths of a layer norm's time on a GPU. Hashing
+the element's index with one drawn seed takes a few instructions inside the loop that uses it (that
+of the sum and the norm behind it), and the backward pass can repeat it instead of keeping a mask.
+Attention on GPUs drops out by itself.
 """
 
 import torch
@@ -15,7 +16,7 @@ _BITS = 32
 
 
 class Dropout(nn.Module):
-    """``nn.Dropout`` with masks that are cheap in a graph compiled for the CPU."""
+    """``nn.Dropout`` with masks that are cheap in a compiled graph."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -33,7 +34,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     """
     if p == 0.0:
         return x
-    if x.is_cuda or not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling():
         return F.dropout(x, p)
     # Drawn as a float: the compiler would draw an integer anew for every element.
     seed = torch.rand((), device=x.device)

@@ -3,6 +3,7 @@
 The logits of all masked positions, [M, V], are the largest tensor of a pretraining step. Here they
 exist for one chunk of rows only: the forward pass keeps one number per row, and the backward pass
 multiplies the chunk out again (a third more work in this product, under two per cent of a step).
+On a GPU a kernel for each pass reads the product as it is, in low precision, and once.
 Loss, softmax and cumulative sums are taken in at least float32.
 
 Shape suffixes: M masked positions, C rows of one chunk, V vocabulary, D width of the word table.
@@ -15,6 +16,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from convbert.models.ops import triton_masked_lm
+from convbert.models.ops.convolution import selected_backend
 
 # Logits that exist at once: on a CPU what stays near its caches (16 MiB), on a GPU enough rows to
 # keep it busy (128 MiB).
@@ -68,49 +72,48 @@ class _MaskedLM(torch.autograd.Function):
         bias_V: Tensor,
         targets_M: Tensor,
         uniform_M: Tensor,
-        temperature: float | Tensor,
+        temperature: float | Tensor | None,
         chunk: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        tempered = isinstance(temperature, Tensor) or temperature != 1.0
-        normalizers, losses, samples, correct = [], [], [], []
+        kernels = selected_backend("auto", hidden_MD.device.type) == "triton"
+        statistics = triton_masked_lm.row_statistics if kernels else _row_statistics
+        if isinstance(temperature, float | int):
+            if temperature == 1.0:
+                temperature = None
+            elif kernels:
+                temperature = torch.full((), temperature, device=hidden_MD.device)
+        parts = []
         for start in range(0, hidden_MD.shape[0], chunk):
             rows = slice(start, start + chunk)
-            logits_CV = _logits(hidden_MD[rows], weight_VD, bias_V)
-            targets_C1 = targets_M[rows, None]
-            top_C1, best_C1 = logits_CV.max(dim=1, keepdim=True)
-            wanted_C1 = logits_CV.gather(1, targets_C1)
-            if tempered:
-                samples.append(_invert(_tempered(logits_CV, top_C1, temperature), uniform_M[rows]))
-            mass_CV = logits_CV.sub_(top_C1).exp_()
-            if not tempered:
-                samples.append(_invert(mass_CV, uniform_M[rows]))
-            normalizer_C1 = top_C1 + mass_CV.sum(dim=1, keepdim=True).log()
-            normalizers.append(normalizer_C1)
-            losses.append((normalizer_C1 - wanted_C1)[:, 0])
-            correct.append((best_C1 == targets_C1)[:, 0])
-        sampled_M, correct_M = torch.cat(samples), torch.cat(correct)
-        ctx.save_for_backward(hidden_MD, weight_VD, bias_V, targets_M, torch.cat(normalizers))
-        ctx.chunk = chunk
+            product_CV = hidden_MD[rows] @ weight_VD.T
+            parts.append(
+                statistics(product_CV, bias_V, targets_M[rows], uniform_M[rows], temperature)
+            )
+        normalizer_M, loss_M, sampled_M, best_M = (
+            torch.cat(part) for part in zip(*parts, strict=True)
+        )
+        correct_M = best_M == targets_M
+        ctx.save_for_backward(hidden_MD, weight_VD, bias_V, targets_M, normalizer_M)
+        ctx.chunk, ctx.kernels = chunk, kernels
         ctx.mark_non_differentiable(correct_M, sampled_M)
-        return torch.cat(losses), sampled_M, correct_M
+        return loss_M, sampled_M, correct_M
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_MD, weight_VD, bias_V, targets_M, normalizer_M1 = ctx.saved_tensors
+        hidden_MD, weight_VD, bias_V, targets_M, normalizer_M = ctx.saved_tensors
         grad_loss_M = grads[0]
-        wide = normalizer_M1.dtype
+        wide = normalizer_M.dtype
+        gradients = triton_masked_lm.row_gradients if ctx.kernels else _row_gradients
         grad_hidden_MD = torch.empty_like(hidden_MD)
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=wide)
         grad_bias_V = torch.zeros_like(bias_V, dtype=wide)
         for start in range(0, hidden_MD.shape[0], ctx.chunk):
             rows = slice(start, start + ctx.chunk)
-            logits_CV = _logits(hidden_MD[rows], weight_VD, bias_V)
-            # d loss / d logits = softmax - one-hot.
-            grad_CV = logits_CV.sub_(normalizer_M1[rows]).exp_()
-            grad_CV.scatter_add_(1, targets_M[rows, None], -torch.ones_like(normalizer_M1[rows]))
-            grad_CV.mul_(grad_loss_M[rows, None])
-            grad_bias_V += grad_CV.sum(dim=0)
-            grad_CV = grad_CV.to(weight_VD.dtype)
+            product_CV = hidden_MD[rows] @ weight_VD.T
+            grad_CV, grad_bias_of_rows_V = gradients(
+                product_CV, bias_V, targets_M[rows], normalizer_M[rows], grad_loss_M[rows]
+            )
+            grad_bias_V += grad_bias_of_rows_V
             grad_hidden_MD[rows] = grad_CV @ weight_VD
             _add_product(grad_weight_VD, grad_CV.T, hidden_MD[rows])
         return (
@@ -137,9 +140,47 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total.add_(left @ right)
 
 
-def _logits(hidden_CD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
-    wide = torch.promote_types(hidden_CD.dtype, torch.float32)
-    return (hidden_CD @ weight_VD.T).to(wide).add_(bias_V)
+def _row_statistics(
+    product_CV: Tensor,
+    bias_V: Tensor,
+    targets_C: Tensor,
+    uniform_C: Tensor,
+    temperature: float | Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Do what ``triton_masked_lm.row_statistics`` does; the product is overwritten in fp32."""
+    logits_CV = _logits(product_CV, bias_V)
+    top_C1, best_C1 = logits_CV.max(dim=1, keepdim=True)
+    wanted_C1 = logits_CV.gather(1, targets_C[:, None])
+    sampled_C = None
+    if temperature is not None:
+        sampled_C = _invert(_tempered(logits_CV, top_C1, temperature), uniform_C)
+    mass_CV = logits_CV.sub_(top_C1).exp_()
+    if sampled_C is None:
+        sampled_C = _invert(mass_CV, uniform_C)
+    normalizer_C1 = top_C1 + mass_CV.sum(dim=1, keepdim=True).log()
+    loss_C1 = normalizer_C1 - wanted_C1
+    return normalizer_C1[:, 0], loss_C1[:, 0], sampled_C, best_C1[:, 0]
+
+
+def _row_gradients(
+    product_CV: Tensor,
+    bias_V: Tensor,
+    targets_C: Tensor,
+    normalizer_C: Tensor,
+    grad_loss_C: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Do what ``triton_masked_lm.row_gradients`` does; the product is overwritten in fp32."""
+    logits_CV = _logits(product_CV, bias_V)
+    # d loss / d logits = softmax - one-hot.
+    grad_CV = logits_CV.sub_(normalizer_C[:, None]).exp_()
+    grad_CV.scatter_add_(1, targets_C[:, None], -torch.ones_like(normalizer_C[:, None]))
+    grad_CV.mul_(grad_loss_C[:, None])
+    return grad_CV.to(product_CV.dtype), grad_CV.sum(dim=0)
+
+
+def _logits(product_CV: Tensor, bias_V: Tensor) -> Tensor:
+    wide = torch.promote_types(product_CV.dtype, torch.float32)
+    return product_CV.to(wide).add_(bias_V)
 
 
 def _tempered(logits_CV: Tensor, top_C1: Tensor, temperature: float | Tensor) -> Tensor:

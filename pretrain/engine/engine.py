@@ -94,9 +94,9 @@ class Engine:
         one method, which is run here up to the optimizer and pauses there, until ``finish`` says
         how it goes on.
         """
-        for group in self.deepspeed.optimizer.param_groups:
-            rate = 0.0 if hold and group.get("held") else learning_rate
-            group["lr"] = rate * group.get("rate_ratio", 1.0)
+        groups = self.deepspeed.optimizer.param_groups
+        for group, rate in zip(groups, self.rates(learning_rate, hold=hold), strict=True):
+            group["lr"] = rate
         self._apply, self._own_norm = None, None
         if self._own_clip:
             self._own_norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._own_clip)
@@ -105,6 +105,13 @@ class Engine:
             self._running.switch()
         self.overflowed = self._running.dead
         return self._norm()
+
+    def rates(self, learning_rate: float, *, hold: bool = False) -> list[float]:
+        """Return the learning rate of each of the optimizer's groups."""
+        return [
+            (0.0 if hold and group.get("held") else learning_rate) * group.get("rate_ratio", 1.0)
+            for group in self.deepspeed.optimizer.param_groups
+        ]
 
     def finish(self, *, apply: bool) -> bool:
         """Apply the update or leave parameters and moments as they are; return which it was."""
@@ -118,6 +125,11 @@ class Engine:
         self.updates += applied
         self.loss_scale.adapt()
         return applied
+
+    def finished(self, *, applied: bool) -> None:
+        """Count an update that ran without ``gradient_norm`` and ``finish``."""
+        self.overflowed = False
+        self.updates += applied
 
     def _norm(self) -> float | Tensor:
         if self._own_norm is not None:

@@ -92,8 +92,8 @@ class Execution:
     @property
     def shown(self) -> str:
         """The line of the log."""
-        how = "compiled, CUDA graphs" if self.cuda_graphs else "compiled"
-        return f"{how if self.compile else 'eager'}: {self.reason}"
+        how = "compiled" if self.compile else "eager"
+        return f"{how}{', CUDA graphs' if self.cuda_graphs else ''}: {self.reason}"
 
 
 @lru_cache
@@ -135,17 +135,16 @@ def choose(
     config: RunConfig, device: torch.device, networks: PretrainingConfig, work: Work
 ) -> Execution:
     """Return what a run that starts now on this kind of device does."""
-    kind = device.type
+    kind, graphs = device.type, config.cuda_graphs is True
     if config.compile is False:
-        return Execution(kind, False, False, "compile=false")
+        return Execution(kind, False, graphs, "compile=false")
     if problem := no_compiler(device):
         if config.compile is True:
             log.warning("compile=true: %s; training goes on without", problem)
-        return Execution(kind, False, False, problem)
+        return Execution(kind, False, graphs, problem)
     if kind == "cuda":
         on_gpu = for_gpu(config)
         return Execution(kind, on_gpu.compiles, on_gpu.replays_graphs, "on a GPU")
-    graphs = config.cuda_graphs is True
     if config.compile is True or graphs:
         return Execution(kind, True, graphs, "as configured")
     return _where_it_pays(config, networks, work)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from convbert.pretrain.engine.engine import Engine
 from convbert.pretrain.engine.fragments import fragments, shapes
@@ -41,7 +42,8 @@ class PartNorms:
         self.wanted = False
         self._engine = engine
         self._layout = layout
-        self._squares: torch.Tensor | None = None
+        self._squares: Tensor | None = None
+        self._before: Tensor | None = None
         names = [part_of(name) for name in shapes(engine)]
         self.parts = sorted(set(names))
         self._part_of = torch.tensor([self.parts.index(n) for n in names])
@@ -50,16 +52,33 @@ class PartNorms:
     @torch.no_grad()
     def _measure(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Add the sums of squares of what is about to be updated: ZeRO calls once per group."""
-        if not self.wanted:
-            return
-        tensors = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        if not tensors:
-            return
-        pieces = [self._layout.pieces(p) for p in tensors]
-        gradients = [p.grad for p in tensors]
-        both = [self._layout.squares(pieces, ts) for ts in (gradients, tensors)]
-        found = torch.stack(both)
-        self._squares = found if self._squares is None else self._squares + found
+        if self.wanted and self._tensors():
+            found = torch.stack([self._of_gradients(), self._of_parameters()])
+            self._squares = found if self._squares is None else self._squares + found
+
+    @torch.no_grad()
+    def before(self) -> None:
+        """Measure the parameters of an update that runs without the optimizer's hooks."""
+        self._before = self._of_parameters() if self.wanted else None
+
+    @torch.no_grad()
+    def after(self, *, applied: bool) -> None:
+        """Measure its gradients, which are still there, if it was applied."""
+        if self._before is not None and applied:
+            self._squares = torch.stack([self._of_gradients(), self._before])
+
+    def _tensors(self) -> list[Tensor]:
+        groups = self._engine.base_optimizer.param_groups
+        return [p for g in groups for p in g["params"] if p.grad is not None]
+
+    def _of_parameters(self) -> Tensor:
+        tensors = self._tensors()
+        return self._layout.squares([self._layout.pieces(p) for p in tensors], tensors)
+
+    def _of_gradients(self) -> Tensor:
+        tensors = self._tensors()
+        gradients = [p.grad for p in tensors if p.grad is not None]
+        return self._layout.squares([self._layout.pieces(p) for p in tensors], gradients)
 
     def read(self, total: float) -> dict[str, float]:
         """Return the norms of the measured update, or nothing if it was skipped.

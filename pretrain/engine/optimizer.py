@@ -28,6 +28,11 @@ class AdamW(torch.optim.Optimizer):
     up to 6.5 times larger than Adam's, which the warm-up is there to tame.
     """
 
+    # As PyTorch's gradient scaler sets them: tensors by which gradients are divided, and whose 1
+    # leaves the update out. Rates (``lr``) may be tensors, too.
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -55,11 +60,16 @@ class AdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Apply one update to every parameter that has a gradient."""
         loss = None if closure is None else closure()
+        self.update()
+        return loss
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Do what ``step`` does without calling its hooks, which a CUDA graph would not record."""
         for group in self.param_groups:
             pairs = [(p, p.grad) for p in group["params"] if p.grad is not None]
             if pairs:
                 self._update(group, *map(list, zip(*pairs, strict=True)))
-        return loss
 
     def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         """Update in one pass over memory, by PyTorch's fused kernel."""
@@ -71,7 +81,7 @@ class AdamW(torch.optim.Optimizer):
         if group["bias_correction"]:
             counters = list(torch.full((count,), group["step"] - 1.0, device=device).unbind())
         else:
-            counters = [torch.tensor(math.inf, device=device)] * count
+            counters = [torch.full((), math.inf, device=device)] * count
         adamw(
             params,
             grads,
@@ -80,6 +90,8 @@ class AdamW(torch.optim.Optimizer):
             [],
             counters,
             fused=True,
+            grad_scale=self.grad_scale,
+            found_inf=self.found_inf,
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],

@@ -73,13 +73,27 @@ class Judge:
             return self._count(Event("overflow", "skip", loss, math.inf))
         return self._count(Event("nan", self.config.on_nan, loss, math.inf))
 
-    def _score(self, loss: float) -> float | None:
-        """Return how far ``loss`` lies above the recent median, in robust standard deviations."""
+    def refused_above(self) -> tuple[float, float]:
+        """Return median and spread by which a coming loss is judged, for who judges it elsewhere.
+
+        An update is left out if ``(loss - median) / spread`` exceeds ``spike_threshold``, or if
+        loss or norm is not finite. The spread is infinite where no finite loss is too high.
+        """
+        recent = None if self.config.on_spike == "record" else self._recent()
+        return recent or (0.0, math.inf)
+
+    def _recent(self) -> tuple[float, float] | None:
+        """Return the median of the recent losses and a robust standard deviation, if known."""
         if len(self.losses) < self.config.spike_window // 2:
             return None
         median = statistics.median(self.losses)
         deviation = statistics.median(abs(x - median) for x in self.losses)
-        return (loss - median) / max(_SCALE * deviation, _FLOOR * abs(median), 1e-12)
+        return median, max(_SCALE * deviation, _FLOOR * abs(median), 1e-12)
+
+    def _score(self, loss: float) -> float | None:
+        """Return how far ``loss`` lies above the recent median, in robust standard deviations."""
+        recent = self._recent()
+        return None if recent is None else (loss - recent[0]) / recent[1]
 
     def _count(self, event: Event) -> Event:
         """Count an event and turn it into a stop where a limit is passed."""

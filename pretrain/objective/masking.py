@@ -1,5 +1,6 @@
 """The positions that the generator predicts: ELECTRA's dynamic masking, on the device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,10 +47,25 @@ class MaskedBatch:
 
     def rows(self, start: int, stop: int) -> "MaskedBatch":
         """Return the rows ``start`` to ``stop`` as a view."""
+        return self._each(lambda x: x[start:stop])
+
+    def chosen(self, rows: Tensor) -> "MaskedBatch":
+        """Return the rows of these numbers, which the host need not know."""
+        return self._each(lambda x: x.index_select(0, rows))
+
+    def _each(self, take: Callable[[Tensor], Tensor]) -> "MaskedBatch":
         tensors: dict[str, Any] = {
-            k: v[start:stop] for k, v in vars(self).items() if isinstance(v, Tensor) and v.dim()
+            k: take(v) for k, v in vars(self).items() if isinstance(v, Tensor) and v.dim()
         }
         return replace(self, **tensors)
+
+
+@dataclass(frozen=True)
+class SamplingTensors:
+    """``Sampling`` as scalars on the device, fp32, where the host does not wait to write them."""
+
+    mask_fraction: Tensor
+    temperature: Tensor
 
 
 def mask_batch(
@@ -57,7 +73,7 @@ def mask_batch(
     special: SpecialIds,
     seed: int,
     batch: Batch,
-    sampling: Sampling | None = None,
+    sampling: Sampling | SamplingTensors | None = None,
 ) -> MaskedBatch:
     """Select ``max(1, min(M, round(p * real tokens)))`` positions of every row.
 
@@ -104,7 +120,11 @@ def mask_batch(
 
 
 def _wanted(
-    config: MaskingConfig, seed: int, sampling: Sampling | None, positions_B: Tensor, real_B: Tensor
+    config: MaskingConfig,
+    seed: int,
+    sampling: Sampling | SamplingTensors | None,
+    positions_B: Tensor,
+    real_B: Tensor,
 ) -> Tensor:
     """Return how many tokens of each row are to be selected."""
     if sampling is None or config.schedule is None:
@@ -114,9 +134,11 @@ def _wanted(
 
 
 def _temperature(
-    config: MaskingConfig, sampling: Sampling | None, device: torch.device
+    config: MaskingConfig, sampling: Sampling | SamplingTensors | None, device: torch.device
 ) -> Tensor | None:
     """Return a temperature that moves; as a number it would be compiled into the networks."""
     if config.temperature_schedule is None:
         return None
+    if isinstance(sampling, SamplingTensors):
+        return sampling.temperature
     return torch.full((), (sampling or final_sampling(config)).temperature, device=device)

@@ -2,8 +2,8 @@
 
 from convbert.models.architecture import ObjectiveName
 
-SECTIONS = ("data", "forward", "backward", "optimizer", "checkpoint")
-"""The parts of an update whose time is taken."""
+SECTIONS = ("data", "forward", "backward", "optimizer", "update", "checkpoint")
+"""The parts of an update whose time is taken; ``update`` is one whose parts run as one."""
 
 LOSS_TOTAL = "loss/total"
 LOSS_MLM = "loss/mlm"

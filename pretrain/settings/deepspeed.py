@@ -256,15 +256,22 @@ def resolve_deepspeed_config(
     return filled
 
 
-def require_graphs(config: dict[str, Any]) -> None:
-    """Refuse CUDA graphs where gradients or parameters do not stay where the graph has them.
+def require_graphs(config: dict[str, Any], *, compiled: bool) -> None:
+    """Refuse to replay both passes as CUDA graphs where that cannot be.
 
-    In bf16 with ZeRO stage 1 DeepSpeed keeps parameters in place and adds each gradient to one of
-    its own at once, after which the graph's memory is free for the next replay.
+    What is compiled is recorded, gradients and parameters must stay where the graph has them: in
+    bf16 with ZeRO stage 1 DeepSpeed keeps parameters in place and adds each gradient to one of its
+    own at once, after which the graph's memory is free for the next replay.
     """
     stage = config.get("zero_optimization", {}).get("stage", 0)
     if stage != 1 or not config.get("bf16", {}).get("enabled"):
         raise UserError(
             f"cuda_graphs=true: needs precision=bf16 and ZeRO stage 1, this is stage {stage}; "
-            "choose deepspeed=zero1 or leave it out"
+            "choose deepspeed=zero1 or leave it out (one process with zero0 or zero1 and adamw "
+            "without bias correction needs neither bf16 nor compile)"
+        )
+    if not compiled:
+        raise UserError(
+            "cuda_graphs=true compile=false: here only what is compiled is replayed; leave one out "
+            "(one process with zero0 or zero1 and adamw without bias correction needs no compile)"
         )

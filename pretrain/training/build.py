@@ -40,17 +40,36 @@ def build_training(
         pin_memory=torch.cuda.is_available(),
         place=config.deepspeed,
     )
-    if config.replays_graphs:
-        require_graphs(deepspeed)
+    whole = updates_on_device(config, division.world)
+    if config.replays_graphs and not whole:
+        require_graphs(deepspeed, compiled=config.compiles)
     if config.compiles:
-        _compile(objective, cuda_graphs=config.replays_graphs)
+        _compile(objective, cuda_graphs=config.replays_graphs and not whole)
     held = held_in_warmup(objective) if config.objective.generator_warmup else ()
     engine, norms = build_engine(objective, deepspeed, config.optimizer, held=held)
-    engine.replays_graphs = config.replays_graphs
+    engine.replays_graphs = config.replays_graphs and not whole
     for part in objective.modules():
         if isinstance(part, MaskedLMHead):  # which evaluations call by itself
             engine.lend(part, part.vocabulary)
     return engine, norms
+
+
+def updates_on_device(config: RunConfig, world: int) -> bool:
+    """Return whether whole updates are work of the device alone, for a GPU to record as a graph.
+
+    Nothing may be divided among processes or lie on the host, and no step may need the host: fp16
+    scales its loss there, LAMB and Muon gather norms and matrices, bias correction counts.
+    """
+    zero = load_deepspeed_config(config.deepspeed).get("zero_optimization", {})
+    return (
+        config.replays_graphs
+        and world == 1
+        and zero.get("stage", 0) in (0, 1)
+        and not zero.get("offload_optimizer")
+        and config.settled_precision in ("bf16", "fp32")
+        and config.optimizer.name == "adamw"
+        and not config.optimizer.bias_correction
+    )
 
 
 def _compile(objective: Objective, *, cuda_graphs: bool) -> None:

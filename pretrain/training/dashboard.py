@@ -14,8 +14,9 @@ from convbert.pretrain.run.metric_names import SECTIONS
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _HISTORY = 18
-_COLOURS = dict(zip(SECTIONS, ("yellow", "blue", "cyan", "magenta", "red"), strict=True))
+_COLOURS = dict(zip(SECTIONS, ("yellow", "blue", "cyan", "magenta", "green", "red"), strict=True))
 _WIDTH = 40
+_OF_ONE_KIND = ("forward", "backward", "optimizer", "update")  # either the last or the others
 
 # Rows of the two tables: metric, label, format.
 _LEARNING = (
@@ -109,6 +110,8 @@ class Dashboard:
         whole = max(self._values.get(metric_names.STEP_SECONDS, 0.0), sum(seconds.values()))
         bar, legend = Text(), Text()
         for name, spent in seconds.items():
+            if not spent and name in _OF_ONE_KIND:
+                continue
             share = spent / whole if whole else 0.0
             bar.append("█" * round(share * _WIDTH), _COLOURS[name])
             legend.append(f"{name} {share:.0%}  ", _COLOURS[name])

@@ -37,7 +37,7 @@ class Reporter:
         """Read metrics from these; ``peak`` is the FLOP/s that one process can reach."""
         self._timeline = timeline
         self._engine = engine
-        self._norms = norms
+        self.norms = norms
         self._judge = judge
         self._meter = Meter(engine.stopwatch, engine.device, peak)
         self._rows: list[Row] = []
@@ -50,7 +50,7 @@ class Reporter:
 
     def expect(self, *, reported: bool) -> None:
         """Measure the norms of the coming update if it is the last one of a report."""
-        self._norms.wanted = reported
+        self.norms.wanted = reported
 
     def add(self, row: Row) -> None:
         """Add a finished update to the coming report."""
@@ -82,7 +82,7 @@ class Reporter:
         for row in rows:
             values = self._values(row) | speed
             if row is rows[-1]:
-                values |= self._norms.read(row.totals.norm)
+                values |= self.norms.read(row.totals.norm)
             tracker.log(row.step, self._timeline.flops(row.step), values)
             if row.applied:
                 self._sums.update(values)

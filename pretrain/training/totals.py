@@ -53,8 +53,22 @@ def sum_over_processes(
     dist.all_reduce(everything)
     own_norm = torch.as_tensor(norm, device=sums.device).float().view(1)
     *counts, stops, failures, total_norm = torch.cat([everything, own_norm]).tolist()
+    return _totals(counts, total_norm, weights, stop=stops > 0, failed=failures > 0)
+
+
+def read_report(
+    report: Tensor, weights: ObjectiveConfig, *, stop: bool, failed: bool
+) -> tuple[Totals, bool]:
+    """Wait for a ``DeviceUpdate``; return its numbers and whether it was applied."""
+    *counts, norm, applied = report.tolist()
+    return _totals(counts, norm, weights, stop=stop, failed=failed), applied > 0
+
+
+def _totals(
+    counts: list[float], norm: float, weights: ObjectiveConfig, *, stop: bool, failed: bool
+) -> Totals:
     named = dict(zip(STATISTICS, counts, strict=True))
     values = summarize(named)
     loss = weights.generator_weight * values[metric_names.LOSS_MLM]
     loss += weights.discriminator_weight * values.get(metric_names.LOSS_RTD, 0.0)
-    return Totals(named, loss, total_norm, stop=stops > 0, failed=failures > 0)
+    return Totals(named, loss, norm, stop=stop, failed=failed)

@@ -14,6 +14,7 @@ from convbert.data_pipeline.loading.batch import Batch
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.pretrain.checkpoints.saving import WHEN_NOT_WRITTEN, Checkpointer
+from convbert.pretrain.engine.device_optimizer import DeviceOptimizer
 from convbert.pretrain.engine.peak import peak_flops
 from convbert.pretrain.guards import divergence
 from convbert.pretrain.guards.judge import Event, Judge
@@ -23,12 +24,13 @@ from convbert.pretrain.objective.masking import SpecialIds, mask_batch
 from convbert.pretrain.run.data_order import DataOrder
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.division import BatchDivision
-from convbert.pretrain.run.schedule import sampling
+from convbert.pretrain.run.schedule import Sampling, sampling
 from convbert.pretrain.run.seeds import mix
 from convbert.pretrain.run.timeline import Phase, Timeline
 from convbert.pretrain.settings.run import RunConfig
 from convbert.pretrain.tracking.tracker import Tracker
-from convbert.pretrain.training.build import build_training
+from convbert.pretrain.training.build import build_training, updates_on_device
+from convbert.pretrain.training.device_update import DeviceUpdate, Instructions
 from convbert.pretrain.training.hooks import Hooks
 from convbert.pretrain.training.loader import PhasedLoader
 from convbert.pretrain.training.measures import CheckpointMeasures
@@ -37,7 +39,12 @@ from convbert.pretrain.training.progress import Progress
 from convbert.pretrain.training.reporting import Reporter, Row
 from convbert.pretrain.training.samples import CheckpointSamples
 from convbert.pretrain.training.stopping import StopRequest
-from convbert.pretrain.training.totals import Totals, normalizers, sum_over_processes
+from convbert.pretrain.training.totals import (
+    Totals,
+    normalizers,
+    read_report,
+    sum_over_processes,
+)
 
 _DROPOUT_STREAM = 4
 
@@ -67,6 +74,11 @@ class Trainer:
         )
         self.networks = config.model.build(timeline.corpora[0].vocab_size)
         self.engine, norms = build_training(config, self.networks, self.division)
+        self._device_optimizer: DeviceOptimizer | None = None
+        if updates_on_device(config, dist.get_world_size()):
+            self._device_optimizer = DeviceOptimizer(self.engine, config.optimizer.clip)
+        self._device_update: DeviceUpdate | None = None
+        self._number = 0
         configured = config.peak_tflops and config.peak_tflops * 1e12
         peak = peak_flops(self.engine.device, config.precision, configured)
         self.judge = Judge(config.guards)
@@ -93,36 +105,91 @@ class Trainer:
         """
         self._enter(self.timeline.at(number))
         self.hooks.before_update(self.step, number, batch)
+        drawn = sampling(self.config.objective.masking, self.step, self.config.steps)
+        way = self._by_engine if self._device_optimizer is None else self._on_device
+        totals, applied, event = way(number, batch, drawn, stop)
+        self.step += 1
+        self.hooks.after_update(self.step, self.engine.module)
+        return Row(self.step, number, totals, applied, drawn.temperature), event
+
+    def _by_engine(
+        self, number: int, batch: Batch, drawn: Sampling, stop: bool
+    ) -> tuple[Totals, bool, Event | None]:
+        """Let DeepSpeed add up gradients and update, once the guards have seen them."""
         batch = batch.to(self.engine.device)
-        masking = self.config.objective.masking
-        drawn = sampling(masking, self.step, self.config.steps)
-        masked = mask_batch(masking, self.special, self.phase.seed, batch, drawn)
+        masked = mask_batch(
+            self.config.objective.masking, self.special, self.phase.seed, batch, drawn
+        )
         averaged_over = normalizers(masked, self.division)
         sums = torch.zeros(len(STATISTICS), device=self.engine.device)
-        for index in range(self.division.accumulation):
+        for index, seed in enumerate(self._dropout_seeds()):
             rows = masked.rows(*self.division.rows(index))
-            place = self.rank * self.division.accumulation + index
-            torch.manual_seed(mix(self.config.seed, _DROPOUT_STREAM, self.step, place))
+            torch.manual_seed(seed)
             loss, statistics = self.engine.forward(rows, averaged_over)
             loss, statistics = self.hooks.loss(number, loss, statistics)
             self.engine.backward(loss)
             sums += statistics
-        rate = self.timeline.learning_rate(self.step)
-        warming = self.step < self.config.objective.generator_warmup
-        norm = self.engine.gradient_norm(rate, hold=warming)
+        norm = self.engine.gradient_norm(self._rate(), hold=self._warming())
         failed = self.checkpointer.failed
         totals = sum_over_processes(sums, norm, self.config.objective, stop=stop, failed=failed)
         event = self._look(totals)
-        applied = self.engine.finish(apply=event is None or event.applied)
-        self.step += 1
-        self.hooks.after_update(self.step, self.engine.module)
-        return Row(self.step, number, totals, applied, drawn.temperature), event
+        return totals, self.engine.finish(apply=event is None or event.applied), event
+
+    def _on_device(
+        self, number: int, batch: Batch, drawn: Sampling, stop: bool
+    ) -> tuple[Totals, bool, Event | None]:
+        """Let the device do all of it by the guards' limits, and look at what it did."""
+        if self._device_update is None:
+            self._device_update = self._new_device_update()
+        self._number = number
+        median, spread = self.judge.refused_above()
+        rates = self.engine.rates(self._rate(), hold=self._warming())
+        said = Instructions(drawn, median, spread, rates)
+        norms = self.reporter.norms
+        norms.before()
+        with self.engine.stopwatch("update"):
+            report = self._device_update(batch, self._dropout_seeds(), said)
+        totals, applied = read_report(
+            report, self.config.objective, stop=stop, failed=self.checkpointer.failed
+        )
+        event = self._look(totals)
+        if applied != (event is None or event.applied):
+            raise RuntimeError(f"update {self.step + 1}: device and guards disagree about {totals}")
+        self.engine.finished(applied=applied)
+        norms.after(applied=applied)
+        return totals, applied, event
+
+    def _new_device_update(self) -> DeviceUpdate:
+        """Make the update of the current phase, which a GPU records when it first runs."""
+        assert self._device_optimizer is not None
+        return DeviceUpdate(
+            self.engine,
+            self._device_optimizer,
+            self.config,
+            self.special,
+            self.phase.seed,
+            self.division,
+            lambda loss, statistics: self.hooks.loss(self._number, loss, statistics),
+        )
+
+    def _rate(self) -> float:
+        return self.timeline.learning_rate(self.step)
+
+    def _warming(self) -> bool:
+        return self.step < self.config.objective.generator_warmup
+
+    def _dropout_seeds(self) -> list[int]:
+        """Return the seeds of this process's micro-batches, by their place in the global batch."""
+        count = self.division.accumulation
+        places = range(self.rank * count, (self.rank + 1) * count)
+        return [mix(self.config.seed, _DROPOUT_STREAM, self.step, place) for place in places]
 
     def _enter(self, phase: Phase) -> None:
         """Go on with the shards, the batch and the division of a phase."""
         if phase != self.phase:
             self.phase = phase
             self.division = self._division()
+            self._device_update = None
             self.engine.set_accumulation(self.division.micro_batch, self.division.accumulation)
         self.judge.enter(phase.start)
 

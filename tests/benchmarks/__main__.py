@@ -14,6 +14,7 @@ import torch
 import typer
 
 from tests.benchmarks.data_suites import DATA_SUITES
+from tests.benchmarks.fusions import dropout
 from tests.benchmarks.measuring import Comparison, measure, measure_rates
 from tests.benchmarks.parts import parts
 from tests.benchmarks.pretraining import pretraining
@@ -21,7 +22,12 @@ from tests.benchmarks.suites import SUITES, Setting
 from tests.benchmarks.table import layout, machine
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MODEL_SUITES = {**SUITES, "pretraining": pretraining, "parts": parts}
+MODEL_SUITES = {
+    **SUITES,
+    "pretraining": pretraining,
+    "parts": parts,
+    "dropout": dropout,
+}
 EVERY = [*MODEL_SUITES, *DATA_SUITES]
 
 

@@ -2,7 +2,7 @@
 # One session on one GPU: correctness, whole runs, tables and profiles, in under 25 minutes.
 #
 #   tests/benchmarks/gpu_day.sh OUT              everything, into the folder OUT
-#   tests/benchmarks/gpu_day.sh OUT PART...      some of: correctness zero runs profiles tables optimizers
+#   tests/benchmarks/gpu_day.sh OUT PART...      some of: correctness zero fusions runs profiles tables optimizers
 #   GPU_DAY_REHEARSE=1 tests/benchmarks/gpu_day.sh OUT   every part, tiny and on the CPU
 #
 # PYTHON names the interpreter (default: .venv/bin/python, else python3). GPU_DAY_CORPUS is a folder
@@ -22,7 +22,7 @@ shift
 mkdir -p "$OUT"
 OUT=$(realpath "$OUT")
 PARTS=("$@")
-[ ${#PARTS[@]} -gt 0 ] || PARTS=(correctness zero runs profiles tables optimizers)
+[ ${#PARTS[@]} -gt 0 ] || PARTS=(correctness zero fusions runs profiles tables optimizers)
 REHEARSE=${GPU_DAY_REHEARSE:-}
 if [ -z "${PYTHON:-}" ]; then
     PYTHON=python3
@@ -53,6 +53,7 @@ if [ -n "$REHEARSE" ]; then
     JOBS=(convbert:tiny:2x16 transformers:tiny:2x16 --rounds 1 --patience "$((150 * ${GPU_DAY_PATIENCE:-1}))")
     OPTIMIZERS=(--size tiny --batch 2 --length 16 --rounds 1)
     STAGES=(--updates 2 --stage zero0 --stage zero3)
+    FUSIONS=(--size tiny --batch 2 --length 16 --seconds 1)
 else
     CORPUS_SIZE=()
     CASES=()
@@ -61,18 +62,22 @@ else
         transformers:base:32x512 convbert:base:32x512 --rounds 5 --patience 150)
     OPTIMIZERS=(--batch 128)
     STAGES=()
+    FUSIONS=(--size base --batch 128 --device cuda --dtype bfloat16 --seconds 2)
 fi
 
 correctness() {
-    local tests=(tests/models/ops tests/pretrain/finetune/test_device.py tests/pretrain/engine/test_execution.py)
-    if [ -n "$REHEARSE" ]; then
-        tests=(tests/pretrain/finetune/test_device.py tests/pretrain/engine/test_execution.py)
-    fi
+    local tests=(tests/pretrain/finetune/test_device.py tests/pretrain/engine/test_execution.py
+        tests/pretrain/training/test_device_update.py)
+    [ -n "$REHEARSE" ] || tests+=(tests/models/ops)
     # Not in parallel: the tests share one GPU.
     run correctness 240 "$PYTHON" -m pytest -q -rs -p no:cacheprovider -m "gpu or not slow" "${tests[@]}"
 }
 
 zero() { run zero 120 "$PYTHON" -m tests.benchmarks.shared_gpu "${STAGES[@]}" --output "$OUT/zero.md"; }
+
+fusions() {
+    run fusions 90 "$PYTHON" -m tests.benchmarks --suite masked-head --suite dropout "${FUSIONS[@]}" --output "$OUT/fusions.md"
+}
 
 corpus() { run corpus 1800 "$PYTHON" -m tests.benchmarks.sample_corpus "$CORPUS" "${CORPUS_SIZE[@]}"; }
 
@@ -84,11 +89,11 @@ runs() {
 
 tables() {
     mkdir -p "$OUT/steps"
-    run tables 330 "$PYTHON" -m tests.benchmarks.gpu "${JOBS[@]}" --logs "$OUT/steps" --output "$OUT/tables.md"
+    run tables 270 "$PYTHON" -m tests.benchmarks.gpu "${JOBS[@]}" --logs "$OUT/steps" --output "$OUT/tables.md"
 }
 
 optimizers() {
-    run optimizers 90 "$PYTHON" -m tests.benchmarks.optimizers "${OPTIMIZERS[@]}" --output "$OUT/optimizers.md"
+    run optimizers 60 "$PYTHON" -m tests.benchmarks.optimizers "${OPTIMIZERS[@]}" --output "$OUT/optimizers.md"
 }
 
 profiles() {
@@ -109,7 +114,7 @@ profiles() {
 
 for part in "${PARTS[@]}"; do
     case $part in
-        correctness | zero | runs | tables | optimizers | profiles) "$part" ;;
+        correctness | zero | fusions | runs | tables | optimizers | profiles) "$part" ;;
         *) echo "there is no part '$part'" >&2 && FAILED+=("$part (unknown)") ;;
     esac
 done

@@ -69,7 +69,7 @@ class WholeRun:
         file = RunDirectory(self.path).execution
         found = json.loads(file.read_bytes()) if file.is_file() else {"compile": False}
         graphs = ", CUDA graphs" if found.get("cuda_graphs") else ""
-        return f"compiled{graphs}" if found["compile"] else "eager"
+        return f"{'compiled' if found['compile'] else 'eager'}{graphs}"
 
 
 def pretrain(recipe: str, settings: list[str], path: Path, processes: int = 1) -> WholeRun:

@@ -11,10 +11,13 @@ import pytest
 import torch
 
 HALF = ["value", "logits", "out", "x", "weight", "grad", "grad_value", "grad_logits", "grad_x"]
+HALF += ["product", "bias"]
 POINTERS = dict.fromkeys(HALF, "*bf16") | {
     "normalizer": "*fp32",
     "partial_weight": "*fp32",
     "documents": "*i64",
+    **dict.fromkeys(("uniform", "temperature", "loss", "grad_loss", "partial_bias"), "*fp32"),
+    **dict.fromkeys(("targets", "sampled", "best"), "*i64"),
 }
 
 
@@ -29,6 +32,8 @@ def test_kernels_compile_for_gpus(capability):
         "span_backward",
         "depthwise_forward",
         "depthwise_weight_backward",
+        "row_statistics",
+        "row_gradients",
     ]
 
 
@@ -38,7 +43,12 @@ def compile_kernels(capability: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from convbert.models.ops import triton_kernels, triton_ops
+    from convbert.models.ops import (
+        masked_lm_kernels,
+        triton_kernels,
+        triton_masked_lm,
+        triton_ops,
+    )
 
     value, logits, x = (torch.empty(1, 64, 2, n, dtype=torch.bfloat16) for n in (48, 9, 8))
     documents = torch.ones(1, 64, dtype=torch.int64)
@@ -54,6 +64,8 @@ def compile_kernels(capability: int) -> None:
         (triton_kernels.span_backward, spans[1]),
         (triton_kernels.depthwise_forward, filtering),
         (triton_kernels.depthwise_weight_backward, gradient),
+        (masked_lm_kernels.row_statistics, triton_masked_lm.statistics_constants(value, True)),
+        (masked_lm_kernels.row_gradients, triton_masked_lm.gradients_constants(value)),
     ):
         warps = constants["num_warps"]
         constants = {name: constants[name] for name in kernel.arg_names if name in constants}

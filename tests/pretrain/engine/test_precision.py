@@ -77,6 +77,8 @@ def test_cuda_graphs_need_gradients_that_are_taken_at_once(stage, bits, refused)
     )
     if refused:
         with pytest.raises(UserError, match=r"cuda_graphs=true.*deepspeed=zero1"):
-            require_graphs(config)
+            require_graphs(config, compiled=True)
     else:
-        require_graphs(config)
+        require_graphs(config, compiled=True)
+        with pytest.raises(UserError, match="compile=false: here only what is compiled"):
+            require_graphs(config, compiled=False)

@@ -41,7 +41,6 @@ def test_overrides_are_dotted_and_yaml() -> None:
         ("steps", r"write it as key=value"),
         ("schedule.warmup_steps=5000", r"warmup_steps=5000 exceeds steps=2000: lower it"),
         ("precision=int8", "precision"),
-        ("cuda_graphs=true compile=false", "replays what is compiled, and compile=false"),
     ],
 )
 def test_bad_overrides_are_named(override: str, message: str) -> None:
