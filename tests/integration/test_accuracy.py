@@ -8,7 +8,8 @@ from synthetic_tasks import synthetic_task, write_synthetic
 
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.models.errors import UserError
-from convbert.pretrain.cli.evaluation import evaluate, finetune, probe, report
+from convbert.pretrain.cli.evaluation import evaluate, finetune, probe
+from convbert.pretrain.cli.pages import report
 from convbert.pretrain.cli.pairs import pairs
 from convbert.pretrain.evaluation import finetuning
 from convbert.pretrain.run.preparation import prepare

@@ -16,7 +16,8 @@ from mlflow.tracking._tracking_service import utils
 
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import exchange
-from convbert.pretrain.cli.evaluation import evaluate, report, track_sync
+from convbert.pretrain.cli.evaluation import evaluate, track_sync
+from convbert.pretrain.cli.pages import report
 from convbert.pretrain.cli.training import branch
 from convbert.pretrain.exchange.export import export_checkpoint
 from convbert.pretrain.exchange.registering import register_export
@@ -137,7 +138,8 @@ import sys
 from pathlib import Path
 
 from convbert.models.errors import UserError
-from convbert.pretrain.cli.evaluation import evaluate, report, track_sync
+from convbert.pretrain.cli.evaluation import evaluate, track_sync
+from convbert.pretrain.cli.pages import report
 from convbert.pretrain.cli.training import branch
 from convbert.pretrain.exchange.export import export_checkpoint
 from convbert.pretrain.run.claim import claim_for_training
