@@ -54,9 +54,14 @@ class Counter:
         self._progress.console.print(line, markup=False, soft_wrap=True)
 
 
+def _whole() -> Column:
+    """Return a column that is never narrower than a time: rich takes width from it as well."""
+    return Column(no_wrap=True, min_width=len("0:00:00"))
+
+
 class _Amount(ProgressColumn):
     def get_table_column(self) -> Column:
-        return Column(no_wrap=True)
+        return _whole()
 
     def render(self, task: Task) -> Text:
         return Text(_amount(task))
@@ -73,8 +78,9 @@ def counter(
     """
     console = Console(stderr=True, highlight=False)
     bar = [BarColumn(bar_width=None)] if total else [SpinnerColumn()]
-    left = [TimeRemainingColumn()] if total else []
-    columns = (TextColumn("{task.description}"), *bar, _Amount(), TimeElapsedColumn(), *left)
+    left = [TimeRemainingColumn(table_column=_whole())] if total else []
+    spent = TimeElapsedColumn(table_column=_whole())
+    columns = (TextColumn("{task.description}"), *bar, _Amount(), spent, *left)
     live = console.is_terminal
     transient = not unit  # what counts something ends as a summary
     with Progress(

@@ -1,5 +1,6 @@
 """A new profile: SLURM's answers are the defaults of the questions, and bad answers are refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -101,10 +102,12 @@ def test_places_and_clusters_that_will_not_do_are_refused(
 
 
 def test_every_profile_says_what_it_is_and_where_it_is_from() -> None:
-    shown = CliRunner().invoke(app, ["site", "list"]).output
+    shown = CliRunner().invoke(app, ["site", "list", "--format", "json"]).stdout
+    said = {row["profile"]: row["what for"] for row in json.loads(shown)["rows"]}
     for name in site_names():
         text = site_path(name).read_text()
-        assert f"{name:<16} {text.splitlines()[0][2:]}" in shown
+        assert said[name]
+        assert said[name] in " ".join(text.replace("#", "").split())
         if "Source: http" in text:
             assert "not run" in " ".join(text.replace("#", "").split()).lower()
     assert sum("Source: http" in site_path(name).read_text() for name in site_names()) == 10

@@ -86,15 +86,15 @@ def test_no_shard_is_found_damaged(kept: Path) -> None:
 
 
 def test_shards_keep_their_digest_and_their_text(kept: Path) -> None:
-    shown = convbert(kept, "shards", "info", "kept/shards-32")
-    facts = dict(re.split(r" {2,}", line, maxsplit=1) for line in shown.splitlines())
+    shown = convbert(kept, "shards", "info", "kept/shards-32", "--format", "json")
+    facts = {row["what"]: row["value"] for row in json.loads(shown)["rows"]}
     # The digest keys the order of training; the checkpoint holds it too.
     assert (
         facts["digest"]
         == read(kept / "run/checkpoints/step-00000008/manifest.json")["trainer"]["data"]
     )
     assert facts["digest"].startswith("1d55b58fc9d2")
-    assert (facts["documents"], facts["sequences"]) == ("47", "427")
+    assert (facts["documents"], facts["sequences"]) == (47, 427)
     assert facts["tokens"] == "12,870 (94.2% of the room)"
     rows = ["shards", "head", "kept/shards-32", "-t", "kept/tokenizer", "-n", "2", "--ids"]
     shown = convbert(kept, *rows)

@@ -18,6 +18,7 @@ from convbert.pretrain.settings.recipes import resolve
 ZERO = {
     ("submit", "--retries"), ("corpus submit", "--retries"), ("preflight", "--gpus"),
     ("plan", "--price"), ("shards head", "--first"), ("show", "--share"),
+    ("report", "--price"), ("watch", "--port"),
 }  # fmt: skip
 ZERO_ANYWHERE = {"--seed", "--namespaces"}
 UPPER = {
