@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
 from torch import nn
 
 from convbert.models.architecture import EncoderConfig, PretrainingConfig
 from convbert.models.encoder import Encoder
 from convbert.models.pretraining import MaskedLanguageModel, build_model
+from convbert.models.shapes import shapes_alone
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ParameterCounts:
 @lru_cache
 def parameter_counts(config: PretrainingConfig) -> ParameterCounts:
     """Return the exact parameters of a pretraining run, part by part."""
-    with torch.device("meta"):
+    with shapes_alone():
         model = build_model(config)
     total = _count(model)
     if isinstance(model, MaskedLanguageModel):
@@ -71,7 +71,7 @@ def parameter_counts(config: PretrainingConfig) -> ParameterCounts:
 
 def encoder_counts(config: EncoderConfig) -> EncoderCounts:
     """Return the parameters of one encoder, part by part."""
-    with torch.device("meta"):
+    with shapes_alone():
         return _of_encoder(Encoder(config))
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from convbert.models.architecture import PretrainingConfig
@@ -10,6 +9,7 @@ from convbert.models.embeddings import TABLES, DisentangledEmbeddings
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.heads import DiscriminatorHead, MaskedLMHead
+from convbert.models.shapes import shapes_alone
 
 
 class ReplacedTokenModel(nn.Module):
@@ -75,7 +75,7 @@ def kept_encoder(model: PretrainingModel) -> Encoder:
     weights |= {
         f"embeddings.{table}": weights[f"embeddings.{table}"] + shared[table] for table in TABLES
     }
-    with torch.device("meta"):
+    with shapes_alone():
         encoder = Encoder(model.config.discriminator)
     encoder.load_state_dict(weights, assign=True)
     return encoder.train(model.discriminator.training)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convbert.models.errors import UserError
+from convbert.models.shapes import shapes_alone
 
 Transform = Callable[[Tensor], Tensor]
 _M = TypeVar("_M", bound=nn.Module)
@@ -95,7 +96,7 @@ def unfilled(build: Callable[[], _M]) -> _M:
 
     ``import_tensors`` must then fill each of its parts.
     """
-    with torch.device("meta"):
+    with shapes_alone():
         module = build()
     return module.to_empty(device="cpu")
 

@@ -5,13 +5,13 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
 from torch import nn
 
 from convbert.models.architecture import PretrainingConfig
 from convbert.models.attention import MixedAttention
 from convbert.models.feedforward import GroupedLinear
 from convbert.models.pretraining import build_model
+from convbert.models.shapes import shapes_alone
 
 _IN_A_LAYER = re.compile(r"(^|\.)layers\.")
 # Filters and the maps that make them: rows of nine taps, not maps from width to width.
@@ -70,6 +70,6 @@ def hidden_matrices(module: nn.Module) -> dict[str, MatrixShape]:
 @lru_cache
 def matrix_elements(config: PretrainingConfig) -> int:
     """Return how many parameters of a pretraining run lie in its hidden matrices."""
-    with torch.device("meta"):
+    with shapes_alone():
         found = hidden_matrices(build_model(config))
     return sum(shape.blocks * shape.rows * shape.columns for shape in found.values())
