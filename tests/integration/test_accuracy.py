@@ -245,6 +245,7 @@ def test_a_list_of_training_rows_gives_a_curve_over_labels(run, labelled, capsys
     assert len({entry["digest"] for entry in rows}) == 2  # each seed its own
 
 
+@pytest.mark.slow
 def test_checkpoints_measured_one_after_another_share_a_curve(run, labelled):
     settings = ["name=shared", "train_rows=32", "recipe.epochs=1", "recipe.max_length=64"]
     task = [synthetic_task("cola", labelled)]

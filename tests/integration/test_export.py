@@ -206,6 +206,7 @@ def test_a_run_without_mlflow_cannot_register(
         register_export(RunDirectory(tmp_path), exported, 3, "toy-encoder")
 
 
+@pytest.mark.slow
 def test_fine_tuning_an_export_is_fine_tuning_its_checkpoint(
     run: RunDirectory, exported: Path, tmp_path: Path
 ) -> None:

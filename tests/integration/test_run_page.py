@@ -20,7 +20,7 @@ def data_of(page: Path) -> dict:
     return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
 
 
-@pytest.mark.parametrize("stage", ["zero1", "zero3"])
+@pytest.mark.parametrize("stage", ["zero1", pytest.param("zero3", marks=pytest.mark.slow)])
 def test_the_page_changes_nothing_and_has_every_checkpoint(
     zygote, tmp_path, read_losses, corpus, stage
 ):

@@ -104,6 +104,7 @@ def test_a_kill_before_any_line_leaves_a_usable_checkpoint(root: Path, caplog) -
     assert checkpoint_steps(root) == [step, step + 1]
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_damaged_one_is_replaced(root: Path, caplog) -> None:
     save(root, 1)
     line = 1

@@ -75,6 +75,7 @@ def test_a_killed_and_restarted_server_gets_every_metric_once(tmp_path, server):
     assert max(durations) < 0.5
 
 
+@pytest.mark.slow
 def test_a_hanging_server_neither_slows_nor_holds_the_run(tmp_path, server):
     run_dir = tmp_path / "run"
     durations = []
