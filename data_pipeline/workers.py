@@ -93,7 +93,12 @@ class Workers:
                 raise WorkerDied("not started")
             number = len(self._processes)
             process = context.Process(target=_serve, args=(there, self._prepare, number))
-            process.start()
+            # Ctrl-C is the parent's alone from the first moment: a mask is inherited.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._processes.append(process)
         return process, here
 
