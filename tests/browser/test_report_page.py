@@ -173,5 +173,5 @@ def test_branches_are_one_curve_and_their_trainings_do_not_touch(tmp_path, brows
     ActionChains(browser.driver).move_to_element(last).perform()
     tip = browser.driver.find_element(By.ID, "tip").text.splitlines()
     assert tip == ["long, 3 branches", "5×10¹³ FLOPs", "25 process hours", "step 50", "3.4"]
-    browser.picture("branches")
+    browser.picture("branches-page")
     assert browser.complaints() == []

@@ -24,7 +24,7 @@ SLIDE = """const slider = document.getElementById(arguments[0]); slider.value = 
 FACTS = Facts(
     started=1.7e9, parameters=13_549_312, all_parameters=17_000_000, processes=2,
     data=[Shards(name="shards", digest="5" * 64, tokens=512_345_678, sequences=9, seq_len=128)],
-    hardware="NVIDIA H200", precision="bf16", compile=True, deepspeed="zero1", code="v0.1",
+    hardware="CPU (x86_64)", precision="bf16", compile=True, deepspeed="zero1", code="v0.1",
     host="node-7", job="4711", nodes="node-[7-8]",
 )  # fmt: skip
 
@@ -118,7 +118,7 @@ def test_the_page_follows_the_run_and_keeps_what_was_chosen(tmp_path, browser):
     assert find(browser, "#section-speed").get_attribute("open") is None
     assert find(browser, "#label").text.startswith("step 500, ")
     machine = find(browser, "main").text
-    for told in ("13.5 M", "shards (512 M tokens)", "2 × NVIDIA H200", "4711 on node-[7-8]"):
+    for told in ("13.5 M", "shards (512 M tokens)", "2 × CPU (x86_64)", "4711 on node-[7-8]"):
         assert told in machine
     browser.pictures("run")
 
