@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, model_validator
 
 from convbert.models.errors import UserError
 from convbert.models.schema import StrictModel, read_mapping, validate
@@ -23,6 +23,8 @@ _DECIDED_HERE = ("steps", "seed", "schedule.warmup_steps", "checkpoint.every")
 
 class Design(StrictModel):
     """The contents of a study's YAML file."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     title: str = Field("A study", description="of the page")
     question: str = Field(
@@ -50,7 +52,7 @@ class Design(StrictModel):
         description="instead of flops: seconds of updates of each run on this machine",
         examples=[240.0],
     )
-    pace: dict[str, float] = Field(
+    pace: dict[str, PositiveFloat] = Field(
         default_factory=dict,
         description="seconds of an update by variant; measured when the study starts",
         examples=[{"electra": 0.4, "sdconv": 0.5}],
@@ -116,6 +118,8 @@ class Design(StrictModel):
     def _sensible(self) -> Self:
         if (self.flops is None) == (self.seconds is None):
             raise ValueError("flops and seconds: give one of them, which all runs get")
+        if untimed := sorted(set(self.variants) - set(self.pace)) if self.pace else []:
+            raise ValueError(f"pace: variant '{untimed[0]}' has none; give one for each, or none")
         if self.reference not in self.variants:
             raise ValueError(f"reference '{self.reference}' is none of the variants: name one")
         if len(set(self.rate_factors)) < len(self.rate_factors):

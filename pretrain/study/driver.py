@@ -25,7 +25,9 @@ def with_pace(design: Design, root: Path, workers: int, console: Console) -> Des
     if design.seconds is None or design.pace:
         return design
     if pace := kept_pace(root):
-        return design.model_copy(update={"pace": pace})
+        known = design.model_copy(update={"pace": pace})
+        _require_same(known, root)
+        return known
     root.mkdir(parents=True, exist_ok=True)
     _require_same(design, root)
     commands = Commands(console, len(os.sched_getaffinity(0)))

@@ -81,6 +81,8 @@ def test_half_the_budget_is_half_the_updates_and_a_sweep_names_every_run(tmp_pat
         ({"flop": 1e6}, "flop: "),
         ({"variants": {"electra": {"steps": 3}}}, "steps follows from flops and seeds"),
         ({"seconds": 9.0}, "flops and seconds: give one of them"),
+        ({"flops": math.inf}, "flops: give a finite number"),
+        ({"flops": None, "seconds": 9.0, "pace": {"conv": 1.0}}, "pace: variant '.*' has none"),
         ({"flops": None, "seconds": 9.0, "pace": dict.fromkeys(SHIPPED, 3.0)}, "raise seconds"),
     ],
 )
@@ -350,6 +352,17 @@ def test_a_budget_of_seconds_buys_what_was_timed_once(
     longer = design.model_copy(update={"checkpoints": 2})
     with pytest.raises(UserError, match="another study"):
         carry_out(with_pace(longer, out, 1, Console()), out, 1, Console())
+
+
+def test_a_pace_is_not_taken_from_another_study(tmp_path):
+    timed = load_design(None, seconds=60.0).model_copy(update={"pace": dict.fromkeys(SHIPPED, 1.0)})
+    assert with_pace(timed, tmp_path, 1, Console()) == timed
+    (tmp_path / "design.json").write_text(timed.model_dump_json(indent=1))
+    known = with_pace(timed.model_copy(update={"pace": {}}), tmp_path, 1, Console())
+    assert known == timed
+    fewer = {"pace": {}, "variants": {"electra": SHIPPED["electra"]}}
+    with pytest.raises(UserError, match="another study"):
+        with_pace(timed.model_copy(update=fewer), tmp_path, 1, Console())
 
 
 def test_seconds_cannot_be_planned_before_they_are_timed(tmp_path):
