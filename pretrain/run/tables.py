@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
@@ -12,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 Format = Literal["table", "csv", "json"]
+# As the tables write numbers: a name such as 6_0 or 007, or a list such as 1,2, is none.
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*|[1-9][0-9]{0,2}(,[0-9]{3})+)(\.[0-9]+)?(e[+-][0-9]{2})?")
 _PADDING = 3  # of a column: its border and a blank on each side
 
 
@@ -20,6 +23,7 @@ class Output:
 
     def __init__(self, form: Format = "table") -> None:
         self._form = form
+        self._printed = False
 
     def note(self, text: str) -> None:
         """Print a line that is no table."""
@@ -45,12 +49,14 @@ class Output:
             about = {"title": title} | ({"caption": caption} if caption else {})
             print(json.dumps(about | {"rows": found}, ensure_ascii=False))
         elif self._form == "csv":
+            if self._printed:
+                print()
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(headings)
             writer.writerows([_value(cell) for cell in row] for row in cells)
-            print()
         else:
             _print(headings, cells, title, caption, text)
+        self._printed = True
 
     def figures(self, figures: Iterable[tuple[str, str]]) -> None:
         """Print names and what they have."""
@@ -61,14 +67,10 @@ def _value(cell: str) -> str | int | float | None:
     """Return the number that a cell shows, or its text; None where it is undefined."""
     if cell in ("", "undefined"):
         return None
-    plain = cell.replace(",", "")
-    if plain.lstrip("-").isdigit():
-        return int(plain)
-    try:
-        number = float(plain)
-    except ValueError:
+    if not _NUMBER.fullmatch(cell):
         return cell
-    return number if math.isfinite(number) else cell
+    plain = cell.replace(",", "")
+    return float(plain) if set(plain) & set(".e") else int(plain)
 
 
 def _print(

@@ -58,4 +58,20 @@ def test_programs_get_numbers(capsys):
 
     Output("csv").table(("run", "updates"), [["nan", "1,000"], ["a,b", "-2"]])
     read = list(csv.reader(io.StringIO(capsys.readouterr().out)))
-    assert read[:3] == [["run", "updates"], ["nan", "1000"], ["a,b", "-2"]]
+    assert read == [["run", "updates"], ["nan", "1000"], ["a,b", "-2"]]
+
+
+@pytest.mark.parametrize("name", ["6_0", "007", "1,2", "1e3", "²", "٣", "-", "1.", "0x1", "1e+999"])
+def test_what_only_looks_like_a_number_stays_text(capsys, name):
+    out = Output("json")
+    out.table(("job", "step"), [[name, "1,234.5"], [name, "1.64e+05"]])
+    first, second = json.loads(capsys.readouterr().out)["rows"]
+    assert first == {"job": name, "step": 1234.5}
+    assert second == {"job": name, "step": 164000.0}
+
+
+def test_a_blank_line_lies_between_csv_tables_and_not_behind_them(capsys):
+    out = Output("csv")
+    out.table(("a",), [["1"]])
+    out.table(("b",), [["2"]])
+    assert capsys.readouterr().out == "a\n1\n\nb\n2\n"
