@@ -60,12 +60,14 @@ def fate(run_dir: Path, before: Place | None) -> Fate:
 
     A copy is one whose original is still there, or cannot be looked for: it lies on another
     machine, or belongs to another user. A file system keeps the number of a directory when it is
-    renamed or mounted elsewhere.
+    renamed or mounted elsewhere; on another file system the same number means nothing.
     """
     if before is None:
         return "stayed"
     here = Place.of(run_dir)
-    if before.directory == here.directory or before.inode == here.inode:
+    if before.directory == here.directory:
+        return "stayed"
+    if before.inode == here.inode and not _is_another_run(before.directory, run_dir):
         return "stayed"
     return "copied" if here.host != before.host or _may_hold_run(before.directory) else "moved"
 
@@ -78,6 +80,13 @@ def _may_hold_run(directory: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_another_run(directory: Path, run_dir: Path) -> bool:
+    try:
+        return (directory / CONFIG).is_file() and not directory.samefile(run_dir)
+    except OSError:
+        return False
 
 
 def absolute_place(place: str) -> str:

@@ -123,6 +123,10 @@ def test_the_fate_of_a_directory(
     assert fate(run, None) == fate(run, before) == "stayed"
     copy = shutil.copytree(run, tmp_path / "copy")
     assert fate(copy, before) == "copied"
+    # A copy on another file system may have been given the number of the original.
+    assert fate(copy, Place(**before.model_dump() | {"inode": copy.stat().st_ino})) == "copied"
+    (mount := tmp_path / "mount").symlink_to(run)
+    assert fate(run, Place(**before.model_dump() | {"directory": mount})) == "stayed"
     assert fate(run.rename(tmp_path / "renamed"), before) == "stayed"
     assert fate(copy, before) == "moved"  # nothing is left at the old place of this machine
     monkeypatch.setattr(platform, "node", lambda: "another")
