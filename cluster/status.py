@@ -13,6 +13,8 @@ from convbert.cluster.records import EVALUATED, JobRecords, read_table
 from convbert.cluster.scheduler import Job
 from convbert.models.errors import AbsentError, TransientError, UserError
 from convbert.pretrain.run import metric_names
+from convbert.pretrain.run.claim import claimed_by_training
+from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.metrics_log import FILE_NAME
 from convbert.pretrain.tracking.records import StepRecord, decode
 from convbert.pretrain.tracking.tracked_run import RUN_FILE, TrackedRun, links_of
@@ -148,14 +150,25 @@ def _without_attempts(records: JobRecords, ended: str | None) -> str:
     """Return how the last job ended that keeps no attempts: a corpus build, or one in the queue."""
     submitted = records.submissions()
     if not submitted:
-        absent = "not submitted" if records.run.path.is_dir() else "no such directory"
-        return ended or absent
+        return ended or _without_jobs(records.run)
     file = records.folder / f"{submitted[-1].job}.status"
     if not file.is_file():  # it may run where no queue could be asked
         started = (records.run.path / submitted[-1].log).is_file()
         return ended or ("started: see the log" if started else "submitted")
     left = file.read_text().strip()
     return {"0": "finished", "stopped": _ENDED["stopped"]}.get(left, "failed: see the log")
+
+
+def _without_jobs(run: RunDirectory) -> str:
+    """Return what a directory is that SLURM never had: also a run that was started by hand."""
+    if not run.path.is_dir():
+        return "no such directory"
+    if not run.config_file.is_file():
+        return "not submitted"
+    with contextlib.suppress(UserError):  # whoever may not lock it still sees the rest
+        if claimed_by_training(run.path):
+            return "training without SLURM"
+    return "not submitted, not training"
 
 
 def _evaluations(run_dir: Path, evaluations: Mapping[str, Sequence[Job]]) -> str:

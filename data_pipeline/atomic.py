@@ -77,6 +77,17 @@ def filled(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def file_place(path: Path) -> Iterator[None]:
+    """Keep a place for a file, before the work whose result it is; raises as ``filled`` does."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a directory; name a file, such as {path / 'page.html'}")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise UserError(f"{path}: this user cannot write to it; choose another file")
+    with filled(path.parent):
+        yield
+
+
+@contextmanager
 def naming(folder: Path) -> Iterator[None]:
     """Turn a full or forbidden disk into an error that names the place."""
     try:

@@ -11,9 +11,14 @@ Format = Literal["text", "jsonl", "csv", "tsv", "parquet", "warc", "mediawiki"]
 Unit = Literal["file", "line", "paragraph"]
 
 
+def option_name(name: str) -> str:
+    """Return what an option is called on the command line, where ``--format`` is of the output."""
+    return "input-format" if name == "format" else name.replace("_", "-")
+
+
 def setting(name: str, value: str) -> str:
     """Name an option as messages do: on the command line, and in a section ``reader``."""
-    option = f"--{name.replace('_', '-')} {value}"
+    option = f"--{option_name(name)} {value}"
     if value == "false":
         option = f"--no-{name.replace('_', '-')}"
     return f"{option} ({name}: {value} in YAML)"

@@ -78,10 +78,12 @@ def reads_text(command: Callable[..., None]) -> Callable[..., None]:
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
             annotation=Annotated[
-                kind | None, typer.Option(help=text, min=LEAST.get(name), max=MOST.get(name))
+                kind | None,
+                typer.Option(*names, help=text, min=LEAST.get(name), max=MOST.get(name)),
             ],
         )
         for name, (kind, text) in READER_OPTIONS.items()
+        for names in [["--input-format"] if name == "format" else []]  # --format: the output's
     ]
 
     @wraps(command)

@@ -1,5 +1,6 @@
 """The commands ``show`` and ``heads``: texts through the eyes of a model and of its heads."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,7 @@ def show(
     """Fill masks with the generator, and let the discriminator find what the generator replaced."""
     from rich.console import Console
 
+    from convbert.data_pipeline.atomic import file_place
     from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.finetune.device import compute_device
     from convbert.pretrain.show.look import Options
@@ -47,10 +49,12 @@ def show(
     from convbert.pretrain.show.terminal import print_look
 
     request = Request(source, texts or [], step, tokenizer, every=html is not None)
-    with counter("looking at every checkpoint" if html is not None else "looking"):
-        series, chosen = answer(request, Options(top, share, seed), compute_device())
-    if html is not None:
-        write_page(series, html)
+    about = "looking at every checkpoint" if html is not None else "looking"
+    with file_place(html) if html is not None else nullcontext():
+        with counter(about):
+            series, chosen = answer(request, Options(top, share, seed), compute_device())
+        if html is not None:
+            write_page(series, html)
     if as_json:
         print(series.model_dump_json(indent=1))
     else:
@@ -77,6 +81,7 @@ def heads(
     form: FormatOption = "table",
 ) -> None:
     """Show the attention and the span kernels of every head on a text, layer by layer."""
+    from convbert.data_pipeline.atomic import file_place
     from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.finetune.device import compute_device
     from convbert.pretrain.show.heads import mean_measures, read_heads
@@ -84,7 +89,7 @@ def heads(
     from convbert.pretrain.show.sources import Request
 
     request = Request(source, texts or [], step, tokenizer, every=False)
-    with counter("looking"):
+    with file_place(html) if html is not None else nullcontext(), counter("looking"):
         series = read_heads(request, tokens, compute_device())
         if html is not None:
             write_heads(series, html)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from convbert.pretrain.cli.arguments import between
+from convbert.pretrain.cli.arguments import FormatOption, between
 from convbert.pretrain.cli.data_arguments import Inputs, reads_text
 from convbert.pretrain.run.tables import Output
 
@@ -78,6 +78,7 @@ def tokenizer_report(
     inputs: Inputs,
     documents: Annotated[int, typer.Option(help="Size of the sample.", min=1)] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    form: FormatOption = "table",
     *,
     reader: "ReaderOptions",
 ) -> None:
@@ -94,4 +95,4 @@ def tokenizer_report(
     if as_json:
         print(report.model_dump_json(indent=1))
     else:
-        Output().figures(report.figures())
+        Output(form).figures(report.figures())

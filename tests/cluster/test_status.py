@@ -21,6 +21,7 @@ from convbert.cluster.submit import require_idle
 from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.cli import app
+from convbert.pretrain.run.claim import claim_for_training
 from convbert.pretrain.tracking.records import CurvePoint, StepRecord, encode
 
 
@@ -56,6 +57,15 @@ def test_status_shows_runs_at_any_depth_and_not_the_copies_that_mlflow_keeps(
         "runs/one",
         "runs/sweep/x0.5",
     ]
+
+
+def test_a_run_that_slurm_never_had_says_whether_it_trains_here(run: Path) -> None:
+    (run / "slurm" / "jobs.jsonl").unlink()
+    (run / "slurm" / "attempts.jsonl").unlink()
+    claim = claim_for_training(run)
+    assert run_status(run, RunJobs()).state == "training without SLURM"
+    claim.release()
+    assert run_status(run, RunJobs()).state == "not submitted, not training"
 
 
 def test_running_job(run: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_directory_is_searched_through_links_each_file_once(folder: Path) -> N
     text = "\n".join(found.said())
     assert f"2 file(s) not read (name tells no format): {folder}/notes, {folder}/x.png;" in text
     assert f"1 file(s) not read (broken link): {folder}/gone.txt" in text
-    assert "--format NAME" in text
+    assert "--input-format NAME" in text
 
 
 def test_a_given_format_takes_every_file_that_is_not_hidden(folder: Path) -> None:

@@ -16,6 +16,7 @@ from convbert.data_pipeline.corpus_build.progress import BuildProgress
 from convbert.data_pipeline.filters.corpus_settings import load_config
 from convbert.data_pipeline.readers import ReaderOptions
 from convbert.data_pipeline.readers import options as options_module
+from convbert.data_pipeline.readers.options import option_name
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.pretrain.cli import app
 from convbert.pretrain.cli.data_arguments import READER_OPTIONS
@@ -47,7 +48,17 @@ def test_commands_have_the_options_of_the_readers() -> None:
     sources = "".join(path.read_text() for path in folder.glob("*.py"))
     wanted |= set(re.findall(r"setting\([\"'](\w+)[\"']", sources))
     for command in COMMANDS:
-        assert names(command) >= {f"--{name.replace('_', '-')}" for name in wanted}
+        assert names(command) >= {f"--{option_name(name)}" for name in wanted}
+
+
+def test_no_command_gives_a_name_to_two_options() -> None:
+    def below(command: Any, path: str) -> None:
+        given = [o for p in command.params for o in (*p.opts, *p.secondary_opts)]
+        assert sorted(set(given)) == sorted(given), path
+        for name, found in getattr(command, "commands", {}).items():
+            below(found, f"{path} {name}")
+
+    below(typer.main.get_command(app), "convbert")
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -170,3 +170,16 @@ def test_what_cannot_be_shown_is_said(exported, tmp_path, arguments, message):
     assert isinstance(result.exception, UserError)
     assert message in str(result.exception)
     assert not page.exists()
+
+
+@pytest.mark.parametrize("command", ["show", "heads"])
+@pytest.mark.parametrize("name", ["taken/page.html", "."])
+def test_a_page_that_cannot_be_written_is_refused_before_the_model_is_read(
+    tmp_path, monkeypatch, command, name
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("text")
+    result = CliRunner().invoke(app, [command, "no-model", TEXT, "--html", name])
+    assert isinstance(result.exception, UserError | OSError)
+    assert "no-model" not in str(result.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["taken"]
