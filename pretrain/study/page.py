@@ -13,11 +13,13 @@ from convbert.pretrain.run import metric_names
 from convbert.pretrain.study.design import Design
 from convbert.pretrain.study.measured import Results
 from convbert.pretrain.study.results import (
+    DISCRIMINATOR_LOSS,
     Difference,
     Variant,
     collect,
     difference,
     measures,
+    share_to_reach,
     write_variants,
 )
 from convbert.pretrain.study.tuning import compared_runs, tried_rates
@@ -54,6 +56,8 @@ def render(
     environment = templates("convbert.pretrain.study", html=False)
     wanted = measures(design, variants) if variants else []
     reference = next((v for v in variants if v.name == design.reference), None)
+    ranking = [m for m in wanted if m != DISCRIMINATOR_LOSS]
+    goals = {m: reference.final(m).median for m in ranking} if reference else {}
     differences = [
         (variant, {m: difference(variant, reference, m) for m in wanted})
         for variant in variants
@@ -64,7 +68,8 @@ def render(
         variants=list(variants),
         measures=wanted,
         differences=differences,
-        verdicts={m: _verdict(m, differences) for m in wanted},
+        shares=[(v, {m: share_to_reach(v, goals[m], m) for m in goals}) for v, _ in differences],
+        verdicts={m: _verdict(m, differences) for m in ranking},
         picture=PICTURE,
         tried=tried or {},
     )
@@ -93,7 +98,7 @@ def draw_measures(variants: Sequence[Variant], wanted: Sequence[str], path: Path
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = [m for m in wanted if m != "held_out/loss/rtd"]
+    shown = [m for m in wanted if m != DISCRIMINATOR_LOSS]
     height = 1.1 + 0.3 * len(variants)
     figure = Figure(figsize=(2.9 * len(shown) + 1.2, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)

@@ -14,12 +14,16 @@ from pathlib import Path
 from scipy import stats
 
 from convbert.data_pipeline.atomic import atomic_write
+from convbert.pretrain.report.targets import falls
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.settings.recipes import dump, resolve
 from convbert.pretrain.study.design import Design, StudyRun
 from convbert.pretrain.study.measured import HELD_OUT_LOSS, Measure, Results
 from convbert.pretrain.study.steps import result_names
+
+DISCRIMINATOR_LOSS = metric_names.held_out(metric_names.LOSS_RTD)
+"""It depends on what the variant's own generator samples, so it ranks nothing."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,27 @@ def difference(variant: Variant, reference: Variant, measure: str) -> Difference
     return Difference(mean, mean - half, mean + half)
 
 
+def share_to_reach(variant: Variant, goal: float, measure: str) -> float | None:
+    """Return the share of the budget at which the medians are first as good as ``goal``.
+
+    Between two checkpoints they are taken as a straight line over log FLOPs. None where no
+    checkpoint is as good; at the first one the share is an upper bound.
+    """
+    sign = -1.0 if falls(measure) else 1.0
+    before: Point | None = None
+    points = variant.curves[measure].points
+    for point in points:
+        value = point.spread.median
+        if sign * value >= sign * goal:
+            share = point.flops / points[-1].flops
+            if before is None:
+                return share
+            part = (goal - before.spread.median) / (value - before.spread.median)
+            return share * (before.flops / point.flops) ** (1 - part)
+        before = point if point.spread.defined else before
+    return None
+
+
 def _by_seed(variant: Variant, measure: str) -> list[tuple[int, float]]:
     seeds = [run.seed for run in variant.runs]
     return list(zip(seeds, variant.final(measure).scores, strict=True))
@@ -104,7 +129,7 @@ def _by_seed(variant: Variant, measure: str) -> list[tuple[int, float]]:
 
 def measures(design: Design, variants: Sequence[Variant]) -> list[str]:
     """List what the page's tables show, of what was measured: held-out text first, then tasks."""
-    wanted = [HELD_OUT_LOSS, "held_out/generator/accuracy", "held_out/loss/rtd"]
+    wanted = [HELD_OUT_LOSS, "held_out/generator/accuracy", DISCRIMINATOR_LOSS]
     wanted += [metric_names.pairs_measure("swap", "discriminator")]
     wanted += [
         metric_names.probe_measure(name, "dev", "accuracy")

@@ -29,7 +29,7 @@ from convbert.pretrain.study.driver import carry_out, with_pace
 from convbert.pretrain.study.measured import Results
 from convbert.pretrain.study.page import render, write_study_page
 from convbert.pretrain.study.processes import Commands
-from convbert.pretrain.study.results import Variant, collect, difference
+from convbert.pretrain.study.results import Variant, collect, difference, share_to_reach
 from convbert.pretrain.study.steps import data_steps, run_steps, write_sweep
 from convbert.pretrain.study.tuning import compared_runs, known_runs, tried_rates
 from convbert.pretrain.tracking.metrics_log import MetricsLog
@@ -187,10 +187,34 @@ def test_differences_are_paired_by_seed_and_the_page_says_what_they_support():
     assert "held_out/loss/mlm: better than the reference: sdconv; the others cannot be told" in page
     assert "| sdconv | -0.103 (-0.118 to -0.089) |" in page
     assert "4.000 (3.900 to 4.090)" in page
+    assert "| sdconv | 1.00 |" in page
+    assert "| conv | never |" in page
     assert "there are no results yet" in render(design, [])
     single = render(design, [variant("electra", [4.0], runs[:1])])
     assert "| 4.000 |" in single
     assert "4.000 (" not in single, "one run has no range"
+
+
+def test_the_share_of_the_budget_that_reaches_what_the_reference_ends_with():
+    def made(values, name="held_out/loss/mlm"):
+        points = [
+            Point(step=n, flops=n * 1e9, spread=Spread.of([value]))
+            for n, value in enumerate(values, 1)
+        ]
+        curve = Curve(run="x", task="", metric="", baseline=points[0].spread, points=points)
+        return Variant("x", [], {name: curve}, 0.1)
+
+    def share(values, goal):
+        return share_to_reach(made(values), goal, "held_out/loss/mlm")
+
+    assert share([6.0, 5.5, 5.0], 5.0) == 1
+    assert share([6.0, 5.0, 4.0], 5.0) == pytest.approx(2 / 3)
+    assert share([6.0, 5.0, 4.0], 5.5) == pytest.approx((1 / 2) ** 0.5 * 2 / 3)
+    assert share([4.0, 4.5, 6.0], 5.0) == pytest.approx(1 / 3), "at most: it was better before"
+    assert share([6.0, 5.5, 5.2], 5.0) is None
+    assert share([math.nan, math.nan, 4.0], 5.0) == 1
+    pairs = "pairs/swap"
+    assert share_to_reach(made([0.5, 0.7, 0.9], pairs), 0.7, pairs) == pytest.approx(2 / 3)
 
 
 def write_run(root, run, steps):
