@@ -27,6 +27,11 @@ class Design(StrictModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
     title: str = Field("A study", description="of the page")
+    file: str = Field(
+        "",
+        description="for the page: the place of this file, as its commands name it",
+        examples=["my-study.yaml"],
+    )
     question: str = Field(
         "",
         description="for the page: what is asked, and why",

@@ -24,23 +24,22 @@ from convbert.pretrain.study.results import (
 )
 from convbert.pretrain.study.tuning import compared_runs, tried_rates
 
-PICTURE = "images/study.png"
-
 
 def write_study_page(design: Design, root: Path) -> Path:
-    """Write ``study.md``, its picture and ``report.html`` into ``root``; return the page's path.
+    """Write the page, its picture and ``report.html`` into ``root``; return the page's path.
 
-    Only finished runs count.
+    Page and picture are named after ``root``. Only finished runs count.
     """
+    name = root.resolve().name
     results = Results(design, root)
     variants = collect(results, compared_runs(design, results))
     if variants:
         wanted = measures(design, variants)
-        draw_measures(variants, wanted, root / PICTURE)
+        draw_measures(variants, wanted, root / _picture(name))
         write_report(write_variants(design, root, variants, wanted), root / "report.html")
-    page = root / "study.md"
+    page = root / f"{name}.md"
     with atomic_write(page) as file:
-        file.write(render(design, variants, tried_rates(design, results)).encode())
+        file.write(render(design, variants, tried_rates(design, results), name).encode())
     return page
 
 
@@ -48,10 +47,12 @@ def render(
     design: Design,
     variants: Sequence[Variant],
     tried: Mapping[str, Mapping[float, float]] | None = None,
+    name: str = "study",
 ) -> str:
     """Return the page's Markdown; without variants, the method alone.
 
-    ``tried`` is the loss at each factor of the learning rates, by variant.
+    ``tried`` is the loss at each factor of the learning rates, by variant; ``name`` that of the
+    study's directory in the commands.
     """
     environment = templates("convbert.pretrain.study", html=False)
     wanted = measures(design, variants) if variants else []
@@ -70,9 +71,15 @@ def render(
         differences=differences,
         shares=[(v, {m: share_to_reach(v, goals[m], m) for m in goals}) for v, _ in differences],
         verdicts={m: _verdict(m, differences) for m in ranking},
-        picture=PICTURE,
+        picture=_picture(name),
+        name=name,
+        command=f"convbert study {design.file}".rstrip(),
         tried=tried or {},
     )
+
+
+def _picture(name: str) -> str:
+    return f"images/{name}.png"
 
 
 def _verdict(measure: str, differences: list[tuple[Variant, dict[str, Difference]]]) -> str:

@@ -120,8 +120,8 @@ def _summarize(console: Console, root: Path, seconds: float) -> None:
     verdict = "the ranges of the seeds do not overlap" if gain > 0 else "the ranges overlap"
     pairs = read_run(root / "run").curves[pairs_measure("swap", "discriminator")]
     lines = [
-        "a real sentence preferred to one with two words swapped, no labels:",
-        *([f"  random weights        {pairs.baseline.value:.3f}"] if pairs.baseline else []),
+        "a real sentence preferred to one with two words swapped, without labels:",
+        "  by chance             0.500",
         f"  after pretraining     {pairs.points[-1].value:.3f}",
         f"commas and stops restored, all layers trained, {len(before.scores)} seeds, F1:",
         *([f"  most frequent tag     {curve.lexical.spread.median:.3f}"] if curve.lexical else []),

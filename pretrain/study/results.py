@@ -77,7 +77,7 @@ def _curve(variant: str, name: str, run: StudyRun, measures: list[Measure]) -> C
         run=variant,
         task=task,
         metric=metric,
-        baseline=Spread.of(origins),
+        baseline=Spread.of(origins or [math.nan]),  # what was only measured while training
         points=[
             Point(step=step, flops=run.papers_flops * step / run.steps, spread=Spread.of(at))
             for step, *at in zip(run.checkpoints, *(m.values for m in measures), strict=True)
