@@ -38,6 +38,7 @@ def _steps(root: Path) -> list[tuple[str, Path | None, list[str]]]:
     corpus, tokenizer, shards, run = (
         root / name for name in ("corpus", "tokenizer", "shards", "run")
     )
+    steps = resolve("quickstart").steps
     texts = [str(corpus / "imdb.jsonl")]
     settings = [f"data.manifest={shards / 'manifest.json'}", f"data.tokenizer={tokenizer}"]
     settings += ["tracking.experiment=quickstart"]  # in mlflow.db, beside the run
@@ -69,15 +70,15 @@ def _steps(root: Path) -> list[tuple[str, Path | None, list[str]]]:
         ),
         (
             f"Pretrain ConvBERT-tiny with DeepSpeed ZeRO-1 on {PROCESSES} processes",
-            checkpoint_directory(run / "checkpoints", resolve("quickstart").steps),
+            checkpoint_directory(run / "checkpoints", steps),
             ["pretrain", "quickstart", *settings, "--run-dir", str(run)]
             + ["--processes", str(PROCESSES)],
         ),
         (
-            "Fine-tune every checkpoint to say where commas and stops were",
+            "Fine-tune it to say where commas and stops were",
             run / "report" / TASK / "curve.json",
             ["finetune", str(run), "--task", TASK, "--data-dir", str(corpus)]
-            + ["--seeds", str(SEEDS)],
+            + ["--seeds", str(SEEDS), "--step", str(steps)],
         ),
         (
             "Export to Hugging Face format",
