@@ -205,10 +205,14 @@ class _Build:
         """Name what dropped most of an input of which nothing is left."""
         reasons = {f"{s.stage}: {r}": n for s in report.stages for r, n in s.dropped.items()}
         most = max(reasons, key=lambda reason: reasons[reason], default="")
-        why = f" ({most}, {reasons[most]:,} of {report.stages[0].documents_in:,})" if most else ""
+        read = report.stages[0].documents_in
+        why = f" ({most}, {reasons[most]:,} of {read:,})" if most else ""
+        texts = [o for o in self._origins if {".txt", ".md"} & set(Path(o.name.lower()).suffixes)]
+        whole = self._config.reader.unit == "file" and 0 < read <= len(texts)
+        lines = "set `reader: {unit: line}` if each line is a document, " if whole else ""
         return UserError(
-            f"no document is left of the input{why}; look at the filters and the input, and at "
-            f"{self._report_folder(complete=False) / 'report.html'}"
+            f"no document is left of the input{why}; {lines}look at the filters and the input, and "
+            f"at {self._report_folder(complete=False) / 'report.html'}"
         )
 
     def _clear_left(self) -> None:

@@ -230,6 +230,23 @@ def test_languages_and_samples_of_parts_are_those_of_the_whole() -> None:
     assert sum(share.tokens for share in merged.sources.values()) == sum(range(3000))
 
 
+def test_a_file_of_lines_that_was_dropped_as_one_document_names_the_setting(
+    tmp_path: Path, tokenizer_dir: Path
+) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("".join(f"Line {number} of the text.\n" for number in range(50)))
+    settings: dict[str, Any] = {
+        "inputs": [str(lines)],
+        "filters": {**UNFILTERED, "gopher": {"min_words": 9000}},
+        "tokenizer": {"path": str(tokenizer_dir)},
+    }
+    with pytest.raises(UserError, match=r"1 of 1\); set `reader: \{unit: line\}` if each line is"):
+        build(settings, tmp_path / "corpus")
+    settings["reader"] = {"unit": "line"}
+    with pytest.raises(UserError, match=r"50 of 50\); look at the filters"):
+        build(settings, tmp_path / "corpus")
+
+
 def test_a_build_that_drops_everything_says_why_in_its_report(
     tmp_path: Path, sources: Path, tokenizer_dir: Path
 ) -> None:
