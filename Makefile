@@ -95,7 +95,7 @@ gpu-day: install
 clean:
 	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
-# Text to fine-tuned model in about ten minutes on two cores; continues where it was interrupted.
+# Text to fine-tuned model in under ten minutes on two cores; continues where it was interrupted.
 quickstart: install
 	$(BIN)/convbert quickstart --output quickstart
 
