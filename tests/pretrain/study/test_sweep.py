@@ -112,7 +112,7 @@ def test_a_planned_sweep_is_a_table_for_programs_too(tmp_path, settings):
     command = ["sweep", "tiny", *settings, *SHORT, "--plan", "-o", str(tmp_path / "s")]
     ran = CliRunner().invoke(app, [*command, "--rates", "2,1", "--format", "csv"])
     assert ran.exit_code == 0, ran.output
-    assert ran.stdout == "run,learning_rate\nx1,0.001\nx2,0.002\n\n"
+    assert ran.stdout == "run,learning_rate\nx1,0.001\nx2,0.002\n"
     assert "convbert submit tiny --array" in ran.stderr
 
 
