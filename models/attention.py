@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from convbert.models.architecture import EncoderConfig
 from convbert.models.local import LOCAL_OPERATORS
-from convbert.models.ops.dropout import Dropout, attention
+from convbert.models.masking import document_bias
+from convbert.models.ops.attention import attention, document_attention, reads_documents
+from convbert.models.ops.dropout import Dropout
 
 
 class MixedAttention(nn.Module):
@@ -25,6 +27,7 @@ class MixedAttention(nn.Module):
         self.local = None if operator is None else operator(config)
         self.projections = 4 if operator is not None and operator.has_own_value else 3
         self.head_dim = config.head_dim
+        self.confines_local = config.mask_conv_padding
         self.attention_dropout = config.attention_dropout
         self.in_proj = nn.Linear(config.hidden_size, self.projections * config.bottleneck)
         self.out_proj = nn.Linear(config.concat_width, config.hidden_size)
@@ -39,14 +42,16 @@ class MixedAttention(nn.Module):
     ) -> Tensor:
         """Return [B, L, D].
 
-        ``attention_bias`` is added to the scores and broadcasts to [B, N, L, L];
-        ``document_ids_BL`` confines the local operator, None lets it see the whole row.
+        ``document_ids_BL`` (0 at padding) confines the local operator, if the configuration says
+        so, and attention; None lets both see the whole row. ``attention_bias``, added to the scores
+        and broadcast to [B, N, L, L], is what attention takes instead, worked out once for all
+        layers.
         """
         projected = self.in_proj(hidden_BLD).chunk(self.projections, dim=-1)
-        query_BLC, key_BLC, value_BLC = projected[:3]
-        heads = self._attend(query_BLC, key_BLC, value_BLC, attention_bias)
+        heads = self._attend(*projected[:3], attention_bias, document_ids_BL)
         if self.local is not None:
-            local = self.local(hidden_BLD, query_BLC, projected[-1], document_ids_BL)
+            confined_to = document_ids_BL if self.confines_local else None
+            local = self.local(hidden_BLD, projected[0], projected[-1], confined_to)
             heads = torch.cat([heads, local], dim=-1)
         return self.norm(hidden_BLD + self.dropout(self.out_proj(heads)))
 
@@ -65,11 +70,14 @@ class MixedAttention(nn.Module):
         query_BLC, key_BLC = self.in_proj(hidden_BLD).chunk(self.projections, dim=-1)[:2]
         query_BNLH, key_BNLH = self._heads(query_BLC), self._heads(key_BLC)
         scores_BNLL = query_BNLH @ key_BNLH.transpose(-1, -2) / self.head_dim**0.5
+        if attention_bias is None and document_ids_BL is not None:
+            attention_bias = document_bias(document_ids_BL, scores_BNLL.dtype)
         if attention_bias is not None:
             scores_BNLL = scores_BNLL + attention_bias
         kernels = None
         if self.local is not None:
-            kernels = self.local.kernels(hidden_BLD, query_BLC, document_ids_BL)
+            confined_to = document_ids_BL if self.confines_local else None
+            kernels = self.local.kernels(hidden_BLD, query_BLC, confined_to)
         return scores_BNLL.softmax(-1), kernels
 
     def _heads(self, part_BLC: Tensor) -> Tensor:
@@ -77,9 +85,19 @@ class MixedAttention(nn.Module):
         return part_BLC.view(batch, length, -1, self.head_dim).transpose(1, 2)
 
     def _attend(
-        self, query_BLC: Tensor, key_BLC: Tensor, value_BLC: Tensor, bias: Tensor | None
+        self,
+        query_BLC: Tensor,
+        key_BLC: Tensor,
+        value_BLC: Tensor,
+        bias: Tensor | None,
+        document_ids_BL: Tensor | None,
     ) -> Tensor:
-        query, key, value = (self._heads(part) for part in (query_BLC, key_BLC, value_BLC))
         dropout = self.attention_dropout if self.training else 0.0
-        heads_BNLH = attention(query, key, value, bias, dropout)
+        parts = query_BLC, key_BLC, value_BLC
+        if bias is None and document_ids_BL is not None:
+            if reads_documents(query_BLC, self.head_dim):
+                parts_BLNH = (part.unflatten(-1, (-1, self.head_dim)) for part in parts)
+                return document_attention(*parts_BLNH, document_ids_BL, dropout).flatten(-2)
+            bias = document_bias(document_ids_BL, query_BLC.dtype)
+        heads_BNLH = attention(*(self._heads(part) for part in parts), bias, dropout)
         return heads_BNLH.transpose(1, 2).flatten(-2)

@@ -5,6 +5,7 @@ Shapes: B rows, L positions, D hidden size.
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -15,6 +16,7 @@ from convbert.models.errors import UserError
 from convbert.models.feedforward import FeedForward
 from convbert.models.init import initialize
 from convbert.models.masking import document_bias, padding_bias
+from convbert.models.ops.attention import reads_documents
 
 
 class EncoderLayer(nn.Module):
@@ -93,21 +95,23 @@ class Encoder(nn.Module):
         if document_ids is not None and attention_mask is not None:
             document_ids = document_ids * (attention_mask != 0)
         hidden: Tensor = self.project(self.embeddings(input_ids, token_type_ids, document_ids))
-        bias, local_documents = None, None
-        if document_ids is not None:
-            bias, local_documents = document_bias(document_ids, hidden.dtype), document_ids
-        elif attention_mask is not None:
-            bias, local_documents = (
-                padding_bias(attention_mask, hidden.dtype),
-                attention_mask.long(),
-            )
-        if not self.config.mask_conv_padding:
-            local_documents = None
+        bias = None
+        if not reads_documents(hidden, self.config.head_dim):
+            bias = self._bias(attention_mask, document_ids, hidden.dtype)
+        if document_ids is None and attention_mask is not None:
+            document_ids = (attention_mask != 0).long()
         call = self.call_layer if self.training else call_layer
         recomputes = self.gradient_checkpointing and self.training
         for layer in self.layers:
             if recomputes:
-                hidden = checkpoint(call, layer, hidden, bias, local_documents, use_reentrant=False)
+                hidden = checkpoint(call, layer, hidden, bias, document_ids, use_reentrant=False)
             else:
-                hidden = call(layer, hidden, bias, local_documents)
+                hidden = call(layer, hidden, bias, document_ids)
         return hidden
+
+    def _bias(
+        self, attention_mask: Tensor | None, document_ids: Tensor | None, dtype: torch.dtype
+    ) -> Tensor | None:
+        if document_ids is not None:
+            return document_bias(document_ids, dtype)
+        return None if attention_mask is None else padding_bias(attention_mask, dtype)

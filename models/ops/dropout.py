@@ -1,10 +1,9 @@
-"""Dropout whose random numbers cost less than the arithmetic around them, and attention.
+"""Dropout whose random numbers cost less than the arithmetic around them.
 
 A compiled graph draws each of PyTorch's random numbers by itself, ten rounds of Philox: a fifth of
 a training step on a CPU, in scalar code, and four fifths of a layer norm's time on a GPU. Hashing
 the element's index with one drawn seed takes a few instructions inside the loop that uses it (that
 of the sum and the norm behind it), and the backward pass can repeat it instead of keeping a mask.
-Attention on GPUs drops out by itself.
 """
 
 import torch
@@ -45,31 +44,6 @@ def dropout(x: Tensor, p: float) -> Tensor:
 def _zero_some(x: Tensor, seed: Tensor, p: float) -> Tensor:
     kept = _hashed_integers(x.shape, seed) >= round(p * 2**_BITS) - 2 ** (_BITS - 1)
     return torch.where(kept, x * (1.0 / (1.0 - p)), 0.0)
-
-
-def attention(
-    query_BNLH: Tensor,
-    key_BNLH: Tensor,
-    value_BNLH: Tensor,
-    bias: Tensor | None,
-    dropout_p: float,
-) -> Tensor:
-    """Return softmax(query @ key.T / sqrt(H) + bias), dropped out, times value.
-
-    PyTorch's fused kernels do it on GPUs. On CPUs they cannot drop out, and in less than float32
-    two plain products are 2 to 4 times faster (``docs/benchmarks/cpu.md``). ``bias`` broadcasts to
-    [B, N, L, L].
-    """
-    plain = dropout_p > 0.0 or query_BNLH.dtype in (torch.bfloat16, torch.float16)
-    if query_BNLH.is_cuda or not plain:
-        return F.scaled_dot_product_attention(
-            query_BNLH, key_BNLH, value_BNLH, attn_mask=bias, dropout_p=dropout_p
-        )
-    scaled_BNLH = query_BNLH * query_BNLH.shape[-1] ** -0.5
-    scores_BNLL = scaled_BNLH @ key_BNLH.transpose(-1, -2)
-    if bias is not None:
-        scores_BNLL = scores_BNLL + bias
-    return dropout(scores_BNLL.softmax(dim=-1), dropout_p) @ value_BNLH
 
 
 def _hashed_integers(shape: torch.Size, seed: Tensor) -> Tensor:

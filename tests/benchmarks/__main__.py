@@ -14,7 +14,7 @@ import torch
 import typer
 
 from tests.benchmarks.data_suites import DATA_SUITES
-from tests.benchmarks.fusions import dropout
+from tests.benchmarks.fusions import attending, dropout
 from tests.benchmarks.measuring import Comparison, measure, measure_rates
 from tests.benchmarks.parts import parts
 from tests.benchmarks.pretraining import pretraining
@@ -27,6 +27,7 @@ MODEL_SUITES = {
     "pretraining": pretraining,
     "parts": parts,
     "dropout": dropout,
+    "attention": attending,
 }
 EVERY = [*MODEL_SUITES, *DATA_SUITES]
 

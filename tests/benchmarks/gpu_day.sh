@@ -62,7 +62,7 @@ else
         transformers:base:32x512 convbert:base:32x512 --rounds 5 --patience 150)
     OPTIMIZERS=(--batch 128)
     STAGES=()
-    FUSIONS=(--size base --batch 128 --device cuda --dtype bfloat16 --seconds 2)
+    FUSIONS=(--size base --length 512 --batch 128 --device cuda --dtype bfloat16 --seconds 2)
 fi
 
 correctness() {
@@ -76,7 +76,7 @@ correctness() {
 zero() { run zero 120 "$PYTHON" -m tests.benchmarks.shared_gpu "${STAGES[@]}" --output "$OUT/zero.md"; }
 
 fusions() {
-    run fusions 90 "$PYTHON" -m tests.benchmarks --suite masked-head --suite dropout "${FUSIONS[@]}" --output "$OUT/fusions.md"
+    run fusions 90 "$PYTHON" -m tests.benchmarks --suite masked-head --suite dropout --suite attention "${FUSIONS[@]}" --output "$OUT/fusions.md"
 }
 
 corpus() { run corpus 1800 "$PYTHON" -m tests.benchmarks.sample_corpus "$CORPUS" "${CORPUS_SIZE[@]}"; }

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from convbert.models.attention import MixedAttention
 from convbert.models.encoder import EncoderLayer
 from convbert.models.feedforward import FeedForward
+from convbert.models.ops.attention import attention
 from convbert.models.ops.compilation import compile_for_training
 from convbert.models.ops.convolution import depthwise_conv, span_dynamic_conv
-from convbert.models.ops.dropout import Dropout, attention
+from convbert.models.ops.dropout import Dropout
 from tests.benchmarks.measuring import Comparison, Contender
 from tests.benchmarks.suites import Setting, parameter_bytes
 

@@ -18,6 +18,8 @@ from convbert.models.ops.convolution import (
     use_backend,
 )
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
 shapes = st.tuples(
@@ -34,10 +36,11 @@ plain = settings(max_examples=40, deadline=None)
 def documents(batch: int, length: int, seed: int) -> Tensor:
     """Rows of a few documents with padding at the end of some of them."""
     generator = torch.Generator().manual_seed(seed)
-    starts = torch.rand(batch, length, generator=generator) < 0.3
+    starts = torch.rand(batch, length, generator=generator, device="cpu") < 0.3
     ids = 1 + starts.long().cumsum(1)
-    real = torch.randint(0, length + 1, (batch, 1), generator=generator)
-    return ids * (torch.arange(length) < real)
+    real = torch.randint(0, length + 1, (batch, 1), generator=generator, device="cpu")
+    ids = ids * (torch.arange(length, device="cpu") < real)
+    return ids.to(torch.get_default_device())
 
 
 def inputs(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
@@ -51,7 +54,9 @@ def inputs(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> tuple[T
         (heads * width, 1, taps),
     )
     return tuple(
-        torch.randn(size, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+        torch.randn(size, generator=generator, dtype=torch.float64, device="cpu")
+        .to(torch.get_default_device(), dtype)
+        .requires_grad_()
         for size in sizes
     )
 

@@ -1,11 +1,10 @@
-"""The hashed dropout of compiled CPU graphs is a dropout, and attention is attention."""
+"""The hashed dropout of compiled graphs is a dropout."""
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from convbert.models.ops.dropout import Dropout, attention, dropout
+from convbert.models.ops.dropout import Dropout, dropout
 
 P = 0.1
 SHAPE = (64, 100, 33)
@@ -75,31 +74,3 @@ def test_nothing_is_dropped_outside_training():
     assert Dropout(0.5).eval()(x) is x
     assert Dropout(0.0)(x) is x
     assert (Dropout(0.5)(torch.ones(100)) == 0).any()
-
-
-@pytest.mark.parametrize("biased", [False, True])
-def test_attention_is_pytorchs(biased):
-    query, key, value = (torch.randn(2, 3, 7, 4, dtype=torch.float64) for _ in range(3))
-    bias = torch.randn(2, 1, 7, 7, dtype=torch.float64) if biased else None
-    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    # With a chance this small nothing is dropped, yet the path of training runs.
-    for p in (0.0, 1e-12):
-        torch.testing.assert_close(attention(query, key, value, bias, p), expected)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_attention_in_low_precision_is_pytorchs_to_its_rounding(dtype):
-    query, key, value = (torch.randn(2, 3, 40, 64) for _ in range(3))
-    bias = torch.zeros(2, 1, 1, 40).masked_fill_(torch.arange(40) > 30, float("-inf"))
-    exact = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    inputs = (t.to(dtype) for t in (query, key, value, bias))
-    found = attention(*inputs, 0.0)
-    assert found.dtype == dtype
-    torch.testing.assert_close(found.float(), exact, rtol=0.02, atol=0.02)
-
-
-def test_attention_drops_out_probabilities():
-    query, key = (torch.randn(1, 1, 50, 4) for _ in range(2))
-    value = torch.eye(50)[None, None]
-    probabilities = attention(query, key, value, None, 0.5)
-    assert 0.4 < (probabilities == 0).float().mean().item() < 0.6

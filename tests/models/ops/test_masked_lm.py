@@ -12,6 +12,8 @@ from convbert.models.ops import masked_lm as masked_lm_module
 from convbert.models.ops.convolution import use_backend
 from convbert.models.ops.masked_lm import _with_impossible_ids, masked_lm
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 
 @pytest.fixture(params=["eager", "triton"], autouse=True)
 def backend(request):
@@ -25,12 +27,13 @@ def inputs(rows: int, vocabulary: int, width: int, dtype: torch.dtype, seed: int
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*size: int) -> Tensor:
-        return torch.randn(size, generator=generator, dtype=torch.float64).to(dtype)
+        drawn = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu")
+        return drawn.to(torch.get_default_device(), dtype)
 
     hidden, weight, bias = normal(rows, width), normal(vocabulary, width), normal(vocabulary)
-    targets = torch.randint(0, vocabulary, (rows,), generator=generator)
-    uniform = torch.rand(rows, generator=generator)
-    return hidden, weight, bias, targets, uniform
+    targets = torch.randint(0, vocabulary, (rows,), generator=generator, device="cpu")
+    uniform = torch.rand(rows, generator=generator, device="cpu")
+    return hidden, weight, bias, targets.to(hidden.device), uniform.to(hidden.device)
 
 
 @settings(
@@ -120,7 +123,8 @@ def test_samples_follow_the_distribution(backend):
     rows, vocabulary = (20_000, 37) if backend == "eager" else (100, 4)
     _, weight, bias, _, _ = inputs(1, vocabulary, 4, torch.float32)
     hidden = inputs(1, 1, 4, torch.float32, seed=5)[0].expand(rows, 4)
-    uniform = torch.rand(rows, generator=torch.Generator().manual_seed(7))
+    torch.manual_seed(7)
+    uniform = torch.rand(rows)
     targets = torch.zeros(rows, dtype=torch.int64)
     _, sampled, _ = masked_lm(hidden, weight, bias, targets, uniform, 2.0)
     expected = ((hidden[0] @ weight.T + bias) / 2.0).softmax(0) * rows
@@ -170,7 +174,7 @@ def test_ids_added_for_alignment_are_not_drawn_from_nan(monkeypatch):
 def test_autocast_multiplies_in_its_own_dtype():
     hidden, weight, bias, targets, uniform = inputs(4, 64, 8, torch.float32)
     hidden.requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(hidden.device.type, torch.bfloat16):
         loss, _, _ = masked_lm(hidden, weight, bias, targets, uniform)
     half = masked_lm(hidden.bfloat16(), weight.bfloat16(), bias, targets, uniform)[0]
     assert torch.equal(loss, half)

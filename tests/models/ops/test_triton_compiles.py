@@ -11,11 +11,12 @@ import pytest
 import torch
 
 HALF = ["value", "logits", "out", "x", "weight", "grad", "grad_value", "grad_logits", "grad_x"]
-HALF += ["product", "bias"]
+HALF += ["product", "bias", "query", "key", "grad_query", "grad_key"]
 POINTERS = dict.fromkeys(HALF, "*bf16") | {
     "normalizer": "*fp32",
     "partial_weight": "*fp32",
     "documents": "*i64",
+    **dict.fromkeys(("seed", "mean"), "*fp32"),
     **dict.fromkeys(("uniform", "temperature", "loss", "grad_loss", "partial_bias"), "*fp32"),
     **dict.fromkeys(("targets", "sampled", "best"), "*i64"),
 }
@@ -34,6 +35,9 @@ def test_kernels_compile_for_gpus(capability):
         "depthwise_weight_backward",
         "row_statistics",
         "row_gradients",
+        "attention_forward",
+        "attention_query_backward",
+        "attention_key_backward",
     ]
 
 
@@ -44,7 +48,9 @@ def compile_kernels(capability: int) -> None:
     from triton.compiler import ASTSource
 
     from convbert.models.ops import (
+        attention_kernels,
         masked_lm_kernels,
+        triton_attention,
         triton_kernels,
         triton_masked_lm,
         triton_ops,
@@ -59,6 +65,8 @@ def compile_kernels(capability: int) -> None:
     filtering = triton_ops._depthwise_constants(x, 9, documents, triton_ops._FILTER)
     gradient = triton_ops._depthwise_constants(x, 9, documents, triton_ops._FILTER_GRADIENT)
     gradient |= {"CHUNK": triton_ops._CHUNK}
+    query = torch.empty(1, 512, 2, 64, dtype=torch.bfloat16)
+    attending = triton_attention.constants(query, documents, 0.1)
     for kernel, constants in (
         (triton_kernels.span_forward, spans[0]),
         (triton_kernels.span_backward, spans[1]),
@@ -66,6 +74,9 @@ def compile_kernels(capability: int) -> None:
         (triton_kernels.depthwise_weight_backward, gradient),
         (masked_lm_kernels.row_statistics, triton_masked_lm.statistics_constants(value, True)),
         (masked_lm_kernels.row_gradients, triton_masked_lm.gradients_constants(value)),
+        (attention_kernels.attention_forward, attending),
+        (attention_kernels.attention_query_backward, attending),
+        (attention_kernels.attention_key_backward, attending),
     ):
         warps = constants["num_warps"]
         constants = {name: constants[name] for name in kernel.arg_names if name in constants}
