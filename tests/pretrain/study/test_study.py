@@ -104,6 +104,16 @@ def test_the_study_of_recipes_gives_every_contender_the_same_grid_and_flops():
     assert together.settings["optimizer.name"] == "muon"
 
 
+def test_the_study_at_equal_time_has_rates_of_its_own_and_gets_updates_by_pace():
+    shipped = resources.files("convbert.pretrain.study") / "recipes-time.yaml"
+    design = load_design(Path(str(shipped)))
+    pace = {name: 0.2 for name in design.variants} | {"muon": 0.25}
+    runs = plan_runs(design.model_copy(update={"pace": pace}))
+    assert len(runs) == len(design.variants) * design.seeds
+    updates = {run.variant: run.settings["steps"] for run in runs}
+    assert updates["muon"] == pytest.approx(0.8 * updates["published"], rel=0.01)
+
+
 def put_data(root: Path, shards: Path) -> None:
     for name in ("shards", "held-out"):
         shutil.copytree(shards, root / name)
