@@ -17,7 +17,7 @@ def main(
     folder: Path,
     length: Annotated[list[int], typer.Option(help="Tokens per row.")] = [128, 512],  # noqa: B006
     vocabulary: Annotated[int, typer.Option(help="Pieces of the tokenizer.")] = 30_522,
-    megabytes: Annotated[float, typer.Option(help="Of text.")] = 24.0,
+    megabytes: Annotated[float, typer.Option(help="Of text.")] = 48.0,
 ) -> None:
     """Write ``FOLDER/tokenizer`` and ``FOLDER/shards-LENGTH``; what exists is kept."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def main(
     if not text.is_file():
         _write_text(text, megabytes)
     if not tokenizer.is_dir():
-        size = ["--vocab-size", str(vocabulary), "--max-sentences", "100000"]
+        size = ["--vocab-size", str(vocabulary), "--max-sentences", "200000"]
         convbert("tokenizer", "train", str(text), "-o", str(tokenizer), *size, log=log)
     for one in length:
         shards = folder / f"shards-{one}"
