@@ -48,7 +48,7 @@ EQUAL_SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "padding": (
         {"mask_conv_padding": False},
         {},
-        r"mask_conv_padding=False \(here True\).*set 'model.overrides=\{mask_conv_padding: false\}'; "
+        r"mask_conv_padding=False \(here True\).*'model.overrides=\{mask_conv_padding: false\}'; "
         r"or adapt it: model\.adapt=\[padding\]",
     ),
     "padding id": ({}, {"pad_token_id": 3}, r"pad_token_id=0 \(here 3\)"),
