@@ -3,12 +3,13 @@
 What lies outside of them is not there inside an image, and what is written there is lost.
 """
 
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from convbert.cluster.site import Site
-from convbert.cluster.words import expanded
+from convbert.cluster.words import expanded, has_variables
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.shards.remote import is_url
 from convbert.models.errors import AbsentError, UserError
@@ -21,6 +22,38 @@ _CACHES = (
     *("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME", "TMPDIR"),
 )
 """Variables that name a directory to write to."""
+_IMAGES = (".sif", ".sqsh", ".squashfs", ".img")
+"""Ends of the names of images that are files."""
+
+
+def image_fault(site: Site) -> str | None:
+    """Return what is wrong with a site's image that is a file: a relative path, or none there.
+
+    A name in a registry is no file, and a path with a variable is one of the node's own.
+    """
+    image = site.container.image if site.container else ""
+    is_file = image.startswith(("/", "./", "../", "~")) or image.endswith(_IMAGES)
+    if not is_file or "://" in image or has_variables(image):
+        return None
+    place = Path(image.replace("$$", "$"))
+    if not place.is_absolute():
+        return (
+            f"container.image={image}: jobs start in another directory; give the whole path, "
+            f"such as {place.expanduser().absolute()}"
+        )
+    if os.path.exists(place):  # False also where nobody may look
+        return None
+    return (
+        f"container.image={image}: does not exist here; build it or correct the path, or begin the "
+        "path with a variable, such as $IMAGES/convbert.sif, where only the nodes have it"
+    )
+
+
+def require_image(site: Site) -> None:
+    """Raise ``UserError`` for an image that jobs would not find."""
+    fault = image_fault(site)
+    if fault is not None:
+        raise UserError(fault)
 
 
 def shared_paths(run_dirs: Sequence[Path], site: Site) -> list[Path]:

@@ -164,7 +164,7 @@ def _without_jobs(run: RunDirectory) -> str:
     if not run.path.is_dir():
         return "no such directory"
     if not run.config_file.is_file():
-        return "not submitted"
+        return "no run, not submitted"
     with contextlib.suppress(UserError):  # whoever may not lock it still sees the rest
         if claimed_by_training(run.path):
             return "training without SLURM"

@@ -42,6 +42,9 @@ def parse_yaml(text: str, place: object, loader: type[yaml.SafeLoader] = yaml.Sa
     # YAML's dates and numbers that are none, and lists in lists without end
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+            mark = error.problem_mark
+            reason = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
         raise UserError(f"{place}: not valid YAML: {reason}; correct it") from None
 
 

@@ -1,8 +1,9 @@
 """What the shell offers behind a half-written word; nothing heavy is loaded for it."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 
 def _starting(found: Iterable[str], incomplete: str) -> list[str]:
@@ -45,19 +46,59 @@ def recipes(incomplete: str) -> list[str]:
 
 
 def settings(incomplete: str) -> list[str]:
-    """Complete the key of a run's setting; of one that is known, show the default, too.
+    """Complete the key of a run's setting, and behind its ``=`` the values that may be chosen.
 
-    Where two words are offered, shells put no blank behind what they share, the ``=``.
+    Where two words are offered, shells put no blank behind what they share: of a key that is known,
+    the default is shown, too.
     """
     from convbert.models.faults import setting_paths
     from convbert.pretrain.settings.run import RunConfig
 
     paths = list(setting_paths(RunConfig))
     inner = {path.rpartition(".")[0] for path in paths}
-    found = _starting((f"{path}=" for path in paths if path not in inner), incomplete)
+    known = [path for path in paths if path not in inner]
+    word, split_off = _before_cursor(incomplete)
+    key, equals, value = word.partition("=")
+    if equals:
+        values = _starting(_values(key) if key in known else [], value)
+        return [f"{word[split_off : len(key) + 1]}{found}" for found in values]
+    found = _starting((f"{path}=" for path in known), incomplete)
     if len(found) != 1:
         return found
     return [*found, f"{found[0]}{_default(found[0].removesuffix('='))}"]
+
+
+def _before_cursor(incomplete: str) -> tuple[str, int]:
+    """Return the word that is being written, and how much of it bash takes for other words.
+
+    For bash a ``=`` is a word of its own (COMP_WORDBREAKS), and what is offered replaces only what
+    stands behind it.
+    """
+    text, position = os.environ.get("COMP_WORDS", ""), os.environ.get("COMP_CWORD", "")
+    words = text.split("\n" if "\n" in text else None)
+    number = int(position) if position.isdecimal() else 0
+    if words[number : number + 1] == ["="] and number > 1:
+        return f"{words[number - 1]}=", len(words[number - 1]) + 1
+    if words[number - 1 : number] == ["="] and number > 2:
+        return f"{words[number - 2]}={incomplete}", len(words[number - 2]) + 1
+    return incomplete, 0
+
+
+def _values(path: str) -> list[str]:
+    """Return what a setting may be, or its default where that is written in one word."""
+    from convbert.pretrain.settings.run import RunConfig
+
+    kind: Any = RunConfig
+    for name in path.split("."):
+        models = (kind, *get_args(kind))
+        model = next(m for m in models if isinstance(m, type) and hasattr(m, "model_fields"))
+        kind = model.model_fields[name].annotation
+    kinds = (kind, *get_args(kind))
+    choices = [choice for k in kinds if get_origin(k) is Literal for choice in get_args(k)]
+    choices += ["true", "false"] if bool in kinds else []
+    choices += ["null"] if choices and type(None) in kinds else []
+    default = _default(path)
+    return [str(choice) for choice in choices] or [default] * (default != "...")
 
 
 def _default(path: str) -> str:

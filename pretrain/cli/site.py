@@ -46,12 +46,15 @@ def check(
     time: TimeLimit = "1:00:00",
 ) -> None:
     """Let SLURM test every kind of job script of a profile, queueing nothing."""
+    from convbert.cluster.bindings import image_fault
     from convbert.cluster.render import JobOptions
     from convbert.cluster.site import load_site
     from convbert.cluster.site_check import refusals
 
     options = JobOptions.of("convbert site check", locals())
-    found = list(refusals(load_site(site), options))
+    profile = load_site(site)
+    found = list(refusals(profile, options))
+    found += [fault] if (fault := image_fault(profile)) else []
     for line in found:
         print(line)
     if found:

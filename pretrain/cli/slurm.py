@@ -91,6 +91,7 @@ def submit(
     dry_run: DryRun = False,
 ) -> None:
     """Queue pretraining on SLURM; the job saves before its limit, requeues and continues."""
+    from convbert.cluster.bindings import require_image
     from convbert.cluster.follow import Evaluation
     from convbert.cluster.render import JobOptions
     from convbert.cluster.site import load_site
@@ -101,6 +102,7 @@ def submit(
 
     options = JobOptions.of("convbert submit", locals())
     profile = load_site(site)
+    require_image(profile)
     world, settings = options.nodes * profile.processes, overrides or []
     if array is not None:
         if chain > 1 or evaluate:
@@ -141,6 +143,7 @@ def submit_corpus(
 ) -> None:
     """Queue a corpus build on several nodes; the result is that of a local build."""
     from convbert.cluster import submit as jobs
+    from convbert.cluster.bindings import require_image
     from convbert.cluster.render import JobOptions
     from convbert.cluster.site import load_site
     from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
@@ -148,6 +151,7 @@ def submit_corpus(
 
     options = JobOptions.of("convbert corpus submit", locals())
     profile = load_site(site)
+    require_image(profile)
     load_config(config, BuildConfig)
     _show(jobs.submit_corpus(config, output, profile, options), "logs --follow", output)
 

@@ -82,7 +82,8 @@ _GENERATORS = (
 
 def _remedy(found: dict[str, tuple[Any, Any]]) -> str:
     settable = [f"{key}: {_yaml(pair[0])}" for key, pair in found.items() if key != "vocab_size"]
-    parts = [f"set model.overrides={{{', '.join(settable)}}}"] if settable else []
+    # In the quotes that a shell needs, for whoever copies it.
+    parts = [f"set 'model.overrides={{{', '.join(settable)}}}'"] if settable else []
     if "vocab_size" in found:
         parts.append("use the tokenizer that it was trained with")
     return " and ".join(parts)

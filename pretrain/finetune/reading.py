@@ -143,7 +143,9 @@ def _class_names(task: TaskSpec, rows: list[Located]) -> list[str]:
     ]
     if not any(task.label in row for _, row in rows):
         present = ", ".join(rows[0][1])
-        raise UserError(f"{task.train}: no column {task.label!r}; there are {present}")
+        raise UserError(
+            f"{task.train}: no column {task.label!r}; there are {present}; set label to one of them"
+        )
     names = cells.distinct(str(task.train), found)
     if len(names) < 2:
         raise UserError(

@@ -42,7 +42,9 @@ def read_table(task: TaskSpec, path: Path) -> list[Line]:
     except RecursionError:
         raise DamagedError(f"{path}: lists in lists without end; correct the file") from None
     except FileNotFoundError as error:
-        raise AbsentError(f"{path}: no such file; task {task.name} needs it") from error
+        raise AbsentError(
+            f"{path}: no such file; task {task.name} needs it; give its folder with --data-dir"
+        ) from error
     except UnicodeDecodeError as error:
         raise DamagedError(f"{path}: not UTF-8 ({error.reason}); convert it") from error
     except OSError as error:

@@ -226,7 +226,7 @@ class TaskSpec(StrictModel):
             if twice:
                 raise ValueError(f"{key}: {twice[0]!r} is named twice")
         if self.label in self.text:
-            raise ValueError(f"label: {self.label!r} is a column of text too")
+            raise ValueError(f"label: {self.label!r} is a column of text too; name another")
         if taken := sorted(self.extra.keys() & set(MAIN)):
             raise ValueError(f"extra: {taken[0]!r} is a split of its own; use the key {taken[0]}")
         if self.labels:

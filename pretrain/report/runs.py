@@ -92,8 +92,7 @@ class RunReader:
     def __init__(self, path: Path) -> None:
         """Read nothing yet; raises ``AbsentError`` where no run is."""
         self.run = RunDirectory(path)
-        if not self.run.config_file.is_file():
-            raise AbsentError(f"{path}: not a run directory (no config.yaml in it)")
+        self.run.require_run()
         self.log = LogReader(path / FILE_NAME)
 
     def read(self) -> ReportRun:

@@ -21,6 +21,8 @@ from convbert.pretrain.settings.places import CHECKPOINTS, CONFIG, ENVIRONMENT, 
 from convbert.pretrain.settings.recipes import dump, load
 from convbert.pretrain.settings.run import RunConfig
 
+_SHOWN = 4  # runs that a message names
+
 
 class _Started(BaseModel):
     recipe: str | None = None
@@ -142,8 +144,19 @@ class RunDirectory:
                 f"(`cp -a {self.path} COPY`) and take the copy"
             )
 
+    def require_run(self) -> None:
+        """Raise ``AbsentError`` where no run is, with the runs that lie below it."""
+        if self.config_file.is_file():
+            return
+        if not self.path.is_dir():
+            there = "it is a file" if self.path.exists() else "no such directory"
+            raise AbsentError(f"{self.path}: not a run directory ({there}); check the path")
+        below = sorted(str(file.parent) for file in self.path.glob(f"*/{self.config_file.name}"))
+        shown = ", ".join(below[:_SHOWN]) + (", ..." if len(below) > _SHOWN else "")
+        remedy = f"name one in it: {shown}" if below else "check the path"
+        raise AbsentError(f"{self.path}: not a run directory (no config.yaml in it); {remedy}")
+
     def open(self) -> RunConfig:
         """Read the configuration of an existing run; raises ``AbsentError`` if there is none."""
-        if not self.config_file.is_file():
-            raise AbsentError(f"{self.path}: not a run directory (no config.yaml in it)")
+        self.require_run()
         return load(self.config_file)

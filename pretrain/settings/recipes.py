@@ -69,6 +69,8 @@ def read_recipe(recipe: str) -> dict[str, Any]:
             )
         path = Path(str(resources.files("convbert.pretrain") / "recipes" / f"{recipe}.yaml"))
     content = read_mapping(path)
+    if not content:
+        raise UserError(f"{path}: has no settings; write some, or take a recipe that has them")
     return _found_again(path, content) if path.name == CONFIG else content
 
 

@@ -9,6 +9,7 @@ from convbert.models.errors import UserError
 from convbert.pretrain.run.tracking_links import links
 from convbert.pretrain.run.tracking_uri import SQLITE
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
+from convbert.pretrain.tracking.mlflow_faults import in_short
 from convbert.pretrain.tracking.tracked_run import TrackedRun
 
 _INTERVAL_SECONDS = 2.0
@@ -84,8 +85,8 @@ class Spool:
             return False
         except Exception as error:
             if self._reached:
-                uri = self._delivery.run.state.tracking_uri
-                logger.warning("MLflow at %s: %s; training goes on, will try again", uri, error)
+                uri, why = self._delivery.run.state.tracking_uri, in_short(error)
+                logger.warning("MLflow at %s: %s; training goes on, will try again", uri, why)
             self._reached = False
             return False
         if not self._reached:

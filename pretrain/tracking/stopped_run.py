@@ -1,6 +1,7 @@
 """Delivery for a run that no process tracks, by an evaluation of it or ``convbert track sync``."""
 
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from convbert.pretrain.run.claim import HeldError, claim_for_delivery, claimed_b
 from convbert.pretrain.run.tracking_uri import OFF, resolve_uri
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, MetricsLog, inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
+from convbert.pretrain.tracking.mlflow_faults import in_short
 from convbert.pretrain.tracking.tracked_run import TrackedRun
 
 logger = logging.getLogger(__name__)
@@ -101,8 +103,9 @@ def _send(run_dir: Path, run: TrackedRun) -> int:
     return sent
 
 
-def _undelivered(run_dir: Path, run: TrackedRun, reason: object) -> TransientError:
-    uri = run.state.tracking_uri
+def _undelivered(run_dir: Path, run: TrackedRun, error: Exception) -> TransientError:
+    again = shlex.join(["convbert", "track", "sync", str(run_dir)])
     return TransientError(
-        f"{uri}: could not deliver all of {run_dir} ({reason}); `convbert track sync` tries again"
+        f"{run.state.tracking_uri}: could not deliver all of {run_dir}: {in_short(error)}; "
+        f"`{again}` tries again"
     )

@@ -115,6 +115,8 @@ class TrackedRun:
         """
         path = run_dir / RUN_FILE
         if not path.exists():
+            if not run_dir.is_dir():
+                raise AbsentError(f"{run_dir}: no such directory; name the directory of a run")
             raise AbsentError(f"{path}: no such file; was this run started with MLflow tracking?")
         return cls(path, _state_here(run_dir, tracking_uri))
 

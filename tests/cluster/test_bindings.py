@@ -5,11 +5,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from convbert.cluster.bindings import image_fault
 from convbert.cluster.follow import Evaluation, evaluation_script
 from convbert.cluster.render import JobOptions, render_corpus, render_pretraining
 from convbert.cluster.site import Site
 from convbert.models.errors import AbsentError, UserError
+from convbert.pretrain.cli import app
 from convbert.pretrain.run.preparation import prepare
 
 
@@ -138,3 +141,43 @@ def test_corpus_and_evaluation_bind_what_they_read(
     assert str(tmp_path / "tasks") in bound(
         evaluation_script(run, site("apptainer"), plan, 4), tmp_path
     )
+
+
+def test_image_that_is_no_file_or_the_nodes_own_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "sandbox").mkdir()
+    (tmp_path / "a$b.sif").touch()
+    for image in (
+        *("docker://ubuntu", "oras://far/convbert.sif", "convbert:latest", "nvcr.io#nvidia/torch"),
+        *("$IMAGES/convbert.sif", "${IMAGES:-/images}/convbert.sqsh", str(tmp_path / "sandbox")),
+        f"{tmp_path}/a$$b.sif",
+    ):
+        container = {"runtime": "pyxis", "image": image}
+        assert image_fault(site("pyxis", container=container)) is None
+    assert image_fault(Site()) is None
+
+
+@pytest.mark.parametrize("name", ["/none/convbert.sif", "/none/sandbox"])
+def test_image_that_is_not_there_is_refused_before_anything_is_written(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    profile = tmp_path / "site.yaml"
+    profile.write_text(f"container: {{runtime: apptainer, image: {name}}}\n")
+    (tmp_path / "corpus.yaml").write_text("inputs: [.]\n")
+    for command in (["submit", "tiny"], ["corpus", "submit", "corpus.yaml", "-o", "built"]):
+        done = CliRunner().invoke(app, [*command, "--site", str(profile), "--dry-run"])
+        assert isinstance(done.exception, UserError)
+        expected = f"container.image={name}: does not exist here; build it or correct the path"
+        assert str(done.exception).startswith(expected)
+    assert {path.name for path in tmp_path.iterdir()} == {"site.yaml", "corpus.yaml"}
+
+
+@pytest.mark.parametrize("name", ["convbert.sif", "./sandbox"])
+def test_relative_image_is_refused_with_the_whole_path(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    fault = image_fault(site("apptainer", container={"runtime": "apptainer", "image": name}))
+    assert fault is not None
+    assert fault.endswith(f"give the whole path, such as {tmp_path / name}")

@@ -132,7 +132,7 @@ def test_corpus_build_is_known_from_what_its_script_left(tmp_path: Path) -> None
     records = JobRecords(out)
     assert run_status(out, RunJobs()).state == "no such directory"
     out.mkdir()
-    assert run_status(out, RunJobs()).state == "not submitted"
+    assert run_status(out, RunJobs()).state == "no run, not submitted"
     records.submitted("7", "corpus", out / "slurm" / "7.log")
     assert run_status(out, RunJobs([Job("7", "PENDING", "Priority")])).state == "pending (Priority)"
     assert run_status(out, RunJobs([Job("7", "TIMEOUT")])).state == "timeout"

@@ -33,6 +33,30 @@ def test_names_and_keys_are_completed(tmp_path, monkeypatch):
     assert "local" in completion.sites("")
 
 
+def test_values_are_completed():
+    assert completion.settings("optimizer.name=m") == ["optimizer.name=muon"]
+    assert completion.settings("compile=") == ["compile=auto", "compile=false", "compile=true"]
+    steps = RunConfig().steps
+    assert completion.settings("steps=") == [f"steps={steps}"]
+    assert completion.settings("model.init_from=") == []
+    assert completion.settings("optimiser.name=") == []
+
+
+@pytest.mark.parametrize(
+    ("split", "offered"),
+    [
+        (["optimizer.name", "="], ["adamw", "lamb", "muon"]),
+        (["optimizer.name", "=", "m"], ["muon"]),
+        (["steps", "=", "60", "optimizer.na"], ["optimizer.name=", "optimizer.name=adamw"]),
+    ],
+)
+def test_bash_replaces_only_what_is_behind_the_equals_sign(split, offered, monkeypatch):
+    monkeypatch.setenv("COMP_WORDS", "\n".join(["convbert", "pretrain", "tiny", *split]))
+    monkeypatch.setenv("COMP_CWORD", str(2 + len(split)))
+    typed = split[-1].removeprefix("=")  # click takes = for nothing
+    assert completion.settings(typed) == offered
+
+
 @pytest.mark.parametrize(
     ("line", "offered"),
     [

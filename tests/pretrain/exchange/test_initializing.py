@@ -48,14 +48,14 @@ EQUAL_SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "padding": (
         {"mask_conv_padding": False},
         {},
-        r"mask_conv_padding=False \(here True\).*set model.overrides=\{mask_conv_padding: false\}; "
+        r"mask_conv_padding=False \(here True\).*'model.overrides=\{mask_conv_padding: false\}'; "
         r"or adapt it: model\.adapt=\[padding\]",
     ),
     "padding id": ({}, {"pad_token_id": 3}, r"pad_token_id=0 \(here 3\)"),
     "plain heads": (
         {"local_op": "attention"},
         {"local_op": "attention", "num_heads": 8},
-        r"num_heads=4 \(here 8\): set model.overrides=\{num_heads: 4\}",
+        r"num_heads=4 \(here 8\): set 'model.overrides=\{num_heads: 4\}'",
     ),
 }
 OTHER_SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
@@ -72,7 +72,7 @@ OTHER_SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         r"vocab_size=10 \(here 12\): use the tokenizer .*: model\.adapt=\[vocabulary\]",
     ),
     "fewer layers": ({}, {"num_layers": 1}, r"num_layers=2 \(here 1\).*model\.adapt=\[layers\]"),
-    "more layers": ({}, {"num_layers": 3}, r"num_layers=2 \(here 3\): .*num_layers: 2\}$"),
+    "more layers": ({}, {"num_layers": 3}, r"num_layers=2 \(here 3\): .*num_layers: 2\}'$"),
     "positions": ({}, {"max_positions": 32}, r"max_positions=16 \(here 32\).*adapt=\[positions\]"),
     "generator": (
         {},

@@ -139,7 +139,9 @@ def test_unusable_files_are_named_with_line_and_remedy(tmp_path, name, content, 
 
 
 def test_missing_undecodable_and_unexpected_values(tmp_path):
-    with pytest.raises(AbsentError, match=r"none\.csv: no such file; task t needs it"):
+    with pytest.raises(
+        AbsentError, match=r"none\.csv: no such file; task t needs it; give its folder"
+    ):
         read_examples(spec(tmp_path, "none.csv"))
     (tmp_path / "latin.csv").write_bytes("text,label\ncafé,0\n".encode("latin-1"))
     with pytest.raises(DamagedError, match="not UTF-8"):

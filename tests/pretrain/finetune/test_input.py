@@ -53,7 +53,7 @@ def answering(**fields):
         ({"metrics": ["f1", "f1"]}, "metrics: 'f1' is named twice"),
         ({"labels": ["a", "b", "a"]}, "labels: 'a' is named twice"),
         ({"labels": ["a"]}, "labels: give 2 or more"),
-        ({"label": "text"}, "'text' is a column of text too"),
+        ({"label": "text"}, "'text' is a column of text too; name another"),
         ({"labels": ["a", "b"], "label_names": {"x": "c"}}, "label_names: 'c' is not in labels"),
         ({"labels": ["a", "b"], "unlabelled": ["b"]}, "unlabelled: 'b' is in labels too"),
         ({"dev": "d.csv", "split": {"by": "who"}}, "split.by divides train; leave out"),

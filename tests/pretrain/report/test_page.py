@@ -196,9 +196,18 @@ def test_an_undefined_measure_is_named_and_stops_no_page(tmp_path):
 def test_directories_that_cannot_be_shown(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(UserError, match="not a run directory"):
-        write_report([empty], tmp_path / "r.html")
+    for path, reason in (
+        (empty, "no config.yaml in it); check the path"),
+        (empty / "none", "no such directory); check the path"),
+    ):
+        with pytest.raises(UserError) as refused:
+            write_report([path], tmp_path / "r.html")
+        assert str(refused.value) == f"{path}: not a run directory ({reason}"
     (empty / "config.yaml").write_text("seed: 1\n")
+    with pytest.raises(UserError, match=r"\(no config\.yaml in it\); name one in it: .*/empty$"):
+        write_report([tmp_path], tmp_path / "r.html")
+    with pytest.raises(UserError, match=r"not a run directory \(it is a file\)"):
+        write_report([empty / "config.yaml"], tmp_path / "r.html")
     with pytest.raises(UserError, match=r"no curve in report/ and nothing in metrics\.jsonl"):
         write_report([empty], tmp_path / "r.html")
     run = small_run(tmp_path / "run", "off", RISING)

@@ -55,8 +55,12 @@ def test_unknown_recipe_lists_the_known(tmp_path) -> None:
         resolve(str(tmp_path / "absent.yaml"))
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [1,\n")
-    with pytest.raises(UserError, match="not valid YAML"):
+    with pytest.raises(UserError, match=r"not valid YAML: line 2, column 1: expected the node"):
         resolve(str(broken))
+    for nothing in ("", "# steps: 60\n"):  # would train the default model for a million updates
+        broken.write_text(nothing)
+        with pytest.raises(UserError, match=r"broken\.yaml: has no settings; write some"):
+            resolve(str(broken))
 
 
 def test_a_run_directory_stands_for_its_configuration(tmp_path, monkeypatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.tracking.metrics_log import inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.mlflow_metrics import SentMetrics
@@ -133,8 +133,17 @@ def test_an_evaluation_that_cannot_deliver_says_so(tmp_path, start, add, caplog)
     evaluation = add(run_dir, DEAD)
     evaluation.curve_point(4e9, "sst2/accuracy", 0.7)
     evaluation.close("FINISHED")
-    assert "`convbert track sync` tries again" in caplog.text
+    said = f"{DEAD}: could not deliver all of {run_dir}: no answer (Connection refused); "
+    assert f"{said}`convbert track sync {run_dir}` tries again" in caplog.messages
     assert not inbox(run_dir)  # it is in the log
+
+
+def test_a_run_that_is_not_there_is_said_to_be_so(tmp_path):
+    with pytest.raises(AbsentError, match=r"none: no such directory; name the directory of a run$"):
+        sync(tmp_path / "none")
+    (tmp_path / "untracked").mkdir()
+    with pytest.raises(AbsentError, match=r"untracked/mlflow\.json: no such file; was this run"):
+        sync(tmp_path / "untracked")
 
 
 def test_what_is_kept_of_steps_that_were_sent_does_not_grow(store):
