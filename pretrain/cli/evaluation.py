@@ -13,7 +13,7 @@ import typer
 
 from convbert.pretrain.cli import completion
 from convbert.pretrain.cli.arguments import Average, FormatOption, ModelTokenizer, RunDir, Source
-from convbert.pretrain.run.tables import Output, measured
+from convbert.pretrain.run.tables import Output, counted, measured
 
 if TYPE_CHECKING:
     from convbert.pretrain.evaluation.evaluated_run import PointValues
@@ -157,7 +157,7 @@ def _print_results(sizes: Sequence[TaskResults], out: Output) -> None:
     out.table(
         (*heads, "training FLOPs", "median", "lowest", "highest", *names),
         rows,
-        title=f"{title}: {metric}, {len(first.results)} seeds",
+        title=f"{title}: {metric}, {counted(len(first.results), 'seed')}",
     )
 
 

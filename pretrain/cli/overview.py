@@ -2,6 +2,8 @@
 
 import typer
 
+from convbert.pretrain.cli.settings_command import Command
+
 GROUPS: dict[str, dict[str, str]] = {
     "Text to shards": {
         "corpus fetch": "corpus fetch wikitext-2 -o corpus",
@@ -61,7 +63,7 @@ GROUPS: dict[str, dict[str, str]] = {
 
 
 def arrange(app: typer.Typer) -> None:
-    """Put the commands of an application into groups, with an example below the help of each."""
+    """Put commands into groups, each with an example below its help and our words for faults."""
     panels = {path.split()[0]: panel for panel, paths in GROUPS.items() for path in paths}
     examples = {path: text for paths in GROUPS.values() for path, text in paths.items()}
     for group in app.registered_groups:
@@ -91,6 +93,8 @@ def _arrange(
     if prefix:
         group.rich_help_panel = panels[prefix.strip()]
     for command in group.typer_instance.registered_commands:
+        if command.cls is None or not issubclass(command.cls, Command):
+            command.cls = Command
         name = _name(command)
         if example := examples.get(prefix + name):
             command.epilog = f"Example: convbert {example}"

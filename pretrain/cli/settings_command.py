@@ -1,10 +1,27 @@
-"""Commands that take settings as key=value, and say so where one is given as an option."""
+"""Commands whose faults are said in this project's words, and those that take settings."""
 
 import typer
 from typer import core
 
 
-class SettingsCommand(core.TyperCommand):
+class Command(core.TyperCommand):
+    """A command that refuses a value in plain words, where typer passes on pydantic's."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Parse as always."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            from pydantic import ValidationError  # typer has loaded it by now
+
+            from convbert.models.faults import what_to_do
+
+            if isinstance(error.__cause__, ValidationError):
+                error.message = what_to_do(error.__cause__.errors()[0])
+            raise
+
+
+class SettingsCommand(Command):
     """A command with a recipe and settings: ``--steps 10`` is answered with ``steps=10``."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]

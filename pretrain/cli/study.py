@@ -8,7 +8,7 @@ import typer
 from convbert.models.errors import UserError
 from convbert.pretrain.cli.arguments import FormatOption, Overrides, Recipe, between
 from convbert.pretrain.cli.settings_command import SettingsCommand
-from convbert.pretrain.run.tables import Output, measured
+from convbert.pretrain.run.tables import Output, counted, measured
 
 app = typer.Typer()
 
@@ -92,7 +92,8 @@ def study(
             + (f"{r.hardware_flops:.3e}", f"{r.papers_flops:.3e}")
             for r in (first[name] for name in chosen.variants)
         ],
-        title=f"{len(runs)} runs, {chosen.seeds} seeds of each variant{tuned}",
+        title=f"{counted(len(runs), 'run')}, {counted(chosen.seeds, 'seed')} of each variant"
+        f"{tuned}",
     )
     sweep = write_sweep(chosen, output, runs)
     if plan:

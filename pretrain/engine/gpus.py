@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from convbert.models.errors import UserError
+from convbert.models.errors import UserError, choose_one
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ GPUS = {
 def gpu(name: str) -> Gpu:
     """Return an accelerator by its short name; raises ``UserError`` for an unknown one."""
     if name.lower() not in GPUS:
-        raise UserError(f"gpu '{name}' is unknown; choose one of {', '.join(GPUS)}")
+        raise UserError(f"gpu '{name}' is unknown; {choose_one(name, GPUS)}")
     return GPUS[name.lower()]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.run.curve import Curve, Level
+from convbert.pretrain.run.tables import counted
 
 # Okabe and Ito's palette: distinct with every kind of color vision and in print.
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#595959"
@@ -68,7 +69,7 @@ def _draw_points(axes: Any, curve: Curve) -> None:
         color=BLUE,
         linewidth=2.2,
         markersize=6,
-        label=f"{curve.run}: median and range of {seeds} seeds",
+        label=f"{curve.run}: median and range of {counted(seeds, 'seed')}",
     )
     axes.annotate(
         f"{spreads[-1].median:.3f}",

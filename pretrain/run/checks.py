@@ -1,10 +1,8 @@
 """What can be refused before a process is started: configuration against shards and processes."""
 
-import difflib
-
 from convbert.data_pipeline.readers import input_files
 from convbert.models.architecture import ObjectiveName
-from convbert.models.errors import UserError
+from convbert.models.errors import UserError, choose_one
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.division import BatchDivision
 from convbert.pretrain.run.timeline import Timeline
@@ -76,9 +74,7 @@ def _check_best(config: CheckpointConfig, objective: ObjectiveName) -> None:
     """Refuse to keep the best checkpoints by something that is not measured."""
     known = metric_names.of_updates(objective)
     if config.best_metric not in known:
-        close = difflib.get_close_matches(config.best_metric, known, n=1)
-        perhaps = f"did you mean {close[0]}? " if close else ""
         raise UserError(
-            f"checkpoint.best_metric={config.best_metric}: no update measures that; {perhaps}"
-            f"choose one of {', '.join(known)}"
+            f"checkpoint.best_metric={config.best_metric}: no update measures that; "
+            f"{choose_one(config.best_metric, known)}"
         )

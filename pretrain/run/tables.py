@@ -149,3 +149,8 @@ def _table(
 def measured(value: float) -> str:
     """Return a measure with four decimals, or "undefined" where the rows define none."""
     return "undefined" if math.isnan(value) else f"{value:.4f}"
+
+
+def counted(number: int, thing: str) -> str:
+    """Return ``1 seed`` or ``3 seeds``."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"

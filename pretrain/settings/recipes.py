@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from convbert.models.errors import UserError
+from convbert.models.errors import UserError, choose_one
 from convbert.models.schema import parse_yaml, read_mapping, validate
 from convbert.pretrain.settings.places import (
     CHECKPOINTS,
@@ -64,8 +64,8 @@ def read_recipe(recipe: str) -> dict[str, Any]:
     elif path.suffix not in (".yaml", ".yml"):
         if recipe not in recipe_names():
             raise UserError(
-                f"recipe '{recipe}' is unknown; choose one of {', '.join(recipe_names())} or "
-                "give the path of a .yaml file or of a run directory"
+                f"recipe '{recipe}' is unknown; {choose_one(recipe, recipe_names())} or give the "
+                "path of a .yaml file or of a run directory"
             )
         path = Path(str(resources.files("convbert.pretrain") / "recipes" / f"{recipe}.yaml"))
     content = read_mapping(path)

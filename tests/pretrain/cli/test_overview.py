@@ -1,5 +1,6 @@
 """Every command has a place in the help and an example that its own options accept."""
 
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -59,3 +60,19 @@ def test_the_version_is_shown():
     ran = CliRunner().invoke(app, ["--version"])
     assert ran.exit_code == 0
     assert ran.output.startswith("convbert ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["study", "--seeds", "x"], "--seeds': give a whole number (got 'x')"),
+        (["study", "--seeds", "0"], "--seeds': give a number of at least 1 (got '0')"),
+        (["study", "--flops", "much"], "--flops': give a number (got 'much')"),
+        (["study", "--format", "yaml"], "--format': 'yaml' is not one of 'table', 'csv', 'json'."),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_in_plain_words(arguments, said):
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert said in result.output
+    assert not re.search("Input should|Value error", result.output)

@@ -49,7 +49,9 @@ def test_bad_overrides_are_named(override: str, message: str) -> None:
 
 
 def test_unknown_recipe_lists_the_known(tmp_path) -> None:
-    with pytest.raises(UserError, match=r"'bse' is unknown; choose one of base"):
+    with pytest.raises(
+        UserError, match=r"'bse' is unknown; did you mean 'base'\? choose one of base"
+    ):
         resolve("bse")
     with pytest.raises(UserError, match="does not exist"):
         resolve(str(tmp_path / "absent.yaml"))

@@ -107,7 +107,7 @@ def test_the_study_of_recipes_gives_every_contender_the_same_grid_and_flops():
 def test_the_study_at_equal_time_has_rates_of_its_own_and_gets_updates_by_pace():
     shipped = resources.files("convbert.pretrain.study") / "recipes-time.yaml"
     design = load_design(Path(str(shipped)))
-    pace = {name: 0.2 for name in design.variants} | {"muon": 0.25}
+    pace = dict.fromkeys(design.variants, 0.2) | {"muon": 0.25}
     runs = plan_runs(design.model_copy(update={"pace": pace}))
     assert len(runs) == len(design.variants) * design.seeds
     updates = {run.variant: run.settings["steps"] for run in runs}
