@@ -48,10 +48,11 @@ class MixedAttention(nn.Module):
         layers.
         """
         projected = self.in_proj(hidden_BLD).chunk(self.projections, dim=-1)
-        heads = self._attend(*projected[:3], attention_bias, document_ids_BL)
+        query_BLC, key_BLC, value_BLC = projected[:3]
+        heads = self._attend(query_BLC, key_BLC, value_BLC, attention_bias, document_ids_BL)
         if self.local is not None:
             confined_to = document_ids_BL if self.confines_local else None
-            local = self.local(hidden_BLD, projected[0], projected[-1], confined_to)
+            local = self.local(hidden_BLD, query_BLC, projected[-1], confined_to)
             heads = torch.cat([heads, local], dim=-1)
         return self.norm(hidden_BLD + self.dropout(self.out_proj(heads)))
 
@@ -93,11 +94,13 @@ class MixedAttention(nn.Module):
         document_ids_BL: Tensor | None,
     ) -> Tensor:
         dropout = self.attention_dropout if self.training else 0.0
-        parts = query_BLC, key_BLC, value_BLC
         if bias is None and document_ids_BL is not None:
             if reads_documents(query_BLC, self.head_dim):
-                parts_BLNH = (part.unflatten(-1, (-1, self.head_dim)) for part in parts)
-                return document_attention(*parts_BLNH, document_ids_BL, dropout).flatten(-2)
+                query, key, value = (
+                    part.unflatten(-1, (-1, self.head_dim))
+                    for part in (query_BLC, key_BLC, value_BLC)
+                )
+                return document_attention(query, key, value, document_ids_BL, dropout).flatten(-2)
             bias = document_bias(document_ids_BL, query_BLC.dtype)
-        heads_BNLH = attention(*(self._heads(part) for part in parts), bias, dropout)
-        return heads_BNLH.transpose(1, 2).flatten(-2)
+        query, key, value = (self._heads(part) for part in (query_BLC, key_BLC, value_BLC))
+        return attention(query, key, value, bias, dropout).transpose(1, 2).flatten(-2)
