@@ -79,14 +79,14 @@ def _queries_reached(  # type: ignore[no-untyped-def]
 @triton.jit
 def _kept(
     start: tl.tensor,
-    head: tl.tensor,
+    pair: tl.tensor,
     t: tl.tensor,
     s: tl.tensor,
     length: tl.tensor,
     THRESHOLD: tl.constexpr,
 ) -> tl.tensor:
     """Return which probabilities stay, [T, S]: the hash of ``dropout.py``, indices [B, N, L, L]."""
-    index_TS = (head * length + t)[:, None] * length + s[None, :]
+    index_TS = (pair * length + t)[:, None] * length + s[None, :]
     mixed_TS = start + index_TS.to(tl.uint32, bitcast=True)
     mixed_TS = (mixed_TS ^ (mixed_TS >> 16)) * 0x7FEB352D
     mixed_TS = (mixed_TS ^ (mixed_TS >> 15)) * 0x846CA68B
@@ -130,8 +130,10 @@ def attention_forward(
     PACKED: tl.constexpr, WIDE: tl.constexpr, FACTOR: tl.constexpr,
 ) -> None:  # fmt: skip
     """Attend from one block of queries of one head; keep log2 of the sum of powers."""
-    row, head = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads
-    t, h = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_H)
+    blocks = tl.cdiv(length, BLOCK_T)
+    block, pair = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    row, head = (pair // heads).to(tl.int64), pair % heads
+    t, h = block * BLOCK_T + tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_H)
     source = row * input_row + head * input_head
     query += source
     key += source
@@ -157,7 +159,7 @@ def attention_forward(
         shrink_T = tl.exp2(top_T - base_T)
         total_T = total_T * shrink_T + tl.sum(mass_TS, axis=1)
         if LIFT != 1.0:
-            kept_TS = _kept(start, tl.program_id(1), t, s, length, THRESHOLD)
+            kept_TS = _kept(start, pair, t, s, length, THRESHOLD)
             mass_TS = tl.where(kept_TS, mass_TS, 0.0)
         value_SH = _load(value, s, input_position, h, length, WIDTH)
         out_TH = out_TH * shrink_T[:, None] + _product(mass_TS, value_SH, FACTOR)
@@ -181,8 +183,10 @@ def attention_query_backward(
     PACKED: tl.constexpr, WIDE: tl.constexpr, FACTOR: tl.constexpr,
 ) -> None:  # fmt: skip
     """Write the gradient of one block of queries and the mean that the softmax subtracts there."""
-    row, head = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads
-    t, h = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_H)
+    blocks = tl.cdiv(length, BLOCK_T)
+    block, pair = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    row, head = (pair // heads).to(tl.int64), pair % heads
+    t, h = block * BLOCK_T + tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_H)
     source = row * input_row + head * input_head
     query += source
     key += source
@@ -210,7 +214,7 @@ def attention_query_backward(
         weight_TS = tl.where(seen_TS, tl.exp2(score_TS - log_T[:, None]), 0.0)
         grad_weight_TS = _product(grad_TH, tl.trans(value_SH), FACTOR)
         if LIFT != 1.0:
-            kept_TS = _kept(start, tl.program_id(1), t, s, length, THRESHOLD)
+            kept_TS = _kept(start, pair, t, s, length, THRESHOLD)
             grad_weight_TS = tl.where(kept_TS, grad_weight_TS * LIFT, 0.0)
         grad_score_TS = weight_TS * (grad_weight_TS - mean_T[:, None])
         grad_query_TH += _product(grad_score_TS, key_SH, FACTOR)
@@ -228,8 +232,10 @@ def attention_key_backward(
     PACKED: tl.constexpr, WIDE: tl.constexpr, FACTOR: tl.constexpr,
 ) -> None:  # fmt: skip
     """Write the gradients of one block of keys and values; runs after the queries' kernel."""
-    row, head = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads
-    s, h = tl.program_id(0) * BLOCK_S + tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_H)
+    blocks = tl.cdiv(length, BLOCK_S)
+    block, pair = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    row, head = (pair // heads).to(tl.int64), pair % heads
+    s, h = block * BLOCK_S + tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_H)
     source = row * input_row + head * input_head
     query += source
     key += source
@@ -256,7 +262,7 @@ def attention_key_backward(
         grad_weight_TS = _product(grad_TH, tl.trans(value_SH), FACTOR)
         passed_TS = weight_TS
         if LIFT != 1.0:
-            kept_TS = _kept(start, tl.program_id(1), t, s, length, THRESHOLD)
+            kept_TS = _kept(start, pair, t, s, length, THRESHOLD)
             passed_TS = tl.where(kept_TS, weight_TS * LIFT, 0.0)
             grad_weight_TS = tl.where(kept_TS, grad_weight_TS * LIFT, 0.0)
         grad_value_SH += _product(tl.trans(passed_TS), grad_TH, FACTOR)

@@ -178,9 +178,9 @@ def _kernels() -> ModuleType:
     return attention_kernels
 
 
-def _grid(query: Tensor, block: int) -> tuple[int, int]:
+def _grid(query: Tensor, block: int) -> tuple[int]:
     batch, length, heads, _ = query.shape
-    return -(-length // block), batch * heads
+    return (-(-length // block) * batch * heads,)
 
 
 def _alike(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
