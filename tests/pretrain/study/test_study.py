@@ -460,3 +460,15 @@ def test_the_plan_is_shown_and_trains_nothing(tmp_path):
     result = CliRunner().invoke(app, ["study", "--plan", "-o", str(tmp_path / "study")])
     assert result.exit_code == 0, result.output
     assert [p.name for p in (tmp_path / "study").iterdir()] == ["sweep.yaml"]
+
+
+@pytest.mark.parametrize("by_time", [False, True])
+def test_the_page_names_no_command_that_the_study_refuses(tmp_path, by_time):
+    design = load_design(None)
+    if by_time:
+        pace = dict.fromkeys(SHIPPED, 1.0)
+        design = load_design(None, seconds=60.0).model_copy(update={"pace": pace})
+    write_study_page(design, tmp_path)
+    page = (tmp_path / f"{tmp_path.name}.md").read_text()
+    assert ("--plan" in page) is not by_time
+    assert ("--seconds" in page) is not by_time
