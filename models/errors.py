@@ -44,5 +44,5 @@ def choose_one(given: str, known: Iterable[str]) -> str:
     """Return ``choose one of NAMES``, behind the one that was probably meant."""
     names = list(known)
     close = difflib.get_close_matches(given, names, n=1)
-    perhaps = f"did you mean '{close[0]}'? " if close else ""
+    perhaps = f"did you mean {close[0]}? " if close else ""
     return f"{perhaps}choose one of {', '.join(names)}"

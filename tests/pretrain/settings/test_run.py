@@ -50,7 +50,7 @@ def test_bad_overrides_are_named(override: str, message: str) -> None:
 
 def test_unknown_recipe_lists_the_known(tmp_path) -> None:
     with pytest.raises(
-        UserError, match=r"'bse' is unknown; did you mean 'base'\? choose one of base"
+        UserError, match=r"'bse' is unknown; did you mean base\? choose one of base"
     ):
         resolve("bse")
     with pytest.raises(UserError, match="does not exist"):
