@@ -7,6 +7,8 @@ from typing import Any, TypeGuard, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from convbert.models.errors import choose_one
+
 _SHOWN = 60  # characters of an offending value
 
 _Details = dict[str, Any]
@@ -61,7 +63,8 @@ def first_fault(error: ValidationError, kind: type[BaseModel] | None = None) -> 
 def what_to_do(fault: ErrorDetails) -> str:
     """Return ``what to do (got value)`` for a fault that pydantic found, without its place."""
     said = _what_to_do(fault["type"], fault["msg"], fault.get("ctx", {}), fault["input"])
-    return said if repr(fault["input"]) in said else said + _got(fault["input"])
+    named = fault["type"] == "value_error" and said.startswith(repr(fault["input"]))
+    return said if named else said + _got(fault["input"])
 
 
 def _got(given: object) -> str:
@@ -75,9 +78,7 @@ def _what_to_do(fault: str, said: str, details: _Details, given: object) -> str:
     message = words if isinstance(words, str) else words(details)
     if fault == "literal_error":
         choices = [c.strip("' ") for c in details["expected"].replace(" or ", ", ").split(",")]
-        likely = difflib.get_close_matches(str(given), choices, n=1)
-        message = f"choose one of {', '.join(choices)}"
-        message += f"; did you mean {likely[0]}?" if likely else ""
+        message = choose_one(str(given), choices)
     return message
 
 

@@ -173,6 +173,25 @@ def attention_forward(
 
 
 @triton.jit
+def _block_gradients(  # type: ignore[no-untyped-def]
+    query_TH: tl.tensor, key_SH: tl.tensor, value_SH: tl.tensor, grad_TH: tl.tensor,
+    query_id_T: tl.tensor, key_id_S: tl.tensor, log_T: tl.tensor, mean_T: tl.tensor,
+    start: tl.tensor, pair: tl.tensor, t: tl.tensor, s: tl.tensor, length: tl.tensor,
+    ROOT: tl.constexpr, LIFT: tl.constexpr, THRESHOLD: tl.constexpr, FACTOR: tl.constexpr,
+):  # fmt: skip
+    """Return a block's weights as the values met them and the gradients of its scores, [T, S]."""
+    score_TS = _product(query_TH, tl.trans(key_SH), FACTOR) * (ROOT * 1.4426950408889634)
+    weight_TS = tl.where(_seen(query_id_T, key_id_S), tl.exp2(score_TS - log_T[:, None]), 0.0)
+    grad_weight_TS = _product(grad_TH, tl.trans(value_SH), FACTOR)
+    passed_TS = weight_TS
+    if LIFT != 1.0:
+        kept_TS = _kept(start, pair, t, s, length, THRESHOLD)
+        passed_TS = tl.where(kept_TS, weight_TS * LIFT, 0.0)
+        grad_weight_TS = tl.where(kept_TS, grad_weight_TS * LIFT, 0.0)
+    return passed_TS, weight_TS * (grad_weight_TS - mean_T[:, None])
+
+
+@triton.jit
 def attention_query_backward(
     grad: tl.tensor, query: tl.tensor, key: tl.tensor, value: tl.tensor, documents: tl.tensor,
     seed: tl.tensor, out: tl.tensor, normalizer: tl.tensor, mean: tl.tensor,
@@ -209,14 +228,11 @@ def attention_query_backward(
         s = begin + tl.arange(0, BLOCK_S)
         key_SH = _load(key, s, input_position, h, length, WIDTH)
         value_SH = _load(value, s, input_position, h, length, WIDTH)
-        score_TS = _product(query_TH, tl.trans(key_SH), FACTOR) * (ROOT * 1.4426950408889634)
-        seen_TS = _seen(query_id_T, _ids(documents, s, length, PACKED))
-        weight_TS = tl.where(seen_TS, tl.exp2(score_TS - log_T[:, None]), 0.0)
-        grad_weight_TS = _product(grad_TH, tl.trans(value_SH), FACTOR)
-        if LIFT != 1.0:
-            kept_TS = _kept(start, pair, t, s, length, THRESHOLD)
-            grad_weight_TS = tl.where(kept_TS, grad_weight_TS * LIFT, 0.0)
-        grad_score_TS = weight_TS * (grad_weight_TS - mean_T[:, None])
+        _, grad_score_TS = _block_gradients(
+            query_TH, key_SH, value_SH, grad_TH, query_id_T,
+            _ids(documents, s, length, PACKED), log_T, mean_T, start, pair, t, s, length,
+            ROOT, LIFT, THRESHOLD, FACTOR,
+        )  # fmt: skip
         grad_query_TH += _product(grad_score_TS, key_SH, FACTOR)
     _store(grad_query + own, t, heads * WIDTH, h, length, grad_query_TH * ROOT, WIDTH)
 
@@ -256,17 +272,11 @@ def attention_key_backward(
         grad_TH = _load(grad + own, t, heads * WIDTH, h, length, WIDTH)
         log_T = tl.load(normalizer + line + t, mask=t < length, other=0.0)
         mean_T = tl.load(mean + line + t, mask=t < length, other=0.0)
-        score_TS = _product(query_TH, tl.trans(key_SH), FACTOR) * (ROOT * 1.4426950408889634)
-        seen_TS = _seen(_ids(documents, t, length, PACKED), key_id_S)
-        weight_TS = tl.where(seen_TS, tl.exp2(score_TS - log_T[:, None]), 0.0)
-        grad_weight_TS = _product(grad_TH, tl.trans(value_SH), FACTOR)
-        passed_TS = weight_TS
-        if LIFT != 1.0:
-            kept_TS = _kept(start, pair, t, s, length, THRESHOLD)
-            passed_TS = tl.where(kept_TS, weight_TS * LIFT, 0.0)
-            grad_weight_TS = tl.where(kept_TS, grad_weight_TS * LIFT, 0.0)
+        passed_TS, grad_score_TS = _block_gradients(
+            query_TH, key_SH, value_SH, grad_TH, _ids(documents, t, length, PACKED),
+            key_id_S, log_T, mean_T, start, pair, t, s, length, ROOT, LIFT, THRESHOLD, FACTOR,
+        )  # fmt: skip
         grad_value_SH += _product(tl.trans(passed_TS), grad_TH, FACTOR)
-        grad_score_TS = weight_TS * (grad_weight_TS - mean_T[:, None])
         grad_key_SH += _product(tl.trans(grad_score_TS), query_TH, FACTOR)
     _store(grad_key + own, s, heads * WIDTH, h, length, grad_key_SH * ROOT, WIDTH)
     _store(grad_value + own, s, heads * WIDTH, h, length, grad_value_SH, WIDTH)

@@ -92,8 +92,7 @@ def study(
             + (f"{r.hardware_flops:.3e}", f"{r.papers_flops:.3e}")
             for r in (first[name] for name in chosen.variants)
         ],
-        title=f"{counted(len(runs), 'run')}, {counted(chosen.seeds, 'seed')} of each variant"
-        f"{tuned}",
+        title=f"{counted(len(runs), 'run')}, {counted(chosen.seeds, 'seed')} per variant{tuned}",
     )
     sweep = write_sweep(chosen, output, runs)
     if plan:
