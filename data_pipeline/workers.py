@@ -163,25 +163,33 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
-) -> Iterator[Result]:
-    """Yield ``function`` of every item in order, with a bounded number of items in memory.
+) -> Iterator[Iterator[Result]]:
+    """For a block, an iterator of ``function`` of every item in order, few of them in memory.
 
     ``function`` must be picklable unless ``workers`` is 1. Raises ``UserError`` if a process is
-    killed.
+    killed. Leaving the block with an error ends the processes: an iterator alone would end them
+    when it is collected, which a traceback that is kept puts off for good.
     """
     if workers == 1:
-        yield from map(function, items)
+        yield map(function, items)
         return
-    running: deque[Future[Result]] = deque()
     try:
         with Workers(workers) as pool:
-            for item in items:
-                running.append(pool.submit(function, item))
-                if len(running) > 2 * workers:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
+            yield _in_order(pool, function, items, 2 * workers)
     except WorkerDied as death:
         raise UserError(f"workers={workers}: one was {death}; use fewer") from None
+
+
+def _in_order(
+    pool: Workers, function: Callable[[Item], Result], items: Iterable[Item], waiting: int
+) -> Iterator[Result]:
+    running: deque[Future[Result]] = deque()
+    for item in items:
+        running.append(pool.submit(function, item))
+        if len(running) > waiting:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()

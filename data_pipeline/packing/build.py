@@ -187,10 +187,13 @@ def tokenize_corpus(
     options = options or ReaderOptions()
     encode = _Encoder(tokenizer_path, tokenizer.digest)
     with naming(folder), atomic_directory(folder) as temporary:
-        with TokenWriter(temporary, part_bytes) as writer:
-            read = StageReport(stage="read")
-            chunks = _chunks(iter_documents(inputs, options, read))
-            for characters, encoded in ordered_map(encode, chunks, workers):
+        read = StageReport(stage="read")
+        chunks = _chunks(iter_documents(inputs, options, read))
+        with (
+            TokenWriter(temporary, part_bytes) as writer,
+            ordered_map(encode, chunks, workers) as results,
+        ):
+            for characters, encoded in results:
                 writer.write(encoded)
                 report(len(encoded.documents), characters)
         _require_tokens(writer.tokens)
@@ -220,10 +223,9 @@ def pack_tokens(
     source = TokenManifest.load(tokens)
     rows = rows or RowSettings()
     packer = _packer(source, rows)
-    packed = ordered_map(packer, read_chunks(tokens, source), workers)
-    return _write(
-        packed, source, packer, folder, rows.shard_bytes, report, StageReport(stage="read")
-    )
+    read = StageReport(stage="read")
+    with ordered_map(packer, read_chunks(tokens, source), workers) as packed:
+        return _write(packed, source, packer, folder, rows.shard_bytes, report, read)
 
 
 def build_shards(
@@ -251,8 +253,9 @@ def build_shards(
     packer = _packer(source, rows)
     builder = _Builder(_Encoder(tokenizer_path, tokenizer.digest), packer)
     read = StageReport(stage="read")
-    packed = ordered_map(builder, _chunks(iter_documents(inputs, options, read)), workers)
-    return _write(packed, source, packer, folder, rows.shard_bytes, report, read)
+    chunks = _chunks(iter_documents(inputs, options, read))
+    with ordered_map(builder, chunks, workers) as packed:
+        return _write(packed, source, packer, folder, rows.shard_bytes, report, read)
 
 
 def _write(

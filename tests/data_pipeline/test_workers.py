@@ -2,8 +2,9 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,11 @@ def process_of(anything: int) -> int:
     return os.getpid()
 
 
+def map_all(function: Callable[[str], object], items: list[str]) -> None:
+    with ordered_map(function, items, workers=2) as mapped:
+        list(mapped)
+
+
 def test_results_come_in_order_from_a_bounded_number_of_items() -> None:
     taken = []
 
@@ -45,15 +51,29 @@ def test_results_come_in_order_from_a_bounded_number_of_items() -> None:
             taken.append(number)
             yield str(number)
 
-    mapped = ordered_map(number_of, items(), workers=2)
-    assert next(mapped) == 0
-    assert len(taken) <= 6
-    assert list(mapped) == list(range(1, 40))
+    with ordered_map(number_of, items(), workers=2) as mapped:
+        assert next(mapped) == 0
+        assert len(taken) <= 6
+        assert list(mapped) == list(range(1, 40))
+
+
+def test_an_error_of_the_caller_ends_the_processes_while_its_traceback_is_kept() -> None:
+    processes = []
+
+    def fail_after_one() -> None:
+        with ordered_map(process_of, range(40), workers=2) as mapped:
+            processes.append(next(mapped))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError) as kept:
+        fail_after_one()
+    assert kept.traceback
+    assert not Path(f"/proc/{processes[0]}").exists()
 
 
 def test_a_process_killed_while_it_sends_a_result_is_an_error() -> None:
     with pytest.raises(UserError, match=r"workers=2: one was killed, most likely .*; use fewer"):
-        list(ordered_map(die_sending, ["good", "bad", *["good"] * 20], workers=2))
+        map_all(die_sending, ["good", "bad", *["good"] * 20])
 
 
 def test_a_process_that_leaves_is_named_by_its_status() -> None:
@@ -63,7 +83,7 @@ def test_a_process_that_leaves_is_named_by_its_status() -> None:
 
 def test_an_error_arrives_as_it_was_raised_with_its_place() -> None:
     with pytest.raises(ValueError, match=r"invalid literal for int.*'three'") as raised:
-        list(ordered_map(number_of, ["1", "2", "three"], workers=2))
+        map_all(number_of, ["1", "2", "three"])
     assert "in number_of" in raised.value.__notes__[-1]
 
 

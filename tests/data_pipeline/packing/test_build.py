@@ -227,6 +227,21 @@ def test_ctrl_c_leaves_no_directory_and_no_workers(
 
 
 @pytest.mark.integration
+def test_ctrl_c_between_two_chunks_ends_the_workers_too(
+    tmp_path: Path, long_corpus: Path, tokenizer_dir: Path
+) -> None:
+    """The interruption is raised while the caller, and not the iterator, has the turn."""
+    script = tmp_path / "build.py"
+    script.write_text(BUILD.replace("print(documents, flush=True)", "raise KeyboardInterrupt"))
+    output = tmp_path / "output"
+    output.mkdir()
+    command = [sys.executable, script, long_corpus, tokenizer_dir, output / "shards"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "KeyboardInterrupt" in ended.stderr
+    assert os.listdir(output) == []
+
+
+@pytest.mark.integration
 def test_workers_end_when_the_build_is_killed(running_build: subprocess.Popen[str]) -> None:
     assert len(group_members(running_build.pid)) >= 3
     running_build.kill()
