@@ -41,8 +41,8 @@ SHIPPED = load_design(None).variants
 def test_runs_of_the_shipped_study_use_the_same_flops():
     design = load_design(None)
     runs, budget = plan_runs(design), design.flops
-    assert len(runs) == 30
-    assert [r.seed for r in runs[:10]] == [0] * 10  # all variants before the second seed
+    assert len(runs) == 21
+    assert [r.seed for r in runs[:7]] == [0] * 7  # all variants before the second seed
     for run in runs:
         one = run.hardware_flops / run.steps
         assert budget - one < run.hardware_flops <= budget, run.name
@@ -54,7 +54,6 @@ def test_runs_of_the_shipped_study_use_the_same_flops():
     steps = {r.variant: r.steps for r in runs}
     # what is cheaper gets more updates
     assert steps["bottleneck"] > steps["dynamic"] > steps["sdconv"] > steps["conv"]
-    assert steps["sdconv-k3"] > steps["sdconv"] > steps["sdconv-k17"]
     assert steps["sdconv-grouped"] > steps["sdconv"]
 
 
@@ -104,14 +103,15 @@ def test_the_study_of_recipes_gives_every_contender_the_same_grid_and_flops():
     assert together.settings["optimizer.name"] == "muon"
 
 
-def test_the_study_at_equal_time_has_rates_of_its_own_and_gets_updates_by_pace():
-    shipped = resources.files("convbert.pretrain.study") / "recipes-time.yaml"
-    design = load_design(Path(str(shipped)))
-    pace = dict.fromkeys(design.variants, 0.2) | {"muon": 0.25}
+@pytest.mark.parametrize("name", ["recipes-time.yaml", "tiny-time.yaml"])
+def test_a_study_at_equal_time_gets_updates_by_pace(name):
+    design = load_design(Path(str(resources.files("convbert.pretrain.study") / name)))
+    slow = next(variant for variant in design.variants if variant != design.reference)
+    pace = dict.fromkeys(design.variants, 0.2) | {slow: 0.25}
     runs = plan_runs(design.model_copy(update={"pace": pace}))
     assert len(runs) == len(design.variants) * design.seeds
     updates = {run.variant: run.settings["steps"] for run in runs}
-    assert updates["muon"] == pytest.approx(0.8 * updates["published"], rel=0.01)
+    assert updates[slow] == pytest.approx(0.8 * updates[design.reference], rel=0.01)
 
 
 def put_data(root: Path, shards: Path) -> None:
