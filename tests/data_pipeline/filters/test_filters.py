@@ -144,13 +144,23 @@ def test_c4_takes_out_lines_and_drops_what_has_too_few_sentences(tmp_path: Path)
     (document,) = C4Filter()([Document("f#1", long, "f")])[0]
     assert document.text == kept[0].text
     words = tmp_path / "bad.txt"
-    words.write_text("mark\n\nc++\n")
+    words.write_text("\ufeffMark\r\n\nc++\n", encoding="utf-8")
     assert verdicts(C4Filter(C4Config(bad_words=words)), text, "Remarkable. " * 9) == [
         "bad word",
         "",
     ]
     with pytest.raises(UserError, match=r"no\.txt: cannot be read .*check c4\.bad_words"):
         C4Filter(C4Config(bad_words=tmp_path / "no.txt"))([Document("f#1", text, "f")])
+
+
+def test_phrases_of_c4_are_found_whatever_their_case() -> None:
+    lines = [f"{SENTENCES[0]} See our Terms of Sale.", *SENTENCES[1:4]]
+    document = Document("f#1", "\n".join(lines), "f")
+    kept, report = C4Filter(C4Config(line_phrases=("Terms of Sale",)))([document])
+    assert kept[0].text.split("\n") == lines[1:]
+    assert report.changed == {"lines with a phrase": 1}
+    phrases = C4Config(document_phrases=("TERMS",))
+    assert verdicts(C4Filter(phrases), document.text) == ["phrase"]
 
 
 def test_c4_knows_the_stops_of_other_scripts() -> None:
