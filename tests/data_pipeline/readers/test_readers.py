@@ -188,6 +188,7 @@ def test_an_endless_document_is_an_error_and_not_out_of_memory(tmp_path: Path, u
         ("a.jsonl", '["x"]', "line 1: is a list"),
         ("a.csv", "id,body\n1,x\n", "line 1: has no 'text' (found: id, body)"),
         ("a.csv", "id,text\n1,x\n2\n", "line 3: 'text' is None"),
+        ("a.csv", "id,text\n1,x,,\n2,yes, no\n", "line 3: has 3 fields for 2 column(s), ' no' is"),
         ("a.csv", 'text\n"never closed\n', "line 2: damaged table (unexpected end of data)"),
         ("a.txt", b"caf\xe9", "byte 0xe9 at 3 is not UTF-8; convert the file"),
         ("a.jsonl", b'{"text": "ok"}\n{"text": "caf\xe9"}', "line 2: byte 0xe9 at 13 is not UTF-8"),
