@@ -19,7 +19,6 @@ from convbert.data_pipeline.atomic import (
     atomic_write,
     clear_left,
     fsync_directory,
-    require_vacant,
 )
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.clean import (
@@ -30,7 +29,11 @@ from convbert.data_pipeline.corpus_build.clean import (
     run_clean,
 )
 from convbert.data_pipeline.corpus_build.engine import Engine, open_engine
-from convbert.data_pipeline.corpus_build.finished import find_finished
+from convbert.data_pipeline.corpus_build.finished import (
+    find_finished,
+    require_places,
+    shards_folder,
+)
 from convbert.data_pipeline.corpus_build.match import find_duplicates
 from convbert.data_pipeline.corpus_build.origins import (
     LeftOut,
@@ -57,11 +60,6 @@ from convbert.models.errors import UserError
 log = logging.getLogger(__name__)
 
 _REPLACING = "replacing"  # lies in ``work`` while a finished corpus gives way to another
-
-
-def shards_folder(out: Path, seq_len: int) -> Path:
-    """Return where the shards of one length lie."""
-    return out / f"shards-{seq_len}"
 
 
 def build_corpus(
@@ -93,10 +91,10 @@ def build_corpus(
         log.warning(
             f"{out}: {finished.stale}; built again, the finished corpus is replaced at the end"
         )
-    for length in config.shards.seq_len:
-        if not (shards_folder(out, length) / "manifest.json").is_file():
-            require_vacant(shards_folder(out, length))
     work = out / "work"
+    require_places(config, out, goes_on=finished is not None or work.is_dir())
+    if config.tokenizer.path is not None:
+        Tokenizer.load(config.tokenizer.path.absolute())  # what is none is met before the work
     with _locked(work), open_engine(workers, scheduler_file, work) as engine:
         replaces = finished is not None or (work / _REPLACING).exists()
         report = _Build(config, out, work, engine, progress, replaces).run()

@@ -9,7 +9,7 @@ from convbert.data_pipeline.dedup.dedup_settings import DecontaminationConfig, D
 from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
 from convbert.data_pipeline.packing.rows import LONGEST_ROW, SHORTEST_ROW
 from convbert.data_pipeline.shards.manifest import Packing
-from convbert.data_pipeline.tokenizer.training import ModelType, Normalization
+from convbert.data_pipeline.tokenizer.training import ModelType, Normalization, normalization_rule
 from convbert.models.schema import StrictModel
 
 
@@ -48,6 +48,11 @@ class TokenizerConfig(StrictModel):
     sample_megabytes: int = Field(
         2_000, ge=1, description="MB of text looked at; larger corpora are sampled by document"
     )
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> "TokenizerConfig":
+        normalization_rule(self.normalization, self.lowercase)
+        return self
 
 
 class ShardsConfig(StrictModel):

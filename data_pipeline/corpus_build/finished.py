@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from convbert.data_pipeline.atomic import require_vacant
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.origins import differences, find_inputs
 from convbert.data_pipeline.corpus_build.report import CorpusReport
 from convbert.data_pipeline.segmentation import SEGMENTATION
 from convbert.data_pipeline.shards.manifest import Manifest
+from convbert.data_pipeline.tokenizer.encoders import MODEL
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import AbsentError, UserError
 
@@ -22,6 +24,25 @@ class Finished:
 
     report: CorpusReport
     stale: str
+
+
+def shards_folder(out: Path, seq_len: int) -> Path:
+    """Return where the shards of one length lie."""
+    return out / f"shards-{seq_len}"
+
+
+def require_places(config: BuildConfig, out: Path, *, goes_on: bool) -> None:
+    """Raise ``UserError`` unless every result of a build can be put in its place.
+
+    Only one that ``goes_on``, after an interruption or with a corpus to replace, may find results
+    there: its own.
+    """
+    places = {shards_folder(out, length): "manifest.json" for length in config.shards.seq_len}
+    if config.tokenizer.path is None:
+        places[out / "tokenizer"] = MODEL
+    for place, file in places.items():
+        if not (goes_on and (place / file).is_file()):
+            require_vacant(place)
 
 
 def find_finished(config: BuildConfig, out: Path) -> Finished | None:
@@ -53,7 +74,7 @@ def _changed_results(config: BuildConfig, report: CorpusReport, out: Path) -> It
     """Yield what is missing of the results, and whether the tokenizer is another."""
     tokenizers = set()
     for shards in report.shards:
-        folder = out / shards.folder
+        folder = shards_folder(out, shards.seq_len)
         if not (folder / "manifest.json").is_file():
             yield f"{shards.folder} is missing"
             continue

@@ -57,6 +57,7 @@ def train_tokenizer(
     Raises ``UserError`` if the folder holds anything or the text cannot fill the vocabulary.
     """
     require_vacant(folder)
+    rule = normalization_rule(normalization, lowercase)
     lines = sample_texts(
         (line for text in texts for line in _lines(text)), max_sentences, SAMPLE_CHARACTERS, seed
     )
@@ -68,7 +69,7 @@ def train_tokenizer(
         "character_coverage": character_coverage,
         "required_chars": _required(lines, vocab_size, lowercase) if ascii else "",
         "num_threads": threads,
-        "normalization_rule_name": _rule(normalization, lowercase),
+        "normalization_rule_name": rule,
     }
     keeps_joiners = normalization == "nmt_nfkc" and any(map(_SPELLED_NON_JOINER.search, lines))
     options = _keeping_joiners(settings) if keeps_joiners else settings
@@ -99,14 +100,13 @@ def train_tokenizer(
     return Tokenizer.load(folder)
 
 
-def _rule(normalization: Normalization, lowercase: bool) -> str:
-    """Return sentencepiece's name of a rule."""
+def normalization_rule(normalization: Normalization, lowercase: bool) -> str:
+    """Return sentencepiece's name of a rule; raises ``UserError`` where there is none."""
     if not lowercase:
         return normalization
     if normalization == "identity":
         raise UserError(
-            "tokenizer: lowercase is part of a normalization, and 'identity' has none; choose "
-            "nmt_nfkc or nfkc"
+            "lowercase is part of a normalization, and 'identity' has none; choose nmt_nfkc or nfkc"
         )
     return f"{normalization}_cf"
 

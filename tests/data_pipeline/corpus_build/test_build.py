@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,18 +142,41 @@ def test_a_trained_tokenizer_lies_beside_the_shards(
         ({"tokenizer": {"path": "nowhere"}}, "no tokenizer .*train one"),
     ],
 )
-def test_unusable_settings_are_named(
+def test_unusable_settings_are_named_before_text_is_cleaned(
     tmp_path: Path, settings: dict[str, Any], change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         build({**settings, **change}, tmp_path / "out")
+    assert not (tmp_path / "out/work/clean").exists()
+
+
+def test_what_is_not_of_the_build_is_refused_before_the_work(
+    settings: dict[str, Any], tmp_path: Path, built: Path, tokenizer_dir: Path
+) -> None:
+    shutil.copytree(built / "shards-32", tmp_path / "one/shards-32")
+    shutil.copytree(tokenizer_dir, tmp_path / "two/tokenizer")
+    with pytest.raises(UserError, match="one/shards-32: exists already; remove it or choose"):
+        build(settings, tmp_path / "one")
+    with pytest.raises(UserError, match="two/tokenizer: exists already; remove it or choose"):
+        build({**settings, "tokenizer": {"vocab_size": 700}}, tmp_path / "two")
+    assert sorted(os.listdir(tmp_path / "one") + os.listdir(tmp_path / "two")) == [
+        "shards-32",
+        "tokenizer",
+    ]
 
 
 def test_a_wrong_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "corpus.yaml"
-    path.write_text("sources: [{inputs: [a], reder: {}}]\n")
-    with pytest.raises(UserError, match=r"corpus.yaml: sources\.0\.reder: unknown key"):
-        load_config(path, BuildConfig)
+    for content, message in (
+        ("sources: [{inputs: [a], reder: {}}]", r"sources\.0\.reder: unknown key"),
+        (
+            "inputs: [a]\ntokenizer: {lowercase: true, normalization: identity}",
+            "tokenizer: lowercase is part of a normalization, and 'identity' has none; choose",
+        ),
+    ):
+        path.write_text(content)
+        with pytest.raises(UserError, match=f"corpus.yaml: {message}"):
+            load_config(path, BuildConfig)
 
 
 def test_the_report_is_one_file_with_samples_of_both_copies(built: Path) -> None:
