@@ -247,6 +247,9 @@ def test_languages_and_samples_of_parts_are_those_of_the_whole() -> None:
     merged = Contents.merged(parts, 5)
     assert merged == Contents.merged([whole], 5)
     assert len(merged.samples) == 5
+    without = Contents()
+    without.count(documents, range(3000), 0)
+    assert without.samples == []
     assert {name: share.documents for name, share in merged.languages.items()} == {
         "de": 2000, "ja": 1000,
     }  # fmt: skip
