@@ -165,13 +165,25 @@ def test_what_is_not_of_the_build_is_refused_before_the_work(
     ]
 
 
-def test_a_wrong_key_is_named(tmp_path: Path) -> None:
+def test_wrong_keys_and_those_without_effect_are_named(tmp_path: Path) -> None:
     path = tmp_path / "corpus.yaml"
     for content, message in (
         ("sources: [{inputs: [a], reder: {}}]", r"sources\.0\.reder: unknown key"),
         (
             "inputs: [a]\ntokenizer: {lowercase: true, normalization: identity}",
             "tokenizer: lowercase is part of a normalization, and 'identity' has none; choose",
+        ),
+        (
+            "inputs: [a]\ntokenizer: {path: bert, vocab_size: 800, lowercase: true}",
+            "tokenizer: vocab_size, lowercase cannot change the tokenizer that is there, bert; lea",
+        ),
+        (
+            "sources: [{inputs: [a]}]\nreader: {unit: line}\ncleaning: null",
+            "reader, cleaning of the top level concern its inputs, and there are none; set them",
+        ),
+        (
+            "inputs: [a]\nsources: [{inputs: [b], samples: 5}]",
+            r"sources\.0\.samples is of the whole corpus; set samples",
         ),
     ):
         path.write_text(content)
