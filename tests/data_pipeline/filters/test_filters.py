@@ -18,6 +18,7 @@ from convbert.data_pipeline.filters import (
     RepetitionConfig,
     RepetitionFilter,
 )
+from convbert.data_pipeline.filters.language import KNOWN, _model
 from convbert.data_pipeline.filters.repetition import _Words, repeated_shares, top_shares
 from convbert.models.errors import UserError
 
@@ -169,6 +170,11 @@ def test_c4_knows_the_stops_of_other_scripts() -> None:
     assert [document.text for document in kept] == ["\n".join(lines)]
     assert report.changed == {"lines without end mark": 1}
     assert verdicts(C4Filter(C4Config(min_sentences=4)), "\n".join(lines)) == ["sentences"]
+
+
+def test_the_known_languages_are_those_of_the_model() -> None:
+    labels, _ = _model().predict("one", k=1000, threshold=-1.0)
+    assert {label.removeprefix("__label__") for label in labels} == KNOWN
 
 
 def test_languages_are_told_apart_offline() -> None:
