@@ -1,6 +1,7 @@
 """What a directory holds already: nothing finished, what is wanted, or what is out of date."""
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.tokenizer.encoders import MODEL
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import AbsentError, UserError
+from convbert.models.schema import read_record
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +54,10 @@ def find_finished(config: BuildConfig, out: Path) -> Finished | None:
     an input that the settings name is gone.
     """
     path = out / "report.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    report = CorpusReport.model_validate_json(path.read_bytes())
+    remedy = "move it away or choose another directory"
+    report = read_record(CorpusReport, path, what="the report of a corpus", remedy=remedy)
     if not report.shards:
         return None  # of a build that kept nothing
     if report.config != config:

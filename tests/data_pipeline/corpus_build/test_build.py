@@ -20,7 +20,7 @@ from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.shards.store import SequenceStore
 from convbert.data_pipeline.shards.verify import verify_shards
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError, UserError
 
 UNFILTERED = {"language": None, "gopher": None, "repetition": None}
 
@@ -153,6 +153,9 @@ def test_unusable_settings_are_named_before_text_is_cleaned(
 def test_what_is_not_of_the_build_is_refused_before_the_work(
     settings: dict[str, Any], tmp_path: Path, built: Path, tokenizer_dir: Path
 ) -> None:
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(DamagedError, match=r"report\.json: not the report of a corpus .*missing"):
+        build(settings, tmp_path)
     shutil.copytree(built / "shards-32", tmp_path / "one/shards-32")
     shutil.copytree(tokenizer_dir, tmp_path / "two/tokenizer")
     with pytest.raises(UserError, match="one/shards-32: exists already; remove it or choose"):
