@@ -5,8 +5,10 @@ import heapq
 import io
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +77,7 @@ def train_tokenizer(
     options = _keeping_joiners(settings) if keeps_joiners else settings
     model = io.BytesIO()
     try:
-        spm.SentencePieceTrainer.Train(
+        _train(
             sentence_iterator=iter(lines),
             model_writer=model,
             byte_fallback=True,
@@ -98,6 +100,23 @@ def train_tokenizer(
         record |= {"keeps": [NON_JOINER]} if keeps_joiners else {}
         (temporary / SETTINGS).write_bytes(json.dumps(record, indent=1).encode() + b"\n")
     return Tokenizer.load(folder)
+
+
+def _train(**options: Any) -> None:
+    """Train in a thread: sentencepiece looks for no signal, the main thread waits and does.
+
+    A process that Ctrl-C ends does not wait for the rest of the training.
+    """
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(spm.SentencePieceTrainer.Train(**options))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    done.result()
 
 
 def normalization_rule(normalization: Normalization, lowercase: bool) -> str:
