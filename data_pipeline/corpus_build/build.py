@@ -41,6 +41,7 @@ from convbert.data_pipeline.corpus_build.origins import (
     find_inputs,
     record_origins,
     require_apart,
+    require_unchanged,
 )
 from convbert.data_pipeline.corpus_build.pack import Packed, PackTask, run_pack
 from convbert.data_pipeline.corpus_build.pieces import TextPiece
@@ -147,6 +148,7 @@ class _Build:
         self._left_out = found.left_out
         self._origins = record_origins(found.files, self._engine, self._work, self._progress)
         cleaned = self._clean()
+        require_unchanged(found.files, self._origins)  # what was cut is not of one file
         pieces = [piece for result in cleaned for piece in result.pieces]
         if not pieces:
             raise self._nothing_left(self._report(cleaned))
