@@ -19,6 +19,7 @@ from convbert.data_pipeline.atomic import (
     atomic_write,
     clear_left,
     fsync_directory,
+    set_aside,
 )
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.clean import (
@@ -31,7 +32,7 @@ from convbert.data_pipeline.corpus_build.clean import (
 from convbert.data_pipeline.corpus_build.engine import Engine, open_engine
 from convbert.data_pipeline.corpus_build.finished import (
     find_finished,
-    require_places,
+    require_room,
     shards_folder,
 )
 from convbert.data_pipeline.corpus_build.match import find_duplicates
@@ -88,20 +89,21 @@ def build_corpus(
     finished = find_finished(config, out)
     if finished is not None:
         if not finished.stale:
+            clear_left(out / "work")
             return finished.report
         log.warning(
             f"{out}: {finished.stale}; built again, the finished corpus is replaced at the end"
         )
     work = out / "work"
-    require_places(config, out, goes_on=finished is not None or work.is_dir())
-    if config.tokenizer.path is not None:
-        Tokenizer.load(config.tokenizer.path.absolute())  # what is none is met before the work
-    with _locked(work), open_engine(workers, scheduler_file, work) as engine:
-        replaces = finished is not None or (work / _REPLACING).exists()
-        report = _Build(config, out, work, engine, progress, replaces).run()
+    require_room(config, out, goes_on=finished is not None or work.is_dir())
+    with _locked(work):
+        with open_engine(workers, scheduler_file, work) as engine:
+            replaces = finished is not None or (work / _REPLACING).exists()
+            report = _Build(config, out, work, engine, progress, replaces).run()
         (work / _REPLACING).unlink(missing_ok=True)
+        left = work if keep_work else set_aside(work)
     if not keep_work:
-        shutil.rmtree(work)
+        shutil.rmtree(left, ignore_errors=True)
     return report
 
 
@@ -221,7 +223,7 @@ class _Build:
             for path in self._out.glob(f".{name}.*.tmp"):
                 path.unlink(missing_ok=True)
         folders = [shards_folder(self._out, length) for length in self._config.shards.seq_len]
-        for folder in (*folders, self._out / "tokenizer"):
+        for folder in (*folders, self._out / "tokenizer", self._work):
             if (real := folder.resolve()).parent.is_dir():
                 clear_left(real)
 

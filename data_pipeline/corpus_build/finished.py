@@ -33,8 +33,8 @@ def shards_folder(out: Path, seq_len: int) -> Path:
     return out / f"shards-{seq_len}"
 
 
-def require_places(config: BuildConfig, out: Path, *, goes_on: bool) -> None:
-    """Raise ``UserError`` unless every result of a build can be put in its place.
+def require_room(config: BuildConfig, out: Path, *, goes_on: bool) -> None:
+    """Raise ``UserError`` unless results can be put in their places and a given tokenizer is one.
 
     Only one that ``goes_on``, after an interruption or with a corpus to replace, may find results
     there: its own.
@@ -45,6 +45,8 @@ def require_places(config: BuildConfig, out: Path, *, goes_on: bool) -> None:
     for place, file in places.items():
         if not (goes_on and (place / file).is_file()):
             require_vacant(place)
+    if config.tokenizer.path is not None:
+        Tokenizer.load(config.tokenizer.path.absolute())
 
 
 def find_finished(config: BuildConfig, out: Path) -> Finished | None:

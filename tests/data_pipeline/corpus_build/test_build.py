@@ -124,6 +124,20 @@ def test_a_finished_build_is_not_repeated_and_not_overwritten(
         build({**settings, "piece_megabytes": 2}, built)
 
 
+def test_what_a_build_leaves_is_removed_without_the_work_of_the_next(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove, out = shutil.rmtree, tmp_path / "corpus"
+
+    def start_another(path: Path, **options: Any) -> None:
+        (out / "work/clean").mkdir(parents=True, exist_ok=True)
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", start_another)
+    build(settings, out)
+    assert [path.name for path in (out / "work").iterdir()] == ["clean"]
+
+
 def test_a_trained_tokenizer_lies_beside_the_shards(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:
