@@ -225,10 +225,19 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     fsync_directory(path.parent)
 
 
-def _exchange(new: Path, path: Path) -> None:
-    """Put one directory in the place of another, which is removed."""
+def set_aside(path: Path) -> Path:
+    """Give a directory that is to be removed a name that nobody asks for, and return it.
+
+    What others make in its place meanwhile stays; ``clear_left`` finds it if this process ends.
+    """
     aside = _temporary(path)
     path.rename(aside)
+    return aside
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Put one directory in the place of another, which is removed."""
+    aside = set_aside(path)
     try:
         new.rename(path)
     except BaseException:

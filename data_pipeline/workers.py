@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
@@ -93,12 +93,8 @@ class Workers:
                 raise WorkerDied("not started")
             number = len(self._processes)
             process = context.Process(target=_serve, args=(there, self._prepare, number))
-            # Ctrl-C is the parent's alone from the first moment: a mask is inherited.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
+            with interrupts_put_off():
                 process.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._processes.append(process)
         return process, here
 
@@ -146,6 +142,20 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def interrupts_put_off() -> Iterator[None]:
+    """Start processes, and threads that start some, to which Ctrl-C never comes.
+
+    It is this process's alone from their first moment on: the mask of signals is inherited.
+    """
+    resource_tracker.ensure_running()  # the first process would start it, which clears the mask
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from convbert.data_pipeline.atomic import (
     atomic_write,
     clear_left,
     fsync_directory,
-    require_vacant,
+    set_aside,
 )
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.clean import (
@@ -30,7 +30,11 @@ from convbert.data_pipeline.corpus_build.clean import (
     run_clean,
 )
 from convbert.data_pipeline.corpus_build.engine import Engine, open_engine
-from convbert.data_pipeline.corpus_build.finished import find_finished
+from convbert.data_pipeline.corpus_build.finished import (
+    find_finished,
+    require_room,
+    shards_folder,
+)
 from convbert.data_pipeline.corpus_build.match import find_duplicates
 from convbert.data_pipeline.corpus_build.origins import (
     LeftOut,
@@ -38,6 +42,7 @@ from convbert.data_pipeline.corpus_build.origins import (
     find_inputs,
     record_origins,
     require_apart,
+    require_unchanged,
 )
 from convbert.data_pipeline.corpus_build.pack import Packed, PackTask, run_pack
 from convbert.data_pipeline.corpus_build.pieces import TextPiece
@@ -57,11 +62,6 @@ from convbert.models.errors import UserError
 log = logging.getLogger(__name__)
 
 _REPLACING = "replacing"  # lies in ``work`` while a finished corpus gives way to another
-
-
-def shards_folder(out: Path, seq_len: int) -> Path:
-    """Return where the shards of one length lie."""
-    return out / f"shards-{seq_len}"
 
 
 def build_corpus(
@@ -89,20 +89,21 @@ def build_corpus(
     finished = find_finished(config, out)
     if finished is not None:
         if not finished.stale:
+            clear_left(out / "work")
             return finished.report
         log.warning(
             f"{out}: {finished.stale}; built again, the finished corpus is replaced at the end"
         )
-    for length in config.shards.seq_len:
-        if not (shards_folder(out, length) / "manifest.json").is_file():
-            require_vacant(shards_folder(out, length))
     work = out / "work"
-    with _locked(work), open_engine(workers, scheduler_file, work) as engine:
-        replaces = finished is not None or (work / _REPLACING).exists()
-        report = _Build(config, out, work, engine, progress, replaces).run()
+    require_room(config, out, goes_on=finished is not None or work.is_dir())
+    with _locked(work):
+        with open_engine(workers, scheduler_file, work) as engine:
+            replaces = finished is not None or (work / _REPLACING).exists()
+            report = _Build(config, out, work, engine, progress, replaces).run()
         (work / _REPLACING).unlink(missing_ok=True)
+        left = work if keep_work else set_aside(work)
     if not keep_work:
-        shutil.rmtree(work)
+        shutil.rmtree(left, ignore_errors=True)
     return report
 
 
@@ -149,6 +150,7 @@ class _Build:
         self._left_out = found.left_out
         self._origins = record_origins(found.files, self._engine, self._work, self._progress)
         cleaned = self._clean()
+        require_unchanged(found.files, self._origins)  # what was cut is not of one file
         pieces = [piece for result in cleaned for piece in result.pieces]
         if not pieces:
             raise self._nothing_left(self._report(cleaned))
@@ -221,7 +223,7 @@ class _Build:
             for path in self._out.glob(f".{name}.*.tmp"):
                 path.unlink(missing_ok=True)
         folders = [shards_folder(self._out, length) for length in self._config.shards.seq_len]
-        for folder in (*folders, self._out / "tokenizer"):
+        for folder in (*folders, self._out / "tokenizer", self._work):
             if (real := folder.resolve()).parent.is_dir():
                 clear_left(real)
 

@@ -1,5 +1,6 @@
 """What a corpus is built from and how."""
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,14 @@ from convbert.data_pipeline.dedup.dedup_settings import DecontaminationConfig, D
 from convbert.data_pipeline.filters.corpus_settings import CorpusConfig
 from convbert.data_pipeline.packing.rows import LONGEST_ROW, SHORTEST_ROW
 from convbert.data_pipeline.shards.manifest import Packing
-from convbert.data_pipeline.tokenizer.training import ModelType, Normalization
+from convbert.data_pipeline.tokenizer.training import ModelType, Normalization, normalization_rule
 from convbert.models.schema import StrictModel
+
+
+def _changed(config: StrictModel, names: Container[str]) -> list[str]:
+    """Return which of the settings with these names differ from their defaults."""
+    fields = type(config).model_fields
+    return [n for n in fields if n in names and getattr(config, n) != fields[n].default]
 
 
 class TokenizerConfig(StrictModel):
@@ -48,6 +55,17 @@ class TokenizerConfig(StrictModel):
     sample_megabytes: int = Field(
         2_000, ge=1, description="MB of text looked at; larger corpora are sampled by document"
     )
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> "TokenizerConfig":
+        normalization_rule(self.normalization, self.lowercase)
+        training = _changed(self, type(self).model_fields.keys() - {"path"})
+        if self.path is not None and training:
+            raise ValueError(
+                f"{', '.join(training)} cannot change the tokenizer that is there, {self.path}; "
+                "leave them out, or leave out path to train one"
+            )
+        return self
 
 
 class ShardsConfig(StrictModel):
@@ -101,6 +119,15 @@ class BuildConfig(CorpusConfig):
     def _has_input(self) -> "BuildConfig":
         if not self.inputs and not self.sources:
             raise ValueError("inputs and sources are both empty; give files to read")
+        own = _changed(self, {"reader", "cleaning", "filters"})
+        if own and not self.inputs:
+            raise ValueError(
+                f"{', '.join(own)} of the top level concern its inputs, and there are none; set "
+                "them in each of sources"
+            )
+        for number, source in enumerate(self.sources):
+            if _changed(source, {"samples"}) and source.samples != self.samples:
+                raise ValueError(f"sources.{number}.samples is of the whole corpus; set samples")
         return self
 
     def all_sources(self) -> list[CorpusConfig]:

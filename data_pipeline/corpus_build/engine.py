@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from convbert.data_pipeline.extras import load_extra
+from convbert.data_pipeline.workers import interrupts_put_off
 from convbert.models.errors import UserError
 
 T = TypeVar("T")
@@ -102,16 +103,15 @@ def open_engine(
             with _external(distributed, scheduler_file) as client:
                 yield DaskEngine(client)
         else:
-            with (
-                distributed.LocalCluster(
+            with interrupts_put_off():  # its thread also starts those that follow killed ones
+                cluster = distributed.LocalCluster(
                     n_workers=count,
                     threads_per_worker=1,
                     processes=True,
                     dashboard_address="127.0.0.1:0",
                     silence_logs="CRITICAL",
-                ) as cluster,
-                distributed.Client(cluster, set_as_default=False) as client,
-            ):
+                )
+            with cluster, distributed.Client(cluster, set_as_default=False) as client:
                 yield DaskEngine(client)
 
 

@@ -1,17 +1,21 @@
 """What a directory holds already: nothing finished, what is wanted, or what is out of date."""
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from convbert.data_pipeline.atomic import require_vacant
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
 from convbert.data_pipeline.corpus_build.origins import differences, find_inputs
 from convbert.data_pipeline.corpus_build.report import CorpusReport
 from convbert.data_pipeline.segmentation import SEGMENTATION
 from convbert.data_pipeline.shards.manifest import Manifest
+from convbert.data_pipeline.tokenizer.encoders import MODEL
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import AbsentError, UserError
+from convbert.models.schema import read_record
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +28,27 @@ class Finished:
     stale: str
 
 
+def shards_folder(out: Path, seq_len: int) -> Path:
+    """Return where the shards of one length lie."""
+    return out / f"shards-{seq_len}"
+
+
+def require_room(config: BuildConfig, out: Path, *, goes_on: bool) -> None:
+    """Raise ``UserError`` unless results can be put in their places and a given tokenizer is one.
+
+    Only one that ``goes_on``, after an interruption or with a corpus to replace, may find results
+    there: its own.
+    """
+    places = {shards_folder(out, length): "manifest.json" for length in config.shards.seq_len}
+    if config.tokenizer.path is None:
+        places[out / "tokenizer"] = MODEL
+    for place, file in places.items():
+        if not (goes_on and (place / file).is_file()):
+            require_vacant(place)
+    if config.tokenizer.path is not None:
+        Tokenizer.load(config.tokenizer.path.absolute())
+
+
 def find_finished(config: BuildConfig, out: Path) -> Finished | None:
     """Return the finished build in a directory and compare it with its files of today.
 
@@ -31,9 +56,10 @@ def find_finished(config: BuildConfig, out: Path) -> Finished | None:
     an input that the settings name is gone.
     """
     path = out / "report.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    report = CorpusReport.model_validate_json(path.read_bytes())
+    remedy = "move it away or choose another directory"
+    report = read_record(CorpusReport, path, what="the report of a corpus", remedy=remedy)
     if not report.shards:
         return None  # of a build that kept nothing
     if report.config != config:
@@ -53,7 +79,7 @@ def _changed_results(config: BuildConfig, report: CorpusReport, out: Path) -> It
     """Yield what is missing of the results, and whether the tokenizer is another."""
     tokenizers = set()
     for shards in report.shards:
-        folder = out / shards.folder
+        folder = shards_folder(out, shards.seq_len)
         if not (folder / "manifest.json").is_file():
             yield f"{shards.folder} is missing"
             continue

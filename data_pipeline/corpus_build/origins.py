@@ -156,6 +156,20 @@ def _digest(name: str) -> str:
         raise UserError(f"{shown(name)}: cannot be read ({error.strerror}); check it") from None
 
 
+def require_unchanged(found: Sequence[tuple[InputFile, Origin]], origins: Sequence[Origin]) -> None:
+    """Raise ``UserError`` for local files with other bytes than before they were read."""
+    changed = [
+        before.name
+        for (file, _), before in zip(found, origins, strict=True)
+        if os.path.isfile(file.name) and _differs(before, file, _state(before.source, file))
+    ]
+    if changed:
+        raise UserError(
+            f"{_phrase('input', 'changed', changed)} while the build read; start again when "
+            "nothing writes there: finished work is kept"
+        )
+
+
 def differences(before: Sequence[Origin], now: Sequence[tuple[InputFile, Origin]]) -> list[str]:
     """Say which files came, went or have other bytes, a phrase for each kind of change.
 

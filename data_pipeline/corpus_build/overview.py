@@ -71,7 +71,8 @@ class Contents(BaseModel):
             share = Share(documents=total, characters=characters, tokens=size)
             for shares, name in ((self.languages, language), (self.sources, _PART.sub("", source))):
                 shares.setdefault(name, Share()).add(share)
-        last = self.samples[-1].key if len(self.samples) >= limit else "g"  # behind all digits
+        full = len(self.samples) >= limit
+        last = max((s.key for s in self.samples), default="") if full else "g"  # behind all digits
         new = [
             _sample(document, key, f"{number:,} tokens")
             for document, number in zip(documents, tokens, strict=True)

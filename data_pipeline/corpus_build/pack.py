@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from convbert.data_pipeline.documents import Document, StageReport
 from convbert.data_pipeline.packing.rows import PACKERS, Documents, RowFormat, to_array
 from convbert.data_pipeline.packing.tokens import encode_documents
 from convbert.data_pipeline.shards.writer import token_dtype
-from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer, known_tokenizer
 from convbert.data_pipeline.workers import uncollected
 
 CHUNK_CHARACTERS = 1 << 20
@@ -66,12 +65,6 @@ class Packed:
     size: int
 
 
-@cache
-def _tokenizer(path: Path, digest: str) -> Tokenizer:
-    """Load a tokenizer once per process; the digest tells one apart that replaced another."""
-    return Tokenizer.load(path)
-
-
 def survivors(
     piece: TextPiece, number: int, dropped: Path, report: StageReport
 ) -> Iterator[Document]:
@@ -104,7 +97,7 @@ def run_pack(task: PackTask) -> Packed:
 
 
 def _pack(task: PackTask, folder: Path) -> None:
-    tokenizer = _tokenizer(task.tokenizer, task.digest)
+    tokenizer = known_tokenizer(task.tokenizer, task.digest)
     dedup = StageReport(stage="deduplicate", sample_limit=task.samples)
     pack = StageReport(stage="tokenise and pack", sample_limit=task.samples)
     report = PackReport(stages=[dedup, pack], contents=Contents())

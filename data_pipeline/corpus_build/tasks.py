@@ -29,7 +29,8 @@ def once(folder: Path, make: Callable[[Path], None]) -> None:
             make(temporary)
     except OSError as error:
         if not folder.is_dir():
+            reason = error.strerror or error  # numpy's errors have no number
             raise UserError(
-                f"{folder}: cannot be written ({error.strerror}); make room and start again: "
-                "finished work is kept"
+                f"{folder}: cannot be written ({reason}); make room and start again: finished work "
+                "is kept"
             ) from None

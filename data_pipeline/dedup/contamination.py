@@ -11,13 +11,14 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convbert.data_pipeline.dedup.words import HashedWords, Hashes, hash_words, words
+from convbert.data_pipeline.documents import shown
 from convbert.models.errors import UserError
 
 _BATCH_CHARACTERS = 1 << 19
@@ -58,7 +59,7 @@ class EvaluationIndex:
         hashes = np.concatenate([np.empty(0, np.uint64), *(h for h, _ in found)])
         files = np.concatenate([np.empty(0, np.uint32), *(f for _, f in found)])
         unique, first = np.unique(hashes, return_index=True)
-        return cls(unique, files[first], [str(path) for path in paths])
+        return cls(unique, files[first], [shown(str(path)) for path in paths])
 
     def save(self, folder: Path) -> None:
         """Write the index to a folder."""
@@ -117,13 +118,15 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def _texts(path: Path) -> Iterator[str]:
     """Yield every text of an evaluation file."""
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    opener = gzip.open if path.suffix == ".gz" else open
+    name = PurePath(path.name.lower())
+    packed = name.suffix == ".gz"
+    suffix = Path(name.stem).suffix if packed else name.suffix
+    opener = gzip.open if packed else open
     try:
         with cast("IO[str]", opener(path, "rt", encoding="utf-8-sig", newline="")) as file:
             if suffix == ".json":
                 yield from _strings(json.load(file))
-            elif suffix in (".jsonl", ".ndjson"):
+            elif suffix in (".jsonl", ".ndjson", ".jsonlines"):
                 for line in file:
                     yield from _strings(json.loads(line)) if line.strip() else ()
             elif suffix in (".csv", ".tsv"):

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from convbert.models.schema import StrictModel
 
@@ -22,6 +22,9 @@ _OTHER = {"min_stop_words": 0, "min_mean_word": 0.0, "max_mean_word": 1000.0}
 
 class LanguageDefaults(StrictModel):
     """Settings whose defaults depend on the language of a document."""
+
+    # JSON has no infinity: manifests and reports would hold something else than what was set.
+    model_config = ConfigDict(allow_inf_nan=False)
 
     by_language: bool = Field(
         True,

@@ -45,7 +45,8 @@ class C4Config(StrictModel):
         description=f"lines that hold one go, whatever the case ({_CODE})",
     )
     document_phrases: tuple[str, ...] = Field(
-        ("lorem ipsum", "{"), description=f"documents that hold one go ({_CODE})"
+        ("lorem ipsum", "{"),
+        description=f"documents that hold one go, whatever the case ({_CODE})",
     )
     citations: bool = Field(True, description=f"take out [1], [edit], [citation needed] ({_CODE})")
     bad_words: Path | None = Field(
@@ -75,11 +76,11 @@ class C4Filter(Filter[C4Config]):
                 continue
             lower = line.lower()
             for phrase in config.document_phrases:
-                if phrase in lower:
+                if phrase.lower() in lower:
                     return Verdict("phrase", phrase)
             if self._bad is not None and (bad := self._bad.search(lower)):
                 return Verdict("bad word", bad.group())
-            if any(phrase in lower for phrase in config.line_phrases):
+            if any(phrase.lower() in lower for phrase in config.line_phrases):
                 changes.add("lines with a phrase")
                 continue
             sentences += _sentences(line)
@@ -106,7 +107,7 @@ class C4Filter(Filter[C4Config]):
         if self.config.bad_words is None:
             return None
         try:
-            words = self.config.bad_words.read_text(encoding="utf-8").lower().split("\n")
+            words = self.config.bad_words.read_text(encoding="utf-8-sig").lower().split("\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise UserError(

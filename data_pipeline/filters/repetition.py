@@ -11,6 +11,7 @@ Words are those of ``gopher``. The shares are of all characters but white space:
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SPACES = np.array([byte < 128 and chr(byte).isspace() for byte in range(256)])
 _OTHER_SPACE = re.compile(r"[^\S\x00-\x7f]")
 
+Length = Annotated[int, Field(ge=1)]  # of an n-gram, in words
+
 
 class RepetitionConfig(LanguageDefaults):
     """Shares beyond which a document is dropped; those of English from Gopher, table A1."""
@@ -44,11 +47,11 @@ class RepetitionConfig(LanguageDefaults):
     max_duplicate_paragraph_characters: float = Field(
         0.20, ge=0, description=f"share of characters in repeated paragraphs ({_SOURCE}: 0.20)"
     )
-    max_top: dict[int, float] = Field(
+    max_top: dict[Length, float] = Field(
         {2: 0.20, 3: 0.18, 4: 0.16},
         description=f"share of characters in the top n-gram, by n ({_SOURCE})",
     )
-    max_repeated: dict[int, float] = Field(
+    max_repeated: dict[Length, float] = Field(
         {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10},
         description=f"share of characters in n-grams that occur twice or more, by n ({_SOURCE})",
     )

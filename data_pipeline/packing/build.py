@@ -6,7 +6,6 @@ packs them to rows of any length, and ``build_shards`` does both without the fil
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,19 +32,13 @@ from convbert.data_pipeline.packing.tokens import (
 from convbert.data_pipeline.readers import ReaderOptions, iter_documents
 from convbert.data_pipeline.shards.manifest import Manifest, Packing
 from convbert.data_pipeline.shards.writer import ShardWriter
-from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer, known_tokenizer
 from convbert.data_pipeline.workers import ordered_map, uncollected
 from convbert.models.errors import UserError
 
 CHUNK_CHARACTERS = 1 << 20
 Chunk = tuple[int, list[str]]
 Report = Callable[[int, int], None]
-
-
-@cache
-def _tokenizer(path: Path, digest: str) -> Tokenizer:
-    """Load a tokenizer once per process; the digest tells one apart that replaced another."""
-    return Tokenizer.load(path)
 
 
 @dataclass(frozen=True)
@@ -67,13 +60,13 @@ class _Encoder:
 
     def documents(self, texts: list[str]) -> list[list[list[int]]]:
         """Return for each document the ids of each of its segments."""
-        return encode_documents(texts, _tokenizer(self.tokenizer, self.digest))
+        return encode_documents(texts, known_tokenizer(self.tokenizer, self.digest))
 
     def __call__(self, chunk: Chunk) -> tuple[int, TokenChunk]:
         """Return the characters and the tokens of a chunk."""
         first, texts = chunk
         with uncollected():
-            encoded = TokenChunk.encode(first, texts, _tokenizer(self.tokenizer, self.digest))
+            encoded = TokenChunk.encode(first, texts, known_tokenizer(self.tokenizer, self.digest))
         return sum(map(len, texts)), encoded
 
 

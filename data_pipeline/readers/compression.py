@@ -23,6 +23,46 @@ class Compression:
     open: Callable[[BinaryIO], Any]
 
 
+class _Streams(io.RawIOBase):
+    """The content of a file of compressed streams, one behind the other, with zeros between them.
+
+    Python's own ``BZ2File`` and ``LZMAFile`` take a stream whose beginning is damaged for something
+    else behind the last one: they end there, without it and all that follow.
+    """
+
+    def __init__(self, file: BinaryIO, new: Callable[[], Any]) -> None:
+        self._file, self._new = file, new
+        self._stream = new()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(cast(bytearray, buffer)).cast("B")
+        while True:
+            content = b""
+            if self._stream.eof:
+                content = self._next()
+                if not content:
+                    return 0
+                self._stream = self._new()
+            elif self._stream.needs_input:
+                content = self._file.read(BUFFER_BYTES)
+                if not content:
+                    raise EOFError("it ends before its last stream does")
+            found = self._stream.decompress(content, len(view))
+            if found:
+                view[: len(found)] = found
+                return len(found)
+
+    def _next(self) -> bytes:
+        """Return how what follows begins."""
+        start: bytes = self._stream.unused_data.lstrip(b"\0")
+        while not start and (more := self._file.read(BUFFER_BYTES)):
+            start = more.lstrip(b"\0")
+        return start
+
+
 def _zstandard(file: BinaryIO) -> Any:
     """Open Zstandard with windows of up to 2 GiB, which ``zstd --long=31`` writes."""
     zstd = load_extra("backports.zstd", "corpus", "reading Zstandard")
@@ -32,8 +72,8 @@ def _zstandard(file: BinaryIO) -> Any:
 
 
 _GZIP = Compression("gzip", b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file))
-_BZIP2 = Compression("bzip2", b"BZh", bz2.BZ2File)
-_XZ = Compression("xz", b"\xfd7zXZ\x00", lzma.LZMAFile)
+_BZIP2 = Compression("bzip2", b"BZh", lambda file: _Streams(file, bz2.BZ2Decompressor))
+_XZ = Compression("xz", b"\xfd7zXZ\x00", lambda file: _Streams(file, lzma.LZMADecompressor))
 _ZSTANDARD = Compression("Zstandard", b"\x28\xb5\x2f\xfd", _zstandard)
 
 BY_SUFFIX = {

@@ -2,9 +2,9 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from convbert.data_pipeline.readers.fields import require_columns, to_document
 from convbert.data_pipeline.readers.lines import decode, numbered_lines
@@ -35,6 +35,7 @@ class _Table:
         self._name = name
         self._options = options
         self._plain = options.is_utf8
+        self._delimiter = "a comma" if delimiter == "," else "a tab"
         self._rows = csv.DictReader(
             self._lines(stream), delimiter=delimiter, strict=True, quoting=quoting
         )
@@ -47,8 +48,9 @@ class _Table:
             self._error = None
             content = ""
             try:
-                row = next(self._rows)
+                row: dict[str | None, Any] = next(self._rows)
                 content = row.get(self._options.field) or ""
+                self._error = self._error or self._excess(row.pop(None, ()))
             except StopIteration:
                 return
             except csv.Error as error:
@@ -70,6 +72,21 @@ class _Table:
             raise self._error
         if header:
             require_columns(header, self._place.where, self._options)
+
+    def _excess(self, behind: Sequence[str]) -> BadRecordError | None:
+        """Return the error of a row whose fields go on behind the last column, unless with blanks.
+
+        Most often they are the rest of a text that holds what parts fields.
+        """
+        if not any(map(str.strip, behind)):
+            return None
+        columns = len(self._rows.fieldnames or ())
+        return BadRecordError(
+            f"{self._place.where}: has {columns + len(behind)} fields for {columns} column(s), "
+            f"'{behind[0]:.40}' is the first without one",
+            f"{'quote' if self._options.quotes else 'mend'} a text that holds {self._delimiter}",
+            "more fields than columns",
+        )
 
     def _damage(self, error: csv.Error) -> BadRecordError:
         return BadRecordError(

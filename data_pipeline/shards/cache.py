@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from convbert.data_pipeline.locks import locked
@@ -46,7 +46,11 @@ class BlockCache:
         found: dict[str, bytes | UserError] = self._present(keys)
         missing = [key for key in keys if key not in found]
         if missing:
-            with locked(self.folder / f"fetch-{group}.lock"):
+            with ExitStack() as held:
+                try:
+                    held.enter_context(locked(self.folder / f"fetch-{group}.lock"))
+                except OSError as error:
+                    raise self._unusable(error, 0) from None
                 found |= self._present(missing)
                 missing = [key for key in missing if key not in found]
                 fetched = dict(zip(missing, fetch(missing), strict=True)) if missing else {}

@@ -10,8 +10,14 @@ import tarfile
 from collections.abc import Sequence
 
 from convbert.data_pipeline.shards.cache import BlockCache, Fetch
-from convbert.data_pipeline.shards.files import COPY_AGAIN, OpenShard, member_fault
-from convbert.data_pipeline.shards.manifest import Member, Shard, check_index, index_name
+from convbert.data_pipeline.shards.files import OpenShard, member_fault
+from convbert.data_pipeline.shards.manifest import (
+    COPY_AGAIN,
+    Member,
+    Shard,
+    check_index,
+    index_name,
+)
 from convbert.data_pipeline.shards.remote import MissingError, fetch_ranges, size_of
 from convbert.models.errors import DamagedError, UserError
 

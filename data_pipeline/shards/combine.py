@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from convbert.data_pipeline.atomic import atomic_directory, naming, require_vacant
-from convbert.data_pipeline.shards.files import COPY_AGAIN
 from convbert.data_pipeline.shards.manifest import (
+    COPY_AGAIN,
     Manifest,
     Member,
     Shard,

@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from convbert.data_pipeline.shards.manifest import Member, Shard, load_index
-from convbert.models.errors import DamagedError, TransientError, UserError
-
-COPY_AGAIN = "copy the shard again or rebuild the shards"
+from convbert.data_pipeline.shards.manifest import COPY_AGAIN, Member, Shard, load_index, unopened
+from convbert.models.errors import DamagedError, TransientError
 
 
 class OpenShard(Protocol):
@@ -77,7 +75,7 @@ class LocalFiles:
 
     def open(self, shard: Shard) -> OpenShard:
         """Open a tar; one that is missing beside its manifest is damage."""
-        if not self.manifest.exists():
+        if not os.path.exists(self.manifest):  # also where a lost file system gives an error
             raise TransientError(f"{self.manifest}: is gone; check that its file system is mounted")
         return _LocalShard(self.manifest.parent, shard, self.scratch)
 
@@ -112,14 +110,8 @@ class _LocalShard:
             raise DamagedError(
                 f"{path}: cannot be opened ({error.strerror}); {COPY_AGAIN}"
             ) from None
-        except PermissionError as error:
-            raise UserError(
-                f"{path}: cannot be opened ({error.strerror}); allow this user to read it"
-            ) from None
         except OSError as error:
-            raise TransientError(
-                f"{path}: cannot be opened ({error.strerror}); start again, or {COPY_AGAIN}"
-            ) from None
+            raise unopened(path, error) from None
 
     def content(self, member: Member) -> memoryview:
         """Read header and payload at once."""

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.shards.remote import is_url, read_bytes
-from convbert.models.errors import AbsentError, DamagedError, UserError
+from convbert.models.errors import AbsentError, DamagedError, TransientError, UserError
 from convbert.models.schema import StrictModel, parse
 
+COPY_AGAIN = "copy the shard again or rebuild the shards"
 Packing = Literal["electra", "full"]
 
 
@@ -123,14 +124,24 @@ def manifest_path(place: Path | str) -> Path | str:
 def load_index(folder: Path, shard: Shard) -> ShardIndex:
     """Read the index beside a shard and check that it is the manifest's.
 
-    Raises ``DamagedError`` if it is missing or another.
+    Raises ``DamagedError`` if it is missing or another, and as ``unopened`` says.
     """
     path = folder / index_name(shard.name)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise DamagedError(f"{path}: missing; copy it again or rebuild the shards") from None
+    except OSError as error:
+        raise unopened(path, error) from None
     return check_index(str(path), content, shard)
+
+
+def unopened(path: Path, error: OSError) -> UserError:
+    """Return the error of a file of a shard set that is there and cannot be opened."""
+    what = f"{path}: cannot be opened ({error.strerror})"
+    if isinstance(error, PermissionError):
+        return UserError(f"{what}; allow this user to read it")
+    return TransientError(f"{what}; start again, or {COPY_AGAIN}")
 
 
 def check_index(place: str, content: bytes, shard: Shard) -> ShardIndex:

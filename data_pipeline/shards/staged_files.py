@@ -96,7 +96,11 @@ class StagedFiles:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        with (self._folder / f".{name}.lock").open("w") as lock:
+        try:
+            lock = (self._folder / f".{name}.lock").open("w")
+        except OSError as error:  # another user's directory, say
+            raise self._unusable(f"{name} cannot be locked ({error.strerror})") from None
+        with lock:
             with suppress(OSError):  # without locks several processes copy, each a whole file
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield

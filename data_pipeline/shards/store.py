@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbert.data_pipeline.shards.files import (
-    COPY_AGAIN,
     LocalFiles,
     OpenShard,
     ShardFiles,
     member_fault,
 )
-from convbert.data_pipeline.shards.manifest import Manifest, Member
+from convbert.data_pipeline.shards.manifest import COPY_AGAIN, Manifest, Member
 from convbert.data_pipeline.shards.writer import token_dtype
 from convbert.models.errors import DamagedError
 

@@ -123,6 +123,8 @@ def _shard_faults(
         there = (folder / index_name(shard.name)).exists()
         reason = "is of another build or damaged" if there else "is missing"
         yield Fault(shard.name, "index", f"{index_name(shard.name)} {reason}")
+    except UserError:
+        yield Fault(shard.name, "unreadable", f"{index_name(shard.name)} cannot be opened")
     try:
         with (folder / shard.name).open("rb") as file:
             yield from _content_faults(manifest, shard, index, file, seen)

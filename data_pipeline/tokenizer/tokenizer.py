@@ -8,6 +8,7 @@ front for settings that are not those of BERT's uncased models. Ids 0 to 4 of a 
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from convbert.data_pipeline.tokenizer.encoders import (
@@ -75,3 +76,18 @@ class Tokenizer:
                 "one with `convbert tokenizer train`"
             )
         return [number for number in found.values() if number is not None]
+
+
+@cache
+def known_tokenizer(path: Path, digest: str) -> Tokenizer:
+    """Load a tokenizer once per process.
+
+    Raises ``UserError`` where another has taken its place since another process told its digest.
+    """
+    tokenizer = Tokenizer.load(path)
+    if tokenizer.digest != digest:
+        raise UserError(
+            f"{tokenizer.file}: changed while it was in use ({tokenizer.digest[:12]} instead of "
+            f"{digest[:12]}); leave it alone and start again"
+        )
+    return tokenizer

@@ -5,8 +5,10 @@ import heapq
 import io
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +59,7 @@ def train_tokenizer(
     Raises ``UserError`` if the folder holds anything or the text cannot fill the vocabulary.
     """
     require_vacant(folder)
+    rule = normalization_rule(normalization, lowercase)
     lines = sample_texts(
         (line for text in texts for line in _lines(text)), max_sentences, SAMPLE_CHARACTERS, seed
     )
@@ -68,13 +71,13 @@ def train_tokenizer(
         "character_coverage": character_coverage,
         "required_chars": _required(lines, vocab_size, lowercase) if ascii else "",
         "num_threads": threads,
-        "normalization_rule_name": _rule(normalization, lowercase),
+        "normalization_rule_name": rule,
     }
     keeps_joiners = normalization == "nmt_nfkc" and any(map(_SPELLED_NON_JOINER.search, lines))
     options = _keeping_joiners(settings) if keeps_joiners else settings
     model = io.BytesIO()
     try:
-        spm.SentencePieceTrainer.Train(
+        _train(
             sentence_iterator=iter(lines),
             model_writer=model,
             byte_fallback=True,
@@ -99,14 +102,30 @@ def train_tokenizer(
     return Tokenizer.load(folder)
 
 
-def _rule(normalization: Normalization, lowercase: bool) -> str:
-    """Return sentencepiece's name of a rule."""
+def _train(**options: Any) -> None:
+    """Train in a thread: sentencepiece looks for no signal, the main thread waits and does.
+
+    A process that Ctrl-C ends does not wait for the rest of the training.
+    """
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(spm.SentencePieceTrainer.Train(**options))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    done.result()
+
+
+def normalization_rule(normalization: Normalization, lowercase: bool) -> str:
+    """Return sentencepiece's name of a rule; raises ``UserError`` where there is none."""
     if not lowercase:
         return normalization
     if normalization == "identity":
         raise UserError(
-            "tokenizer: lowercase is part of a normalization, and 'identity' has none; choose "
-            "nmt_nfkc or nfkc"
+            "lowercase is part of a normalization, and 'identity' has none; choose nmt_nfkc or nfkc"
         )
     return f"{normalization}_cf"
 

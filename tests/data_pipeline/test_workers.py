@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -10,6 +12,17 @@ import pytest
 
 from convbert.data_pipeline.workers import WorkerDied, Workers, ordered_map
 from convbert.models.errors import UserError
+
+# In a process of its own: multiprocessing clears the mask of signals when it first starts one.
+FIRST = """
+import signal
+from convbert.data_pipeline.workers import Workers
+
+if __name__ == "__main__":
+    with Workers(1) as pool:
+        masked = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ())
+        print(signal.SIGINT in masked.result())
+"""
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -85,6 +98,13 @@ def test_an_error_arrives_as_it_was_raised_with_its_place() -> None:
     with pytest.raises(ValueError, match=r"invalid literal for int.*'three'") as raised:
         map_all(number_of, ["1", "2", "three"])
     assert "in number_of" in raised.value.__notes__[-1]
+
+
+def test_the_first_process_is_never_interrupted_either(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FIRST)
+    told = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert told.stdout == "True\n"
 
 
 def test_processes_are_used_again_and_end_with_the_block() -> None:

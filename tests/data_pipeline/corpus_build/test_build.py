@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.shards.store import SequenceStore
 from convbert.data_pipeline.shards.verify import verify_shards
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.models.errors import UserError
+from convbert.models.errors import DamagedError, UserError
 
 UNFILTERED = {"language": None, "gopher": None, "repetition": None}
 
@@ -122,6 +124,20 @@ def test_a_finished_build_is_not_repeated_and_not_overwritten(
         build({**settings, "piece_megabytes": 2}, built)
 
 
+def test_what_a_build_leaves_is_removed_without_the_work_of_the_next(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove, out = shutil.rmtree, tmp_path / "corpus"
+
+    def start_another(path: Path, **options: Any) -> None:
+        (out / "work/clean").mkdir(parents=True, exist_ok=True)
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", start_another)
+    build(settings, out)
+    assert [path.name for path in (out / "work").iterdir()] == ["clean"]
+
+
 def test_a_trained_tokenizer_lies_beside_the_shards(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:
@@ -140,18 +156,56 @@ def test_a_trained_tokenizer_lies_beside_the_shards(
         ({"tokenizer": {"path": "nowhere"}}, "no tokenizer .*train one"),
     ],
 )
-def test_unusable_settings_are_named(
+def test_unusable_settings_are_named_before_text_is_cleaned(
     tmp_path: Path, settings: dict[str, Any], change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         build({**settings, **change}, tmp_path / "out")
+    assert not (tmp_path / "out/work/clean").exists()
 
 
-def test_a_wrong_key_is_named(tmp_path: Path) -> None:
+def test_what_is_not_of_the_build_is_refused_before_the_work(
+    settings: dict[str, Any], tmp_path: Path, built: Path, tokenizer_dir: Path
+) -> None:
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(DamagedError, match=r"report\.json: not the report of a corpus .*missing"):
+        build(settings, tmp_path)
+    shutil.copytree(built / "shards-32", tmp_path / "one/shards-32")
+    shutil.copytree(tokenizer_dir, tmp_path / "two/tokenizer")
+    with pytest.raises(UserError, match="one/shards-32: exists already; remove it or choose"):
+        build(settings, tmp_path / "one")
+    with pytest.raises(UserError, match="two/tokenizer: exists already; remove it or choose"):
+        build({**settings, "tokenizer": {"vocab_size": 700}}, tmp_path / "two")
+    assert sorted(os.listdir(tmp_path / "one") + os.listdir(tmp_path / "two")) == [
+        "shards-32",
+        "tokenizer",
+    ]
+
+
+def test_wrong_keys_and_those_without_effect_are_named(tmp_path: Path) -> None:
     path = tmp_path / "corpus.yaml"
-    path.write_text("sources: [{inputs: [a], reder: {}}]\n")
-    with pytest.raises(UserError, match=r"corpus.yaml: sources\.0\.reder: unknown key"):
-        load_config(path, BuildConfig)
+    for content, message in (
+        ("sources: [{inputs: [a], reder: {}}]", r"sources\.0\.reder: unknown key"),
+        (
+            "inputs: [a]\ntokenizer: {lowercase: true, normalization: identity}",
+            "tokenizer: lowercase is part of a normalization, and 'identity' has none; choose",
+        ),
+        (
+            "inputs: [a]\ntokenizer: {path: bert, vocab_size: 800, lowercase: true}",
+            "tokenizer: vocab_size, lowercase cannot change the tokenizer that is there, bert; lea",
+        ),
+        (
+            "sources: [{inputs: [a]}]\nreader: {unit: line}\ncleaning: null",
+            "reader, cleaning of the top level concern its inputs, and there are none; set them",
+        ),
+        (
+            "inputs: [a]\nsources: [{inputs: [b], samples: 5}]",
+            r"sources\.0\.samples is of the whole corpus; set samples",
+        ),
+    ):
+        path.write_text(content)
+        with pytest.raises(UserError, match=f"corpus.yaml: {message}"):
+            load_config(path, BuildConfig)
 
 
 def test_the_report_is_one_file_with_samples_of_both_copies(built: Path) -> None:
@@ -222,6 +276,9 @@ def test_languages_and_samples_of_parts_are_those_of_the_whole() -> None:
     merged = Contents.merged(parts, 5)
     assert merged == Contents.merged([whole], 5)
     assert len(merged.samples) == 5
+    without = Contents()
+    without.count(documents, range(3000), 0)
+    assert without.samples == []
     assert {name: share.documents for name, share in merged.languages.items()} == {
         "de": 2000, "ja": 1000,
     }  # fmt: skip

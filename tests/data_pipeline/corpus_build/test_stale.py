@@ -185,6 +185,23 @@ def test_a_trained_tokenizer_is_replaced_with_its_shards(small: Corpus, tmp_path
     assert after == Manifest.load(small.out / "shards-32").tokenizer_digest != before
 
 
+def test_an_input_that_is_written_while_it_is_read_is_named(
+    small: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def writing(task: clean.CleanTask) -> clean.Cleaned:
+        cleaned = clean.run_clean(task)
+        small.write(2, small.texts[:3])
+        os.utime(small.raw / "0.jsonl")
+        return cleaned
+
+    small.write(1, small.texts[4:7])  # else there is nothing to do
+    monkeypatch.setattr(building, "run_clean", writing)
+    with pytest.raises(UserError, match=r"^1 input changed \(.*2\.jsonl\) while the build read"):
+        small.build()
+    monkeypatch.undo()
+    assert small.build().stages[0].documents_in == 4 + 3 + 3
+
+
 def test_a_failed_rebuild_leaves_the_finished_corpus(
     small: Corpus, shard_bytes: Callable[[Path], Any]
 ) -> None:

@@ -1,11 +1,13 @@
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from convbert.data_pipeline.dedup.contamination import EvaluationIndex, Match
 from convbert.data_pipeline.dedup.words import hash_words
+from convbert.data_pipeline.documents import shown
 from convbert.models.errors import UserError
 
 QUESTION = "Which of the many rivers that cross the old town carried most of its trade then?"
@@ -15,6 +17,9 @@ CONTENTS = {
     "set.jsonl": json.dumps({"a": 1, "text": QUESTION}) + "\n\n",
     "glue.tsv": f'index\tsentence1\n0\t"{QUESTION}\n',
     "table.csv": f'text,label\n"{QUESTION}",1\n',
+    "SET.JSONL": json.dumps({"a": QUESTION}).replace("rivers", r"\u0072ivers"),
+    "set.jsonlines": json.dumps({"a": QUESTION}).replace("rivers", r"\u0072ivers"),
+    os.fsdecode(b"caf\xe9.TXT"): QUESTION,
     "plain.txt": f"short line\n{QUESTION}\n",
 }
 
@@ -22,7 +27,7 @@ CONTENTS = {
 @pytest.mark.parametrize("name", CONTENTS)
 @pytest.mark.parametrize("packed", [False, True])
 def test_runs_are_found_in_every_kind_of_file(tmp_path: Path, name: str, packed: bool) -> None:
-    path = tmp_path / (name + ".gz" * packed)
+    path = tmp_path / (name + (".GZ" if name.isupper() else ".gz") * packed)
     content = CONTENTS[name].encode()
     path.write_bytes(gzip.compress(content) if packed else content)
     EvaluationIndex.of([path], 13).save(tmp_path)
@@ -34,7 +39,7 @@ def test_runs_are_found_in_every_kind_of_file(tmp_path: Path, name: str, packed:
         "of",
     ]
     found = EvaluationIndex.load(tmp_path).matches(texts, hash_words(texts), 13)
-    assert found == {1: Match(RUN, str(path))}
+    assert found == {1: Match(RUN, shown(str(path)))}
 
 
 def test_a_run_belongs_to_the_first_file_that_has_it(tmp_path: Path) -> None:

@@ -50,6 +50,13 @@ samples: 5
             "inputs: [a]\nfilters: {gopher: {min_words: -1}}",
             r"filters.gopher.min_words: .*\(got -1\)",
         ),
+        ("inputs: [a]\nfilters: {gopher: {max_hashes: .inf}}", "max_hashes: give a finite number"),
+        ("inputs: [a]\nfilters: {repetition: {max_top: {2: .nan}}}", "top.2: give a finite number"),
+        ("inputs: [a]\nfilters: {repetition: {max_top: {0: 1}}}", "give a number of at least 1"),
+        (
+            "inputs: [a]\nfilters: {language: {languages: [en, jp]}}",
+            r"filters\.language\.languages\.1: 'jp' is no language that the filter tells; give",
+        ),
         ("reader: {}", "inputs: it is missing"),
         ("inputs: [", "not valid YAML"),
         ("- a", "give keys and values"),

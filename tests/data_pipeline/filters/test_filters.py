@@ -18,6 +18,7 @@ from convbert.data_pipeline.filters import (
     RepetitionConfig,
     RepetitionFilter,
 )
+from convbert.data_pipeline.filters.language import KNOWN, _model
 from convbert.data_pipeline.filters.repetition import _Words, repeated_shares, top_shares
 from convbert.models.errors import UserError
 
@@ -144,7 +145,7 @@ def test_c4_takes_out_lines_and_drops_what_has_too_few_sentences(tmp_path: Path)
     (document,) = C4Filter()([Document("f#1", long, "f")])[0]
     assert document.text == kept[0].text
     words = tmp_path / "bad.txt"
-    words.write_text("mark\n\nc++\n")
+    words.write_text("\ufeffMark\r\n\nc++\n", encoding="utf-8")
     assert verdicts(C4Filter(C4Config(bad_words=words)), text, "Remarkable. " * 9) == [
         "bad word",
         "",
@@ -153,12 +154,27 @@ def test_c4_takes_out_lines_and_drops_what_has_too_few_sentences(tmp_path: Path)
         C4Filter(C4Config(bad_words=tmp_path / "no.txt"))([Document("f#1", text, "f")])
 
 
+def test_phrases_of_c4_are_found_whatever_their_case() -> None:
+    lines = [f"{SENTENCES[0]} See our Terms of Sale.", *SENTENCES[1:4]]
+    document = Document("f#1", "\n".join(lines), "f")
+    kept, report = C4Filter(C4Config(line_phrases=("Terms of Sale",)))([document])
+    assert kept[0].text.split("\n") == lines[1:]
+    assert report.changed == {"lines with a phrase": 1}
+    phrases = C4Config(document_phrases=("TERMS",))
+    assert verdicts(C4Filter(phrases), document.text) == ["phrase"]
+
+
 def test_c4_knows_the_stops_of_other_scripts() -> None:
     lines = ["これは一つ目の文です。これは二つ目の文です。", "「これは三つ目の文です。」"]
     kept, report = C4Filter()([Document("f#1", "\n".join([*lines, "メニューは終わり"]), "f")])
     assert [document.text for document in kept] == ["\n".join(lines)]
     assert report.changed == {"lines without end mark": 1}
     assert verdicts(C4Filter(C4Config(min_sentences=4)), "\n".join(lines)) == ["sentences"]
+
+
+def test_the_known_languages_are_those_of_the_model() -> None:
+    labels, _ = _model().predict("one", k=1000, threshold=-1.0)
+    assert {label.removeprefix("__label__") for label in labels} == KNOWN
 
 
 def test_languages_are_told_apart_offline() -> None:

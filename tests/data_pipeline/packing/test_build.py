@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convbert.data_pipeline.packing import build as building
 from convbert.data_pipeline.packing.build import RowSettings, build_shards
 from convbert.data_pipeline.segmentation import split_segments
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.shards.store import SequenceStore
 from convbert.data_pipeline.shards.verify import verify_shards
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.data_pipeline.tokenizer.training import train_tokenizer
 from convbert.models.errors import UserError
 
 BUILD = """
@@ -139,6 +141,22 @@ def test_unusable_input_is_refused_and_leaves_nothing(
         build_shards(**arguments)  # type: ignore[arg-type]
     assert "\n" not in str(refused.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_tokenizer_that_another_replaces_meanwhile_is_refused(
+    tmp_path: Path, tokenizer_dir: Path, documents: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = shutil.copytree(tokenizer_dir, tmp_path / "used")
+    other = train_tokenizer(documents[:9], tmp_path / "other", vocab_size=400)
+
+    def replacing(*_: object) -> Iterator[str]:
+        shutil.copy(other.file, used)
+        yield documents[0]
+
+    monkeypatch.setattr(building, "iter_documents", replacing)
+    with pytest.raises(UserError, match=r"tokenizer\.model: changed while it was in use .*start"):
+        build_shards([tmp_path / "text.txt"], used, tmp_path / "shards")
+    assert not (tmp_path / "shards").exists()
 
 
 def test_a_full_disk_is_named_and_leaves_nothing(

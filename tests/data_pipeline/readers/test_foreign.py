@@ -276,7 +276,7 @@ BAD: dict[str, tuple[bytes, int]] = {
         b'{"text":"a"}\n{"text":null}\n{"text":\n[]\n{"b":1}\n"caf\xe9"\n{"text":"z"}\n',
         5,
     ),
-    "a.csv": (b'text,n\na,1\n"b"x,2\n\xe9,3\nz,4\n', 2),
+    "a.csv": (b'text,n\na,1\n"b"x,2\n\xe9,3\nc,d,4\nz,5\n', 3),
     "a.tsv": (b"text\tn\na\t1\n\xe9\t2\nz\t3\n", 1),
     "a.txt": (b"a\ncaf\xe9\n" + b"x" * (2 << 20) + b"\nz\n", 2),
 }

@@ -65,6 +65,18 @@ def test_text_units(tmp_path: Path, name: str, unit: Unit, expected: list[str]) 
     assert read(write(tmp_path / name, LINES), unit=unit) == expected
 
 
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_no_stream_of_several_is_lost(tmp_path: Path, suffix: str) -> None:
+    streams = [COMPRESS[suffix](b"%d one\n%d two\n" % (n, n)) for n in range(3)]
+    path = tmp_path / f"a.txt{suffix}"
+    padding = b"" if suffix == ".zst" else bytes(512)
+    path.write_bytes(streams[0] + padding + streams[1] + streams[2] + padding)
+    assert read(path, unit="line") == [f"{n} {w}" for n in range(3) for w in ("one", "two")]
+    path.write_bytes(streams[0] + b"\x01" + streams[1][1:] + streams[2])
+    with pytest.raises(DamagedError, match=r"damaged .*; fetch it again"):
+        read(path, unit="line")
+
+
 @pytest.mark.parametrize("suffix", ["", *COMPRESS])
 def test_json_lines_and_tables_hold_any_text(tmp_path: Path, suffix: str) -> None:
     texts = ['a "quoted", text', "two\nlines", "naïve 你好 \U0001f600"]
@@ -188,6 +200,7 @@ def test_an_endless_document_is_an_error_and_not_out_of_memory(tmp_path: Path, u
         ("a.jsonl", '["x"]', "line 1: is a list"),
         ("a.csv", "id,body\n1,x\n", "line 1: has no 'text' (found: id, body)"),
         ("a.csv", "id,text\n1,x\n2\n", "line 3: 'text' is None"),
+        ("a.csv", "id,text\n1,x,,\n2,yes, no\n", "line 3: has 3 fields for 2 column(s), ' no' is"),
         ("a.csv", 'text\n"never closed\n', "line 2: damaged table (unexpected end of data)"),
         ("a.txt", b"caf\xe9", "byte 0xe9 at 3 is not UTF-8; convert the file"),
         ("a.jsonl", b'{"text": "ok"}\n{"text": "caf\xe9"}', "line 2: byte 0xe9 at 13 is not UTF-8"),

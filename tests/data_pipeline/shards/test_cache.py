@@ -229,6 +229,12 @@ def test_what_is_no_damage_says_what_to_do(
         verify_shards(f"file://{electra[0]}")
 
 
+def test_a_lock_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "fetch-group.lock").mkdir()
+    with pytest.raises(UserError, match=r"cannot be used \(Is a directory\); set data\.cache"):
+        BlockCache(tmp_path, 100).get("group", ["key"], lambda keys: [b""])
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_is_an_error_that_says_so_and_leaves_no_part(
     electra: Electra, tmp_path: Path

@@ -90,6 +90,14 @@ def test_full_disk_is_refused_before_anything_is_copied(
         staged(shards, tmp_path / "file")
 
 
+def test_a_lock_that_cannot_be_made_is_named(shards: Path, tmp_path: Path) -> None:
+    store = staged(shards, tmp_path / "disk")
+    (folder,) = (tmp_path / "disk").iterdir()
+    (folder / f".{store.manifest.shards[0].name}.lock").mkdir()
+    with pytest.raises(UserError, match=r"^data\.stage=.*tar cannot be locked \(Is a directory"):
+        rows(store)
+
+
 def test_variables_are_those_of_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = DataConfig(stage=Path("$LOCAL_DISK/x"), cache=Path("$LOCAL_DISK/c")).absolute()
     assert data.stage == Path("$LOCAL_DISK/x")

@@ -1,12 +1,18 @@
 """Training, loading and identity of tokenizers."""
 
 import json
+import os
 import random
+import signal
 import string
+import threading
 import unicodedata
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +24,7 @@ from convbert.models.errors import UserError
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def train(texts: list[str], folder: Path, **settings: object) -> Tokenizer:
+def train(texts: Iterable[str], folder: Path, **settings: object) -> Tokenizer:
     options = {"vocab_size": 400, "model_type": "bpe", "threads": 1, **settings}
     return train_tokenizer(texts, folder, **options)  # type: ignore[arg-type]
 
@@ -77,8 +83,27 @@ def test_the_normalization_is_an_option(tmp_path: Path) -> None:
     assert found["identity"] == text
     assert found["nfkc"] == composed
     assert found["nmt_nfkc"] == composed.replace("\u200c", " ")
+    unread = iter([text])
     with pytest.raises(UserError, match="'identity' has none; choose nmt_nfkc or nfkc"):
-        train([text], tmp_path / "x", normalization="identity", lowercase=True)
+        train(unread, tmp_path / "x", normalization="identity", lowercase=True)
+    assert next(unread) == text
+
+
+def test_training_ends_at_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted = threading.Event()
+
+    def train_on(**options: object) -> None:
+        """Go on whatever comes, as code in C++ does."""
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            interrupted.wait(10)
+        interrupted.wait(0.5)
+
+    monkeypatch.setattr(sentencepiece.SentencePieceTrainer, "Train", train_on)
+    with pytest.raises(KeyboardInterrupt):
+        train(["some text"], tmp_path / "x")
+    interrupted.set()
+    assert not os.listdir(tmp_path)
 
 
 def test_a_long_line_is_part_of_the_training_text(tmp_path: Path) -> None:
