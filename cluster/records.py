@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from pydantic import Field, RootModel
 
@@ -103,6 +103,14 @@ def write(directory: Path, name: str, content: str) -> Path:
 def write_table(directory: Path, name: str, table: dict[str, str]) -> None:
     """Write ``slurm/NAME`` in ``directory`` as a JSON object."""
     write(directory, name, json.dumps(table, indent=1) + "\n")
+
+
+def _is_torn(file: BinaryIO) -> bool:
+    """Return whether the last line has no end: a node died, or the disk was full, meanwhile."""
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
 
 
 class JobRecords:
@@ -198,7 +206,9 @@ class JobRecords:
     def _append(self, name: str, entry: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps(entry).encode() + b"\n"
-        with (self.folder / name).open("ab") as file:
+        with (self.folder / name).open("a+b") as file:
+            if _is_torn(file):
+                line = b"\n" + line
             file.write(line)  # in one call of the system: several processes may append
             file.flush()
             os.fsync(file.fileno())

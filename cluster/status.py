@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from convbert.pretrain.tracking.metrics_log import FILE_NAME
 from convbert.pretrain.tracking.records import StepRecord, decode
 from convbert.pretrain.tracking.tracked_run import RUN_FILE, TrackedRun, links_of
 
-_TAIL_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 16
 _ENDED = {
     "finished": "finished",
     "saved": "stopped with a checkpoint",
@@ -99,7 +99,8 @@ def run_status(run_dir: Path, found: RunJobs) -> RunStatus:
     records = JobRecords(run_dir)
     records.submissions()  # raises where they are damaged
     last = last_metrics(run_dir / FILE_NAME)
-    values, step = (last.values, last.step) if last else ({}, 0)
+    checkpoint = records.run.last_step()  # of a branch, say, that was not trained yet
+    values, step = (last.values, last.step) if last else ({}, checkpoint)
     steps = records.run.open().steps if records.run.config_file.is_file() else None
     # Of a chain the running job is shown, not those that wait for it.
     job = next((j for j in found.active if j.state == "RUNNING"), None)
@@ -113,7 +114,7 @@ def run_status(run_dir: Path, found: RunJobs) -> RunStatus:
         step=step,
         steps=steps,
         values=values,
-        checkpoint=records.run.last_step(),
+        checkpoint=checkpoint,
         seconds_to_end=(steps - step) * pace if pace and steps else None,
         seconds_to_limit=job.seconds_left if job and job.state == "RUNNING" else None,
         mlflow=_mlflow(run_dir),
@@ -193,20 +194,33 @@ def _finished(records: JobRecords) -> bool | None:
 
 
 def last_metrics(path: Path) -> StepRecord | None:
-    """Return the last training record of ``metrics.jsonl``, None without one."""
+    """Return the last training record of ``metrics.jsonl``, None without one.
+
+    Evaluations may have written thousands of records behind it.
+    """
     if not path.is_file():
         return None
-    with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-        lines = file.read().splitlines()
-    for line in reversed(lines):
+    for line in _lines_backwards(path):
         try:
             record = decode(line)
-        except ValueError:  # the file's last line may be torn, and the first one read is cut
+        except ValueError:  # the file's last line may be torn
             continue
         if isinstance(record, StepRecord):
             return record
     return None
+
+
+def _lines_backwards(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, the last one first."""
+    with path.open("rb") as file:
+        end, first = os.fstat(file.fileno()).st_size, b""
+        while end:
+            start = max(0, end - _BLOCK_BYTES)
+            file.seek(start)
+            first, *lines = (file.read(end - start) + first).split(b"\n")
+            yield from reversed(lines)
+            end = start
+        yield first
 
 
 def _mlflow(run_dir: Path) -> str:

@@ -3,6 +3,7 @@
 The UI of MLflow 3.17 opens on pages for language-model traces unless an address names the workflow.
 """
 
+import shlex
 from urllib.parse import urlsplit
 
 from convbert.pretrain.settings.tracking import SQLITE
@@ -49,5 +50,6 @@ def links(tracking_uri: str, experiment_id: str) -> list[str]:
 
 def _start(tracking_uri: str) -> str:
     """Return the command that serves a database; what may hold a password is left out."""
-    store = tracking_uri if tracking_uri.startswith(SQLITE) else "$MLFLOW_TRACKING_URI"
+    known = tracking_uri.startswith(SQLITE)
+    store = shlex.quote(tracking_uri) if known else "$MLFLOW_TRACKING_URI"
     return f"mlflow server --backend-store-uri {store}"

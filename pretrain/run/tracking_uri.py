@@ -3,6 +3,7 @@
 import os
 from importlib.metadata import entry_points
 from pathlib import Path
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ValidationError
 
@@ -49,6 +50,11 @@ def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
 def _database(uri: str, folder: Path) -> Path:
     """Return the absolute path of a SQLite database; its folder may be that of the run."""
     database = Path(uri.removeprefix(SQLITE)).resolve()
+    if "?" in str(database) or unquote(str(database)) != str(database):
+        raise UserError(
+            f"tracking URI {uri!r}: MLflow takes a question mark for the end of the path and %41 "
+            "for A, and would look elsewhere; name another place or server as tracking.uri, or off"
+        )
     if database.is_dir():
         raise UserError(f"tracking URI {uri!r}: is a folder; give a file in it, such as mlflow.db")
     if not database.parent.is_dir() and database.parent != folder:

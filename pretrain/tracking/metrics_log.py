@@ -92,8 +92,8 @@ class MetricsLog:
         learn. A ``note`` that is dropped lives on in the next one; without one it is a restart.
         """
         last = _reached(self.path, step)
+        rewind(self.path, step)  # a full disk leaves all as it is
         self._file.close()
-        rewind(self.path, step)
         self._file = _opened(self.path, "ab")
         if note is not None:
             last = max(last, int(note.facts["step"]))
@@ -174,8 +174,8 @@ def _sound(file: FileIO) -> int:
 def rewind(path: Path, step: int) -> int:
     """Drop everything after optimizer step ``step``; return the number of records dropped.
 
-    Curve points have no step: those with more FLOPs than the last kept step are dropped, because
-    the updates that led to their weights will be repeated.
+    So are the points of curves whose weights the updates to be repeated will make: those of later
+    steps or, where a point names none, of more FLOPs than the last kept step.
     """
     if not path.exists():
         return 0
@@ -193,7 +193,10 @@ def _is_before(record: MetricsRecord, step: int, flops: float) -> bool:
         return record.step <= step
     if isinstance(record, EventRecord):
         return record.at <= step
-    return not isinstance(record, CurvePoint) or record.flops <= flops
+    if isinstance(record, CurvePoint):
+        at = record.extra.get("step")
+        return at <= step if isinstance(at, int) else record.flops <= flops
+    return True
 
 
 def lines(path: Path, offset: int = 0, first: int = 1) -> Iterator[tuple[bytes, MetricsRecord]]:

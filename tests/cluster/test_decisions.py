@@ -279,3 +279,6 @@ def test_torn_line_of_a_dead_node_is_skipped(tmp_path: Path) -> None:
     with (tmp_path / "slurm" / "attempts.jsonl").open("a") as file:
         file.write('{"job": "7", "resta')
     assert [a.outcome for a in records.attempts()] == ["saved"]
+    records.note(attempt(1, "crashed", 10, 10))
+    records.note(attempt(2, "finished", 10, 20))
+    assert [a.outcome for a in records.attempts()] == ["saved", "crashed", "finished"]

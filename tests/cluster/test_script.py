@@ -50,8 +50,14 @@ def program(folder: Path, name: str, *lines: str) -> None:
     path.chmod(0o755)
 
 
-def run_script(run: Path, *srun: str, restart: int = 0, options: JobOptions = TWO_NODES) -> str:
-    """Run the script of a job on node0 and node2; return its log."""
+def run_script(
+    run: Path,
+    *srun: str,
+    restart: int = 0,
+    options: JobOptions = TWO_NODES,
+    start: Path | None = None,
+) -> str:
+    """Run the script of a job on node0 and node2, in ``start`` or the run; return its log."""
     run.mkdir(exist_ok=True)
     tools = run / "tools"
     program(tools, "srun", *srun)
@@ -67,12 +73,12 @@ def run_script(run: Path, *srun: str, restart: int = 0, options: JobOptions = TW
         "SLURM_JOB_NODELIST": "node[0,2]",
         "SLURM_RESTART_COUNT": str(restart),
     }
-    log = run / "slurm" / "8.log"
+    log = (start or run) / "slurm" / "8.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("a") as file:
         subprocess.run(
             ["bash", script],
-            cwd=run,
+            cwd=start or run,
             env={**os.environ, **variables},
             stdout=file,
             stderr=file,
@@ -196,6 +202,13 @@ def test_the_script_of_a_copy_does_not_train_the_original(tmp_path: Path) -> Non
     assert done.returncode == 2
     assert f"it trains {run}; `convbert submit {copy}` writes another" in done.stderr
     assert len(JobRecords(run).attempts()) == attempts
+
+
+def test_the_log_of_a_sweep_of_one_run_is_read(tmp_path: Path) -> None:
+    run, options = tmp_path / "run", JobOptions(nodes=2, preflight=False)
+    log = run_script(run, "echo CUDA out of memory >&2", "exit 1", options=options, start=tmp_path)
+    (attempt,) = JobRecords(run).attempts()
+    assert attempt.outcome == "out of memory", log
 
 
 def test_preemption_during_preflight_counts_as_one(tmp_path: Path) -> None:

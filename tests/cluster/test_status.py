@@ -85,6 +85,20 @@ def test_loss_that_is_not_a_number_is_shown_as_such(run: Path) -> None:
     assert (shown["loss"], shown["tokens"]) == ("nan", "inf")
 
 
+def test_evaluations_of_a_finished_run_do_not_hide_where_its_training_is(run: Path) -> None:
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(b"\n" + encode(CurvePoint("x", 1.0, 1.0, 0.5)) * 3000)
+    assert (run_status(run, RunJobs()).step, run_status(run, RunJobs()).values["tokens"]) == (
+        50,
+        2e6,
+    )
+
+
+def test_a_run_that_has_measured_nothing_yet_stands_at_its_checkpoint(run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+    assert run_status(run, RunJobs()).step == 40
+
+
 def test_where_mlflow_shows_the_runs_is_said_once_below_them(run: Path) -> None:
     assert overview([run])[0][0][-1] == ""
     tracked = {"tracking_uri": "http://user:word@mlflow:5000", "experiment": "e", "run_name": "r"}

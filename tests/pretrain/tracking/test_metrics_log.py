@@ -121,6 +121,30 @@ def test_resuming_drops_curve_points_of_the_training_that_is_repeated(tmp_path):
     assert [r.artifact for r in kept if isinstance(r, ArtifactRecord)] == ["report/curve.png"]
 
 
+def test_points_of_the_checkpoint_that_a_run_begins_with_are_kept(tmp_path):
+    hand_in(tmp_path, [CurvePoint("t/f1", 1.0, 4e12, 0.5, {"step": 4})])
+    hand_in(tmp_path, [CurvePoint("t/f1", 1.0, 9e12, 0.5, {"step": 9})])
+    path = tmp_path / "metrics.jsonl"  # of a branch, which has none from before its beginning
+    MetricsLog(path, resume_step=4).close()
+    assert [r.flops for r in read_records(path)] == [4e12]
+
+
+def test_a_log_that_the_disk_has_no_room_to_rewind_goes_on(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write_steps(path, [1, 2, 3])
+    log = MetricsLog(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            log.rewind(2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    log.append(StepRecord(4, 1000.0, 1e12, {"loss": 1.0}))
+    log.close()
+    assert steps_in(path) == [1, 2, 3, 4]
+
+
 def test_reopening_without_a_step_keeps_everything(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write_steps(path, [1, 2])

@@ -203,6 +203,7 @@ def test_links_show_no_password_and_keep_the_path_of_a_server():
     lines = links("https://me:secret@mlflow.example.org/team/", "7")
     assert lines[1] == f"runs in MLflow: https://mlflow.example.org/team/{runs_page('7')}"
     assert "secret" not in " ".join(lines)
+    assert links("sqlite:////my runs/m.db", "7")[0].endswith("-uri 'sqlite:////my runs/m.db'")
     lines = links("postgresql://me:secret@db/mlflow", "7")
     assert lines[0] == "start MLflow: mlflow server --backend-store-uri $MLFLOW_TRACKING_URI"
     assert "secret" not in " ".join(lines)

@@ -352,6 +352,11 @@ def test_where_a_run_is_tracked(tmp_path, monkeypatch):
             resolve_uri(run_dir, unusable)
     with pytest.raises(UserError, match="create it first"):
         resolve_uri(run_dir, f"sqlite:///{tmp_path / 'nowhere' / 'm.db'}")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    for folder in ("which?", "x%41"):  # MLflow would make its database elsewhere
+        with pytest.raises(UserError, match=r"would look elsewhere; .* tracking\.uri, or off"):
+            resolve_uri(tmp_path / folder / "run", None)
+    assert resolve_uri(tmp_path / "100% ü#" / "run", None).endswith("/100% ü#/mlflow.db")
 
 
 def test_evaluation_reaches_the_run_of_a_training_that_goes_on(
