@@ -29,7 +29,7 @@ class FinishedSeeds:
     ) -> None:
         self.folder, self._data, self._keep = folder / "seeds", data, keep
         self._predictions = folder / "predictions"
-        rows = _digest_of_rows(data)
+        rows = digest_of_rows(data)
         self._digests = {label: _digest(rows, start) for label, start in starts.items()}
 
     def known(self, seeds: Iterable[int]) -> dict[str, list[FinetuneResult]]:
@@ -80,7 +80,7 @@ def file_name(label: str) -> str:
     return label.replace(" ", "-")
 
 
-def _digest_of_rows(data: TaskData) -> str:
+def digest_of_rows(data: TaskData) -> str:
     """Return the SHA-256 of a task without its paths, of its encoded rows and their labels."""
     settings = data.task.model_dump(mode="json", exclude=_PLACES)
     state = hashlib.sha256(json.dumps([settings, data.class_names, data.pad_id]).encode())
