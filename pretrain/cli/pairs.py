@@ -56,13 +56,14 @@ def pairs(
     from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.evaluation import pairs as evaluation
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
-    from convbert.pretrain.exchange.run_models import find_run
+    from convbert.pretrain.exchange.run_models import find_run, require_fitting
     from convbert.pretrain.pairs.gathering import gather
     from convbert.pretrain.settings.evaluation import PairsConfig
 
     kinds: Any = [kind.value for kind in corruption or [CorruptionName.swap]]
     scores: Any = tuple(name.value for name in score or [])
     found_run = find_run(source)
+    require_fitting(source, found_run, step=step, tokenizer=tokenizer)
     evaluated = EvaluatedRun(found_run[0], step or found_run[1]) if found_run else None
     wanted = PairsConfig(
         inputs=tuple(inputs), corruptions=kinds, count=count, seed=seed, reader=reader
