@@ -111,6 +111,7 @@ def test_the_card_holds_facts_of_the_run_and_code_that_runs(
                    {"step": 3, "low": 0.4, "high": 0.6, "scores": [0.4, 0.5, 0.6]}),
         CurvePoint("trec/accuracy", 3.0, flops, 0.1, {"step": 3}, "trec-seed-1"),  # of a seed
         CurvePoint("trec_average_2/accuracy", 1.0, flops, 0.9, {"step": 3}),
+        CurvePoint("trec_average_20/accuracy", 1.0, flops, 0.2, {"step": 3}),
     ]  # fmt: skip
     monkeypatch.chdir(tmp_path)
     try:
