@@ -137,6 +137,25 @@ def test_the_card_holds_facts_of_the_run_and_code_that_runs(
         exec(block, {})
 
 
+def test_an_export_takes_the_place_of_an_earlier_one_but_not_of_another_model(
+    run: RunDirectory, exported: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(exported, place)
+    (place / "model.safetensors").write_text("of an earlier checkpoint")
+    (place / "finetune").mkdir()
+    assert export_checkpoint(run, place) == 3
+    names = {path.name for path in exported.iterdir()}
+    assert {path.name for path in place.iterdir()} == names | {"finetune"}
+    weights = "model.safetensors"
+    assert (place / weights).read_bytes() == (exported / weights).read_bytes()
+    (place / "vocab.txt").touch()  # its tokenizer is a sentencepiece model
+    (place / weights).unlink()
+    with pytest.raises(UserError, match=r"vocab\.txt: belongs to another model.*remove it"):
+        export_checkpoint(run, place)
+    assert {path.name for path in place.iterdir()} == names - {weights} | {"finetune", "vocab.txt"}
+
+
 def test_an_export_is_a_version_of_a_registered_model(
     run: RunDirectory, exported: Path, tmp_path: Path
 ) -> None:
