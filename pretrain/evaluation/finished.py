@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.atomic import atomic_directory, atomic_write
 from convbert.models.encoder import Encoder
 from convbert.models.schema import read_record
 from convbert.pretrain.finetune.data import TaskData
@@ -49,8 +49,10 @@ class FinishedSeeds:
         """Write a result, and before it the predictions that belong to it."""
         path = self._path(label, result.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        for split, predictions in result.predictions.items():
-            write_predictions(self._data, split, predictions, path.with_suffix(""))
+        if result.predictions:
+            with atomic_directory(path.with_suffix(""), replace=True) as folder:
+                for split, predictions in result.predictions.items():
+                    write_predictions(self._data, split, predictions, folder)
         with atomic_write(path) as file:
             file.write(result.model_dump_json(indent=1).encode() + b"\n")
 
