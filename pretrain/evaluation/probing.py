@@ -14,7 +14,7 @@ from convbert.models.schema import StrictModel, read_record
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, PointValues
 from convbert.pretrain.evaluation.finished import digest_of_rows
 from convbert.pretrain.evaluation.lexical import measure_lexical
-from convbert.pretrain.evaluation.linear_probe import Pooling, probe
+from convbert.pretrain.evaluation.linear_probe import Pooling, probe, require_probeable
 from convbert.pretrain.evaluation.publishing import level_values
 from convbert.pretrain.evaluation.results import locked
 from convbert.pretrain.finetune.data import TaskData
@@ -72,6 +72,8 @@ def probe_run(
     ``report`` is called with the share of a starting point's work that each task was.
     """
     prepared = prepare_all(tasks, evaluated.tokenizer, source)
+    for data in prepared:
+        require_probeable(evaluated.networks.discriminator, data)
     for remark in (r for data in prepared for r in remarks(data)):
         log.warning(remark)
     found = {data.task.name: Probed() for data in prepared}
@@ -81,7 +83,7 @@ def probe_run(
                 scores = probe(kept_encoder(model), data, pooling)
                 report(1 / len(prepared))
                 probed = found[data.task.name]
-                if not probed.points:  # the first model tells that the task can be probed
+                if not probed.points:
                     probed.lexical = _lexical(data, evaluated.run.report / data.task.name)
                 values = _named(data, scores)
                 probed.points.append((point, values))

@@ -90,6 +90,19 @@ def test_a_result_counts_only_for_what_it_was_measured_with(tmp_path, tokenizer,
         known(data, starts)
 
 
+def test_a_task_that_does_not_fit_is_refused_before_another_one_is_done(
+    tmp_path, tokenizer_dir, encoder
+):
+    task = write_task(tmp_path)
+    recipe = task.recipe.model_copy(update={"max_length": 33})
+    tasks = [task, task.model_copy(update={"name": "longer", "recipe": recipe})]
+    save_pretrained(encoder, tmp_path / "model")
+    options = FinetuneOptions(seeds=1, workers=1)
+    with pytest.raises(UserError, match=r"task longer: recipe\.max_length=33 exceeds .* 32"):
+        finetune_directory(tmp_path / "model", tokenizer_dir, tasks, options, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_predictions_of_some_splits_alone_do_not_count(tmp_path, tokenizer, encoder, monkeypatch):
     data = prepare(write_task(tmp_path), tokenizer)
     finished = FinishedSeeds(tmp_path / "out", data, {"step 4": encoder}, keep=True)
