@@ -84,8 +84,6 @@ class Fast:
     """A tokenizer of the ``tokenizers`` library; what special tokens spell stays text."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
         self.tokenizer = tokenizer
 
@@ -138,16 +136,19 @@ def word_piece(folder: Path) -> tokenizers.Tokenizer:
 
 
 def fast_file(path: Path) -> tokenizers.Tokenizer:
-    """Return what ``tokenizer.json`` holds.
+    """Return what ``tokenizer.json`` holds, but for its padding and cutting of texts.
 
     Raises ``UserError`` where it is none, or where the settings beside it are not of its kind.
     """
     read_settings(path.parent)
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        found = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library knows no other class
         reason = " ".join(str(error).split())
         raise DamagedError(f"{path}: not a fast tokenizer ({reason}); copy it again") from None
+    found.no_padding()
+    found.no_truncation()
+    return found
 
 
 def composes(path: Path) -> bool:

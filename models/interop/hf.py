@@ -54,7 +54,7 @@ from convbert.models.pretraining import (
     ReplacedTokenModel,
     kept_encoder,
 )
-from convbert.models.schema import validate
+from convbert.models.schema import read_json, validate
 
 # transformers has no ConvBERT class with a discriminator's head, so it gets a file of its own.
 DISCRIMINATOR_HEAD_FILE = "discriminator_head.safetensors"
@@ -175,9 +175,7 @@ def load_pretraining_model(directory: str | Path) -> PretrainingModel:
         single = PretrainingConfig(objective="mlm", discriminator=config)
         model = unfilled(lambda: MaskedLanguageModel(single))
         _fill_encoder(model.encoder, source, family)
-        import_tensors(
-            masked_lm_head_links(TRANSFORMERS, family.masked_lm_head), model.head, source
-        )
+        _fill_head(model.head, directory, source, family)
         return model
     return _load_replaced_token_model(directory, config, family, source)
 
@@ -209,8 +207,7 @@ def _load_replaced_token_model(
     _fill_encoder(model.discriminator, source, family)
     import_tensors(_DISCRIMINATOR_HEAD_LINKS, model.discriminator_head, head_source)
     _fill_encoder(model.generator, generator_source, generator_family)
-    head_links = masked_lm_head_links(TRANSFORMERS, generator_family.masked_lm_head)
-    import_tensors(head_links, model.generator_head, generator_source)
+    _fill_head(model.generator_head, beside, generator_source, generator_family)
     return model
 
 
@@ -234,6 +231,21 @@ def _fill_encoder(encoder: Encoder, source: LoadedTensors, family: Family) -> No
     body = tuple(TRANSFORMERS.path(scope, part) for part in ("embeddings", "encoder."))
     refuse_unused(links, source, lambda name: name.startswith(body) and not name.endswith(_DERIVED))
     import_tensors(links, encoder, source)
+
+
+def _fill_head(head: nn.Module, directory: Path, source: LoadedTensors, family: Family) -> None:
+    """Fill a masked-LM head; refuses one whose vocabulary matrix is not the word table."""
+    matrix = TRANSFORMERS.path(family.masked_lm_head.matrix)
+    word = TRANSFORMERS.path(_scope(source, family), "embeddings/word_embeddings/weight")
+    # Where they are tied, transformers does not read the matrix either.
+    untied = read_json(directory / CONFIG_FILE).get("tie_word_embeddings") is False
+    if untied and matrix in source and not torch.equal(source.read(matrix), source.read(word)):
+        raise UserError(
+            f"{source.path}: tensor {matrix!r} is not {word!r}, and a head here has no matrix of "
+            "its own: take the encoder alone, by an encoder's class in config.json's architectures "
+            f"({family.encoder_class})"
+        )
+    import_tensors(masked_lm_head_links(TRANSFORMERS, family.masked_lm_head), head, source)
 
 
 def _scope(source: LoadedTensors, family: Family) -> str:

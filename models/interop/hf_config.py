@@ -32,7 +32,9 @@ class Family:
     masked_lm_head: MaskedLMNames
 
 
-_ELECTRA_HEAD = MaskedLMNames("generator_predictions", "generator_lm_head/bias")
+_ELECTRA_HEAD = MaskedLMNames(
+    "generator_predictions", "generator_lm_head/bias", "generator_lm_head/weight"
+)
 
 CONVBERT = Family("convbert", "sdconv", "ConvBertModel", "ConvBertForMaskedLM", _ELECTRA_HEAD)
 ELECTRA = Family("electra", "attention", "ElectraModel", "ElectraForMaskedLM", _ELECTRA_HEAD)
@@ -41,7 +43,9 @@ BERT = Family(
     "attention",
     "BertModel",
     "BertForMaskedLM",
-    MaskedLMNames("cls/predictions/transform", "cls/predictions/bias"),
+    MaskedLMNames(
+        "cls/predictions/transform", "cls/predictions/bias", "cls/predictions/decoder/weight"
+    ),
 )
 FAMILIES = {family.model_type: family for family in (CONVBERT, ELECTRA, BERT)}
 

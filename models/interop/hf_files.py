@@ -19,7 +19,7 @@ from convbert.models.schema import read_json
 SAFETENSORS_FILE = "model.safetensors"
 _PICKLE_FILE = "pytorch_model.bin"
 _INDEX = ".index.json"
-# BERT's first PyTorch files name layer norms as TensorFlow does.
+# BERT's first PyTorch files name layer norms as TensorFlow does; safetensors made of them, too.
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
@@ -66,7 +66,7 @@ def _read_shards(index: Path, read: Callable[[Path], LoadedTensors]) -> LoadedTe
 def read_safetensors(path: Path) -> LoadedTensors:
     """Return the tensors of one safetensors file; errors as ``read_weights``."""
     try:
-        return LoadedTensors(path, load_file(path))
+        return _named(path, load_file(path))
     except FileNotFoundError as error:
         raise AbsentError(f"{path}: no such file: copy it from its source") from error
     except SafetensorError as error:
@@ -91,7 +91,7 @@ def _read_pickle(path: Path) -> LoadedTensors:
         ) from error
     if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
         raise UserError(f"{path}: holds no table of tensors: get {SAFETENSORS_FILE} instead")
-    return LoadedTensors(path, {_modern(name): tensor for name, tensor in content.items()})
+    return _named(path, content)
 
 
 def _check_archive(path: Path) -> None:
@@ -101,6 +101,10 @@ def _check_archive(path: Path) -> None:
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"record {damaged} fails its checksum")
+
+
+def _named(path: Path, tensors: Mapping[str, Tensor]) -> LoadedTensors:
+    return LoadedTensors(path, {_modern(name): tensor for name, tensor in tensors.items()})
 
 
 def _modern(name: str) -> str:

@@ -104,7 +104,7 @@ def unfilled(build: Callable[[], _M]) -> _M:
 def import_tensors(links: Iterable[Link], module: nn.Module, source: TensorSource) -> None:
     """Fill every parameter of ``module`` from ``source``.
 
-    Raises ``UserError`` naming file and tensor when one is missing or has another shape.
+    Raises ``UserError`` naming file and tensor when one is missing, quantized or has another shape.
     """
     own = module.state_dict()
     filled = {link.own: _gather(link, own[link.own], source) for link in links}
@@ -124,6 +124,11 @@ def _gather(link: Link, own: Tensor, source: TensorSource) -> Tensor:
             raise UserError(
                 f"{source.path}: tensor {name!r} has shape {tuple(tensor.shape)} where the "
                 f"configuration asks for {tuple(expected.shape)}: correct the configuration"
+            )
+        if not tensor.is_floating_point():
+            raise UserError(
+                f"{source.path}: tensor {name!r} holds {str(tensor.dtype).removeprefix('torch.')}, "
+                "as after quantization: get the weights from before"
             )
         parts.append(link.conversion.to_own(tensor))
     return torch.cat(parts)

@@ -194,10 +194,14 @@ def discriminator_head_links(dialect: Dialect, last: str) -> list[Link]:
 
 @dataclass(frozen=True)
 class MaskedLMNames:
-    """Where a masked-LM head keeps its dense layer with its norm, and its vocabulary bias."""
+    """Where a masked-LM head keeps its dense layer with its norm, and its vocabulary bias.
+
+    ``matrix`` is what a file calls the vocabulary matrix, if it is stored beside the word table.
+    """
 
     transform: str
     bias: str
+    matrix: str = ""
 
 
 def masked_lm_head_links(dialect: Dialect, names: MaskedLMNames) -> list[Link]:

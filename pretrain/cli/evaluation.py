@@ -86,11 +86,14 @@ def finetune(
     )
     from convbert.pretrain.evaluation.results import RESULTS
     from convbert.pretrain.exchange.averaging import parse_average
-    from convbert.pretrain.exchange.run_models import find_run
+    from convbert.pretrain.exchange.run_models import find_run, require_fitting
     from convbert.pretrain.finetune.task import load_tasks
 
     tasks = load_tasks(task, data_dir, settings or [])
     found_run = find_run(source)
+    require_fitting(
+        source, found_run, step=step, average=average, tokenizer=tokenizer, output=output
+    )
     run = None
     if found_run is not None:
         run = EvaluatedRun(found_run[0], step or found_run[1], parse_average(average))

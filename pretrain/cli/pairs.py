@@ -56,29 +56,38 @@ def pairs(
     from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.evaluation import pairs as evaluation
     from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun
-    from convbert.pretrain.exchange.run_models import find_run
+    from convbert.pretrain.exchange.run_models import find_run, require_fitting
     from convbert.pretrain.pairs.gathering import gather
+    from convbert.pretrain.pairs.scores import choose
     from convbert.pretrain.settings.evaluation import PairsConfig
 
-    kinds: Any = [kind.value for kind in corruption or [CorruptionName.swap]]
-    scores: Any = tuple(name.value for name in score or [])
+    kinds: Any = dict.fromkeys(kind.value for kind in corruption or [CorruptionName.swap])
+    scores: Any = tuple(dict.fromkeys(name.value for name in score or []))
     found_run = find_run(source)
-    evaluated = EvaluatedRun(found_run[0], step or found_run[1]) if found_run else None
+    require_fitting(source, found_run, step=step, tokenizer=tokenizer)
+    models = (
+        EvaluatedRun(found_run[0], step or found_run[1])
+        if found_run
+        else evaluation.open_directory(source, tokenizer)
+    )
+    # Before the text is read, which may be long.
+    chosen = choose(models.networks, scores, "--score")
     wanted = PairsConfig(
-        inputs=tuple(inputs), corruptions=kinds, count=count, seed=seed, reader=reader
+        inputs=tuple(inputs), corruptions=tuple(kinds), count=count, seed=seed, reader=reader
     )
     with counter("reading sentences"):
         made, notes = gather(wanted)
     out = Output(form)
     for note in notes:
         out.note(note)
-    models = len(evaluated.points) if evaluated is not None else 1
-    with counter(f"scoring {len(made):,} pairs", models, "models") as progress:
-        scoring = evaluation.Scoring(scores, per_token, progress.advance)
-        if evaluated is not None:
-            found = evaluation.evaluate_run(evaluated, made, scoring)
+    run = models if isinstance(models, EvaluatedRun) else None
+    total = len(run.points) if run else 1
+    with counter(f"scoring {len(made):,} pairs", total, "models") as progress:
+        scoring = evaluation.Scoring(chosen, per_token, progress.advance)
+        if isinstance(models, EvaluatedRun):
+            found = evaluation.evaluate_run(models, made, scoring)
         else:
-            found = evaluation.evaluate_directory(source, tokenizer, made, scoring)
+            found = evaluation.evaluate_directory(models, made, scoring)
     rows = [
         (
             point.label,
@@ -93,6 +102,6 @@ def pairs(
     ]
     headings = ("start", "training FLOPs", "pairs", "share", "± error", "number")
     out.table(headings, rows, title=f"{source}: the good sentence preferred")
-    if evaluated is not None:
-        out.note(f"{evaluated.run.report / 'pairs' / evaluation.FILE_NAME}: the same as numbers")
-        out.note(f"next: convbert report {shlex.quote(str(evaluated.run.path))}")
+    if run:
+        out.note(f"{run.run.report / 'pairs' / evaluation.FILE_NAME}: the same as numbers")
+        out.note(f"next: convbert report {shlex.quote(str(run.run.path))}")

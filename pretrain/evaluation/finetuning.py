@@ -9,7 +9,7 @@ from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.models.interop.hf import load_pretrained
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
-from convbert.pretrain.evaluation.finished import FinishedSeeds
+from convbert.pretrain.evaluation.finished import FinishedSeeds, digest_of_rows
 from convbert.pretrain.evaluation.kept_models import KeptModels, require_all_keepable
 from convbert.pretrain.evaluation.lexical import measure_lexical
 from convbert.pretrain.evaluation.publishing import publish_results
@@ -56,8 +56,7 @@ def finetune_run(
     named = [task.model_copy(update={"name": evaluated.task_name(task.name)}) for task in tasks]
     prepared = prepare_all(named, evaluated.tokenizer, options.source)
     encoders, run = evaluated.encoders(), evaluated.run
-    if options.keep_model:
-        require_all_keepable(encoders, prepared)
+    _require_all(encoders, prepared, options)
     found = []
     for data in prepared:
         folder = run.report / data.task.name
@@ -89,14 +88,23 @@ def finetune_directory(
     prepared = prepare_all(tasks, words, options.source)
     name = directory.resolve().name
     point = StartingPoint(name, 0, 0.0)
-    if options.keep_model:
-        require_all_keepable({name: encoder}, prepared)
+    _require_all({name: encoder}, prepared, options)
     found = []
     for data in prepared:
         folder = output / data.task.name
         results = _finetune({name: encoder}, [point], data, options, name, folder, words)
         found.append(write_results(results, folder))
     return found
+
+
+def _require_all(
+    encoders: Mapping[str, InitialEncoder], prepared: Sequence[TaskData], options: FinetuneOptions
+) -> None:
+    """Raise ``UserError`` for a task that cannot be done, before the hours of those before it."""
+    for data in prepared:
+        check_starts(encoders, data)
+    if options.keep_model:
+        require_all_keepable(encoders, prepared)
 
 
 def _finetune(
@@ -109,7 +117,6 @@ def _finetune(
     tokenizer: Tokenizer,
 ) -> TaskResults:
     """Fine-tune what ``folder`` does not hold yet; each seed is written there as it ends."""
-    check_starts(encoders, data)
     said = remarks(data)
     for remark in said:
         log.warning(remark)
@@ -150,6 +157,7 @@ def _finetune(
         run=run,
         task=data.task.name,
         metric=data.task.metric,
+        data=digest_of_rows(data),
         recipe=data.task.recipe,
         rows={split: len(examples) for split, examples in data.for_seed(0).examples.items()},
         remarks=said,

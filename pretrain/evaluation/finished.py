@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.atomic import atomic_directory, atomic_write
 from convbert.models.encoder import Encoder
 from convbert.models.schema import read_record
 from convbert.pretrain.finetune.data import TaskData
@@ -29,7 +29,7 @@ class FinishedSeeds:
     ) -> None:
         self.folder, self._data, self._keep = folder / "seeds", data, keep
         self._predictions = folder / "predictions"
-        rows = _digest_of_rows(data)
+        rows = digest_of_rows(data)
         self._digests = {label: _digest(rows, start) for label, start in starts.items()}
 
     def known(self, seeds: Iterable[int]) -> dict[str, list[FinetuneResult]]:
@@ -49,8 +49,10 @@ class FinishedSeeds:
         """Write a result, and before it the predictions that belong to it."""
         path = self._path(label, result.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        for split, predictions in result.predictions.items():
-            write_predictions(self._data, split, predictions, path.with_suffix(""))
+        if result.predictions:
+            with atomic_directory(path.with_suffix(""), replace=True) as folder:
+                for split, predictions in result.predictions.items():
+                    write_predictions(self._data, split, predictions, folder)
         with atomic_write(path) as file:
             file.write(result.model_dump_json(indent=1).encode() + b"\n")
 
@@ -80,7 +82,7 @@ def file_name(label: str) -> str:
     return label.replace(" ", "-")
 
 
-def _digest_of_rows(data: TaskData) -> str:
+def digest_of_rows(data: TaskData) -> str:
     """Return the SHA-256 of a task without its paths, of its encoded rows and their labels."""
     settings = data.task.model_dump(mode="json", exclude=_PLACES)
     state = hashlib.sha256(json.dumps([settings, data.class_names, data.pad_id]).encode())

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.pretrain.finetune.data import TaskData, evaluation_batches
@@ -24,18 +25,10 @@ def probe(encoder: Encoder, data: TaskData, pooling: Pooling) -> dict[str, dict[
     A logistic regression (for numbers: a ridge regression) of strength 1 is fitted on the
     standardized, pooled last states of the training rows. The encoder stays as it is, so a
     checkpoint takes one pass over the rows, and nothing is random (of a list of ``train_rows`` it
-    takes seed 0's rows). Raises ``UserError`` for
-    tasks about words or answers, which have no single vector.
+    takes seed 0's rows). Raises what ``require_probeable`` raises.
     """
-    if data.task.kind not in ("classification", "regression"):
-        raise UserError(
-            f"task {data.task.name}: a probe reads one vector of a text, a {data.task.kind} task "
-            "has none; fine-tune on it instead"
-        )
-    check_fit(encoder.config, data)
+    require_probeable(encoder.config, data)
     data = data.for_seed(0)
-    if data.task.kind == "classification" and len(set(data.splits["train"].labels)) < 2:
-        raise UserError(f"task {data.task.name}: all rows to train on have one class; take more")
     model = _linear_model(data.task.kind)
     model.fit(pooled_states(encoder, data, "train", pooling), data.splits["train"].labels)
     splits = [split for split in data.splits if split != "train" and data.labeled(split)]
@@ -43,6 +36,22 @@ def probe(encoder: Encoder, data: TaskData, pooling: Pooling) -> dict[str, dict[
         split: model.predict(pooled_states(encoder, data, split, pooling)) for split in splits
     }
     return {split: score(data, split, guesses[split].tolist()) for split in splits}
+
+
+def require_probeable(config: EncoderConfig, data: TaskData) -> None:
+    """Raise ``UserError`` unless such an encoder reads the task's rows and has a vector for each.
+
+    Tasks about words or answers have no single vector.
+    """
+    if data.task.kind not in ("classification", "regression"):
+        raise UserError(
+            f"task {data.task.name}: a probe reads one vector of a text, a {data.task.kind} task "
+            "has none; fine-tune on it instead"
+        )
+    check_fit(config, data)
+    labels = data.for_seed(0).splits["train"].labels
+    if data.task.kind == "classification" and len(set(labels)) < 2:
+        raise UserError(f"task {data.task.name}: all rows to train on have one class; take more")
 
 
 @torch.no_grad()

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.models.architecture import PretrainingConfig
 from convbert.models.errors import UserError
 from convbert.models.interop.hf import load_pretraining_model
+from convbert.models.pretraining import PretrainingModel
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
 from convbert.pretrain.finetune.device import compute_device
 from convbert.pretrain.pairs.measure import EncodedPairs, Preference, measure
 from convbert.pretrain.pairs.pair import Pair
-from convbert.pretrain.pairs.scores import Model, choose
+from convbert.pretrain.pairs.scores import Model
 from convbert.pretrain.run.metric_names import pairs_measure
 from convbert.pretrain.settings.evaluation import Score
 
@@ -23,12 +25,9 @@ FILE_NAME = "pairs.json"
 
 @dataclass(frozen=True)
 class Scoring:
-    """Which scores are taken; the cheapest that the model gives if none is named.
+    """Which scores are taken; ``report`` is called with shares of a starting point's work."""
 
-    ``report`` is called with shares of the work that a starting point is.
-    """
-
-    scores: tuple[Score, ...] = ()
+    scores: tuple[Score, ...]
     per_token: bool = False
     report: Callable[[float], None] = lambda share: None
 
@@ -58,10 +57,22 @@ def evaluate_run(evaluated: EvaluatedRun, pairs: Sequence[Pair], scoring: Scorin
     return found
 
 
-def evaluate_directory(
-    directory: Path, tokenizer: Path | None, pairs: Sequence[Pair], scoring: Scoring
-) -> Found:
-    """Measure the networks in a Hugging Face directory."""
+@dataclass(frozen=True)
+class SingleModel:
+    """The networks of a Hugging Face directory, and their tokenizer."""
+
+    name: str
+    model: PretrainingModel
+    tokenizer: Tokenizer
+
+    @property
+    def networks(self) -> PretrainingConfig:
+        """What the networks are."""
+        return self.model.config
+
+
+def open_directory(directory: Path, tokenizer: Path | None) -> SingleModel:
+    """Read the networks in a directory; raises ``UserError`` for a tokenizer that is not theirs."""
     model = load_pretraining_model(directory).to(compute_device())
     words, known = Tokenizer.load(tokenizer or directory), model.config.discriminator.vocab_size
     if words.vocab_size > known:
@@ -69,21 +80,24 @@ def evaluate_directory(
             f"{words.file}: {words.vocab_size:,} ids, the model in {directory} knows {known:,}; "
             "give its own tokenizer with --tokenizer"
         )
+    return SingleModel(directory.resolve().name, model, words)
+
+
+def evaluate_directory(opened: SingleModel, pairs: Sequence[Pair], scoring: Scoring) -> Found:
+    """Measure the networks of a directory."""
+    model, words = opened.model, opened.tokenizer
     encoded = EncodedPairs(pairs, words, model.config.discriminator.max_positions)
-    name = directory.resolve().name
-    return [(StartingPoint(name, 0, 0.0), _measured(model, encoded, words, scoring))]
+    return [(StartingPoint(opened.name, 0, 0.0), _measured(model, encoded, words, scoring))]
 
 
 def _measured(
     model: Model, encoded: EncodedPairs, tokenizer: Tokenizer, scoring: Scoring
 ) -> list[Preference]:
-    chosen = choose(model, scoring.scores, "--score")
-
     def report(share: float) -> None:
-        scoring.report(share / len(chosen))
+        scoring.report(share / len(scoring.scores))
 
     found: list[Preference] = []
-    for score in chosen:
+    for score in scoring.scores:
         found += measure(
             model, encoded, tokenizer, score, per_token=scoring.per_token, report=report
         )

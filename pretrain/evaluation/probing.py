@@ -12,8 +12,9 @@ from convbert.data_pipeline.atomic import atomic_write
 from convbert.models.pretraining import kept_encoder
 from convbert.models.schema import StrictModel, read_record
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, PointValues
+from convbert.pretrain.evaluation.finished import digest_of_rows
 from convbert.pretrain.evaluation.lexical import measure_lexical
-from convbert.pretrain.evaluation.linear_probe import Pooling, probe
+from convbert.pretrain.evaluation.linear_probe import Pooling, probe, require_probeable
 from convbert.pretrain.evaluation.publishing import level_values
 from convbert.pretrain.evaluation.results import locked
 from convbert.pretrain.finetune.data import TaskData
@@ -41,9 +42,13 @@ class ProbedPoint(StrictModel):
 
 
 class ProbeResults(StrictModel):
-    """Contents of ``probe.json``: one task, by rising step."""
+    """Contents of ``probe.json``: one task, by rising step.
+
+    ``data`` is a digest of the task and its rows, empty in older files.
+    """
 
     pooling: Pooling
+    data: str = ""
     points: list[ProbedPoint]
 
 
@@ -67,6 +72,8 @@ def probe_run(
     ``report`` is called with the share of a starting point's work that each task was.
     """
     prepared = prepare_all(tasks, evaluated.tokenizer, source)
+    for data in prepared:
+        require_probeable(evaluated.networks.discriminator, data)
     for remark in (r for data in prepared for r in remarks(data)):
         log.warning(remark)
     found = {data.task.name: Probed() for data in prepared}
@@ -76,15 +83,16 @@ def probe_run(
                 scores = probe(kept_encoder(model), data, pooling)
                 report(1 / len(prepared))
                 probed = found[data.task.name]
-                if not probed.points:  # the first model tells that the task can be probed
+                if not probed.points:
                     probed.lexical = _lexical(data, evaluated.run.report / data.task.name)
                 values = _named(data, scores)
                 probed.points.append((point, values))
                 for measure, value in values.items():
                     rest = level_values(probed.lexical[measure])
                     tracker.curve_point(point.flops, measure, value, step=point.step, **rest)
-        for name, probed in found.items():
-            tracker.artifact(_write(evaluated.run.report / name, pooling, probed.points))
+        for data in prepared:
+            folder, points = evaluated.run.report / data.task.name, found[data.task.name].points
+            tracker.artifact(_write(folder, pooling, digest_of_rows(data), points))
     return found
 
 
@@ -108,8 +116,8 @@ def _named(data: TaskData, scores: Mapping[str, Mapping[str, Value]]) -> dict[st
     }
 
 
-def _write(folder: Path, pooling: Pooling, measured: list[PointValues]) -> Path:
-    """Write ``probe.json``, in which other checkpoints with the same pooling stay."""
+def _write(folder: Path, pooling: Pooling, data: str, measured: list[PointValues]) -> Path:
+    """Write ``probe.json``, in which other checkpoints stay: of the same pooling, task and rows."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "probe.json"
     points = {
@@ -120,9 +128,10 @@ def _write(folder: Path, pooling: Pooling, measured: list[PointValues]) -> Path:
         if path.exists():
             what = {"what": "a file of a probe", "remedy": "move it away"}
             before = read_record(ProbeResults, path, **what)
-            if before.pooling == pooling:
+            if (before.pooling, before.data) == (pooling, data):
                 points = {point.step: point for point in before.points} | points
-        together = ProbeResults(pooling=pooling, points=[points[step] for step in sorted(points)])
+        ordered = [points[step] for step in sorted(points)]
+        together = ProbeResults(pooling=pooling, data=data, points=ordered)
         with atomic_write(path) as file:
             file.write(together.model_dump_json(indent=1).encode() + b"\n")
     return path

@@ -64,13 +64,15 @@ class LexicalResults(StrictModel):
 class TaskResults(StrictModel):
     """Contents of ``results.json``: one task, all starting points, all seeds.
 
-    ``rows`` are the sizes of the splits, ``remarks`` what a reader of the measures should know.
+    ``data`` is a digest of the task and its rows (empty in older files), ``rows`` are the sizes of
+    the splits, ``remarks`` what a reader of the measures should know.
     ``lexical`` is None for tasks without such a baseline, and in older files.
     """
 
     run: str
     task: str
     metric: str
+    data: str = ""
     recipe: FinetuneConfig
     rows: dict[str, int]
     remarks: list[str] = Field(default_factory=list)
@@ -80,7 +82,8 @@ class TaskResults(StrictModel):
     def comparable(self, other: "TaskResults") -> bool:
         """Return whether both were measured in the same way, on the same rows."""
         same = ("run", "task", "metric", "recipe", "rows")
-        return all(getattr(self, key) == getattr(other, key) for key in same)
+        alike = all(getattr(self, key) == getattr(other, key) for key in same)
+        return alike and (self.data == other.data or "" in (self.data, other.data))
 
 
 def write_results(results: TaskResults, folder: Path) -> TaskResults:

@@ -1,5 +1,6 @@
 """What the model card of an exported checkpoint says of its training and its scores."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.settings.run import RunConfig
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, read_records
 from convbert.pretrain.tracking.records import CurvePoint
+
+_AVERAGED = re.compile(r"_average_(\d+)")
 
 
 def card_of(
@@ -70,14 +73,12 @@ def scores_of(run: RunDirectory, step: int, average: int) -> list[tuple[str, str
     checkpoints end in ``_average_N``.
     """
     path = run.path / FILE_NAME
-    ending = f"_average_{average}"
+    wanted = [str(average)] if average > 1 else []
     found: dict[str, CurvePoint] = {}
     for record in read_records(path) if path.is_file() else ():
         if not isinstance(record, CurvePoint) or record.within is not None:
             continue
-        averaged = "_average_" in record.curve
-        wanted = ending in record.curve if average > 1 else not averaged
-        if wanted and record.extra.get("step") == step:
+        if _AVERAGED.findall(record.curve) == wanted and record.extra.get("step") == step:
             found[record.curve] = record
     return [(name, f"{p.value:.4f}", _spread(p)) for name, p in sorted(found.items())]
 

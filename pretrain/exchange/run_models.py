@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.models.errors import AbsentError
+from convbert.models.errors import AbsentError, UserError
 from convbert.models.interop.hf_config import CONFIG_FILE
 from convbert.models.pretraining import PretrainingModel, build_model
-from convbert.pretrain.exchange.trained_model import load_model
+from convbert.pretrain.exchange.trained_model import load_model, require_steps
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_step, checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.timeline import Timeline
@@ -46,11 +46,30 @@ def find_run(source: Path) -> tuple[RunDirectory, list[int]] | None:
     return run, [] if step is None else [step]
 
 
+def require_fitting(
+    source: Path, found: tuple[RunDirectory, list[int]] | None, **options: object
+) -> None:
+    """Raise ``UserError`` for an option that is given and has no meaning for ``source``.
+
+    ``found`` is what ``find_run`` returns of it. A run has a tokenizer and a place for results of
+    its own, a model no steps.
+    """
+    strange, kind = ("tokenizer", "output"), "is a run, which has its own"
+    if found is None:
+        strange, kind = ("step", "average"), "is one model"
+    elif found[1]:
+        strange, kind = ("step", *strange), "is a checkpoint of a run"
+    for name in strange:
+        if given := options.get(name):
+            shown = given[0] if isinstance(given, list) else given
+            raise UserError(f"--{name} {shown}: {source} {kind}; leave it out")
+
+
 class RunModels:
     """Chosen checkpoints of one run, and the same model before any training."""
 
     def __init__(self, run: RunDirectory, steps: Sequence[int] = (), average: int = 1) -> None:
-        """Choose ``steps``, by default all; raises ``UserError`` where there are too few.
+        """Choose ``steps``, by default all; raises ``AbsentError`` where there are too few.
 
         The weights of ``average`` checkpoints up to each step are averaged.
         """
@@ -58,7 +77,8 @@ class RunModels:
         self.run = run
         self.config = run.open()
         present = checkpoint_steps(run.checkpoints)
-        self.steps = list(steps or present[average - 1 :])
+        require_steps(run, steps)
+        self.steps = sorted(set(steps)) or present[average - 1 :]
         if not self.steps:
             remedy = "keep more (checkpoint.keep_last)" if present else "train the run first"
             raise AbsentError(

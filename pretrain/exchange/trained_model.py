@@ -1,5 +1,7 @@
 """A checkpoint as networks in memory, in fp32 and without DeepSpeed."""
 
+from collections.abc import Iterable
+
 from convbert.data_pipeline.shards.sources import Corpus
 from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.models.pretraining import PretrainingModel, build_model
@@ -10,15 +12,22 @@ from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.identity import require_same_run
 
 
+def require_steps(run: RunDirectory, steps: Iterable[int]) -> None:
+    """Raise ``AbsentError`` for the first of the steps of which there is no checkpoint."""
+    present = checkpoint_steps(run.checkpoints)
+    for step in steps:
+        if step not in present:
+            known = ", ".join(map(str, present)) or "none"
+            raise AbsentError(f"{run.checkpoints}: no checkpoint of step {step}; present: {known}")
+
+
 def open_checkpoint(run: RunDirectory, step: int | None) -> CheckpointReader:
     """Open the checkpoint of ``step``, or the newest one; ``AbsentError`` without one.
 
     Raises ``DamagedError`` where it is damaged: nobody gets an older one without asking for it.
     """
+    require_steps(run, [] if step is None else [step])
     present = checkpoint_steps(run.checkpoints)
-    if step is not None and step not in present:
-        known = ", ".join(map(str, present)) or "none"
-        raise AbsentError(f"{run.checkpoints}: no checkpoint of step {step}; present: {known}")
     if not present:
         raise AbsentError(f"{run.checkpoints}: no checkpoint; train the run first")
     wanted = step or present[-1]

@@ -115,7 +115,9 @@ def _encode_contexts(
 ) -> dict[str, tuple[list[int], list[tuple[int, int]]]]:
     """Return ids and character spans, without the space in front, of every distinct context."""
     distinct = list(dict.fromkeys(contexts))
-    encoded = fast_tokenizer(tokenizer).encode_batch(distinct, add_special_tokens=False)
+    fast = fast_tokenizer(tokenizer)
+    fast.encode_special_tokens = True  # what they spell stays text, as in questions
+    encoded = fast.encode_batch(distinct, add_special_tokens=False)
     return {
         context: (list(entry.ids), [_trimmed(context, span) for span in entry.offsets])
         for context, entry in zip(distinct, encoded, strict=True)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from convbert.models.errors import UserError
@@ -42,7 +43,9 @@ def text(place: str, column: str, value: object) -> str:
 def number(place: str, column: str, value: object) -> float:
     """Return a finite number, which may be written as text."""
     try:
-        found = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+        # Python reads 1_5 as 15, which no file of data means.
+        strange = isinstance(value, bool) or (isinstance(value, str) and "_" in value)
+        found = math.nan if strange else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
@@ -91,7 +94,7 @@ def tags(place: str, column: str, value: object) -> list[Any]:
 def distinct(place: str, names: Iterable[str]) -> list[str]:
     """Return the classes among the labels; refuses two that are written as the same number."""
     found = sorted(set(names))
-    by_value: dict[float, str] = {}
+    by_value: dict[Decimal, str] = {}
     for name in found:
         value = _as_number(name)
         if value is not None and by_value.setdefault(value, name) != name:
@@ -107,11 +110,13 @@ def repeated(names: Sequence[str], used: Iterable[str]) -> str | None:
     return next((name for name in used if names.count(name) > 1), None)
 
 
-def _as_number(name: str) -> float | None:
+def _as_number(name: str) -> Decimal | None:
+    """Return a finite number exactly: ids of many digits differ in the last of them."""
     try:
-        return float(name)
-    except ValueError:
+        found = Decimal(name)
+    except InvalidOperation:
         return None
+    return found if found.is_finite() and "_" not in name else None
 
 
 def _encodable(written: str) -> bool:

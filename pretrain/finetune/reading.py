@@ -151,7 +151,12 @@ def _class_names(task: TaskSpec, rows: list[Located]) -> list[str]:
         raise UserError(
             f"{task.train}: column {task.label!r} has {len(names)} distinct labels; need two"
         )
-    return sorted(names, key=lambda name: (name != OUTSIDE, not name.isdecimal(), name.zfill(20)))
+    return sorted(names, key=_place)
+
+
+def _place(name: str) -> tuple[bool, bool, bool, str]:
+    """Order classes: O, numbers by size, words by length; true is last, F1 is of the second."""
+    return name != OUTSIDE, not name.isdecimal(), name.lower() == "true", name.zfill(20)
 
 
 def _labels(task: TaskSpec, place: str, value: Any) -> list[Any]:

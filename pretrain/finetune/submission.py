@@ -13,7 +13,8 @@ def write_predictions(data: TaskData, split: str, predictions: list[Any], folder
     """Write the predictions for a split into ``folder``; return the (first) file's path.
 
     Classes and numbers become a TSV file with the columns index and prediction, as GLUE's server
-    takes it; a task's ``submission`` names the file, ``SPLIT.tsv`` is the default.
+    takes it; a task's ``submission`` names the file, ``SPLIT.tsv`` is the default. The index is the
+    rows' id where these are different numbers, else a row's place from 0 on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return _WRITERS[data.task.kind](data, split, predictions, folder)
@@ -21,19 +22,26 @@ def write_predictions(data: TaskData, split: str, predictions: list[Any], folder
 
 def _tsv(data: TaskData, split: str, predictions: list[Any], folder: Path) -> Path:
     classes = data.task.kind == "classification"
+    examples = data.examples[split]
+    ids = [example.id or "" for example in examples]
+    if len(set(ids)) < len(ids) or not all(map(str.isdecimal, ids)):
+        ids = [str(number) for number in range(len(ids))]
     lines = ["index\tprediction"]
-    for number, (example, value) in enumerate(zip(data.examples[split], predictions, strict=True)):
-        index = example.id if (example.id or "").isdecimal() else number
-        lines.append(f"{index}\t{data.named(value) if classes else f'{value:.4f}'}")
+    for index, value in zip(ids, predictions, strict=True):
+        # A prediction in float32 has seven digits, wherever its point is.
+        lines.append(f"{index}\t{data.named(value) if classes else f'{value:.7g}'}")
     path = folder / data.task.submission.get(split, f"{split}.tsv")
     return _write(path, "\n".join(lines) + "\n")
 
 
 def _conll(data: TaskData, split: str, predictions: list[Any], folder: Path) -> Path:
+    """Write a word and its tag in each line, between them a tab where words contain spaces."""
+    words = (word for example in data.examples[split] for word in example.texts)
+    gap = "\t" if any(" " in word for word in [*words, *data.class_names]) else " "
     sentences = []
     for example, tags in zip(data.examples[split], predictions, strict=True):
         pairs = zip(example.texts, tags, strict=True)
-        sentences.append("".join(f"{word} {tag}\n" for word, tag in pairs))
+        sentences.append("".join(f"{word}{gap}{tag}\n" for word, tag in pairs))
     return _write(folder / f"{split}.conll", "\n".join(sentences))
 
 

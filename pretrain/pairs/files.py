@@ -8,6 +8,7 @@ same words in another order, or with one word more.
 
 import csv
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,15 +22,16 @@ _TEXT = ("sentence", "text")
 _LABEL = ("label", "acceptable")
 _PAIR = ("pair", "pair_id", "pairID", "id")
 _KIND = ("kind", "UID", "linguistics_term", "corruption_type")
+_READ = (*_BOTH[0], *_BOTH[1], *_TEXT, *_LABEL, *_PAIR, *_KIND)
 _GOOD = {"1", "true", "correct", "acceptable", "good"}
 _BAD = {"0", "false", "incorrect", "unacceptable", "bad"}
 
-Row = tuple[int, dict[str, Any]]
+Row = tuple[int, dict[Any, Any]]
 
 
 def is_pairs_file(path: Path) -> bool:
     """Return whether a file's rows have the columns of pairs or of labelled sentences."""
-    if path.suffix not in _READERS:
+    if path.suffix.lower() not in _READERS:
         return False
     first = next(_rows(path), None)
     columns = set(first[1]) if first else set()
@@ -44,9 +46,15 @@ def read_pairs(path: Path) -> tuple[list[Pair], int]:
     """
     if not path.is_file():
         raise AbsentError(f"{path}: the file does not exist; check the path")
-    if path.suffix not in _READERS:
+    if path.suffix.lower() not in _READERS:
         raise UserError(f"{path}: pairs are read from {', '.join(_READERS)}; convert the file")
     rows = list(_rows(path))
+    for number, row in rows:
+        if None in row:  # where the table's reader puts what is behind the last column
+            raise UserError(
+                f"{path}, line {number}: {len(row) - 1 + len(row[None])} fields, not the "
+                f"{len(row) - 1} of the first line; put quotes around a sentence with the separator"
+            )
     columns = set(rows[0][1]) if rows else set()
     for good, bad in _BOTH:
         if columns >= {good, bad}:
@@ -62,8 +70,8 @@ def read_pairs(path: Path) -> tuple[list[Pair], int]:
             f"{path}: has the columns {', '.join(sorted(columns)) or 'none'}; name two 'good' and "
             "'bad', or give 'sentence' and 'label'"
         )
-    pairs = _joined(path, rows, text, label)
-    return _usable(path, pairs), len(rows) - 2 * len(pairs)
+    pairs, alone = _joined(path, rows, text, label)
+    return _usable(path, pairs), alone
 
 
 def _usable(path: Path, pairs: list[Pair]) -> list[Pair]:
@@ -76,7 +84,7 @@ def _rows(path: Path) -> Iterator[Row]:
     """Yield the rows with their line numbers."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from _READERS[path.suffix](path, file)
+            yield from _READERS[path.suffix.lower()](path, file)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 ({error}); convert it") from None
     except OSError as error:
@@ -89,7 +97,7 @@ def _json_lines(path: Path, file: Any) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: not JSON ({error}); correct it") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: expected an object with keys; correct it")
@@ -98,12 +106,17 @@ def _json_lines(path: Path, file: Any) -> Iterator[Row]:
 
 def _table(delimiter: str) -> Callable[[Path, Any], Iterator[Row]]:
     def read(path: Path, file: Any) -> Iterator[Row]:
+        csv.field_size_limit(sys.maxsize)
         rows = csv.DictReader(file, delimiter=delimiter, strict=True)
         try:
+            names = Counter(rows.fieldnames or ())
+            if twice := [name for name in _READ if names[name] > 1]:
+                raise UserError(f"{path}: column {twice[0]!r} is there twice; rename one of them")
             for row in rows:
                 yield rows.line_num, row
         except csv.Error as error:
-            raise UserError(f"{path}, line {rows.line_num}: {error}; correct it") from None
+            line = rows.reader.line_num
+            raise UserError(f"{path}, line {line}: {error}; correct it") from None
 
     return read
 
@@ -119,6 +132,8 @@ def _text(path: Path, row: Row, column: str) -> str:
     value = row[1].get(column)
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{path}, line {row[0]}: '{column}' is {value!r}; give a sentence")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise UserError(f"{path}, line {row[0]}: '{column}' holds half a character; correct it")
     return value.strip()
 
 
@@ -135,28 +150,54 @@ def _is_good(path: Path, row: Row, column: str) -> bool:
     return value in _GOOD
 
 
-def _joined(path: Path, rows: Sequence[Row], text: str, label: str) -> list[Pair]:
-    """Join good and bad sentences, by a column that names the pair or by their words."""
-    good: list[tuple[str, dict[str, Any]]] = []
-    bad: list[tuple[str, dict[str, Any]]] = []
+def _joined(path: Path, rows: Sequence[Row], text: str, label: str) -> tuple[list[Pair], int]:
+    """Join good and bad sentences, by a column that names the pair or by their words.
+
+    Returns the pairs, and how many sentences are in none.
+    """
+    good: list[tuple[str, Row]] = []
+    bad: list[tuple[str, Row]] = []
     for row in rows:
         side = good if _is_good(path, row, label) else bad
-        side.append((_text(path, row, text), row[1]))
-    named = next((c for c in _PAIR if rows and c in rows[0][1] and _repeats(rows, c)), None)
-    if named is not None:
-        by_name = {str(row[named]): sentence for sentence, row in good}
-        return [
-            Pair(by_name[str(row[named])], sentence, _kind(path, row))
-            for sentence, row in bad
-            if str(row[named]) in by_name
-        ]
-    by_words = _by_words([sentence for sentence, _ in good])
-    found = ((by_words.get(_key(sentence.split())), sentence, row) for sentence, row in bad)
-    return [Pair(match, s, _kind(path, row)) for match, s, row in found if match is not None]
+        side.append((_text(path, row, text), row))
+    named = next((column for column in _PAIR if _repeats(rows, column)), None)
+    if named is None:
+        by_words = _by_words([sentence for sentence, _ in good])
+        matches = [by_words.get(_key(sentence.split())) for sentence, _ in bad]
+    else:
+        by_name = _by_name(path, good, named)
+        matches = [by_name.get(_name(row, named)) for _, row in bad]
+    pairs = [
+        Pair(match, sentence, _kind(path, row[1]))
+        for match, (sentence, row) in zip(matches, bad, strict=True)
+        if match is not None
+    ]
+    used = {pair.good for pair in pairs}
+    return pairs, len(bad) - len(pairs) + sum(sentence not in used for sentence, _ in good)
+
+
+def _name(row: Row, column: str) -> str:
+    """Return the name of a row's pair, "" for none."""
+    value = row[1].get(column)
+    return "" if value is None else str(value)
 
 
 def _repeats(rows: Sequence[Row], column: str) -> bool:
-    return max(Counter(str(row[column]) for _, row in rows).values()) > 1
+    names = Counter(_name(row, column) for row in rows)
+    return any(count > 1 for name, count in names.items() if name)
+
+
+def _by_name(path: Path, good: Sequence[tuple[str, Row]], column: str) -> dict[str, str]:
+    """Map the names of pairs to their good sentences; refuses a name that two of these have."""
+    known: dict[str, str] = {}
+    for sentence, row in good:
+        name = _name(row, column)
+        if name and known.setdefault(name, sentence) != sentence:
+            raise UserError(
+                f"{path}, line {row[0]}: a second good sentence with the {column!r} {name!r}; give "
+                "each good sentence one of its own, or leave out the column"
+            )
+    return known
 
 
 def _key(words: Sequence[str]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """How often a model prefers the good sentence of a pair."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 
@@ -11,6 +12,8 @@ from convbert.models.schema import StrictModel
 from convbert.pretrain.pairs.pair import Pair
 from convbert.pretrain.pairs.scores import Model, score_rows
 from convbert.pretrain.settings.evaluation import Score
+
+log = logging.getLogger(__name__)
 
 
 class Preference(StrictModel):
@@ -35,6 +38,10 @@ class EncodedPairs:
         kept = [n for n, (a, b) in enumerate(both) if max(len(a), len(b)) <= max_length]
         if pairs and not kept:
             raise UserError(f"pairs: all {len(pairs)} are longer than {max_length} tokens")
+        if left := len(pairs) - len(kept):
+            log.warning(
+                f"pairs: {left:,} of {len(pairs):,} are left out, longer than {max_length} tokens"
+            )
         self.kinds = [pairs[n].kind for n in kept]
         self.rows = [row for n in kept for row in both[n]]
         self.lost = {

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
+from convbert.models.architecture import PretrainingConfig
 from convbert.models.errors import UserError
 from convbert.models.pretraining import MaskedLanguageModel, ReplacedTokenModel
 from convbert.pretrain.settings.evaluation import Score
@@ -24,17 +25,17 @@ BATCH_TOKENS = 16_384  # of a forward pass, padding included
 Model = ReplacedTokenModel | MaskedLanguageModel
 
 
-def scores_of(model: Model) -> tuple[Score, ...]:
-    """Return the scores that a model can give, the cheapest first."""
-    return ("discriminator", "pll") if isinstance(model, ReplacedTokenModel) else ("pll",)
+def scores_of(networks: PretrainingConfig) -> tuple[Score, ...]:
+    """Return the scores that networks can give, the cheapest first."""
+    return ("discriminator", "pll") if networks.objective == "rtd" else ("pll",)
 
 
-def choose(model: Model, wanted: Sequence[Score], option: str) -> tuple[Score, ...]:
-    """Return the scores wanted, or the cheapest of the model.
+def choose(networks: PretrainingConfig, wanted: Sequence[Score], option: str) -> tuple[Score, ...]:
+    """Return the scores wanted, or the cheapest of the networks.
 
-    Raises ``UserError``, which names the ``option``, where the model cannot give one.
+    Raises ``UserError``, which names the ``option``, where they cannot give one.
     """
-    able = scores_of(model)
+    able = scores_of(networks)
     if unable := [score for score in wanted if score not in able]:
         raise UserError(f"{option} {unable[0]}: this model gives {', '.join(able)} only")
     return tuple(wanted) or able[:1]

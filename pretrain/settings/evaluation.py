@@ -1,8 +1,8 @@
 """Settings of the measures taken during training, importable without PyTorch."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from convbert.data_pipeline.readers import ReaderOptions
 from convbert.models.schema import StrictModel
@@ -36,6 +36,13 @@ class PairsConfig(StrictModel):
         description="number that decides which sentences are taken and where their fault is",
     )
     reader: ReaderOptions = ReaderOptions()
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        # Pairs that are there twice would make the error of their share smaller.
+        if len(set(self.corruptions)) < len(self.corruptions):
+            raise ValueError(f"corruptions: {', '.join(self.corruptions)} name one twice")
+        return self
 
     def placed(self, change: Change) -> "PairsConfig":
         """Return the same settings with the places of their files changed."""

@@ -16,7 +16,7 @@ from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
 from convbert.models.interop.hf import load_pretrained
 from convbert.models.pretraining import kept_encoder
-from convbert.pretrain.exchange.run_models import find_run
+from convbert.pretrain.exchange.run_models import find_run, require_fitting
 from convbert.pretrain.show.notes import position
 from convbert.pretrain.show.reader import MASK, Reader
 from convbert.pretrain.show.samples import samples_of
@@ -82,9 +82,8 @@ def read_heads(request: Request, most: int, device: torch.device) -> HeadSeries:
     run's own data. Raises ``UserError`` for what is not there or cannot be read.
     """
     found = find_run(request.source)
+    require_fitting(request.source, found, step=request.step, tokenizer=request.tokenizer)
     if found is None:
-        if request.step is not None:
-            raise UserError(f"--step {request.step}: {request.source} is one model, leave it out")
         if not request.texts:
             raise UserError(f"{request.source}: is no run with data of its own; give a TEXT")
         reader = Reader.open(request.tokenizer or request.source)

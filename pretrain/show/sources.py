@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from convbert.models.errors import AbsentError, UserError
-from convbert.pretrain.exchange.run_models import RunModels, find_run
+from convbert.models.errors import UserError
+from convbert.pretrain.exchange.run_models import RunModels, find_run, require_fitting
+from convbert.pretrain.exchange.trained_model import require_steps
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_steps
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.show.look import Options
@@ -38,10 +39,9 @@ def answer(request: Request, options: Options, device: torch.device) -> tuple[Se
     """
     samples = [Sample(text=text) for text in request.texts]
     found = find_run(request.source)
+    require_fitting(request.source, found, step=request.step, tokenizer=request.tokenizer)
     if found is not None:
         return _answer_run(request, found, samples, options, device)
-    if request.step is not None:
-        raise UserError(f"--step {request.step}: {request.source} is one model, leave it out")
     if not samples:
         raise UserError(f"{request.source}: is no run with data of its own; give a TEXT")
     series = show_directory(request.source, request.tokenizer, samples, options, device)
@@ -65,13 +65,8 @@ def _answer_run(
 def chosen_models(request: Request, found: tuple[RunDirectory, list[int]]) -> tuple[RunModels, int]:
     """Return the checkpoints of a run that are looked at, and the step of the one shown first."""
     run, named = found
-    if request.tokenizer is not None:
-        raise UserError(f"--tokenizer {request.tokenizer}: a run has its own, leave it out")
     present = checkpoint_steps(run.checkpoints)
-    if not present:
-        raise AbsentError(f"{run.checkpoints}: no checkpoint; train the run first")
-    first = request.step if request.step is not None else (named or present[-1:])[0]
-    if first not in present:
-        known = ", ".join(map(str, present))
-        raise AbsentError(f"{run.checkpoints}: no checkpoint of step {first}; present: {known}")
-    return RunModels(run, present if request.every else [first]), first
+    chosen = [request.step] if request.step is not None else named or present[-1:]
+    require_steps(run, chosen)
+    models = RunModels(run, present if request.every else chosen)
+    return models, chosen[0]

@@ -38,7 +38,7 @@ class CheckpointMeasures:
         self._model: Model = engine.module.model  # type: ignore[assignment]
         if settings.pairs is not None:
             wanted = (settings.pairs.score,) if settings.pairs.score else ()
-            self._score = choose(self._model, wanted, "evaluation.pairs.score")[0]
+            self._score = choose(self._model.config, wanted, "evaluation.pairs.score")[0]
             longest = config.model.build(tokenizer.vocab_size).discriminator.max_positions
             self._pairs = _encoded(settings.pairs, tokenizer, longest)
 

@@ -111,6 +111,7 @@ def test_the_card_holds_facts_of_the_run_and_code_that_runs(
                    {"step": 3, "low": 0.4, "high": 0.6, "scores": [0.4, 0.5, 0.6]}),
         CurvePoint("trec/accuracy", 3.0, flops, 0.1, {"step": 3}, "trec-seed-1"),  # of a seed
         CurvePoint("trec_average_2/accuracy", 1.0, flops, 0.9, {"step": 3}),
+        CurvePoint("trec_average_20/accuracy", 1.0, flops, 0.2, {"step": 3}),
     ]  # fmt: skip
     monkeypatch.chdir(tmp_path)
     try:
@@ -134,6 +135,25 @@ def test_the_card_holds_facts_of_the_run_and_code_that_runs(
     assert len(code) == 2  # the generator of this model is one that transformers cannot hold
     for block in code:
         exec(block, {})
+
+
+def test_an_export_takes_the_place_of_an_earlier_one_but_not_of_another_model(
+    run: RunDirectory, exported: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(exported, place)
+    (place / "model.safetensors").write_text("of an earlier checkpoint")
+    (place / "finetune").mkdir()
+    assert export_checkpoint(run, place) == 3
+    names = {path.name for path in exported.iterdir()}
+    assert {path.name for path in place.iterdir()} == names | {"finetune"}
+    weights = "model.safetensors"
+    assert (place / weights).read_bytes() == (exported / weights).read_bytes()
+    (place / "vocab.txt").touch()  # its tokenizer is a sentencepiece model
+    (place / weights).unlink()
+    with pytest.raises(UserError, match=r"vocab\.txt: belongs to another model.*remove it"):
+        export_checkpoint(run, place)
+    assert {path.name for path in place.iterdir()} == names - {weights} | {"finetune", "vocab.txt"}
 
 
 def test_an_export_is_a_version_of_a_registered_model(

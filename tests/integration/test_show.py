@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from convbert.models.errors import AbsentError, UserError
 from convbert.pretrain.cli import app
 from convbert.pretrain.exchange.export import export_checkpoint
-from convbert.pretrain.exchange.run_models import find_run
+from convbert.pretrain.exchange.run_models import RunModels, find_run
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.tracking.tracked_run import TrackedRun
 
@@ -103,7 +103,7 @@ def test_heads_of_a_checkpoint_are_those_of_its_export(run: Path, model: Path) -
     [
         (["{run}", TEXT, "--step", "5"], AbsentError, "no checkpoint of step 5; present: 4, 8, 12"),
         (["{run}", " "], UserError, "holds no token"),
-        (["{run}", TEXT, "--tokenizer", "x"], UserError, "a run has its own"),
+        (["{run}", TEXT, "--tokenizer", "x"], UserError, "is a run, which has its own"),
         (["{model}", TEXT, "--step", "4"], UserError, "is one model"),
         (["{model}"], UserError, "give a TEXT"),
         (["{run}/checkpoints", TEXT], AbsentError, "neither a run directory"),
@@ -130,3 +130,6 @@ def test_a_source_is_a_run_a_checkpoint_or_a_model(run: Path, model: Path) -> No
     assert (whole.path, none) == (run, [])
     owner, step = find_run(run / "checkpoints" / "step-00000004")
     assert (owner.path.resolve(), step) == (run.resolve(), [4])
+    assert RunModels(whole, [8, 4, 8]).steps == [4, 8]
+    with pytest.raises(AbsentError, match="no checkpoint of step 5; present: 4, 8, 12"):
+        RunModels(whole, [4, 5])  # before anything is computed

@@ -327,7 +327,8 @@ def pickle_weights(directory: Path) -> None:
     (directory / "model.safetensors").unlink()
 
 
-def test_layer_norms_of_the_oldest_files_are_recognized(tmp_path):
+@pytest.mark.parametrize("pickled", [False, True], ids=["safetensors", "bin"])
+def test_layer_norms_of_the_oldest_files_are_recognized(tmp_path, pickled):
     encoder = randomized(Encoder(encoder_config(local_op="attention")))
     save_pretrained(encoder, tmp_path)
     old = {
@@ -336,8 +337,11 @@ def test_layer_norms_of_the_oldest_files_are_recognized(tmp_path):
         ): tensor
         for name, tensor in load_file(tmp_path / "model.safetensors").items()
     }
-    torch.save(old, tmp_path / "pytorch_model.bin")
-    (tmp_path / "model.safetensors").unlink()
+    if pickled:
+        torch.save(old, tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
+    else:  # as bert-base-uncased has them
+        save_file(old, tmp_path / "model.safetensors")
     assert same(load_pretrained(tmp_path), encoder)
 
 
@@ -411,6 +415,35 @@ def test_missing_and_misshapen_tensors_are_named(tmp_path):
     edit_weights(tmp_path, lambda weights: weights.pop(KERNEL))
     with pytest.raises(UserError, match=rf"model\.safetensors: tensor '{KERNEL}' is missing"):
         load_pretrained(tmp_path)
+
+
+def test_quantized_weights_are_not_taken_for_numbers(tmp_path):
+    save_pretrained(Encoder(encoder_config()), tmp_path)
+    edit_weights(tmp_path, lambda weights: weights.update({KERNEL: weights[KERNEL].char()}))
+    with pytest.raises(UserError, match=rf"model\.safetensors: tensor '{KERNEL}' holds int8"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("overrides", MLM.values(), ids=MLM.keys())
+def test_a_head_with_a_matrix_of_its_own_is_not_taken_for_a_tied_one(tmp_path, overrides):
+    config = PretrainingConfig(objective="mlm", discriminator=encoder_config(**overrides))
+    model = randomized(build_model(config))
+    save_pretrained(model, tmp_path)
+    bert = "embedding_size" in overrides
+    matrix = "cls.predictions.decoder.weight" if bert else "generator_lm_head.weight"
+
+    def store(change: float) -> None:
+        table = model.encoder.embeddings.word.weight.detach() + change
+        edit_weights(tmp_path, lambda weights: weights.update({matrix: table.clone()}))
+
+    store(1.0)
+    assert same(load_pretraining_model(tmp_path), model)  # tied: transformers reads it as little
+    edit_config(tmp_path, tie_word_embeddings=False)
+    with pytest.raises(UserError, match=rf"'{matrix}' is not '.*word_embeddings.weight'"):
+        load_pretraining_model(tmp_path)
+    assert same(load_pretrained(tmp_path), model.encoder)
+    store(0.0)
+    assert same(load_pretraining_model(tmp_path), model)
 
 
 def test_weights_of_a_deeper_model_are_not_cut_silently(tmp_path):

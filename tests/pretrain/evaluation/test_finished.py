@@ -22,6 +22,7 @@ from convbert.pretrain.evaluation.results import read_results
 from convbert.pretrain.finetune import workers
 from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.loop import FinetuneResult
+from convbert.pretrain.finetune.submission import write_predictions
 from convbert.pretrain.finetune.task import load_task
 
 TASK = """\
@@ -87,6 +88,38 @@ def test_a_result_counts_only_for_what_it_was_measured_with(tmp_path, tokenizer,
         path.write_text("{")
     with pytest.raises(DamagedError, match=r"seed-0-.*\.json: not a result .* delete it"):
         known(data, starts)
+
+
+def test_a_task_that_does_not_fit_is_refused_before_another_one_is_done(
+    tmp_path, tokenizer_dir, encoder
+):
+    task = write_task(tmp_path)
+    recipe = task.recipe.model_copy(update={"max_length": 33})
+    tasks = [task, task.model_copy(update={"name": "longer", "recipe": recipe})]
+    save_pretrained(encoder, tmp_path / "model")
+    options = FinetuneOptions(seeds=1, workers=1)
+    with pytest.raises(UserError, match=r"task longer: recipe\.max_length=33 exceeds .* 32"):
+        finetune_directory(tmp_path / "model", tokenizer_dir, tasks, options, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_predictions_of_some_splits_alone_do_not_count(tmp_path, tokenizer, encoder, monkeypatch):
+    data = prepare(write_task(tmp_path), tokenizer)
+    finished = FinishedSeeds(tmp_path / "out", data, {"step 4": encoder}, keep=True)
+    finished.add("step 4", result(0))  # measured without predictions before
+    guesses = {"dev": [0] * len(data.examples["dev"]), "extra": []}
+
+    def write(data, split, predictions, folder):
+        if split == "extra":
+            raise OSError("no space left")
+        return write_predictions(data, split, predictions, folder)
+
+    monkeypatch.setattr("convbert.pretrain.evaluation.finished.write_predictions", write)
+    with pytest.raises(OSError, match="no space left"):
+        finished.add("step 4", result(0).model_copy(update={"predictions": guesses}))
+    assert finished.known([0]) == {"step 4": []}
+    finished.add("step 4", result(0).model_copy(update={"predictions": {"dev": guesses["dev"]}}))
+    assert finished.known([0]) == {"step 4": [result(0)]}
 
 
 def test_seeds_that_ended_before_an_interruption_count(tmp_path, tokenizer_dir, encoder, caplog):

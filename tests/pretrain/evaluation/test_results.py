@@ -17,7 +17,8 @@ from convbert.pretrain.evaluation.results import (
     write_results,
 )
 from convbert.pretrain.finetune.kinds import prepare
-from convbert.pretrain.finetune.loop import finetune
+from convbert.pretrain.finetune.loop import FinetuneResult, finetune
+from convbert.pretrain.finetune.recipe import FinetuneConfig
 from convbert.pretrain.finetune.task import TaskSpec
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -61,3 +62,22 @@ def test_a_damaged_file_of_results_is_named_with_the_remedy(tmp_path, content):
     path.write_text(content)
     with pytest.raises(DamagedError, match=r"step-2\.json: not a file of results .* move it away"):
         read_results(path)
+
+
+def test_results_of_other_rows_or_measures_are_not_joined(tmp_path):
+    def measured(step, data, scores):
+        found = FinetuneResult(
+            task="t", metric="accuracy", seed=0, scores=scores, train_loss=0.1, seconds=1.0
+        )
+        start = StartResults.of(f"step {step}", step, 1e9 * step, [found])
+        rows = {"train": 9, "dev": 3}  # as many as before; only a label was corrected
+        results = TaskResults(
+            run="r", task="t", metric="accuracy", data=data, recipe=FinetuneConfig(), rows=rows,
+            starts=[start],
+        )  # fmt: skip
+        return [one.step for one in write_results(results, tmp_path).starts]
+
+    old, new = {"dev": {"accuracy": 0.5}}, {"dev": {"accuracy": 0.5, "f1": 0.5}}
+    assert measured(10, "", old) == [10]  # a file of an earlier version
+    assert measured(20, "before", old) == [10, 20]
+    assert measured(30, "after", new) == [10, 30]

@@ -11,6 +11,7 @@ from convbert.models.architecture import EncoderConfig
 from convbert.models.encoder import Encoder
 from convbert.models.errors import DamagedError, UserError
 from convbert.pretrain.finetune.conllu_table import read_conllu
+from convbert.pretrain.finetune.data import TaskData
 from convbert.pretrain.finetune.kinds import prepare
 from convbert.pretrain.finetune.loop import finetune
 from convbert.pretrain.finetune.reading import read_examples
@@ -136,6 +137,17 @@ def test_labels_that_are_missing_altogether(tmp_path):
         read_examples(spec(path, dev=tmp_path / "u.conllu"))
     with pytest.raises(UserError, match=r"t\.conllu: no column 'ner'; .*; set lab"):
         read_examples(spec(path, label="ner"))
+
+
+def test_predictions_for_words_with_spaces_can_be_read_back(tmp_path):
+    """Vietnamese treebanks are full of them."""
+    path = written(tmp_path, line("1", form="thành phố") + line("2", form="lớn", upos="ADJ") + "\n")
+    examples, names = read_examples(spec(path, dev=path))
+    data = TaskData(spec(path), names, 0, 9, {}, examples)
+    out = write_predictions(data, "dev", [["NOUN", "ADJ"]], tmp_path)
+    header = ["form", "upos"]
+    again = spec(out, dev=out, kind="tagging", text=["form"], label="upos", header=header)
+    assert read_examples(again)[0]["dev"][0].texts == ("thành phố", "lớn")
 
 
 def test_accuracy_is_that_of_scikit_learn_on_the_written_predictions(tmp_path, tokenizer_dir):

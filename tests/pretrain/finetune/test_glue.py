@@ -210,12 +210,21 @@ def test_predictions_are_files_that_the_server_takes(tmp_path):
     task = load_task("glue/stsb")
     examples = {"test": [Example(("a", "b"), None), Example(("c", "d"), None)]}
     data = TaskData(task, [], 0, 9, {"test": empty}, examples)
-    path = write_predictions(data, "test", [1.5, 4.25], tmp_path)
+    path = write_predictions(data, "test", [1.5, 4.2512345e-6], tmp_path)
     assert path.name == "STS-B.tsv"
-    assert path.read_text() == "index\tprediction\n0\t1.5000\n1\t4.2500\n"
+    assert path.read_text() == "index\tprediction\n0\t1.5\n1\t4.251235e-06\n"
     names = {"CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI-m", "MNLI-mm", "QNLI", "RTE", "WNLI"}
     named = {file for n in EXPECTED for file in load_task(f"glue/{n}").submission.values()}
     assert named == {f"{n}.tsv" for n in names} | {"AX.tsv"}
+
+
+@pytest.mark.parametrize("ids", [("7", "x"), ("7", "7"), ("7", None), ("1", "")])
+def test_an_index_of_predictions_names_one_row(tmp_path, ids):
+    rows = [Example(("a", "b"), None, name) for name in ids]
+    empty = Features([], [], [])
+    data = TaskData(load_task("glue/rte"), ["yes", "no"], 0, 9, {"test": empty}, {"test": rows})
+    path = write_predictions(data, "test", [1, 0], tmp_path)
+    assert path.read_text() == "index\tprediction\n0\tno\n1\tyes\n"
 
 
 def hub_tables(datasets):

@@ -136,12 +136,29 @@ def test_an_empty_label_is_no_class_but_may_stand_in_a_test_file(tmp_path, label
         ("regression", [1], "is not a number"),
         ("regression", 10**400, "is not a number"),
         ("regression", "1,5", "'1,5' is not a number"),
+        ("regression", "1_5", "'1_5' is not a number"),
     ],
 )
 def test_labels_of_another_kind_are_refused_with_their_line(tmp_path, kind, label, message):
     rows = [{"text": "a", "label": 0}, {"text": "b", "label": 1}, {"text": "c", "label": label}]
     with pytest.raises(UserError, match=rf"t\.jsonl:3: .*{message}"):
         read(tmp_path, lines(*rows), "t.jsonl", kind=kind)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [(False, True), ("false", "TRUE"), ("2", "11"), ("1_1", "11"), ("1" * 20, "1" * 19 + "2")],
+)
+def test_classes_that_differ_are_told_apart_and_in_order(tmp_path, labels):
+    rows = ({"text": text, "label": label} for text, label in zip("ab", labels, strict=True))
+    expected = sorted(map(str, labels), key=len) if "1_1" in labels else list(map(str, labels))
+    assert read(tmp_path, lines(*rows), "t.jsonl")[1] == expected
+
+
+def test_one_number_in_two_ways_is_refused(tmp_path):
+    rows = [{"text": "a", "label": 1}, {"text": "b", "label": "1e0"}]
+    with pytest.raises(UserError, match=r"'1' and '1e0' are one number written in two ways"):
+        read(tmp_path, lines(*rows), "t.jsonl")
 
 
 @pytest.mark.parametrize("text", [["a"], {"a": 1}, True, float("nan"), "half \udc00"])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from convbert.data_pipeline.tokenizer.hugging_face import check_identical, fast_tokenizer
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.pretrain.finetune.answering import encode, step, windows
 from convbert.pretrain.finetune.reading import Example
@@ -52,3 +53,19 @@ def test_answers_in_no_window_are_counted(tokenizer_dir, caplog):
     assert answered == set(range(60))
     encode(spec(stride=1000), tokenizer, examples)
     assert "answers lie in no window" in caplog.text
+
+
+def test_a_context_is_read_whole_whatever_its_tokenizer_pads_and_cuts(tokenizer_dir, tmp_path):
+    """Many a ``tokenizer.json`` holds how its author cut and padded texts."""
+    ours = fast_tokenizer(Tokenizer.load(tokenizer_dir))
+    ours.enable_truncation(8)
+    ours.enable_padding(length=12)
+    (tmp_path / "tokenizer.json").write_text(ours.to_str())
+    tokenizer = Tokenizer.load(tmp_path)
+    check_identical(tokenizer, fast_tokenizer(tokenizer))
+    context = "[SEP] is written behind " + "one word and another " * 5
+    task = TaskSpec(name="q", kind="qa", train="q.jsonl", text=["question", "context"])
+    (row,) = encode(task, tokenizer, [Example(("Where?", context), None)]).input_ids
+    question, text = tokenizer.encode_batch(["Where?", context])
+    frame = [tokenizer.cls_id, tokenizer.sep_id]
+    assert row == [frame[0], *question, frame[1], *text, frame[1]]

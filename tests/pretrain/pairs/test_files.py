@@ -64,6 +64,24 @@ def test_labelled_sentences_are_joined_by_a_column(tmp_path):
     )
 
 
+def test_sentences_of_several_pairs_and_of_none_are_counted_once(tmp_path):
+    path = tmp_path / "Mine.CSV"
+    path.write_text("text,label\na b c,1\nb a c,0\nc a b,0\nc b a,0\nd e,1\nf g,0\n")
+    assert is_pairs_file(path)
+    pairs, alone = read_pairs(path)
+    assert [pair.bad for pair in pairs] == ["b a c", "c a b", "c b a"]
+    assert alone == 2
+    path = tmp_path / "named.jsonl"  # of which some name no pair
+    rows = [
+        {"text": "a b", "label": True, "pair": 1},
+        {"text": "b a", "label": False, "pair": 1},
+        {"text": "c d", "label": True, "pair": None},
+        {"text": "d c", "label": False},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_pairs(path) == ([Pair("a b", "b a", "named")], 2)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -74,6 +92,12 @@ def test_labelled_sentences_are_joined_by_a_column(tmp_path):
         ("a.csv", "one,two\n1,2\n", r"columns one, two; name two 'good' and 'bad'"),
         ("a.csv", "", r"columns none"),
         ("a.csv", "text,label\nx y,1\n", r"holds no pair"),
+        ("a.csv", "good,bad\nYes, he is.,Yes, is he.\n", r"line 2: 4 fields, not the 2"),
+        ("a.csv", "good,bad,good\nx y,y x,z\n", r"a.csv: column 'good' is there twice"),
+        ("a.tsv", 'good\tbad\n"x" y\ty x\n', r"line 2: .*expected after"),
+        ("a.jsonl", "[" * 100_000, r"line 1: not JSON \(maximum recursion"),
+        ("a.jsonl", '{"good": "x y", "bad": "\\ud800 x"}\n', r"line 1: 'bad' holds half a char"),
+        ("a.csv", "text,label,id\na b,1,7\nb a,0,7\nc d,1,7\n", r"line 4: a second good .* '7'"),
         ("a.txt", "x", r"pairs are read from .jsonl"),
     ],
 )

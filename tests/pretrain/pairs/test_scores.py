@@ -6,16 +6,19 @@ from itertools import pairwise
 import pytest
 import torch
 import transformers
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from small_networks import network
 from torch.nn.functional import gelu, log_softmax, logsigmoid
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.models.errors import UserError
+from convbert.models.errors import AbsentError, UserError
 from convbert.models.interop.hf import save_pretrained
+from convbert.pretrain.cli.pairs import ScoreName, pairs
 from convbert.pretrain.pairs.measure import EncodedPairs, measure
 from convbert.pretrain.pairs.pair import Pair
 from convbert.pretrain.pairs.scores import batches, score_rows, scores_of
+from convbert.pretrain.settings.evaluation import PairsConfig
 
 SENTENCES = [
     "A name can refer to various objects in other contexts.",
@@ -91,7 +94,7 @@ def test_scores_of_an_exported_model_equal_those_of_transformers(tokenizer, tmp_
 
 def test_a_masked_language_model_gives_pll_only(tokenizer, tmp_path):
     model = network(tokenizer, spread=0.2, objective="mlm")
-    assert scores_of(model) == ("pll",)
+    assert scores_of(model.config) == ("pll",)
     save_pretrained(model, tmp_path)
     rows = rows_of(tokenizer, SENTENCES[:2])
     ours = score_rows(model, "pll", rows, tokenizer)
@@ -106,11 +109,27 @@ def test_batches_hold_every_row_once_within_the_budget():
         assert len(batch) == 1 or len(batch) * max(lengths[n] for n in batch) <= 100
 
 
-def test_preferences_count_ties_half_and_name_what_was_left_out(tokenizer):
+def test_a_score_that_a_model_cannot_give_is_refused_before_the_text_is_read(tokenizer, tmp_path):
+    save_pretrained(network(tokenizer, spread=0.2, objective="mlm"), tmp_path / "mlm")
+    text = [str(tmp_path / "absent.jsonl")]
+    with pytest.raises(UserError, match="--score discriminator: this model gives pll only"):
+        pairs(tmp_path / "mlm", text, score=[ScoreName.discriminator], tokenizer=tokenizer.folder)
+    (tmp_path / "mlm" / "model.safetensors").unlink()
+    with pytest.raises(AbsentError, match="mlm: holds neither"):
+        pairs(tmp_path / "mlm", text, tokenizer=tokenizer.folder)
+
+
+def test_a_corruption_is_named_once():
+    with pytest.raises(ValidationError, match="swap, delete, swap name one twice"):
+        PairsConfig(inputs=("t.jsonl",), corruptions=("swap", "delete", "swap"))
+
+
+def test_preferences_count_ties_half_and_name_what_was_left_out(tokenizer, caplog):
     model = network(tokenizer, spread=0.2)
     short = Pair("Names refer to objects.", "Names refer to objects.", "same")
     long = Pair(" ".join(SENTENCES * 3), " ".join(SENTENCES * 3), "same")
     encoded = EncodedPairs([short, short, long], tokenizer, 64)
+    assert "pairs: 1 of 3 are left out, longer than 64 tokens" in caplog.text
     (found,) = measure(model, encoded, tokenizer, "discriminator", per_token=False)
     assert (found.accuracy, found.pairs, found.left_out) == (0.5, 2, 1)
     assert found.standard_error == pytest.approx((0.25 / 2) ** 0.5)

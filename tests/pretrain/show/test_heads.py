@@ -160,7 +160,7 @@ def test_the_command_on_a_released_checkpoint(exported, tmp_path):
     ("arguments", "message"),
     [
         ([], "give a TEXT"),
-        ([TEXT, "--step", "4"], "is one model, leave it out"),
+        ([TEXT, "--step", "4"], "is one model; leave it out"),
         ([" "], "holds no token"),
     ],
 )
