@@ -47,8 +47,8 @@ def plan(
         given = f"--mfu {mfu:g}" if mfu else f"--price {price:g}"
         raise UserError(f"{given}: is for a plan that is not measured; leave out one of them")
     if measure:
-        from convbert.pretrain.training.launch import default_processes
+        from convbert.pretrain.training.launch import processes_here
 
-        world = processes or default_processes()
+        world = processes_here(processes)
     busy = counter("timing a few updates")
     show(recipe, overrides or [], gpus, gpu, mfu, price, world, Output(form), busy)

@@ -33,9 +33,9 @@ def pretrain(
     """Pretrain on this machine; continues by itself if the run directory has a checkpoint."""
     from convbert.pretrain.run.claim import claim_for_training
     from convbert.pretrain.run.preparation import plan_run
-    from convbert.pretrain.training.launch import default_processes
+    from convbert.pretrain.training.launch import processes_here
 
-    world = processes or default_processes()
+    world = processes_here(processes)
     planned = plan_run(recipe, overrides or [], run_dir, world)
     run, config = planned.run, planned.config
     if run.finished(config):
@@ -93,9 +93,9 @@ def branch(
     """Branch runs off a stable one that decay to the end: a curve from one long run."""
     from convbert.pretrain.checkpoints.branching import prepare_branches
     from convbert.pretrain.run.directory import RunDirectory
-    from convbert.pretrain.training.launch import default_processes
+    from convbert.pretrain.training.launch import processes_here
 
-    world = processes or (default_processes() if train else 1)
+    world = processes_here(processes) if train else processes or 1
     trunk = RunDirectory(run)
     branches = prepare_branches(
         trunk, at, decay, overrides=overrides or [], output=output, world=world

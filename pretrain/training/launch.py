@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from convbert.models.errors import UserError
 from convbert.pretrain.run.claim import Claim
 from convbert.pretrain.run.exit_codes import STOPPED, TRANSIENT, USER_ERROR
 from convbert.pretrain.training.memory import MemoryWatch
@@ -28,14 +29,28 @@ log = logging.getLogger(__name__)
 Worker = subprocess.Popen[bytes]
 
 
-def default_processes() -> int:
-    """Return one process per GPU of this machine, or one where there is none."""
+def processes_here(wanted: int | None = None) -> int:
+    """Return how many processes train on this machine: as wanted, else one per GPU, or one.
+
+    Raises ``UserError`` for more than there are GPUs: each process computes on its own.
+    """
+    gpus = _gpus()
+    if wanted and gpus and wanted > gpus:
+        raise UserError(
+            f"--processes {wanted}: each takes a GPU of its own, and {gpus} "
+            f"{'is' if gpus == 1 else 'are'} visible here; leave it out, or train on processors "
+            "with CUDA_VISIBLE_DEVICES= before the command"
+        )
+    return wanted or gpus or 1
+
+
+def _gpus() -> int:
     # Loading torch takes seconds, for which a refusal would wait where there is nothing to count.
     if not any(Path(device).exists() for device in _GPU_DEVICES):
-        return 1
+        return 0
     import torch
 
-    return max(1, torch.cuda.device_count())
+    return torch.cuda.device_count()
 
 
 def launch(run_dir: Path, processes: int, threads: int | None, claim: Claim | None = None) -> int:

@@ -5,9 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
+from convbert.models.errors import UserError
 from convbert.pretrain.run.exit_codes import STOPPED, TRANSIENT
 from convbert.pretrain.training import launch
 from convbert.pretrain.training.stopping import StopRequest
@@ -17,6 +20,30 @@ def worker(seconds: float, code: int) -> subprocess.Popen[bytes]:
     """Start a process that ends with ``code`` after some time."""
     program = f"import sys, time; time.sleep({seconds}); sys.exit({code})"
     return subprocess.Popen([sys.executable, "-c", program])
+
+
+@pytest.mark.parametrize(
+    ("gpus", "wanted", "processes"), [(0, None, 1), (0, 4, 4), (2, None, 2), (2, 1, 1), (2, 2, 2)]
+)
+def test_processes_are_those_wanted_or_one_for_each_gpu(
+    monkeypatch, tmp_path, gpus, wanted, processes
+) -> None:
+    with_gpus(monkeypatch, tmp_path, gpus)
+    assert launch.processes_here(wanted) == processes
+
+
+def test_more_processes_than_gpus_are_refused_before_the_second_finds_none(
+    monkeypatch, tmp_path
+) -> None:
+    with_gpus(monkeypatch, tmp_path, 1)
+    with pytest.raises(UserError, match=r"--processes 2: .* 1 is visible here; leave it out"):
+        launch.processes_here(2)
+
+
+def with_gpus(monkeypatch: pytest.MonkeyPatch, device: Path, count: int) -> None:
+    """Make this a machine of ``count`` GPUs."""
+    monkeypatch.setattr(launch, "_GPU_DEVICES", (str(device),))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
 
 @pytest.mark.parametrize(("first", "second"), [(STOPPED, STOPPED), (2, -9), (0, 0)])
