@@ -11,8 +11,25 @@ from convbert.pretrain.cli.arguments import between
 app = typer.Typer()
 RunDirs = Annotated[
     list[Path],
-    typer.Argument(help="Directories of runs.", metavar="RUN...", autocompletion=completion.runs),
+    typer.Argument(
+        help="Directories of runs, or folders that hold some.",
+        metavar="RUN...",
+        autocompletion=completion.runs,
+    ),
 ]
+
+
+def _runs(places: list[Path], *, begun: bool) -> list[Path]:
+    """Return the runs named; a folder that is none stands for those in it, or that have begun."""
+    from convbert.pretrain.run.directory import RunDirectory, runs_in
+    from convbert.pretrain.tracking.metrics_log import FILE_NAME
+
+    found: list[Path] = []
+    for place in places:
+        below = [] if RunDirectory(place).config_file.is_file() else runs_in(place)
+        kept = [run for run in below if not begun or (run / FILE_NAME).is_file()]
+        found += kept or [place]
+    return found
 
 
 @app.command()
@@ -30,8 +47,9 @@ def report(
     from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.report.page import write_report
 
-    with counter(f"reading {len(runs)} runs"):
-        page = write_report(runs, output, price)
+    chosen = _runs(runs, begun=True)
+    with counter(f"reading {len(chosen)} runs"):
+        page = write_report(chosen, output, price)
     typer.echo(f"{page}: open it in a browser")
 
 
@@ -55,8 +73,9 @@ def watch(
 
     from convbert.pretrain.report.serve import Server, Watch, require_loopback
 
-    server = Server(Watch(runs, refresh), require_loopback(host), port)
-    typer.echo(f"{', '.join(map(str, runs))}: {server.url}")
+    chosen = _runs(runs, begun=False)
+    server = Server(Watch(chosen, refresh), require_loopback(host), port)
+    typer.echo(f"{', '.join(map(str, chosen))}: {server.url}")
     here = f"{server.server_port}:127.0.0.1:{server.server_port}"
     typer.echo(
         f"from another machine: ssh -N -L {here} {platform.node()}, then the same address there\n"

@@ -28,6 +28,11 @@ class _Started(BaseModel):
     recipe: str | None = None
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """Return the runs right below a folder."""
+    return sorted(file.parent for file in folder.glob(f"[!.]*/{CONFIG}"))
+
+
 class RunDirectory:
     """Paths inside a run directory, and its creation."""
 
@@ -151,7 +156,7 @@ class RunDirectory:
         if not self.path.is_dir():
             there = "it is a file" if self.path.exists() else "no such directory"
             raise AbsentError(f"{self.path}: not a run directory ({there}); check the path")
-        below = sorted(str(file.parent) for file in self.path.glob(f"*/{self.config_file.name}"))
+        below = [str(run) for run in runs_in(self.path)]
         shown = ", ".join(below[:_SHOWN]) + (", ..." if len(below) > _SHOWN else "")
         remedy = f"name one in it: {shown}" if below else "check the path"
         raise AbsentError(f"{self.path}: not a run directory (no config.yaml in it); {remedy}")

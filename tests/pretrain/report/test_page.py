@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import yaml
 from small_runs import small_run
 
 from convbert.models.errors import UserError
+from convbert.pretrain.cli.pages import report
 from convbert.pretrain.evaluation.publishing import publish_curve
 from convbert.pretrain.report.page import write_report
 from convbert.pretrain.report.runs import Measured, ReportCurve, read_run
@@ -56,6 +58,17 @@ def test_hours_are_known_only_where_every_record_has_them():
 def test_targets_are_round_and_within_what_was_measured():
     assert round_targets([curve([0.61, 0.74], base=0.52)]) == [0.55, 0.6, 0.65, 0.7]
     assert round_targets([curve([0.7], base=None)]) == [0.7]
+
+
+def test_a_folder_of_runs_stands_for_those_in_it_that_have_begun(tmp_path):
+    first = small_run(tmp_path / "runs" / "first", "off", None)
+    for name in ("second", "dry"):
+        shutil.copytree(first, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "dry" / "metrics.jsonl").unlink()
+    (tmp_path / "runs" / "mlflow.db").touch()
+    report([tmp_path / "runs"], tmp_path / "r.html")
+    shown = embedded((tmp_path / "r.html").read_text())
+    assert [run["name"] for run in shown["runs"]] == ["first", "second"]
 
 
 def test_the_frontier_leaves_out_what_another_point_beats():
