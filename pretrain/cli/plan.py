@@ -16,8 +16,14 @@ app = typer.Typer()
 def plan(
     recipe: Recipe,
     overrides: Overrides = None,
-    gpus: Annotated[int, typer.Option(help="GPUs the run gets.", min=1)] = 1,
-    gpu: Annotated[str, typer.Option(help="Kind: a100, h100, l40s, v100, ...")] = "a100",
+    gpus: Annotated[
+        int | None,
+        typer.Option(help="GPUs the run gets; default 1, with --measure its processes.", min=1),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="Kind: h100, l40s, ...; default a100, with --measure this machine's."),
+    ] = None,
     mfu: Annotated[
         float | None,
         typer.Option(

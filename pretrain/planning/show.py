@@ -2,7 +2,7 @@
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -31,6 +31,7 @@ from convbert.pretrain.settings.recipes import recipe_names, resolve
 from convbert.pretrain.settings.run import RunConfig
 
 _ASSUMED_VOCABULARY = 30_522
+_ASSUMED_GPU = "a100"
 
 
 def _expected_places(recipe: str) -> set[str]:
@@ -141,11 +142,21 @@ def _compiles_here(
     return chosen.compile, f"; {chosen.shown}"
 
 
+def _card(name: str | None, here: bool) -> Gpu:
+    """Return the GPU of this name; without one that of this machine if ``here``, or an A100."""
+    if name is not None or not here:
+        return gpu(name or _ASSUMED_GPU)
+    # Its rate is measured, so only what decides about memory has to be known.
+    bfloat16 = computes_in_bfloat16(torch.device("cuda"))
+    memory = torch.cuda.get_device_properties(0).total_memory
+    return replace(gpu(_ASSUMED_GPU), memory=memory, bfloat16=bfloat16)
+
+
 def show(
     recipe: str,
     overrides: list[str],
-    gpus: int,
-    gpu_name: str,
+    gpus: int | None,
+    gpu_name: str | None,
     mfu: float | None,
     price: float,
     measure: int | None = None,
@@ -155,9 +166,14 @@ def show(
     """Print parameters, FLOPs, time and cost, and memory by ZeRO stage for every phase.
 
     The time comes from updates measured here on ``measure`` processes, from ``mfu``, or else from
-    the measurements that ship with the package. ``busy`` is entered while it is measured.
+    the measurements that ship with the package. ``busy`` is entered while it is measured. Where
+    ``gpus`` or ``gpu_name`` are not given, memory is that of the GPUs which are measured, or else
+    of one A100.
     """
-    card = gpu(gpu_name)
+    here = measure is not None and torch.cuda.is_available()
+    card = _card(gpu_name, here)
+    gpus = gpus or (measure if measure and here else 1)
+    gpu_name = gpu_name or _ASSUMED_GPU
     asked = resolve(recipe, overrides)
     config = with_precision(asked, bfloat16=card.bfloat16)
     networks, timeline, note = outline(recipe, config)

@@ -1,11 +1,14 @@
 """What `convbert plan` prints. Its memory is compared with allocations in the integration tests."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.pretrain.cli.plan import plan
+from convbert.pretrain.planning import show
 from convbert.pretrain.planning.plan import _divisors
 from convbert.pretrain.planning.show import outline
 from convbert.pretrain.settings.recipes import resolve
@@ -17,6 +20,22 @@ def test_auto_is_planned_as_the_precision_that_the_card_will_train_in(
 ) -> None:
     plan("tiny", ["global_batch=8"], 1, card, 0.4, 0.0)
     assert f"GB on one GPU, {precision}, rows of 128" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_plan_that_is_measured_takes_the_memory_of_the_gpus_here(
+    monkeypatch: pytest.MonkeyPatch, shards_dir: Path
+) -> None:
+    cards = []
+    monkeypatch.setattr(show, "_memory_table", lambda *given: cards.append(given[3:5]))
+    card = SimpleNamespace(total_memory=24e9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
+    monkeypatch.setattr(show, "measured_duration", lambda *_: show.Duration(1, 1, "timed"))
+    overrides = ["global_batch=8", f"data.manifest={shards_dir / 'manifest.json'}"]
+    for gpus, name in ((None, None), (4, "h100")):
+        show.show("tiny", overrides, gpus, name, None, 0.0, measure=2)
+    assert [(gpus, found.memory) for gpus, found in cards] == [(2, 24e9), (4, 80e9)]
 
 
 def planned(capsys: pytest.CaptureFixture[str], recipe: str, *overrides: str) -> str:
