@@ -69,8 +69,8 @@ def import_(
         str | None, typer.Option(help="Size of a TensorFlow checkpoint: small, base, ...")
     ] = None,
     vocab_size: Annotated[
-        int, typer.Option(help="Ids of a TensorFlow checkpoint.", min=1)
-    ] = 30_522,
+        int | None, typer.Option(help="Ids of a TensorFlow checkpoint; default 30522.", min=1)
+    ] = None,
     vocab: Annotated[
         Path | None, typer.Option(help="vocab.txt to take in place of the source's own.")
     ] = None,

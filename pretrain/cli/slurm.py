@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from convbert.pretrain.cli.settings_command import SettingsCommand
 from convbert.pretrain.run.tables import Output, fitted
 
 if TYPE_CHECKING:
+    from convbert.cluster.follow import Evaluation
     from convbert.cluster.submit import Queued
     from convbert.pretrain.run.directory import RunDirectory
 
@@ -57,8 +59,10 @@ Evaluate = Annotated[
     list[str] | None, typer.Option(help="Fine-tune permanent checkpoints on this task.")
 ]
 EvaluateTime = Annotated[
-    str, typer.Option(help="Time limit of a task's fine-tunings of a checkpoint.")
+    str | None,
+    typer.Option(help="Time limit of a task's fine-tunings of a checkpoint; default 4:00:00."),
 ]
+Seeds = Annotated[int | None, typer.Option(help="Fine-tunings per checkpoint; default 3.", min=1)]
 Again = Annotated[
     bool, typer.Option("--again", help="Although a job of it is queued or running already.")
 ]
@@ -85,22 +89,21 @@ def submit(
     limit: Limit = None,
     evaluate: Evaluate = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the task's files are.")] = None,
-    seeds: Annotated[int, typer.Option(help="Fine-tunings per checkpoint.", min=1)] = 3,
-    evaluate_time: EvaluateTime = "4:00:00",
+    seeds: Seeds = None,
+    evaluate_time: EvaluateTime = None,
     again: Again = False,
     dry_run: DryRun = False,
 ) -> None:
     """Queue pretraining on SLURM; the job saves before its limit, requeues and continues."""
     from convbert.cluster.bindings import require_image
-    from convbert.cluster.follow import Evaluation
     from convbert.cluster.render import JobOptions
     from convbert.cluster.site import load_site
-    from convbert.cluster.submit import locate, require_idle, submit_array, submit_pretraining
+    from convbert.cluster.submit import require_idle, submit_array, submit_pretraining
     from convbert.cluster.sweep import read_sweep
-    from convbert.models.schema import validate
     from convbert.pretrain.run.preparation import default_directory
 
     options = JobOptions.of("convbert submit", locals())
+    _refuse_alone({"--limit": limit} if array is None else {}, "--array")
     profile = load_site(site)
     require_image(profile)
     world, settings = options.nodes * profile.processes, overrides or []
@@ -116,11 +119,7 @@ def submit(
         ]
         _show(submit_array(root, runs, profile, options), "status --watch", root)
         return
-    plan = None
-    if evaluate:
-        wanted = {"tasks": locate(evaluate, data_dir), "seeds": seeds, "time": evaluate_time}
-        wanted["partition"] = profile.partition or partition
-        plan = validate(Evaluation, wanted, f"--evaluate-time={evaluate_time!r}")
+    plan = _evaluation(evaluate, data_dir, seeds, evaluate_time, profile.partition or partition)
     require_idle([run_dir or default_directory(recipe)], options)
     run = _prepare(recipe, settings, run_dir, world)
     if plan and profile.pyxis:
@@ -154,6 +153,34 @@ def submit_corpus(
     require_image(profile)
     load_config(config, BuildConfig)
     _show(jobs.submit_corpus(config, output, profile, options), "logs --follow", output)
+
+
+def _evaluation(
+    tasks: list[str] | None,
+    data_dir: Path | None,
+    seeds: int | None,
+    time: str | None,
+    partition: str | None,
+) -> "Evaluation | None":
+    """Return what is measured while training goes on; options of it alone are refused."""
+    if not tasks:
+        alone = {"--data-dir": data_dir, "--seeds": seeds, "--evaluate-time": time}
+        _refuse_alone(alone, "--evaluate")
+        return None
+    from convbert.cluster.follow import Evaluation
+    from convbert.cluster.submit import locate
+    from convbert.models.schema import validate
+
+    wanted = {"tasks": locate(tasks, data_dir), "seeds": seeds, "time": time}
+    given = {key: value for key, value in wanted.items() if value is not None}
+    return validate(Evaluation, given | {"partition": partition}, f"--evaluate-time={time!r}")
+
+
+def _refuse_alone(options: Mapping[str, object], partner: str) -> None:
+    """Raise ``UserError`` for an option that says something only beside ``partner``."""
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(f"{name} {value}: is for {partner}; give that too, or leave it out")
 
 
 def _prepare(recipe: str, settings: list[str], run_dir: Path | None, world: int) -> "RunDirectory":
@@ -191,6 +218,8 @@ def status(
     from convbert.cluster.jobs import runs_below, runs_of
     from convbert.cluster.status import HEADINGS, TEXT, overview, shown_at
 
+    if watch and form != "table":
+        raise UserError(f"--format {form}: is for one look; leave out --watch")
     chosen = runs_below(Path("runs"))
     if runs:
         chosen = [run for directory in runs for run in runs_of(directory)]

@@ -8,8 +8,9 @@ from pathlib import Path
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.architecture import PretrainingConfig
+from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
-from convbert.models.interop.hf import load_pretraining_model
+from convbert.models.interop.hf import load_networks
 from convbert.models.pretraining import PretrainingModel
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
 from convbert.pretrain.finetune.device import compute_device
@@ -72,15 +73,23 @@ class SingleModel:
 
 
 def open_directory(directory: Path, tokenizer: Path | None) -> SingleModel:
-    """Read the networks in a directory; raises ``UserError`` for a tokenizer that is not theirs."""
-    model = load_pretraining_model(directory).to(compute_device())
+    """Read the networks in a directory, and what turns text into their ids.
+
+    Raises ``UserError`` for an encoder alone, which scores nothing, and for another's tokenizer.
+    """
+    model = load_networks(directory)
+    if isinstance(model, Encoder):
+        raise UserError(
+            f"{directory}: an encoder alone, nothing in it scores sentences; measure the run it "
+            "was exported from, or a model with its generator"
+        )
     words, known = Tokenizer.load(tokenizer or directory), model.config.discriminator.vocab_size
     if words.vocab_size > known:
         raise UserError(
             f"{words.file}: {words.vocab_size:,} ids, the model in {directory} knows {known:,}; "
             "give its own tokenizer with --tokenizer"
         )
-    return SingleModel(directory.resolve().name, model, words)
+    return SingleModel(directory.resolve().name, model.to(compute_device()), words)
 
 
 def evaluate_directory(opened: SingleModel, pairs: Sequence[Pair], scoring: Scoring) -> Found:

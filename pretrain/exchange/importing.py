@@ -17,17 +17,23 @@ from convbert.pretrain.exchange.tokenizer_import import (
     take_tokenizer,
 )
 
+_BERT_IDS = 30_522
+
 
 def read_networks(
-    source: Path, size: str | None = None, vocab_size: int = 30_522
+    source: Path, size: str | None = None, vocab_size: int | None = None
 ) -> PretrainingModel | Encoder:
     """Return all networks of pretraining at ``source``, or the encoder where that is alone.
 
     ``source`` is a Hugging Face directory, or the prefix of a TensorFlow checkpoint (then
-    ``size`` names its configuration, which such a checkpoint does not hold). Raises ``UserError``
-    for anything that is there and cannot be read, so a damaged generator is never left out.
+    ``size`` and ``vocab_size``, 30,522 unless given, are what such a checkpoint does not hold).
+    Raises ``UserError`` for anything that is there and cannot be read, so a damaged generator is
+    never left out.
     """
     if source.is_dir():
+        for option, value in (("--size", size), ("--vocab-size", vocab_size)):
+            if value is not None:
+                raise UserError(f"{option} {value}: {source / 'config.json'} says it; leave it out")
         return hf.load_networks(source)
     if not source.with_name(f"{source.name.removesuffix('.index')}.index").is_file():
         raise AbsentError(
@@ -36,7 +42,7 @@ def read_networks(
         )
     if size is None:
         raise UserError(f"{source}: a TensorFlow checkpoint does not tell its size; give --size")
-    return tf.load_networks(source, preset(size, vocab_size=vocab_size))
+    return tf.load_networks(source, preset(size, vocab_size=vocab_size or _BERT_IDS))
 
 
 def import_weights(
@@ -44,7 +50,7 @@ def import_weights(
     output: Path,
     *,
     size: str | None = None,
-    vocab_size: int = 30_522,
+    vocab_size: int | None = None,
     tokenizer: TokenizerChoice = OWN_TOKENIZER,
 ) -> tuple[str, str]:
     """Write the weights as a Hugging Face directory; return a line on networks and on tokenizer.
