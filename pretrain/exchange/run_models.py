@@ -54,7 +54,8 @@ def require_fitting(
     ``found`` is what ``find_run`` returns of it. A run has a tokenizer and a place for results of
     its own, a model no steps.
     """
-    strange, kind = ("tokenizer", "output"), "is a run, which has its own"
+    strange: tuple[str, ...] = ("tokenizer", "output")
+    kind = "is a run, which has its own"
     if found is None:
         strange, kind = ("step", "average"), "is one model"
     elif found[1]:
