@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from convbert.models.errors import UserError
 from convbert.pretrain.cli import completion
 from convbert.pretrain.cli.arguments import FormatOption, between
 from convbert.pretrain.cli.data_arguments import Workers, training_command
@@ -69,6 +70,10 @@ def corpus_build(
     from convbert.data_pipeline.filters.corpus_settings import load_config
     from convbert.data_pipeline.shards.manifest import Manifest
 
+    if workers and scheduler_file:
+        raise UserError(
+            f"--workers {workers}: those of {scheduler_file} build the corpus; leave it out"
+        )
     with BuildProgress() as progress:
         settings = load_config(config, BuildConfig)
         report = build_corpus(

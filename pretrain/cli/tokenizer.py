@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from convbert.models.errors import UserError
 from convbert.pretrain.cli.arguments import FormatOption, between
 from convbert.pretrain.cli.data_arguments import Inputs, reads_text
 from convbert.pretrain.run.tables import Output
@@ -88,6 +89,8 @@ def tokenizer_report(
     from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
     from convbert.pretrain.cli.progress import counter
 
+    if as_json and form != "table":
+        raise UserError(f"--format {form}: --json is another form; leave out one of them")
     loaded = Tokenizer.load(tokenizer)
     texts = iter_documents(inputs, reader)
     with counter("tokenizing", unit="documents") as count:

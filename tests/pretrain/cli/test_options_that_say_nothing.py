@@ -45,6 +45,11 @@ FINETUNE = ["--task", "rotten_tomatoes"]
             ["submit", "tiny", "--evaluate-time", "10:00"],
             "--evaluate-time 10:00: is for --evaluate",
         ),
+        (
+            ["corpus", "build", "c.yaml", "-o", "c", "--workers", "2", "--scheduler-file", "s"],
+            "--workers 2: those of s build the corpus",
+        ),
+        (["tokenizer", "report", "t", "text", "--json", "--format", "csv"], "--format csv: --json"),
         (["status", "--watch", "--format", "csv"], "--format csv: is for one look"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
