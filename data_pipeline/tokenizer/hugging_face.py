@@ -132,8 +132,12 @@ def _from_sentencepiece(path: Path) -> FastTokenizer:
     fast.normalizer = _normalizer(proto.normalizer_spec)
     # Pieces hold a space only in front, so that words can be encoded one by one. The literal text
     # of a byte piece is cut, because a fast unigram model would take it for the byte.
+    # What follows a [MASK] is text of its own here, but no sentence: only what begins the text gets
+    # the space in front, or a language without spaces would have one behind every [MASK].
+    first = "first" if proto.normalizer_spec.add_dummy_prefix else "never"
     fast.pre_tokenizer = pre_tokenizers.Sequence(
         [
+            pre_tokenizers.Metaspace(SPACE, prepend_scheme=first, split=False),
             pre_tokenizers.Split(SPACE, "merged_with_next"),
             pre_tokenizers.Split(Regex("<(?=0x[0-9A-F]{2}>)"), "merged_with_previous"),
         ]
@@ -158,11 +162,11 @@ def _normalizer(spec: Any) -> normalizers.Normalizer:
         if table.normalize_str(f"a{_BREAK}b") == "ab":
             steps.append(normalizers.Replace(_BEFORE_MARK, _BREAK))
         steps.append(table)
+    if spec.add_dummy_prefix:  # Metaspace takes a mark that begins the text for the one in front
+        steps.append(normalizers.Replace(Regex(rf"\A{SPACE}"), SPACE * 2))
     if spec.remove_extra_whitespaces:
-        steps.append(normalizers.Replace(Regex(rf"\A +|[ {SPACE}]+\z|(?<= ) +"), ""))
+        steps.append(normalizers.Replace(Regex(rf"[ {SPACE}]+\z|(?<= ) +"), ""))
     steps.append(normalizers.Replace(" ", SPACE))
-    if spec.add_dummy_prefix:
-        steps.append(normalizers.Prepend(SPACE))
     return normalizers.Sequence(steps)
 
 

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 
 from convbert.data_pipeline.segmentation import split_segments
 from convbert.data_pipeline.tokenizer.hugging_face import (
+    SPACE,
     TRICKY,
     check_identical,
     fast_tokenizer,
@@ -132,6 +133,17 @@ def test_exported_directory_loads_as_a_fast_tokenizer(tokenizer: Tokenizer, tmp_
     assert loaded(SENTENCE * 50, truncation=True)["input_ids"][-1] == sep
     assert len(loaded(SENTENCE * 50, truncation=True)["input_ids"]) == 128
     assert loaded("a [MASK] b")["input_ids"].count(tokenizer.mask_id) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "spaced"),
+    [("quick[MASK]brown", False), ("quick [MASK] brown", True), ("[MASK]、です", False)],
+)
+def test_behind_a_mask_is_a_space_only_where_the_text_has_one(
+    tokenizer: Tokenizer, text: str, spaced: bool
+) -> None:
+    tokens = fast_tokenizer(tokenizer).encode(text, add_special_tokens=False).tokens
+    assert tokens[tokens.index("[MASK]") + 1].startswith(SPACE) == spaced
 
 
 def test_exported_tokenizer_decodes_like_the_original(tokenizer: Tokenizer, tmp_path: Path) -> None:
