@@ -20,9 +20,15 @@ def quickstart(
     ] = Path("quickstart"),
 ) -> None:
     """Text to fine-tuned model on this machine in about ten minutes, each command shown."""
+    from convbert.pretrain.run.exit_codes import STOPPED
+    from convbert.pretrain.study.processes import Stopped
     from convbert.pretrain.study.quickstart import run
 
-    raise typer.Exit(run(output))
+    try:
+        run(output)
+    except Stopped:
+        print(f"stopped; the same command continues {output}")
+        raise typer.Exit(STOPPED) from None
 
 
 @app.command()

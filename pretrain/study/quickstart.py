@@ -5,9 +5,7 @@ is skipped, so an interrupted quickstart continues where it stopped.
 """
 
 import json
-import shlex
-import subprocess
-import sys
+import os
 import time
 from pathlib import Path
 
@@ -20,7 +18,10 @@ from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.run.curve import Curve
 from convbert.pretrain.run.metric_names import pairs_measure
 from convbert.pretrain.settings.recipes import resolve
+from convbert.pretrain.study.processes import Commands
+from convbert.pretrain.study.steps import StudyStep
 from convbert.pretrain.tracking.tracked_run import links_of
+from convbert.pretrain.training.launch import gpus_here
 
 PROCESSES = 2
 SEEDS = 3
@@ -33,7 +34,7 @@ _TEXTS = (
 )
 
 
-def _steps(root: Path) -> list[tuple[str, Path | None, list[str]]]:
+def _steps(root: Path, processes: int) -> list[tuple[str, Path, list[str]]]:
     """List (title, what exists when it is done, arguments of ``convbert``)."""
     corpus, tokenizer, shards, run = (
         root / name for name in ("corpus", "tokenizer", "shards", "run")
@@ -69,10 +70,10 @@ def _steps(root: Path) -> list[tuple[str, Path | None, list[str]]]:
             + ["--packing", "full"],
         ),
         (
-            f"Pretrain ConvBERT-tiny with DeepSpeed ZeRO-1 on {PROCESSES} processes",
+            f"Pretrain ConvBERT-tiny with DeepSpeed ZeRO-1 on {processes} process{'es' * (processes > 1)}",
             checkpoint_directory(run / "checkpoints", steps),
             ["pretrain", "quickstart", *settings, "--run-dir", str(run)]
-            + ["--processes", str(PROCESSES)],
+            + ["--processes", str(processes)],
         ),
         (
             "Fine-tune it to say where commas and stops were",
@@ -87,30 +88,31 @@ def _steps(root: Path) -> list[tuple[str, Path | None, list[str]]]:
         ),
         (
             "Look at it: words for [MASK], and which words the discriminator takes for replaced",
-            None,
-            ["show", str(run), *_TEXTS, "--top", "3", "--share", "0.3"],
+            root / "look.html",
+            ["show", str(run), *_TEXTS, "--top", "3", "--share", "0.3"]
+            + ["--html", str(root / "look.html")],
         ),
     ]
 
 
-def run(root: Path) -> int:
-    """Run every step that is not done; return the first non-zero exit code, or 0."""
+def run(root: Path) -> None:
+    """Run every step that is not done.
+
+    Raises ``UserError`` for one that fails, and ``Stopped`` after SIGINT or SIGTERM, once training
+    has saved a checkpoint.
+    """
     console = Console(highlight=False)
     began = time.monotonic()
     root.mkdir(parents=True, exist_ok=True)
-    steps = _steps(root)
-    for number, (title, result, arguments) in enumerate(steps, 1):
-        console.print(f"\n[bold]{number}/{len(steps)}  {title}[/bold]")
-        if result is not None and result.exists():
-            console.print(f"[dim]done already: {result}[/dim]")
-            continue
-        console.print(f"[dim]$ convbert {shlex.join(arguments)}[/dim]")
-        command = [sys.executable, "-m", "convbert.pretrain.cli", *arguments]
-        code = subprocess.run(command, check=False).returncode
-        if code:
-            return code
+    commands = Commands(console, len(os.sched_getaffinity(0)))
+    steps = _steps(root, min(PROCESSES, gpus_here() or PROCESSES))
+    with commands.stopped_by_signals():
+        for number, (title, result, arguments) in enumerate(steps, 1):
+            console.print(f"\n[bold]{number}/{len(steps)}  {title}[/bold]")
+            if result.exists():
+                console.print(f"[dim]done already: {result}[/dim]")
+            commands.run(StudyStep(title, result.exists, arguments))
     _summarize(console, root, time.monotonic() - began)
-    return 0
 
 
 def _summarize(console: Console, root: Path, seconds: float) -> None:
@@ -133,6 +135,7 @@ def _summarize(console: Console, root: Path, seconds: float) -> None:
         f"model   {root / 'model'}  (transformers.AutoModel.from_pretrained)",
         f"curve   {folder / 'curve.png'}",
         f"page    {root / 'run' / 'report' / 'run.html'}",
+        f"words   {root / 'look.html'}  (what each checkpoint fills in)",
         f"run     {root / 'run'}  (config, metrics.jsonl, checkpoints)",
     ]
     title = f"finished in {seconds / 60:.1f} minutes"

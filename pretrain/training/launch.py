@@ -34,7 +34,7 @@ def processes_here(wanted: int | None = None) -> int:
 
     Raises ``UserError`` for more than there are GPUs: each process computes on its own.
     """
-    gpus = _gpus()
+    gpus = gpus_here()
     if wanted and gpus and wanted > gpus:
         raise UserError(
             f"--processes {wanted}: each takes a GPU of its own, and {gpus} "
@@ -44,7 +44,8 @@ def processes_here(wanted: int | None = None) -> int:
     return wanted or gpus or 1
 
 
-def _gpus() -> int:
+def gpus_here() -> int:
+    """Return how many GPUs are visible."""
     # Loading torch takes seconds, for which a refusal would wait where there is nothing to count.
     if not any(Path(device).exists() for device in _GPU_DEVICES):
         return 0
