@@ -44,6 +44,12 @@ def require_vacant(path: Path) -> None:
             f"{path}: cannot be made, for {above} is no directory that can be written to; choose "
             "another place"
         )
+    for entry, host, process in _begun(real) if real.parent.is_dir() else ():
+        if host == _HOST and _is_free(entry, young=True) is False:
+            raise UserError(
+                f"{path}: is being written by process {process}; wait for it or choose another "
+                "directory"
+            )
 
 
 def _is_mount(path: Path) -> bool:
@@ -121,28 +127,33 @@ def clear_left(path: Path) -> None:
 
     A directory that is being written is locked, so an unlocked one belongs to nobody.
     """
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(?:(.+)\.)?(\d+)-[0-9a-f]{{8}}\.tmp")
-    with os.scandir(path.parent) as entries:
-        found = [(entry, pattern.fullmatch(entry.name)) for entry in entries]
-    for entry, name in found:
-        if name is None or not entry.is_dir(follow_symlinks=False):
-            continue
-        host, process = name.groups()
-        free = _is_free(Path(entry.path)) if host == _HOST else None
+    for entry, host, process in _begun(path):
+        free = _is_free(entry) if host == _HOST else None
         if free:
-            shutil.rmtree(entry.path, ignore_errors=True)
-            log.warning(f"{entry.path}: removed, a killed process left it")
+            shutil.rmtree(entry, ignore_errors=True)
+            log.warning(f"{entry}: removed, a killed process left it")
         elif free is None:
             log.warning(
-                f"{entry.path}: left by process {process} of {host or 'an earlier version'}; "
+                f"{entry}: left by process {process} of {host or 'an earlier version'}; "
                 "remove it if that has ended"
             )
 
 
-def _is_free(folder: Path) -> bool | None:
-    """Return whether nobody writes a directory, or None if this cannot be told."""
+def _begun(path: Path) -> list[tuple[Path, str | None, str]]:
+    """Return the directories beside ``path`` that were to become it, each with host and process."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(?:(.+)\.)?(\d+)-[0-9a-f]{{8}}\.tmp")
+    with os.scandir(path.parent) as entries:
+        found = [(e, pattern.fullmatch(e.name)) for e in entries if e.is_dir(follow_symlinks=False)]
+    return [(Path(entry), name[1], name[2]) for entry, name in found if name is not None]
+
+
+def _is_free(folder: Path, *, young: bool = False) -> bool | None:
+    """Return whether nobody writes a directory, or None if this cannot be told.
+
+    ``young`` ones may be free too, whose process has had no time to lock them.
+    """
     try:
-        if time.time() - folder.stat().st_mtime < _LOCKED_WITHIN_SECONDS:
+        if not young and time.time() - folder.stat().st_mtime < _LOCKED_WITHIN_SECONDS:
             return False
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -5,8 +5,8 @@ files. Nothing of their code is installed or run. ``CORPORA`` states the license
 each text; none is part of this project.
 """
 
-from convbert.data_pipeline.corpora.catalog import CORPORA, fetch
+from convbert.data_pipeline.corpora.catalog import CORPORA, fetch, known
 from convbert.data_pipeline.corpora.corpus import Corpus, Files
 from convbert.data_pipeline.corpora.packages import Archive, Wheel, unpacked
 
-__all__ = ["CORPORA", "Archive", "Corpus", "Files", "Wheel", "fetch", "unpacked"]
+__all__ = ["CORPORA", "Archive", "Corpus", "Files", "Wheel", "fetch", "known", "unpacked"]

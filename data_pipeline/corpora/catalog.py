@@ -41,8 +41,13 @@ CORPORA = {
 def fetch(name: str, folder: Path) -> list[Path]:
     """Put the files of a known corpus into ``folder`` unless they are there; return their paths.
 
-    Raises ``UserError`` for an unknown name, and as ``Corpus.fetch`` does.
+    Raises ``UserError`` as ``known`` and ``Corpus.fetch`` do.
     """
+    return known(name).fetch(folder)
+
+
+def known(name: str) -> Corpus:
+    """Return the corpus of a name; raises ``UserError`` for one that is unknown."""
     if name not in CORPORA:
         raise UserError(f"corpus '{name}' is unknown; {choose_one(name, CORPORA)}")
-    return CORPORA[name].fetch(folder)
+    return CORPORA[name]

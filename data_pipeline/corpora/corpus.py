@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from convbert.data_pipeline.atomic import atomic_write
+from convbert.data_pipeline.atomic import atomic_write, filled
 from convbert.data_pipeline.corpora.packages import Archive, Package, unpacked
 
 Files = Iterator[tuple[str, bytes]]
@@ -27,8 +27,7 @@ class Corpus:
         paths = [folder / file for file in self.files]
         if all(path.is_file() for path in paths):
             return paths
-        with unpacked(self.package) as archive:
-            folder.mkdir(parents=True, exist_ok=True)
+        with filled(folder), unpacked(self.package) as archive:
             for file, content in self.unpack(archive):
                 with atomic_write(folder / file) as out:
                     out.write(content)

@@ -6,13 +6,14 @@ twice, or again after its worker was killed, changes nothing.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from convbert.data_pipeline.extras import load_extra
 from convbert.data_pipeline.workers import interrupts_put_off
-from convbert.models.errors import UserError
+from convbert.models.errors import TransientError, UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -54,7 +55,10 @@ class DaskEngine:
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], done: Callable[[R], None]
     ) -> list[R]:
-        """Submit all tasks; raises ``UserError`` if one kills its workers."""
+        """Submit all tasks.
+
+        Raises ``UserError`` if one kills its workers, ``TransientError`` if the scheduler is lost.
+        """
         from distributed import KilledWorker, as_completed
 
         futures = self._client.map(function, tasks, pure=False)
@@ -72,8 +76,14 @@ class DaskEngine:
                 f"({error.last_worker.address} last), most likely for lack of memory; use fewer "
                 "workers or a smaller piece_megabytes, and start again: finished work is kept"
             ) from None
+        except CancelledError:
+            raise TransientError(
+                "the scheduler does not answer any more; start it and its workers again, then the "
+                "build: finished work is kept"
+            ) from None
         finally:
-            self._client.cancel(futures, force=True)
+            with suppress(Exception):  # a scheduler that is lost has no tasks any more
+                self._client.cancel(futures, force=True)
         return [results[number] for number in range(len(tasks))]
 
 

@@ -180,7 +180,7 @@ def differences(before: Sequence[Origin], now: Sequence[tuple[InputFile, Origin]
     new = {(origin.source, origin.name): (file, origin) for file, origin in now}
     changes = {
         "added": [key for key in new if key not in old],
-        "removed": [key for key in old if key not in new],
+        "removed": [key for key in old if key not in new and old[key].size],
         "changed": [key for key in new if key in old and _differs(old[key], *new[key])],
     }
     return [

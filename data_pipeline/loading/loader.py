@@ -18,6 +18,7 @@ from convbert.data_pipeline.shards.store import Rows, SequenceStore
 from convbert.models.errors import UserError
 
 _PREFETCH = 4
+_PATIENCE_SECONDS = 5.0
 
 _Item = Batch | BaseException
 _Long = NDArray[np.int64]
@@ -111,13 +112,17 @@ class ShardLoader:
         return _drain(ready, self._stop)
 
     def close(self) -> None:
-        """Stop reading ahead and close the files."""
+        """Stop reading ahead and close the files.
+
+        A request to a server that does not answer can take minutes. It ends with the process.
+        """
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        for stream in self.streams:
-            stream.close()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(_PATIENCE_SECONDS)
+        if thread is None or not thread.is_alive():
+            for stream in self.streams:
+                stream.close()
 
     def _fill(self, step: int, ready: "queue.Queue[_Item]", stop: threading.Event) -> None:
         item: _Item | None = None

@@ -1,9 +1,10 @@
 """One shard set in its training order, with damaged blocks replaced if the run skips them."""
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Stream:
         self._store = store
         self._windows: OrderedDict[tuple[int, int], Rows] = OrderedDict()
         self._ahead = ahead
-        self._fetcher: ThreadPoolExecutor | None = None
+        self._fetching = threading.Lock()
 
     def rows(self, first: int, last: int) -> Rows:
         """Return the sequences at the positions ``first`` to ``last``, excluded, [n, L]."""
@@ -51,11 +52,7 @@ class Stream:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def close(self) -> None:
-        """Close all files and stop fetching."""
-        if self._fetcher:
-            self._fetcher.shutdown(cancel_futures=True)
-            self._fetcher = None
-        self._ahead.close()
+        """Close all files; what is being fetched is not waited for."""
         self._store.close()
 
     def _window(self, epoch: int, window: int) -> Rows:
@@ -70,12 +67,18 @@ class Stream:
         return self._windows[key]
 
     def _fetch_after(self, epoch: int, window: int) -> None:
-        """Bring the next window near; what goes wrong is met again when it is read."""
+        """Bring the next window near, in a thread that ends with the process."""
         if self._ahead.fetches:
-            self._fetcher = self._fetcher or ThreadPoolExecutor(1, "shard-fetcher")
             last = window + 1 == self.order.windows()
             spans = self.order.spans(epoch + last, 0 if last else window + 1)
-            self._fetcher.submit(self._ahead.prepare, spans)
+            threading.Thread(
+                target=self._fetch, args=(spans,), name="shard-fetcher", daemon=True
+            ).start()
+
+    def _fetch(self, spans: Sequence[Span]) -> None:
+        # What goes wrong is met again when it is read.
+        with self._fetching, suppress(Exception):
+            self._ahead.prepare(spans)
 
 
 class _Blocks:

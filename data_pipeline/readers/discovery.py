@@ -21,7 +21,7 @@ from convbert.models.errors import AbsentError, UserError
 log = logging.getLogger(__name__)
 
 HIDDEN, UNKNOWN, DEVICE = "hidden", "name tells no format", "pipe or device"
-BROKEN, AGAIN = "broken link", "file that was found already"
+BROKEN, AGAIN, EMPTY = "broken link", "file that was found already", "empty"
 _NAMED, _EXAMPLES = 3, 20
 
 
@@ -130,6 +130,9 @@ class _Search:
             return
         if not named and not stat.S_ISREG(state.st_mode):
             self.found.leave_out(path, DEVICE)
+            return
+        if not named and not state.st_size:  # what ended before it began, as a download may
+            self.found.leave_out(path, EMPTY)
             return
         self._keep(path, (state.st_dev, state.st_ino))
 

@@ -1,5 +1,6 @@
 """Parquet files: a document per row, read by pyarrow in batches of rows."""
 
+import errno
 import io
 import tempfile
 from collections.abc import Iterator
@@ -14,11 +15,12 @@ from convbert.data_pipeline.readers.inputs import Part
 from convbert.data_pipeline.readers.lines import decode
 from convbert.data_pipeline.readers.options import ReaderOptions
 from convbert.data_pipeline.readers.records import Place, Record
-from convbert.models.errors import DamagedError
+from convbert.models.errors import DamagedError, UserError
 
 BATCH_ROWS = 256
 # Rows are read so many at a time that about this much of the wanted columns is held.
 _BATCH_BYTES = 8 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def read_parquet(
@@ -34,7 +36,7 @@ def read_parquet(
     parquet = load_extra("pyarrow.parquet", "corpus", f"{name}: reading parquet")
     with tempfile.TemporaryFile() as unpacked:
         try:
-            file = parquet.ParquetFile(_seekable(stream, unpacked))
+            file = parquet.ParquetFile(_seekable(stream, name, unpacked))
             yield from _rows(file, name, options, part)
         except (arrow.ArrowException, UnicodeDecodeError) as error:
             reason = str(error).splitlines()[0]
@@ -43,11 +45,19 @@ def read_parquet(
             ) from None
 
 
-def _seekable(stream: io.BufferedReader, unpacked: IO[bytes]) -> IO[bytes]:
+def _seekable(stream: io.BufferedReader, name: str, unpacked: IO[bytes]) -> IO[bytes]:
     if stream.seekable():
         return stream
-    copyfileobj(stream, unpacked, 1 << 20)
-    unpacked.seek(0)
+    try:
+        copyfileobj(stream, unpacked, 1 << 20)
+        unpacked.seek(0)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise UserError(
+            f"{name}: cannot be unpacked in {tempfile.gettempdir()} ({error.strerror}); set TMPDIR "
+            "to a larger disk, or leave parquet files as they are: they are compressed inside"
+        ) from None
     return unpacked
 
 

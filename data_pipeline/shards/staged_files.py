@@ -45,7 +45,7 @@ class StagedFiles:
             free = shutil.disk_usage(self._folder).free
         except OSError as error:
             raise self._unusable(f"cannot be used ({error.strerror})") from None
-        missing = sum(s.bytes for s in manifest.shards if not (self._folder / s.name).exists())
+        missing = sum(s.bytes for s in manifest.shards if not self._is_here(s))
         if missing > free:
             raise self._unusable(f"{free / 1e9:.1f} GB are free, {missing / 1e9:.1f} GB are needed")
         with suppress(OSError):  # the first process of the node writes it
@@ -54,11 +54,16 @@ class StagedFiles:
     def open(self, shard: Shard) -> OpenShard:
         """Open the copy of a shard, made now if need be; the shard itself where it is damaged."""
         path = self._folder / shard.name
-        if not path.exists():
+        if not self._is_here(shard):
             with self._locked(shard.name):
-                if not path.exists() and not self._copied(shard, path):
+                if not self._is_here(shard) and not self._copied(shard, path):
                     return self._far.open(shard)  # reading it names the damaged block
         return self._near.open(shard)
+
+    def _is_here(self, shard: Shard) -> bool:
+        """Return whether both files are; some machines remove what lay unused for days."""
+        names = (shard.name, index_name(shard.name))
+        return all((self._folder / name).exists() for name in names)
 
     def prepare(self, wanted: Sequence[tuple[OpenShard, Member]]) -> None:
         """Do nothing: the files are here."""

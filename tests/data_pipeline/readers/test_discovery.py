@@ -8,7 +8,14 @@ import fsspec
 import pytest
 
 from convbert.data_pipeline.readers import ReaderOptions, find_files, input_files, iter_documents
-from convbert.data_pipeline.readers.discovery import AGAIN, BROKEN, DEVICE, HIDDEN, UNKNOWN
+from convbert.data_pipeline.readers.discovery import (
+    AGAIN,
+    BROKEN,
+    DEVICE,
+    EMPTY,
+    HIDDEN,
+    UNKNOWN,
+)
 from convbert.models.errors import AbsentError, UserError
 
 
@@ -22,6 +29,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("B.TXT", "a.Txt.GZ", "part-00000", "part-r-00001.gz", "notes", "x.png", ".a.txt"):
         (folder / name).write_text(f'{{"text": "{name}"}}')
     (folder / ".cache/c.txt").write_text("c")
+    (folder / "cut.jsonl.gz").write_text("")
     (folder / "sub/d.JSONL").write_text("d")
     (folder / "sub/e.jsonlines").write_text("e")
     (tmp_path / "elsewhere/deep/f.txt").write_text("f")
@@ -47,7 +55,7 @@ READ = [
 def test_a_directory_is_searched_through_links_each_file_once(folder: Path) -> None:
     assert below(folder, folder) == READ
     found = find_files([folder])
-    assert found.left_out == {HIDDEN: 2, UNKNOWN: 2, BROKEN: 1, AGAIN: 1, DEVICE: 1}
+    assert found.left_out == {HIDDEN: 2, UNKNOWN: 2, BROKEN: 1, AGAIN: 1, DEVICE: 1, EMPTY: 1}
     text = "\n".join(found.said())
     assert f"2 file(s) not read (name tells no format): {folder}/notes, {folder}/x.png;" in text
     assert f"1 file(s) not read (broken link): {folder}/gone.txt" in text
@@ -86,7 +94,7 @@ def test_what_is_named_is_read_hidden_or_not_and_once(folder: Path) -> None:
 def test_what_is_left_out_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         input_files([folder])
-    assert len(caplog.messages) == 5
+    assert len(caplog.messages) == 6
     with pytest.raises(AbsentError, match=r"no readable file below it; 1 .*broken link\): .*gone"):
         input_files([folder / "gone.txt"])
     (folder / "sub/f").mkdir()

@@ -1,6 +1,7 @@
 """Parquet, WARC and MediaWiki: what is written comes back, and damage is named with its place."""
 
 import gzip
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,18 @@ def test_any_damage_is_one_line_that_names_the_file(
     except UserError as error:
         errors.append(str(error))
     assert all(e.startswith(str(path)) and "\n" not in e for e in errors)
+
+
+def test_a_full_disk_of_temporary_files_is_not_the_input_that_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet.gz"
+    path.write_bytes(gzip.compress(parquet(["x" * 1000, *map(str, range(50_000))])))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(UserError, match=r"parquet\.gz: cannot be unpacked in .*; set TMPDIR"):
+            list(iter_documents([path]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_only_the_named_columns_of_parquet_are_read(tmp_path: Path) -> None:

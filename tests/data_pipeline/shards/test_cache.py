@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,7 @@ import fsspec
 import numpy as np
 import pytest
 
+from convbert.data_pipeline.loading import loader as loading
 from convbert.data_pipeline.loading.loader import ShardLoader
 from convbert.data_pipeline.shards import remote
 from convbert.data_pipeline.shards.cache import BlockCache
@@ -46,6 +48,8 @@ class Server(ThreadingHTTPServer):
     def __init__(self, folder: Path) -> None:
         self.sent: Counter[tuple[str, str]] = Counter()
         self.knows_ranges = True
+        self.answers = threading.Event()
+        self.answers.set()
         super().__init__(("127.0.0.1", 0), lambda *args: Handler(*args, directory=str(folder)))
 
     @property
@@ -66,6 +70,7 @@ class Handler(SimpleHTTPRequestHandler):
         if found and int(found[1]) >= len(content):
             return self.send_error(416)
         self.server.sent[path.name, wanted] += 1
+        self.server.answers.wait()
         if found:
             content = content[int(found[1]) : int(found[2] or len(content)) + 1]
         self.send_response(206 if found else 200)
@@ -209,6 +214,25 @@ def test_damage_at_the_address_is_named_and_never_kept(
         store.read([(0, 512)])
     assert not [path for path in entries(tmp_path / "cache") if path.name.endswith(".npy")]
     assert store.read([(3900, 4000)]).shape == (100, 16)
+
+
+def test_a_server_that_is_silent_does_not_hold_up_the_end(
+    electra: Electra,
+    tmp_path: Path,
+    serve: Callable[[Path], Server],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loading, "_PATIENCE_SECONDS", 0.1)
+    server = serve(electra[0])
+    loader = ShardLoader(server.url, global_batch=100, cache=CacheSettings(tmp_path, 1.0))
+    server.answers.clear()
+    loader.iterate()
+    while server.sent.total() < 2:  # the manifest, and then an index
+        time.sleep(0.01)
+    start = time.monotonic()
+    loader.close()
+    assert time.monotonic() - start < 5
+    server.answers.set()
 
 
 def test_what_is_no_damage_says_what_to_do(

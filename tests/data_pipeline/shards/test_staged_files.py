@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from convbert.data_pipeline.loading.loader import ShardLoader
-from convbert.data_pipeline.shards.manifest import Manifest
+from convbert.data_pipeline.shards.manifest import Manifest, index_name
 from convbert.data_pipeline.shards.sources import open_store
 from convbert.data_pipeline.shards.staged_files import StagedFiles
 from convbert.data_pipeline.shards.store import SequenceStore
@@ -40,6 +40,13 @@ def test_rows_come_from_checked_copies_and_the_source_is_read_once(
     for shard in Manifest.load(shards).shards:
         assert hashlib.sha256((folder / shard.name).read_bytes()).hexdigest() == shard.sha256
         (shards / shard.name).unlink()
+    assert rows(staged(shards, tmp_path / "disk")) == expected
+
+
+def test_what_a_machine_has_tidied_away_is_copied_again(shards: Path, tmp_path: Path) -> None:
+    expected = rows(staged(shards, tmp_path / "disk"))
+    (folder,) = (tmp_path / "disk").iterdir()
+    (folder / index_name(Manifest.load(shards).shards[0].name)).unlink()
     assert rows(staged(shards, tmp_path / "disk")) == expected
 
 

@@ -3,12 +3,15 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, get_args
 
+import pytest
 import typer
+from typer.testing import CliRunner
 
 from convbert.data_pipeline.corpus_build.build import build_corpus
 from convbert.data_pipeline.corpus_build.build_settings import BuildConfig
@@ -49,6 +52,25 @@ def test_commands_have_the_options_of_the_readers() -> None:
     wanted |= set(re.findall(r"setting\([\"'](\w+)[\"']", sources))
     for command in COMMANDS:
         assert names(command) >= {f"--{option_name(name)}" for name in wanted}
+
+
+def test_the_command_that_comes_next_reads_the_text_in_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [json.dumps({"my text": f"{n} {topic}"}) for n, topic in enumerate(["one", "two"] * 30)]
+    Path("a b.json").write_text("\n".join([*lines, "[]"]))
+    words = ["tokenizer", "train", "a b.json", "--field", "my text", "--on-bad-record", "skip"]
+    words += ["--namespaces", "0", "--namespaces", "1", "--no-quotes"]
+    words += ["--vocab-size", "300", "--model-type", "bpe", "-o", "my tokenizer"]
+    for _ in range(2):
+        said = CliRunner().invoke(app, words, catch_exceptions=False).stdout
+        words = shlex.split(said.split("next: convbert ")[1])
+    assert Manifest.load("shards").build == {
+        **{"seed": 0, "chunk_characters": 1 << 20, "unit": "file", "field": "my text"},
+        **{"on_bad_record": "skip", "namespaces": [0, 1], "quotes": False},
+        "bad_records": {"no object": 1},
+    }
 
 
 def test_no_command_gives_a_name_to_two_options() -> None:
