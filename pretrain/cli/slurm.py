@@ -67,6 +67,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only write the script."
 
 @app.command(cls=SettingsCommand)
 def submit(
+    context: typer.Context,
     recipe: Recipe,
     overrides: Overrides = None,
     run_dir: NewRunDir = None,
@@ -101,6 +102,10 @@ def submit(
     from convbert.pretrain.run.preparation import default_directory
 
     options = JobOptions.of("convbert submit", locals())
+    if array is None:
+        _refuse_without(context, "--array", "limit")
+    if not evaluate:
+        _refuse_without(context, "--evaluate", "data_dir", "seeds", "evaluate_time")
     profile = load_site(site)
     require_image(profile)
     world, settings = options.nodes * profile.processes, overrides or []
@@ -110,10 +115,11 @@ def submit(
         root = run_dir or Path("runs") / array.stem
         sweep = read_sweep(array)
         require_idle([root / name for name in sweep], options)
-        runs = [
-            _prepare(own_recipe or recipe, [*settings, *own], root / name, world).path
+        wanted = {
+            name: (own_recipe or recipe, [*settings, *own], root / name, world)
             for name, (own_recipe, own) in sweep.items()
-        ]
+        }
+        runs = _prepare_all(array, wanted)
         _show(submit_array(root, runs, profile, options), "status --watch", root)
         return
     plan = None
@@ -154,6 +160,30 @@ def submit_corpus(
     require_image(profile)
     load_config(config, BuildConfig)
     _show(jobs.submit_corpus(config, output, profile, options), "logs --follow", output)
+
+
+def _refuse_without(context: typer.Context, needed: str, *options: str) -> None:
+    """Refuse options that the user gave without the one that they belong to."""
+    for name in options:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UserError(
+                f"--{name.replace('_', '-')}: has no effect without {needed}; leave it out, or "
+                f"give {needed}, too"
+            )
+
+
+def _prepare_all(array: Path, wanted: dict[str, tuple[str, list[str], Path, int]]) -> list[Path]:
+    """Write the directories of a sweep's runs, once all of them can be trained."""
+    from convbert.pretrain.cli.training import require_start_of
+    from convbert.pretrain.run.preparation import plan_run, prepare
+
+    for name, given in wanted.items():
+        try:
+            require_start_of(plan_run(*given))
+        except UserError as error:
+            raise type(error)(f"--array {array}: '{name}': {error}") from None
+    return [prepare(*given)[0].path for given in wanted.values()]
 
 
 def _prepare(recipe: str, settings: list[str], run_dir: Path | None, world: int) -> "RunDirectory":
