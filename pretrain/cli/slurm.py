@@ -130,7 +130,7 @@ def submit(
     require_idle([run_dir or default_directory(recipe)], options)
     run = _prepare(recipe, settings, run_dir, world)
     if plan and profile.pyxis:
-        print(f"no sbatch inside the container: run `convbert follow {run.path}` now and then")
+        print(f"no sbatch inside the container: run `convbert follow {run.argument}` now and then")
     _show(submit_pretraining(run.path, profile, options, plan), "status --watch", run.path)
 
 

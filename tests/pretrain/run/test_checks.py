@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from convbert.models.errors import UserError
 from convbert.pretrain.cli import app
+from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.preparation import prepare
 
 
@@ -52,6 +53,14 @@ def test_no_run_of_a_sweep_is_written_where_one_cannot_train(
     refused = CliRunner().invoke(app, [*given, str(root), "--dry-run"])
     assert str(refused.exception).startswith(f"--array {file}: 'two': tracking URI 'ftp://host/x'")
     assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("tiny", "./tiny"), ("runs/tiny", "runs/tiny"), ("my runs/$x", "'my runs/$x'")],
+)
+def test_a_command_that_a_message_names_means_the_run(path: str, said: str) -> None:
+    assert RunDirectory(Path(path)).argument == said
 
 
 @pytest.mark.parametrize(
