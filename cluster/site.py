@@ -17,12 +17,12 @@ from convbert.cluster.options import SbatchOptions, SrunOptions
 from convbert.cluster.records import write
 from convbert.cluster.words import Memory, Place, Text, Variable, Word
 from convbert.models.errors import AbsentError, choose_one
-from convbert.models.schema import StrictModel, read_mapping, validate
+from convbert.models.schema import StrictModel, YamlLoader, read_mapping, validate
 
 _KEPT = "site.yaml"
 
 
-class _AsWritten(yaml.SafeLoader):
+class _AsWritten(YamlLoader):
     """Reads scalars as text: YAML makes 83 of the account 0123 and 960 of the hour 16:00."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it

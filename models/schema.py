@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from yaml.composer import ComposerError
 
 from convbert.models.errors import AbsentError, DamagedError, UserError
 from convbert.models.faults import first_fault
@@ -20,7 +21,22 @@ class StrictModel(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+class YamlLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one place, of which YAML would take the last alone."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return keys and values; raises ``ComposerError`` where a second key stands."""
+        node = super().compose_mapping_node(anchor)
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise ComposerError(None, None, f"{key.value} is there twice", key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
+
+
+def read_yaml(path: Path, loader: type[yaml.SafeLoader] = YamlLoader) -> Any:
     """Return what a YAML file says; raises ``UserError`` where it cannot be read or is not YAML."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -35,7 +51,7 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> An
     return parse_yaml(text, path, loader)
 
 
-def parse_yaml(text: str, place: object, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+def parse_yaml(text: str, place: object, loader: type[yaml.SafeLoader] = YamlLoader) -> Any:
     """Return what YAML text says; raises ``UserError`` naming ``place`` where it is not YAML."""
     try:
         return yaml.load(text, loader)
@@ -48,7 +64,7 @@ def parse_yaml(text: str, place: object, loader: type[yaml.SafeLoader] = yaml.Sa
         raise UserError(f"{place}: not valid YAML: {reason}; correct it") from None
 
 
-def read_mapping(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> dict[str, Any]:
+def read_mapping(path: Path, loader: type[yaml.SafeLoader] = YamlLoader) -> dict[str, Any]:
     """Return the keys and values of a YAML file; an empty file has none."""
     content = read_yaml(path, loader) or {}
     if not isinstance(content, dict):

@@ -76,7 +76,7 @@ def prepare_branches(
         run = RunDirectory(folder / f"{trunk.name}-at-{step}-decay-{updates}")
         if run.path.exists():
             raise UserError(
-                f"{run.path}: exists already; train it with `convbert pretrain {run.path}`, or "
+                f"{run.path}: exists already; train it with `convbert pretrain {run.argument}`, or "
                 "remove it"
             )
         ours = branch_config(trunk.config_file, config, step, updates)

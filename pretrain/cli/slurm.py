@@ -113,17 +113,18 @@ def submit(
         root = run_dir or Path("runs") / array.stem
         sweep = read_sweep(array)
         require_idle([root / name for name in sweep], options)
-        runs = [
-            _prepare(own_recipe or recipe, [*settings, *own], root / name, world).path
+        wanted = {
+            name: (own_recipe or recipe, [*settings, *own], root / name, world)
             for name, (own_recipe, own) in sweep.items()
-        ]
+        }
+        runs = _prepare_all(array, wanted)
         _show(submit_array(root, runs, profile, options), "status --watch", root)
         return
     plan = _evaluation(evaluate, data_dir, seeds, evaluate_time, profile.partition or partition)
     require_idle([run_dir or default_directory(recipe)], options)
     run = _prepare(recipe, settings, run_dir, world)
     if plan and profile.pyxis:
-        print(f"no sbatch inside the container: run `convbert follow {run.path}` now and then")
+        print(f"no sbatch inside the container: run `convbert follow {run.argument}` now and then")
     _show(submit_pretraining(run.path, profile, options, plan), "status --watch", run.path)
 
 
@@ -181,6 +182,19 @@ def _refuse_alone(options: Mapping[str, object], partner: str) -> None:
     for name, value in options.items():
         if value is not None:
             raise UserError(f"{name} {value}: is for {partner}; give that too, or leave it out")
+
+
+def _prepare_all(array: Path, wanted: dict[str, tuple[str, list[str], Path, int]]) -> list[Path]:
+    """Write the directories of a sweep's runs, once all of them can be trained."""
+    from convbert.pretrain.cli.training import require_start_of
+    from convbert.pretrain.run.preparation import plan_run, prepare
+
+    for name, given in wanted.items():
+        try:
+            require_start_of(plan_run(*given))
+        except UserError as error:
+            raise type(error)(f"--array {array}: '{name}': {error}") from None
+    return [prepare(*given)[0].path for given in wanted.values()]
 
 
 def _prepare(recipe: str, settings: list[str], run_dir: Path | None, world: int) -> "RunDirectory":

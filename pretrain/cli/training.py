@@ -55,10 +55,9 @@ def pretrain(
         _train(run, world, config.threads, claim)
     finally:
         claim.leave()
-    place = shlex.quote(str(run.path))
     print(f"{run.path}: has finished its {config.steps:,} updates")
     print(
-        f"next: convbert show {place}, convbert finetune {place} --task TASK "
+        f"next: convbert show {run.argument}, convbert finetune {run.argument} --task TASK "
         "(of `convbert tasks list`)"
     )
 
@@ -107,7 +106,7 @@ def branch(
             "train each, here or on SLURM (`convbert submit` in place of `convbert pretrain`):"
         )
         for branch in branches:
-            out.note(f"  convbert pretrain {branch.run.path}")
+            out.note(f"  convbert pretrain {branch.run.argument}")
     for branch in branches if train else ():
         _train(branch.run, world, branch.config.threads)
     places = shlex.join(map(str, (run, *(branch.run.path for branch in branches))))
@@ -141,7 +140,8 @@ def _train(
     status = launch(run.path, world, threads, claim)
     if status == STOPPED:
         print(
-            f"stopped with a checkpoint; `convbert pretrain {run.path}` continues", file=sys.stderr
+            f"stopped with a checkpoint; `convbert pretrain {run.argument}` continues",
+            file=sys.stderr,
         )
     if status:
         raise typer.Exit(status)

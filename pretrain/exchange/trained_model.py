@@ -35,7 +35,7 @@ def open_checkpoint(run: RunDirectory, step: int | None) -> CheckpointReader:
         return CheckpointReader(checkpoint_directory(run.checkpoints, wanted))
     except DamagedError as error:
         others = ", ".join(str(other) for other in present if other != wanted)
-        ways = [f"`convbert pretrain {run.path}` trains it again from the last good one"]
+        ways = [f"`convbert pretrain {run.argument}` trains it again from the last good one"]
         ways += [f"choose another step ({others})"] if others else []
         raise DamagedError(f"{error}; {', or '.join(ways)}") from None
 

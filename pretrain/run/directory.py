@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -18,7 +19,7 @@ from convbert.pretrain.run.continuation import require_same_past
 from convbert.pretrain.run.environment import environment
 from convbert.pretrain.run.identity import newest_manifest, require_same_run
 from convbert.pretrain.settings.places import CHECKPOINTS, CONFIG, ENVIRONMENT, Place
-from convbert.pretrain.settings.recipes import dump, load
+from convbert.pretrain.settings.recipes import dump, load, recipe_names
 from convbert.pretrain.settings.run import RunConfig
 
 _SHOWN = 4  # runs that a message names
@@ -43,6 +44,12 @@ class RunDirectory:
     def name(self) -> str:
         """The run's name: that of its directory."""
         return self.path.resolve().name
+
+    @property
+    def argument(self) -> str:
+        """The directory as an argument of a command, where a recipe's name is always the recipe."""
+        path = str(self.path)
+        return shlex.quote(f"./{path}" if path in recipe_names() else path)
 
     @property
     def config_file(self) -> Path:

@@ -70,7 +70,8 @@ def _steps(root: Path, processes: int) -> list[tuple[str, Path, list[str]]]:
             + ["--packing", "full"],
         ),
         (
-            f"Pretrain ConvBERT-tiny with DeepSpeed ZeRO-1 on {processes} process{'es' * (processes > 1)}",
+            "Pretrain ConvBERT-tiny with DeepSpeed ZeRO-1"
+            + f" on {processes} processes" * (processes > 1),
             checkpoint_directory(run / "checkpoints", steps),
             ["pretrain", "quickstart", *settings, "--run-dir", str(run)]
             + ["--processes", str(processes)],

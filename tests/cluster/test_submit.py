@@ -172,8 +172,10 @@ def test_site_profile_errors_name_file_and_key(tmp_path: Path, content: str, tex
 def test_sweep_is_read_as_settings(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(yaml.safe_dump({"a": {"seed": 1}, "b c": {"recipe": "base", "x.y": [1, "z"]}}))
-    assert read_sweep(path) == {"a": (None, ["seed=1"]), "b c": ("base", ['x.y=[1, "z"]'])}
-    for bad in ("- a", "a: 1", "../up: {}", ""):
+    assert read_sweep(path) == {"a": (None, ["seed=1"]), "b c": ("base", ["x.y=[1, z]"])}
+    path.write_text('a: {seed: 2024-01-01, x: .inf, y: "3"}')  # what JSON has no words for
+    assert read_sweep(path) == {"a": (None, ["seed=2024-01-01", "x=.inf", "y='3'"])}
+    for bad in ("- a", "a: 1", "../up: {}", "", "'': {}", "{1: {}, '1': {}}", "a: {recipe: 3}"):
         path.write_text(bad)
         with pytest.raises(UserError, match="--array"):
             read_sweep(path)

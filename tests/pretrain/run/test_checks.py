@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from convbert.models.errors import UserError
+from convbert.pretrain.cli import app
+from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.preparation import prepare
 
 
@@ -38,3 +41,23 @@ def test_the_losses_of_another_objective_are_not_measured(
     prepare("tiny", settings, tmp_path / "rtd", 1)
     with pytest.raises(UserError, match="loss/rtd: no update measures that"):
         prepare("tiny", [*settings, "model.overrides={objective: mlm}"], tmp_path / "mlm", 1)
+
+
+def test_no_run_of_a_sweep_is_written_where_one_cannot_train(
+    tmp_path: Path, shards_dir: Path, tokenizer_dir: Path
+) -> None:
+    file, root = tmp_path / "sweep.yaml", tmp_path / "sweep"
+    file.write_text("{one: {seed: 1}, two: {tracking.uri: ftp://host/x}}")
+    places = [f"data.manifest={shards_dir}/manifest.json", f"data.tokenizer={tokenizer_dir}"]
+    given = ["submit", "tiny", *places, "global_batch=8", "--array", str(file), "--run-dir"]
+    refused = CliRunner().invoke(app, [*given, str(root), "--dry-run"])
+    assert str(refused.exception).startswith(f"--array {file}: 'two': tracking URI 'ftp://host/x'")
+    assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("tiny", "./tiny"), ("runs/tiny", "runs/tiny"), ("my runs/$x", "'my runs/$x'")],
+)
+def test_a_command_that_a_message_names_means_the_run(path: str, said: str) -> None:
+    assert RunDirectory(Path(path)).argument == said

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from convbert.models.errors import UserError
+from convbert.models.schema import parse_yaml
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.settings.differences import differences
 from convbert.pretrain.settings.recipes import load, recipe_names, resolve
@@ -63,6 +64,18 @@ def test_unknown_recipe_lists_the_known(tmp_path) -> None:
         broken.write_text(nothing)
         with pytest.raises(UserError, match=r"broken\.yaml: has no settings; write some"):
             resolve(str(broken))
+
+
+def test_a_setting_that_stands_twice_in_a_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("optimizer: {clip: 1.0}\nsteps: 5\noptimizer: {learning_rate: 0.1}\n")
+    with pytest.raises(
+        UserError, match=r"config\.yaml: .* line 3, column 1: optimizer is there twi"
+    ):
+        load(path)
+    # What a merged map (<<) and a key beside it both say is no key that stands twice.
+    text = "a: &x {p: 1}\ntop: {deep: {b: &y {<<: *x, p: 3}}}\nc: {<<: *y}"
+    assert parse_yaml(text, "here")["top"] == {"deep": {"b": {"p": 3}}}
 
 
 def test_a_run_directory_stands_for_its_configuration(tmp_path, monkeypatch) -> None:
