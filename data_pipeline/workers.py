@@ -57,14 +57,16 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._threads.shutdown(wait=error is None, cancel_futures=True)
-        with self._lock:
-            self._ending = True
+        try:
+            self._threads.shutdown(wait=error is None, cancel_futures=True)
+        finally:  # also when the wait is interrupted
+            with self._lock:
+                self._ending = True
+                for process in self._processes:
+                    process.kill()
+            self._threads.shutdown()
             for process in self._processes:
-                process.kill()
-        self._threads.shutdown()
-        for process in self._processes:
-            process.join()
+                process.join()
 
     def _call(self, function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
         process, connection = self._worker()

@@ -173,12 +173,13 @@ class _Electra:
 
     def __init__(self, manifest: Manifest) -> None:
         self._sep = manifest.sep_id
-        # Comparing short integers is several times faster than comparing long ones.
-        self._columns = np.arange(manifest.seq_len, dtype=np.int16)
+        # Comparing short integers is several times faster than comparing long ones; these hold
+        # every column of the longest row there can be.
+        self._columns = np.arange(manifest.seq_len, dtype=np.uint16)
 
     def __call__(self, rows: Rows, real: _Mask) -> tuple[_Long, _Long]:
         """Return types, 1 after the first [SEP], and documents, 1 at every token."""
-        first = (rows == self._sep).argmax(1).astype(np.int16)
+        first = (rows == self._sep).argmax(1).astype(np.uint16)
         types = self._columns > first[:, None]
         types &= real
         return types.astype(np.int64), real.astype(np.int64)

@@ -164,8 +164,10 @@ class TokenWriter:
 def read_chunks(folder: Path, manifest: TokenManifest) -> Iterator[TokenChunk]:
     """Yield all chunks in order; every file's digest is checked before it is used.
 
-    Raises ``UserError`` that names a missing or damaged file.
+    Raises ``UserError`` that names a missing or damaged file, one that is missing or cut at once.
     """
+    for part in manifest.parts:
+        _require_whole(folder / part.name, part)
     first = 0
     for part in manifest.parts:
         with _open_checked(folder / part.name, part) as file, tarfile.open(fileobj=file) as tar:
@@ -181,14 +183,27 @@ def read_chunks(folder: Path, manifest: TokenManifest) -> Iterator[TokenChunk]:
                     arrays = []
 
 
+def _require_whole(path: Path, part: TokenPart) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if size != part.bytes:
+        raise UserError(
+            f"{path}: has {size:,} bytes instead of {part.bytes:,}; copy it again or tokenize again"
+        )
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be read ({error.strerror}); copy it again or tokenize again")
+
+
 def _open_checked(path: Path, part: TokenPart) -> io.BufferedReader:
     try:
         file = path.open("rb")
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); copy it again or tokenize again"
-        ) from None
+        raise _unreadable(path, error) from None
     if digest != part.sha256:
         file.close()
         raise UserError(

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -81,6 +83,22 @@ def test_an_error_of_the_caller_ends_the_processes_while_its_traceback_is_kept()
     with pytest.raises(RuntimeError) as kept:
         fail_after_one()
     assert kept.traceback
+    assert not Path(f"/proc/{processes[0]}").exists()
+
+
+def test_ctrl_c_while_the_last_jobs_are_waited_for_ends_the_processes() -> None:
+    processes = []
+
+    def leave_a_job() -> None:
+        with Workers(1) as pool:
+            processes.append(pool.submit(process_of, 0).result())
+            job = pool.submit(time.sleep, 5)
+            while not job.running():
+                time.sleep(0.01)
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        leave_a_job()
     assert not Path(f"/proc/{processes[0]}").exists()
 
 

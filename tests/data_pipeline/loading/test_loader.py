@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from convbert.data_pipeline.loading.batch import Batch
 from convbert.data_pipeline.loading.loader import ShardLoader
+from convbert.data_pipeline.packing.rows import LONGEST_ROW
 from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.data_pipeline.shards.writer import ShardWriter
 from convbert.models.errors import UserError
@@ -63,6 +65,17 @@ def test_types_and_documents_of_segment_pairs(electra: tuple[Path, np.ndarray]) 
         assert batch.document_ids[number].tolist() == [1] * length + [0] * (LENGTH - length)
         types = [0] * first + [1] * (length - first) + [0] * (LENGTH - length)
         assert batch.token_type_ids[number].tolist() == types
+
+
+def test_types_of_the_longest_rows(
+    make_shards: Callable[[Path, np.ndarray], Manifest], tmp_path: Path
+) -> None:
+    rows = np.full((2, LONGEST_ROW), 7, np.uint16)
+    rows[:, 0], rows[:, -1] = CLS, SEP
+    rows[0, 100] = rows[1, 50_000] = SEP
+    make_shards(tmp_path / "long", rows)
+    batch = ShardLoader(tmp_path / "long", global_batch=2).batch(0)
+    assert sorted(batch.token_type_ids.sum(1).tolist()) == [LONGEST_ROW - n for n in (50_001, 101)]
 
 
 def test_documents_of_full_rows(full: tuple[Path, np.ndarray]) -> None:

@@ -1,6 +1,7 @@
 """A tokenized corpus gives the shards of a direct build, at any length, and nothing is lost."""
 
 import json
+import os
 import tempfile
 from itertools import chain
 from pathlib import Path
@@ -129,3 +130,13 @@ def test_a_damaged_or_missing_file_is_named_before_a_shard_is_written(
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="no tokenized corpus; make one with"):
         pack_tokens(tmp_path, tmp_path / "out")
+
+
+def test_a_cut_file_is_named_before_the_first_is_packed(tmp_path: Path) -> None:
+    with TokenWriter(tmp_path, part_bytes=1) as writer:
+        for number in range(3):
+            writer.write(chunk_of(number, [[[7, 8, 9]]]))
+    os.truncate(tmp_path / "tokens-000002.tar", 1000)
+    chunks = read_chunks(tmp_path, manifest_of(writer.parts, writer.documents, writer.tokens))
+    with pytest.raises(UserError, match=r"tokens-000002\.tar: has 1,000 bytes instead of .*; copy"):
+        next(chunks)
