@@ -22,6 +22,8 @@ from convbert.pretrain.training.memory import MemoryWatch
 from convbert.pretrain.training.stopping import SIGNALS, handle
 
 GRACE_SECONDS = 5.0
+LAUNCHER = "CONVBERT_LAUNCHER"
+"""Variable with the number of the process without which a worker must not live."""
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, on Windows' Linux, AMD's
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ def launch(run_dir: Path, processes: int, threads: int | None, claim: Claim | No
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "OMP_NUM_THREADS": _threads(threads, processes),
+        LAUNCHER: str(os.getpid()),
     }
     command = [sys.executable, "-m", "convbert.pretrain.training.worker", str(run_dir)]
     workers = [

@@ -19,6 +19,7 @@ from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.environment import hardware
 from convbert.pretrain.run.exit_codes import FAILED, FINISHED, STOPPED, TRANSIENT, USER_ERROR
 from convbert.pretrain.settings.places import beside
+from convbert.pretrain.training.launch import LAUNCHER
 from convbert.pretrain.training.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -196,6 +197,9 @@ def main(hooks: "Hooks | None" = None) -> int:
     """Train and translate the outcome into an exit status."""
     if sys.platform == "linux":  # no orphan may keep a GPU when the launcher is killed
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    launcher = os.environ.pop(LAUNCHER, None)
+    if launcher is not None and os.getppid() != int(launcher):  # it was killed before that
+        return FAILED
     run_log.for_training(int(os.environ.get("RANK", "0")))
     try:
         # From the start: a signal during the imports must not end the process either.

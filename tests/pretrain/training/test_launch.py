@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from convbert.models.errors import UserError
-from convbert.pretrain.run.exit_codes import STOPPED, TRANSIENT
+from convbert.pretrain.run.exit_codes import FAILED, FINISHED, STOPPED, TRANSIENT
 from convbert.pretrain.training import launch
 from convbert.pretrain.training.stopping import StopRequest
 
@@ -74,6 +74,21 @@ def test_the_status_of_a_process_says_whether_starting_it_again_may_help(
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == status
     assert re.fullmatch(r"[\d-]+ [\d:]+ rank 0 ERROR the store is away\n", done.stderr)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no signal at the death of a parent")
+def test_a_worker_whose_launcher_was_killed_meanwhile_ends() -> None:
+    program = (
+        "from convbert.pretrain.training import worker\n"
+        "worker.train = lambda path, stop, hooks: True\n"
+        "raise SystemExit(worker.main())"
+    )
+    command = [sys.executable, "-c", program, "run"]
+    ended = [
+        subprocess.run(command, env=os.environ | {launch.LAUNCHER: str(number)}).returncode
+        for number in (os.getpid(), os.getpid() + 1)
+    ]
+    assert ended == [FINISHED, FAILED]
 
 
 def test_collectives_outlast_the_watchdog_that_knows_who_is_late() -> None:
