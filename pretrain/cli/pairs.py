@@ -101,7 +101,8 @@ def pairs(
         for p in preferences
     ]
     headings = ("start", "training FLOPs", "pairs", "share", "± error", "number")
-    out.table(headings, rows, title=f"{source}: the good sentence preferred")
+    title = f"{source}: the good sentence preferred{', per token' if per_token else ''}"
+    out.table(headings, rows, title=title)
     if run:
         out.note(f"{run.run.report / 'pairs' / evaluation.FILE_NAME}: the same as numbers")
         out.note(f"next: convbert report {shlex.quote(str(run.run.path))}")

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from convbert.data_pipeline import locks
 from convbert.data_pipeline.atomic import atomic_directory, atomic_write
 from convbert.models.encoder import Encoder
 from convbert.models.schema import read_record
@@ -50,7 +52,7 @@ class FinishedSeeds:
         path = self._path(label, result.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         if result.predictions:
-            with atomic_directory(path.with_suffix(""), replace=True) as folder:
+            with self._replacing(path.with_suffix("")) as folder:
                 for split, predictions in result.predictions.items():
                     write_predictions(self._data, split, predictions, folder)
         with atomic_write(path) as file:
@@ -61,12 +63,16 @@ class FinishedSeeds:
         if not self._keep:
             return
         best = max(results, key=FinetuneResult.rank)
-        target = self._predictions / file_name(label)
-        fresh = target.with_name(f".{target.name}")
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(self._path(label, best.seed).with_suffix(""), fresh)
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.rename(target)
+        with self._replacing(self._predictions / file_name(label)) as fresh:
+            found = self._path(label, best.seed).with_suffix("")
+            shutil.copytree(found, fresh, dirs_exist_ok=True)
+
+    @contextmanager
+    def _replacing(self, target: Path) -> Iterator[Path]:
+        """Give a directory that takes a place; others may evaluate the same task meanwhile."""
+        lock = locks.locked(self.folder.parent / ".lock")
+        with lock, atomic_directory(target, replace=True) as fresh:
+            yield fresh
 
     def digest(self, label: str) -> str:
         """Return what decides the results of a starting point, but for the seed, as a digest."""

@@ -48,13 +48,13 @@ def evaluate_run(evaluated: EvaluatedRun, pairs: Sequence[Pair], scoring: Scorin
             for p in preferences:
                 tracker.curve_point(
                     point.flops,
-                    pairs_measure(p.kind, p.score),
+                    pairs_measure(p.kind, p.score, per_token=scoring.per_token),
                     p.accuracy,
                     step=point.step,
                     standard_error=p.standard_error,
                     pairs=p.pairs,
                 )
-        tracker.artifact(_write(evaluated.run.report / "pairs", found))
+        tracker.artifact(_write(evaluated.run.report / "pairs", found, scoring))
     return found
 
 
@@ -113,13 +113,14 @@ def _measured(
     return found
 
 
-def _write(folder: Path, found: Found) -> Path:
+def _write(folder: Path, found: Found, scoring: Scoring) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     content = [
         {
             "start": place.label,
             "step": place.step,
             "flops": place.flops,
+            "per_token": scoring.per_token,
             "preferences": [p.model_dump() for p in preferences],
         }
         for place, preferences in found

@@ -84,8 +84,9 @@ def probe_run(
                 report(1 / len(prepared))
                 probed = found[data.task.name]
                 if not probed.points:
-                    probed.lexical = _lexical(data, evaluated.run.report / data.task.name)
-                values = _named(data, scores)
+                    folder = evaluated.run.report / data.task.name
+                    probed.lexical = _lexical(data, folder, pooling)
+                values = _named(data, scores, pooling)
                 probed.points.append((point, values))
                 for measure, value in values.items():
                     rest = level_values(probed.lexical[measure])
@@ -96,7 +97,7 @@ def probe_run(
     return found
 
 
-def _lexical(data: TaskData, folder: Path) -> dict[str, Level]:
+def _lexical(data: TaskData, folder: Path, pooling: Pooling) -> dict[str, Level]:
     results = measure_lexical(data, [0], folder)
     assert results is not None  # every task that can be probed has one
     return _named(
@@ -105,12 +106,15 @@ def _lexical(data: TaskData, folder: Path) -> dict[str, Level]:
             split: {metric: results.level(split, metric) for metric in spreads}
             for split, spreads in results.spreads.items()
         },
+        pooling,
     )
 
 
-def _named(data: TaskData, scores: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
+def _named(
+    data: TaskData, scores: Mapping[str, Mapping[str, Value]], pooling: Pooling
+) -> dict[str, Value]:
     return {
-        probe_measure(data.task.name, split, metric): value
+        probe_measure(data.task.name, split, metric, pooling): value
         for split, measured in scores.items()
         for metric, value in measured.items()
     }

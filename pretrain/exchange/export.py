@@ -17,8 +17,10 @@ from convbert.models.interop.hf import (
 )
 from convbert.models.pretraining import kept_encoder
 from convbert.pretrain.exchange.card import card_of
+from convbert.pretrain.exchange.run_models import tokenizer_of
 from convbert.pretrain.exchange.trained_model import load_model
 from convbert.pretrain.run.directory import RunDirectory
+from convbert.pretrain.run.timeline import Timeline
 
 # What some models have and others have not: of another one it would be taken for this one's.
 _OPTIONAL = (MODEL, VOCABULARY, GENERATOR_DIRECTORY, DISCRIMINATOR_HEAD_FILE)
@@ -42,7 +44,7 @@ def export_checkpoint(
     ``languages`` it names those that the corpus was built for, where that is known.
     """
     config = run.open()
-    tokenizer = Tokenizer.load(config.data.tokenizer)
+    tokenizer = tokenizer_of(config, Timeline.load(config))
     with filled(output):
         model, found = load_model(run, step, average)
         card = card_of(run, config, found, average, str(output), license_code, languages)

@@ -12,8 +12,10 @@ from convbert.models.interop.hf_config import CONFIG_FILE
 from convbert.models.pretraining import PretrainingModel, build_model
 from convbert.pretrain.exchange.trained_model import load_model, require_steps
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_step, checkpoint_steps
+from convbert.pretrain.run.checks import require_tokenizer
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.timeline import Timeline
+from convbert.pretrain.settings.run import RunConfig
 
 BASELINE = "from random weights"
 
@@ -44,6 +46,13 @@ def find_run(source: Path) -> tuple[RunDirectory, list[int]] | None:
             f"(checkpoints/step-N), nor a Hugging Face model ({CONFIG_FILE}); check the path"
         )
     return run, [] if step is None else [step]
+
+
+def tokenizer_of(config: RunConfig, timeline: Timeline) -> Tokenizer:
+    """Return the tokenizer of a run; raises ``UserError`` where another one lies in its place."""
+    tokenizer = Tokenizer.load(config.data.tokenizer)
+    require_tokenizer(config, tokenizer.digest, timeline, "put that one there")
+    return tokenizer
 
 
 def require_fitting(
@@ -87,7 +96,7 @@ class RunModels:
             )
         self.timeline = Timeline.load(self.config)
         self.networks = self.config.model.build(self.timeline.corpora[0].vocab_size)
-        self.tokenizer = Tokenizer.load(self.config.data.tokenizer)
+        self.tokenizer = tokenizer_of(self.config, self.timeline)
         self.points = [StartingPoint(BASELINE, 0, 0.0)]
         self.points += [StartingPoint(f"step {s}", s, self.timeline.flops(s)) for s in self.steps]
 

@@ -7,12 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
-from convbert.models.errors import UserError
 from convbert.pretrain.finetune import answering, sentences, tagging
 from convbert.pretrain.finetune.answer_head import HEADS
 from convbert.pretrain.finetune.data import Features, LabeledBatch, TaskData
 from convbert.pretrain.finetune.model import SentenceHead, TokenHead
-from convbert.pretrain.finetune.reading import Example, read_examples
+from convbert.pretrain.finetune.reading import Example, read_examples, require_rows
 from convbert.pretrain.finetune.recipe import FinetuneConfig
 from convbert.pretrain.finetune.sources import DataSource
 from convbert.pretrain.finetune.task import TaskSpec
@@ -91,17 +90,13 @@ def prepare_all(
     for task in tasks:
         data = prepare(task, tokenizer, source)
         for one in data.task.by_size():
-            _check_size(one, len(data.examples["train"]) // (2 if task.swap_pairs else 1))
+            sizes = one.train_rows if isinstance(one.train_rows, list) else []
+            for rows in sizes:
+                if rows != "all":
+                    present = len(data.examples["train"]) // (2 if task.swap_pairs else 1)
+                    require_rows(one.name, rows, present)
             found.append(replace(data, task=one))
     return found
-
-
-def _check_size(task: TaskSpec, present: int) -> None:
-    for rows in task.train_rows if isinstance(task.train_rows, list) else []:
-        if rows != "all" and rows > present:
-            raise UserError(
-                f"task {task.name}: train_rows {rows} of {present} rows; lower it or say all"
-            )
 
 
 def build_head(data: TaskData, hidden_size: int) -> nn.Module:

@@ -60,6 +60,7 @@ def read_examples(
             task, [replace(e, group=g) for e, g in zip(splits["train"], groups, strict=True)]
         )
     if isinstance(task.train_rows, int):
+        require_rows(task.name, task.train_rows, len(splits["train"]))
         chosen = drawn(splits["train"], task.train_rows, task.split)
         splits["train"] = [splits["train"][i] for i in chosen]
     for split, examples in splits.items():
@@ -120,6 +121,14 @@ def drawn(examples: Sequence[Example], count: int, rule: SplitRule, seed: int = 
         range(len(examples)), key=lambda i: _position(examples[i].texts, keyed), reverse=True
     )
     return sorted(chosen[:count])
+
+
+def require_rows(task: str, wanted: int, present: int) -> None:
+    """Raise ``UserError`` where a task asks for more rows to train on than there are."""
+    if wanted > present:
+        raise UserError(
+            f"task {task}: train_rows {wanted} of {present} rows; lower it or say [all]"
+        )
 
 
 def _divide(task: TaskSpec, examples: list[Example]) -> dict[str, list[Example]]:

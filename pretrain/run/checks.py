@@ -27,14 +27,12 @@ def check(config: RunConfig, tokenizer_digest: str, world: int) -> Timeline:
             f"objective.generator_warmup={config.objective.generator_warmup}: these networks have "
             "no generator of their own to warm up; leave it out"
         )
+    require_tokenizer(
+        config, tokenizer_digest, timeline, "give that one as data.tokenizer or rebuild the shards"
+    )
     encoder = networks.discriminator
     positions = encoder.max_positions
     for phase, corpus in zip(timeline.phases, timeline.corpora, strict=True):
-        if tokenizer_digest != corpus.tokenizer_digest:
-            raise UserError(
-                f"{config.data.tokenizer}: not the tokenizer that {corpus.name} was built "
-                "with; give that one as data.tokenizer or rebuild the shards"
-            )
         if corpus.seq_len > positions:
             raise UserError(
                 f"{corpus.name}: sequences of {corpus.seq_len} tokens exceed the model's "
@@ -53,6 +51,19 @@ def check(config: RunConfig, tokenizer_digest: str, world: int) -> Timeline:
     if config.evaluation.pairs is not None:
         input_files(config.evaluation.pairs.inputs)
     return timeline
+
+
+def require_tokenizer(config: RunConfig, digest: str, timeline: Timeline, remedy: str) -> None:
+    """Raise ``UserError`` unless a tokenizer is the one that all shards of a run were built with.
+
+    Another one gives ids that the networks know as other words.
+    """
+    for corpus in timeline.corpora:
+        if digest != corpus.tokenizer_digest:
+            raise UserError(
+                f"{config.data.tokenizer}: not the tokenizer that {corpus.name} was built with; "
+                f"{remedy}"
+            )
 
 
 def _require_deepspeed(config: RunConfig, timeline: Timeline, world: int) -> None:

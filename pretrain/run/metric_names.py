@@ -88,11 +88,16 @@ def task_measure(task: str, split: str, measure: str) -> str:
     return f"{task}/{measure}" if split == "dev" else f"{task}_{split}/{measure}"
 
 
-def probe_measure(task: str, split: str, measure: str) -> str:
-    """Return the name for a measure of a linear probe."""
-    return f"probe/{task_measure(task, split, measure)}"
+def probe_measure(task: str, split: str, measure: str, pooling: str = "mean") -> str:
+    """Return the name for a measure of a linear probe; states pooled otherwise have another one."""
+    name = f"probe/{task_measure(task, split, measure)}"
+    return name if pooling == "mean" else f"{name}_{pooling}"
 
 
-def pairs_measure(kind: str, score: str) -> str:
-    """Return the name for the share of minimal pairs of a kind in which the good one wins."""
-    return f"pairs/{kind}" if score == "discriminator" else f"pairs/{kind}_{score}"
+def pairs_measure(kind: str, score: str, *, per_token: bool = False) -> str:
+    """Return the name for the share of minimal pairs of a kind in which the good one wins.
+
+    Scores that are divided by the tokens are others, and their share has another name.
+    """
+    name = f"pairs/{kind}" if score == "discriminator" else f"pairs/{kind}_{score}"
+    return f"{name}_per_token" if per_token else name

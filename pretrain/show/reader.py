@@ -48,6 +48,8 @@ class Reader:
 
     def row(self, text: str) -> list[int]:
         """Return the ids of a text between [CLS] and [SEP]; raises ``UserError`` for none."""
+        if any("\ud800" <= letter <= "\udfff" for letter in text):  # as Python takes other bytes
+            raise UserError(f"text {text!r}: is not UTF-8; write it anew")
         ids = self._fast.encode(text.replace(MASK, self._mask), add_special_tokens=False).ids
         if not ids:
             raise UserError(f"text {text!r}: holds no token; write a sentence")

@@ -1,10 +1,12 @@
 """A fine-tuning that is cut off goes on with the same command, and repeats nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -120,6 +122,25 @@ def test_predictions_of_some_splits_alone_do_not_count(tmp_path, tokenizer, enco
     assert finished.known([0]) == {"step 4": []}
     finished.add("step 4", result(0).model_copy(update={"predictions": {"dev": guesses["dev"]}}))
     assert finished.known([0]) == {"step 4": [result(0)]}
+
+
+def test_who_end_together_publish_one_after_the_other(tmp_path, tokenizer, encoder, monkeypatch):
+    """Processes that evaluate a checkpoint each share the model from random weights."""
+    data = prepare(write_task(tmp_path), tokenizer)
+    finished = FinishedSeeds(tmp_path / "out", data, {"random": encoder.config}, keep=True)
+    found = result(0).model_copy(update={"predictions": {"dev": [0] * len(data.examples["dev"])}})
+    finished.add("random", found)
+    copy = shutil.copytree
+
+    def slowly(*places, **options):
+        copy(*places, **options)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(shutil, "copytree", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(finished.publish_predictions, ["random"] * 2, [[found]] * 2))
+    assert [path.name for path in (tmp_path / "out/predictions").iterdir()] == ["random"]
+    assert (tmp_path / "out/predictions/random/dev.tsv").is_file()
 
 
 def test_seeds_that_ended_before_an_interruption_count(tmp_path, tokenizer_dir, encoder, caplog):

@@ -83,6 +83,8 @@ def test_sizes_that_are_no_rising_numbers_are_refused(files, sizes):
 def test_more_rows_than_there_are_and_names_that_meet_are_refused(files, tokenizer_dir):
     with pytest.raises(UserError, match=r"synthetic_cola_99999_rows: train_rows 99999 of \d+ rows"):
         prepared("cola", files, tokenizer_dir, "train_rows=[10, 99999]")
+    with pytest.raises(UserError, match=r"synthetic_cola: train_rows 99999 of \d+ rows; lower it"):
+        prepared("cola", files, tokenizer_dir, "train_rows=99999")
     task = Path(synthetic_task("cola", files))
     sized = task.read_text() + "train_rows: [10]\n"
     (files / "list.yaml").write_text(sized)

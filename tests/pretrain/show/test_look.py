@@ -142,6 +142,8 @@ def test_a_masked_language_model_fills_only(tokenizer):
 
 def test_what_cannot_be_read_is_refused(tokenizer, tmp_path):
     reader = Reader.of(tokenizer)
+    with pytest.raises(UserError, match=r"text 'a \\udcff': is not UTF-8"):
+        reader.row("a \udcff")
     with pytest.raises(UserError, match="holds no token"):
         look(network(tokenizer, spread=0.1), reader, " \n", 64, Options())
     other = build_model(preset("tiny", vocab_size=20, **SMALL))
