@@ -177,9 +177,12 @@ class Delivery:
     def _begin(self) -> int:
         """Return the position at which the delivery goes on."""
         path = self._run_dir / FILE_NAME
-        size = path.stat().st_size if path.exists() else 0
-        # A power failure may have taken lines that had been delivered.
-        return self._offset if self._offset <= size else 0
+        if not self._offset or not path.exists():
+            return 0
+        with open(path, "rb") as file:
+            file.seek(self._offset - 1)
+            # A power failure, or a person, may have taken lines that had been delivered.
+            return self._offset if file.read(1) == b"\n" else 0
 
     def _pending(self) -> Iterator[tuple[list[MetricsRecord], int]]:
         """Yield batches of undelivered records, each with the file position behind it."""

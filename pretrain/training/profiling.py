@@ -1,22 +1,38 @@
 """A window of ``torch.profiler`` over some updates, on request."""
 
+import logging
 from pathlib import Path
 
 import torch
 
 from convbert.pretrain.settings.profile import ProfileConfig
 
+log = logging.getLogger(__name__)
+
 
 class ProfileWindow:
     """Traces the updates of a window and writes ``trace-STEP.json.gz``, a Chrome trace.
 
-    Call ``at`` with the number of finished updates; without ``config`` it does nothing.
+    Call ``begin``, then ``at``, with the number of finished updates; without ``config`` they do
+    nothing.
     """
 
     def __init__(self, config: ProfileConfig | None, folder: Path) -> None:
         self._config = config
         self._folder = folder
         self._running: torch.profiler.profile | None = None
+
+    def begin(self, step: int, total: int) -> None:
+        """Begin at update ``step`` of ``total``; warn where these do not hold the whole window."""
+        if self._config is None:
+            return
+        first, count = self._config.start, self._config.steps
+        if not step <= first <= total - count and not self._path.exists():
+            log.warning(
+                f"profile={{start: {first}, steps: {count}}}: is not traced, since updates {step} "
+                f"to {total - 1} are trained; give a start among them"
+            )
+        self.at(step)
 
     def at(self, step: int) -> Path | None:
         """Begin or end the trace at the configured updates; return the file once it is written."""
@@ -33,11 +49,14 @@ class ProfileWindow:
         return None
 
     def _write(self) -> Path:
-        assert self._config is not None
         assert self._running is not None
         self._running.stop()
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"trace-{self._config.start:08d}.json.gz"
-        self._running.export_chrome_trace(str(path))
+        self._running.export_chrome_trace(str(self._path))
         self._running = None
-        return path
+        return self._path
+
+    @property
+    def _path(self) -> Path:
+        assert self._config is not None
+        return self._folder / f"trace-{self._config.start:08d}.json.gz"

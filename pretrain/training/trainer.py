@@ -236,7 +236,7 @@ class Trainer:
         self._note_damaged(tracker)
         batches = loader.batches(self.order, self.step)
         self.reporter.start()
-        self.profile.at(self.step)
+        self.profile.begin(self.step, self.config.steps)
         while self.step < self.config.steps:
             self.watchdog.beat(self.step, "data")
             with self.engine.stopwatch("data"):

@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from convbert.models.errors import AbsentError, UserError
-from convbert.pretrain.tracking.metrics_log import inbox
+from convbert.pretrain.tracking.metrics_log import FILE_NAME, hand_in, inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.mlflow_metrics import SentMetrics
-from convbert.pretrain.tracking.records import StepRecord
+from convbert.pretrain.tracking.records import CurvePoint, StepRecord
 from convbert.pretrain.tracking.stopped_run import sync
 from convbert.pretrain.tracking.tracked_run import TrackedRun
 
@@ -186,3 +186,18 @@ def test_steps_that_are_trained_again_after_a_rollback_arrive_once_whenever_it_e
     sent = Counter(step for step, value in history(store, "loss") if value == -1.0)
     assert sent == Counter(range(7, 13))
     assert sum(value != -1.0 for _, value in history(store, "loss")) == 10
+
+
+def test_lines_that_were_lost_after_they_were_delivered_hold_up_nothing(
+    tmp_path, store, start, log_steps, history
+):
+    run_dir = tmp_path / "run"
+    tracker = start(run_dir, store)
+    log_steps(tracker, [1, 2])
+    tracker.close("KILLED")
+    log = run_dir / FILE_NAME
+    lost = log.read_bytes().splitlines(keepends=True)[-1]
+    log.write_bytes(log.read_bytes().removesuffix(lost))  # by a power failure
+    hand_in(run_dir, [CurvePoint(f"a/longer/line/{n}", 1.0, 2e9, 0.5) for n in range(5)])
+    assert sync(run_dir) == 6
+    assert history(store, "loss") == [(1, 10.0), (2, 5.0)]
