@@ -316,9 +316,11 @@ def test_what_a_reader_of_the_measures_should_know_is_said(tmp_path, tokenizer_d
     (tmp_path / "dev.csv").write_text("text,label\na,y\n,x\n")
     (tmp_path / "test.csv").write_text("text,label\na,y\nb,\n")
     given = {"dev": tmp_path / "dev.csv", "test": tmp_path / "test.csv"}
-    train = "text,label\na,x\nb,y\nc,z\n"
-    told = task(tmp_path, train, metrics=["f1_macro", "matthews"], **given)
+    train = f"text,label\na,x\nb,y\nc,z\n{'cut ' * 9},z\n"
+    given |= {"metrics": ["f1_macro", "matthews"], "recipe": {"max_length": 8}}
+    told = task(tmp_path, train, **given)
     assert remarks(prepare(told, Tokenizer.load(tokenizer_dir))) == [
+        "task t, train: 1 of 4 rows fill recipe.max_length=8; what is longer is cut",
         "task t, dev: 1 of 2 rows have an empty text",
         "task t, dev: f1_macro is over 2 of 3 classes, no row has z",
         "task t, test: 1 of 2 rows have no label, so nothing is measured on it",
