@@ -33,12 +33,17 @@ def export(
     from convbert.pretrain.cli.progress import counter
     from convbert.pretrain.exchange.averaging import parse_average
     from convbert.pretrain.exchange.export import export_checkpoint
-    from convbert.pretrain.exchange.registering import register_export, require_delivered
+    from convbert.pretrain.exchange.registering import (
+        register_export,
+        require_delivered,
+        require_name,
+    )
     from convbert.pretrain.run.directory import RunDirectory
 
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     directory = RunDirectory(run)
     if register is not None:
+        require_name(register)
         require_delivered(directory)
     with counter("exporting"):
         written = export_checkpoint(

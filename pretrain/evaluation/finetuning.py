@@ -9,7 +9,7 @@ from convbert.data_pipeline.tokenizer.tokenizer import Tokenizer
 from convbert.models.errors import UserError
 from convbert.models.interop.hf import load_pretrained
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, StartingPoint
-from convbert.pretrain.evaluation.finished import FinishedSeeds, digest_of_rows
+from convbert.pretrain.evaluation.finished import FinishedSeeds
 from convbert.pretrain.evaluation.kept_models import KeptModels, require_all_keepable
 from convbert.pretrain.evaluation.lexical import measure_lexical
 from convbert.pretrain.evaluation.publishing import publish_results
@@ -157,7 +157,7 @@ def _finetune(
         run=run,
         task=data.task.name,
         metric=data.task.metric,
-        data=digest_of_rows(data),
+        data=finished.rows,
         recipe=data.task.recipe,
         rows={split: len(examples) for split, examples in data.for_seed(0).examples.items()},
         remarks=said,

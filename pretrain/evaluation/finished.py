@@ -31,8 +31,8 @@ class FinishedSeeds:
     ) -> None:
         self.folder, self._data, self._keep = folder / "seeds", data, keep
         self._predictions = folder / "predictions"
-        rows = digest_of_rows(data)
-        self._digests = {label: _digest(rows, start) for label, start in starts.items()}
+        self.rows = digest_of_rows(data)
+        self._digests = {label: _digest(self.rows, start) for label, start in starts.items()}
 
     def known(self, seeds: Iterable[int]) -> dict[str, list[FinetuneResult]]:
         """Return what was measured before, by starting point."""

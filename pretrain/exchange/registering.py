@@ -36,6 +36,15 @@ def register_export(run: RunDirectory, exported: Path, step: int, name: str) -> 
         ) from error
 
 
+def require_name(name: str) -> None:
+    """Raise ``UserError`` for a name that MLflow gives no model, or that it cannot look up."""
+    if not name.strip() or set(name) & set("/:'\""):
+        raise UserError(
+            f"--register {name!r}: no name of a model, which has no /, no : and no quotes; choose "
+            "another"
+        )
+
+
 def require_delivered(run: RunDirectory) -> RunState:
     """Return the run's state in MLflow; raises ``UserError`` where it is not there (yet)."""
     state = TrackedRun.load(run.path).state

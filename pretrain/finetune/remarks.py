@@ -19,6 +19,11 @@ def remarks(data: TaskData) -> list[str]:
         empty = sum(not all(text.strip() for text in example.texts) for example in examples)
         if empty:
             found.append(f"{place}: {empty:,} of {len(examples):,} rows have an empty text")
+        if full := _full(data, split):
+            found.append(
+                f"{place}: {full:,} of {len(examples):,} rows fill recipe.max_length="
+                f"{data.task.recipe.max_length}; what is longer is cut"
+            )
         missing = sum(example.label is None for example in examples)
         if missing:
             if missing < len(examples):
@@ -30,6 +35,13 @@ def remarks(data: TaskData) -> list[str]:
         if split != "train":
             found += [f"{place}: {remark}" for remark in _of_measures(data, split)]
     return found
+
+
+def _full(data: TaskData, split: str) -> int:
+    """Count rows without room for another token; words and contexts go on in further rows."""
+    if data.task.kind not in ("classification", "regression"):
+        return 0
+    return sum(len(ids) == data.task.recipe.max_length for ids in data.splits[split].input_ids)
 
 
 def _of_measures(data: TaskData, split: str) -> list[str]:

@@ -20,6 +20,9 @@ DataSource = Literal["auto", "files", "datasets", "hub"]
 Located = tuple[str, TableRow]
 """Where a row comes from (file and line, for messages), and the row."""
 
+Files = list[tuple[str, list[Line]]]
+"""The names of a split's files, with their rows."""
+
 
 def read_splits(task: TaskSpec, source: DataSource = "auto") -> dict[str, list[Located]]:
     """Return the rows of every split that has any, filtered and with the task's column names.
@@ -28,7 +31,7 @@ def read_splits(task: TaskSpec, source: DataSource = "auto") -> dict[str, list[L
     hub is asked only when named. Raises ``UserError`` naming what was looked for.
     """
     found = _SOURCES[_choose(task, source)](task)
-    return {split: _fitting(task, name, lines) for split, (name, lines) in found.items()}
+    return {split: _fitting(task, files) for split, files in found.items()}
 
 
 def _choose(task: TaskSpec, source: DataSource) -> DataSource:
@@ -39,9 +42,9 @@ def _choose(task: TaskSpec, source: DataSource) -> DataSource:
     return "datasets" if _saved(task.dataset) or _parquet(task.dataset, "train") else "files"
 
 
-def _from_files(task: TaskSpec) -> dict[str, tuple[str, list[Line]]]:
+def _from_files(task: TaskSpec) -> dict[str, Files]:
     return {
-        split: (str(path), read_table(task, path))
+        split: [(str(path), read_table(task, path))]
         for split, path in task.files.items()
         if os.path.isfile(path) or split not in task.may_lack
     }
@@ -74,16 +77,16 @@ def _parquet(dataset: DatasetLocation, split: str) -> list[Path]:
     return []
 
 
-def _from_datasets(task: TaskSpec) -> dict[str, tuple[str, list[Line]]]:
+def _from_datasets(task: TaskSpec) -> dict[str, Files]:
     dataset = _dataset(task)
     saved = _saved(dataset)
     if saved is not None:
         return _splits(task, str(saved), import_datasets().load_from_disk(str(saved)))
-    found = {}
+    found: dict[str, Files] = {}
     for split in dataset.splits:
         files = _parquet(dataset, split)
         if files:
-            found[split] = (str(files[0]), [row for f in files for row in read_table(task, f)])
+            found[split] = [(str(file), read_table(task, file)) for file in files]
         elif split not in task.may_lack:
             looked = ", ".join(str(f / f"{dataset.splits[split]}*") for f in _folders(dataset))
             raise AbsentError(
@@ -92,7 +95,7 @@ def _from_datasets(task: TaskSpec) -> dict[str, tuple[str, list[Line]]]:
     return found
 
 
-def _from_hub(task: TaskSpec) -> dict[str, tuple[str, list[Line]]]:
+def _from_hub(task: TaskSpec) -> dict[str, Files]:
     dataset = _dataset(task)
     if dataset.hub is None:
         raise UserError(f"task {task.name}: dataset.hub names no repository; use files instead")
@@ -104,11 +107,11 @@ def _from_hub(task: TaskSpec) -> dict[str, tuple[str, list[Line]]]:
     return _splits(task, dataset.hub, loaded)
 
 
-def _splits(task: TaskSpec, name: str, loaded: Any) -> dict[str, tuple[str, list[Line]]]:
+def _splits(task: TaskSpec, name: str, loaded: Any) -> dict[str, Files]:
     found = {}
     for split, theirs in _dataset(task).splits.items():
         if theirs in loaded:
-            found[split] = (f"{name}[{theirs}]", list(dataset_rows(loaded[theirs])))
+            found[split] = [(f"{name}[{theirs}]", list(dataset_rows(loaded[theirs])))]
         elif split not in task.may_lack:
             raise AbsentError(f"{name}: no split {theirs!r}; there are {', '.join(loaded)}")
     return found
@@ -117,13 +120,14 @@ def _splits(task: TaskSpec, name: str, loaded: Any) -> dict[str, tuple[str, list
 _SOURCES = {"files": _from_files, "datasets": _from_datasets, "hub": _from_hub}
 
 
-def _fitting(task: TaskSpec, name: str, lines: list[Line]) -> list[Located]:
+def _fitting(task: TaskSpec, files: Files) -> list[Located]:
     """Rename the columns, check them, and keep the rows that ``where`` asks for."""
-    for line, row in lines if task.rename else []:
-        check_columns(task, list(row), f"{name}:{line}")
+    located = [(f"{name}:{line}", row) for name, lines in files for line, row in lines]
+    for place, row in located if task.rename else []:
+        check_columns(task, list(row), place)
     rows = [
-        (f"{name}:{line}", {task.rename.get(key, key): value for key, value in row.items()})
-        for line, row in lines
+        (place, {task.rename.get(key, key): value for key, value in row.items()})
+        for place, row in located
     ]
     for place, row in rows:
         for column in [*task.text, *task.where]:
@@ -132,5 +136,5 @@ def _fitting(task: TaskSpec, name: str, lines: list[Line]) -> list[Located]:
     kept = [entry for entry in rows if all(str(entry[1][c]) == v for c, v in task.where.items())]
     if not kept:
         condition = f" with {task.where}" if task.where else ""
-        raise UserError(f"{name}: no rows{condition}; check the file and `where`")
+        raise UserError(f"{files[0][0]}: no rows{condition}; check the file and `where`")
     return kept

@@ -57,6 +57,7 @@ def _draw_points(axes: Any, curve: Curve) -> None:
     flops = [point.flops for point in defined]
     spreads = [point.spread for point in defined]
     seeds = len(curve.baseline.scores)
+    run = curve.run.replace("$", r"\$")  # else a formula
     axes.fill_between(
         flops, [s.low for s in spreads], [s.high for s in spreads], color=BLUE, alpha=0.18, lw=0
     )
@@ -69,7 +70,7 @@ def _draw_points(axes: Any, curve: Curve) -> None:
         color=BLUE,
         linewidth=2.2,
         markersize=6,
-        label=f"{curve.run}: median and range of {counted(seeds, 'seed')}",
+        label=f"{run}: median and range of {counted(seeds, 'seed')}",
     )
     axes.annotate(
         f"{spreads[-1].median:.3f}",

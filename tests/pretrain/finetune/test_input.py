@@ -312,13 +312,27 @@ def test_what_is_no_parquet_file_is_refused(tmp_path):
         read(tmp_path, b"PAR1 nothing PAR1", "t.parquet")
 
 
+def test_a_row_of_several_parquet_files_is_named_with_its_own(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = [{"id": "q", "question": "Where?", "context": "In Rome.", "answers": "Rome"}]
+    for number, part in enumerate((rows, [rows[0] | {"id": "r"}], rows)):
+        file = tmp_path / f"train-{number}.parquet"
+        datasets.Dataset.from_list(part).to_parquet(str(file))
+    where = {"directory": tmp_path, "splits": {"train": "train"}}
+    told = task(tmp_path, "", dataset=where, **answering())
+    with pytest.raises(UserError, match=r"train-2\.parquet:1: id 'q' is that of .*train-0\.pa"):
+        read_examples(told, "datasets")
+
+
 def test_what_a_reader_of_the_measures_should_know_is_said(tmp_path, tokenizer_dir):
     (tmp_path / "dev.csv").write_text("text,label\na,y\n,x\n")
     (tmp_path / "test.csv").write_text("text,label\na,y\nb,\n")
     given = {"dev": tmp_path / "dev.csv", "test": tmp_path / "test.csv"}
-    train = "text,label\na,x\nb,y\nc,z\n"
-    told = task(tmp_path, train, metrics=["f1_macro", "matthews"], **given)
+    train = f"text,label\na,x\nb,y\nc,z\n{'cut ' * 9},z\n"
+    given |= {"metrics": ["f1_macro", "matthews"], "recipe": {"max_length": 8}}
+    told = task(tmp_path, train, **given)
     assert remarks(prepare(told, Tokenizer.load(tokenizer_dir))) == [
+        "task t, train: 1 of 4 rows fill recipe.max_length=8; what is longer is cut",
         "task t, dev: 1 of 2 rows have an empty text",
         "task t, dev: f1_macro is over 2 of 3 classes, no row has z",
         "task t, test: 1 of 2 rows have no label, so nothing is measured on it",

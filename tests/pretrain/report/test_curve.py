@@ -103,3 +103,8 @@ def test_publishing_keeps_the_data_beside_the_picture_and_logs_all(tmp_path):
     assert [(p.extra["lexical"], p.extra["lexical_name"]) for p in points] == [(0.65, "TF-IDF")] * 4
     files = [r.artifact for r in records if isinstance(r, ArtifactRecord)]
     assert files == ["report/curve.json", "report/curve.png"]
+
+
+def test_a_run_may_be_called_what_is_no_formula(tmp_path):
+    draw_curve(curve().model_copy(update={"run": "cost$_$2"}), tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").is_file()
