@@ -312,18 +312,6 @@ def test_what_is_no_parquet_file_is_refused(tmp_path):
         read(tmp_path, b"PAR1 nothing PAR1", "t.parquet")
 
 
-def test_a_row_of_several_parquet_files_is_named_with_its_own(tmp_path):
-    datasets = pytest.importorskip("datasets")
-    rows = [{"id": "q", "question": "Where?", "context": "In Rome.", "answers": "Rome"}]
-    for number, part in enumerate((rows, [rows[0] | {"id": "r"}], rows)):
-        file = tmp_path / f"train-{number}.parquet"
-        datasets.Dataset.from_list(part).to_parquet(str(file))
-    where = {"directory": tmp_path, "splits": {"train": "train"}}
-    told = task(tmp_path, "", dataset=where, **answering())
-    with pytest.raises(UserError, match=r"train-2\.parquet:1: id 'q' is that of .*train-0\.pa"):
-        read_examples(told, "datasets")
-
-
 def test_what_a_reader_of_the_measures_should_know_is_said(tmp_path, tokenizer_dir):
     (tmp_path / "dev.csv").write_text("text,label\na,y\n,x\n")
     (tmp_path / "test.csv").write_text("text,label\na,y\nb,\n")
