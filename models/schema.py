@@ -24,7 +24,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class YamlLoader(yaml.SafeLoader):
     """Refuses a key that stands twice in one place, of which YAML would take the last alone."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Return keys and values; raises ``ComposerError`` where a second key stands."""
         node = super().compose_mapping_node(anchor)
         seen = set[tuple[str, str]]()
