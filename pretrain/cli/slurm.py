@@ -113,11 +113,11 @@ def submit(
         root = run_dir or Path("runs") / array.stem
         sweep = read_sweep(array)
         require_idle([root / name for name in sweep], options)
-        wanted = {
+        each = {
             name: (own_recipe or recipe, [*settings, *own], root / name, world)
             for name, (own_recipe, own) in sweep.items()
         }
-        runs = _prepare_all(array, wanted)
+        runs = _prepare_all(array, each)
         _show(submit_array(root, runs, profile, options), "status --watch", root)
         return
     plan = _evaluation(evaluate, data_dir, seeds, evaluate_time, profile.partition or partition)
