@@ -17,6 +17,7 @@ from convbert.pretrain.study.results import (
     Difference,
     Variant,
     collect,
+    compared_with,
     difference,
     measures,
     share_to_reach,
@@ -58,7 +59,12 @@ def render(
     wanted = measures(design, variants) if variants else []
     reference = next((v for v in variants if v.name == design.reference), None)
     ranking = [m for m in wanted if m != DISCRIMINATOR_LOSS]
-    goals = {m: reference.final(m).median for m in ranking} if reference else {}
+    # A measure that is taken at the end alone has no share of the budget.
+    goals = {
+        m: reference.final(m).median
+        for m in ranking
+        if reference and sum(p.spread.defined for p in reference.curves[m].points) > 1
+    }
     differences = [
         (variant, {m: difference(variant, reference, m) for m in wanted})
         for variant in variants
@@ -70,6 +76,8 @@ def render(
         measures=wanted,
         differences=differences,
         shares=[(v, {m: share_to_reach(v, goals[m], m) for m in goals}) for v, _ in differences],
+        goals=goals,
+        levels=[(m, *compared_with(variants, m)) for m in wanted if variants[0].curves[m].lexical],
         verdicts={m: _verdict(m, differences) for m in ranking},
         picture=_picture(name),
         name=name,

@@ -16,11 +16,11 @@ from scipy import stats
 from convbert.data_pipeline.atomic import atomic_write
 from convbert.pretrain.report.targets import falls
 from convbert.pretrain.run import metric_names
-from convbert.pretrain.run.curve import Curve, Point, Spread
+from convbert.pretrain.run.curve import Curve, Level, Point, Spread
 from convbert.pretrain.settings.recipes import dump, resolve
 from convbert.pretrain.study.design import Design, StudyRun
 from convbert.pretrain.study.measured import HELD_OUT_LOSS, Measure, Results
-from convbert.pretrain.study.steps import result_names
+from convbert.pretrain.study.steps import deciding_metrics, result_names
 
 DISCRIMINATOR_LOSS = metric_names.held_out(metric_names.LOSS_RTD)
 """It depends on what the variant's own generator samples, so it ranks nothing."""
@@ -136,9 +136,19 @@ def measures(design: Design, variants: Sequence[Variant]) -> list[str]:
         for task in design.probe
         for name in result_names(task)
     ]
-    names = [n for task in design.finetune for n in result_names(task, design.finetune_settings)]
-    wanted += [f"{name}/accuracy" for name in names]
+    for task in design.finetune:
+        for name, deciding in deciding_metrics(task, design.finetune_settings):
+            measured = (m for m in variants[0].curves if m.startswith(f"{name}/"))
+            wanted.append(f"{name}/{deciding}" if deciding else next(measured, ""))
     return [m for m in wanted if all(m in v.curves for v in variants)]
+
+
+def compared_with(variants: Sequence[Variant], measure: str) -> tuple[Spread | None, Level | None]:
+    """Return what random weights give, over all variants, and what no network gives."""
+    starts = [v.curves[measure].baseline for v in variants]
+    scores = [score for start in starts if start for score in start.scores]
+    untrained = Spread.of(scores or [math.nan])
+    return untrained if untrained.defined else None, variants[0].curves[measure].lexical
 
 
 def write_variants(

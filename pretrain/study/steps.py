@@ -108,6 +108,12 @@ def result_names(task: str, settings: Sequence[str] = ()) -> list[str]:
     return [one.name for one in load_task(task, overrides=settings).by_size()]
 
 
+def deciding_metrics(task: str, settings: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Return the results' names with the metric that decides; None where the data tell which."""
+    found = load_task(task, overrides=settings).by_size()
+    return [(one.name, one.metrics[0] if one.metrics else None) for one in found]
+
+
 def write_sweep(design: Design, root: Path, planned: Sequence[StudyRun]) -> Path:
     """Write runs as a sweep, which ``convbert submit --array`` trains on a cluster."""
     common = _common_settings(design, root.resolve())

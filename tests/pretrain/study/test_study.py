@@ -5,7 +5,6 @@ import math
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -23,13 +22,12 @@ from convbert.models.errors import DamagedError, UserError
 from convbert.models.schema import validate
 from convbert.pretrain.cli import app
 from convbert.pretrain.cli.study import study
-from convbert.pretrain.run.curve import Curve, Point, Spread
 from convbert.pretrain.study.design import Design, load_design, plan_runs
 from convbert.pretrain.study.driver import carry_out, with_pace
 from convbert.pretrain.study.measured import Results
 from convbert.pretrain.study.page import render, write_study_page
 from convbert.pretrain.study.processes import Commands
-from convbert.pretrain.study.results import Variant, collect, difference, share_to_reach
+from convbert.pretrain.study.results import collect
 from convbert.pretrain.study.steps import data_steps, run_steps, write_sweep
 from convbert.pretrain.study.tuning import compared_runs, known_runs, tried_rates
 from convbert.pretrain.tracking.metrics_log import MetricsLog
@@ -69,7 +67,7 @@ def test_half_the_budget_is_half_the_updates_and_a_sweep_names_every_run(tmp_pat
     assert list(sweep) == [r.name for r in plan_runs(design)]
     assert "seed=1" in sweep["conv-seed1"][1]
     manifest = (tmp_path / "shards" / "manifest.json").resolve()
-    assert f'data.manifest="{manifest}"' in sweep["conv-seed1"][1]
+    assert f"data.manifest={manifest}" in sweep["conv-seed1"][1]
 
 
 @pytest.mark.parametrize(
@@ -164,67 +162,6 @@ def write_tuned(root, run, loss):
     log.append(CurvePoint("held_out/loss/mlm", 0.0, 1e6, loss, {"step": run.steps}))
     log.close()
     (path / "config.yaml").write_text("{}")
-
-
-def variant(name, scores, runs):
-    spread = Spread(
-        median=statistics.median(scores), low=min(scores), high=max(scores), scores=scores
-    )
-    curve = Curve(
-        run=name,
-        task="held_out/loss",
-        metric="mlm",
-        baseline=spread,
-        points=[Point(step=9, flops=1e9, spread=spread)],
-    )
-    mine = [run for run in runs if run.variant == name]
-    return Variant(name, mine, {"held_out/loss/mlm": curve}, 0.1)
-
-
-def test_differences_are_paired_by_seed_and_the_page_says_what_they_support():
-    design = load_design(None)
-    runs = plan_runs(design)
-    reference = variant("electra", [4.0, 4.2, 4.1], runs)
-    better = variant("sdconv", [3.9, 4.09, 4.0], runs)  # 0.10, 0.11 and 0.10 below
-    unclear = variant("conv", [4.3, 3.9, 4.2], runs)
-    gap = difference(better, reference, "held_out/loss/mlm")
-    assert gap.mean == pytest.approx(-0.31 / 3)
-    # t(0.975, 2) = 4.3027 standard errors of 0.0033333
-    assert (gap.low, gap.high) == pytest.approx(
-        (gap.mean - 0.014342, gap.mean + 0.014342), abs=1e-6
-    )
-    page = render(design, [reference, better, unclear])
-    assert "held_out/loss/mlm: better than the reference: sdconv; the others cannot be told" in page
-    assert "| sdconv | -0.103 (-0.118 to -0.089) |" in page
-    assert "4.000 (3.900 to 4.090)" in page
-    assert "| sdconv | 1.00 |" in page
-    assert "| conv | never |" in page
-    assert "there are no results yet" in render(design, [])
-    single = render(design, [variant("electra", [4.0], runs[:1])])
-    assert "| 4.000 |" in single
-    assert "4.000 (" not in single, "one run has no range"
-
-
-def test_the_share_of_the_budget_that_reaches_what_the_reference_ends_with():
-    def made(values, name="held_out/loss/mlm"):
-        points = [
-            Point(step=n, flops=n * 1e9, spread=Spread.of([value]))
-            for n, value in enumerate(values, 1)
-        ]
-        curve = Curve(run="x", task="", metric="", baseline=points[0].spread, points=points)
-        return Variant("x", [], {name: curve}, 0.1)
-
-    def share(values, goal):
-        return share_to_reach(made(values), goal, "held_out/loss/mlm")
-
-    assert share([6.0, 5.5, 5.0], 5.0) == 1
-    assert share([6.0, 5.0, 4.0], 5.0) == pytest.approx(2 / 3)
-    assert share([6.0, 5.0, 4.0], 5.5) == pytest.approx((1 / 2) ** 0.5 * 2 / 3)
-    assert share([4.0, 4.5, 6.0], 5.0) == pytest.approx(1 / 3), "at most: it was better before"
-    assert share([6.0, 5.5, 5.2], 5.0) is None
-    assert share([math.nan, math.nan, 4.0], 5.0) == 1
-    pairs = "pairs/swap"
-    assert share_to_reach(made([0.5, 0.7, 0.9], pairs), 0.7, pairs) == pytest.approx(2 / 3)
 
 
 def write_run(root, run, steps):
