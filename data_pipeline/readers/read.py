@@ -98,6 +98,8 @@ def read_file(
     except Exception as error:
         known = _explained(error, file, f" behind {last.id}" if last is not None else "")
         if options.on_bad_record != "skip" or not isinstance(known, DamagedError):
+            if known is error:
+                raise
             raise known from None if isinstance(error, OSError) or is_damage(error) else error
         what = str(known).partition("; ")[0]
         rest = BadRecordError(what, "fetch it again", "rest of a damaged file")

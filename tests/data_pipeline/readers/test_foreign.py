@@ -317,6 +317,7 @@ def test_the_error_of_a_bad_record_reaches_other_processes_whole(tmp_path: Path)
     path.write_text("[]\n")
     with pytest.raises(BadRecordError) as caught:
         list(iter_documents([path]))
+    assert caught.value.__cause__ is not caught.value  # Dask's pickling would never end
     error = pickle.loads(pickle.dumps(caught.value))
     assert type(error) is BadRecordError
     assert str(error) == str(caught.value)
