@@ -84,7 +84,7 @@ def _steps(root: Path, processes: int) -> list[tuple[str, Path, list[str]]]:
         ),
         (
             "Export to Hugging Face format",
-            root / "model",
+            root / "model" / "tokenizer_config.json",  # written last
             ["export", str(run), "-o", str(root / "model")],
         ),
         (
