@@ -483,25 +483,3 @@ def test_missing_pieces_are_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "convbert", "vocab_size": 5}')
     with pytest.raises(UserError, match="key 'hidden_size' is missing"):
         load_pretrained(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("declared", "vocabulary", "expected"),
-    [
-        (0, None, 0),
-        (7, None, 7),
-        (None, None, 0),
-        # transformers' default for ConvBERT, beside a vocabulary that knows better.
-        (1, "[PAD]\r\n[UNK]\r\n", 0),
-        (1, "[UNK]\nword\n[PAD]\n", 2),
-        (1, "word\n", 1),
-    ],
-)
-def test_padding_id_follows_the_vocabulary_before_the_configuration(
-    tmp_path, declared, vocabulary, expected
-):
-    save_pretrained(Encoder(encoder_config()), tmp_path)
-    edit_config(tmp_path, pad_token_id=declared)
-    if vocabulary is not None:
-        (tmp_path / "vocab.txt").write_text(vocabulary, newline="")
-    assert load_pretrained(tmp_path).config.pad_token_id == expected

@@ -1,8 +1,13 @@
 """Vocabularies: the published damage is recognized, sound files of any language are not accused."""
 
+import json
+
 import pytest
 
+from convbert.models.architecture import EncoderConfig
+from convbert.models.encoder import Encoder
 from convbert.models.errors import UserError
+from convbert.models.interop.hf import load_pretrained, save_pretrained
 from convbert.models.interop.vocab import inspect_vocab, require_sound_vocab
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -97,3 +102,28 @@ def test_unreadable_files_are_named(tmp_path):
     (tmp_path / "vocab.txt").write_bytes("[PAD]\né\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"vocab\.txt: not UTF-8 at byte 6"):
         inspect_vocab(tmp_path / "vocab.txt")
+
+
+@pytest.mark.parametrize(
+    ("declared", "vocabulary", "expected"),
+    [
+        (0, None, 0),
+        (7, None, 7),
+        (None, None, 0),
+        # transformers' default for ConvBERT, beside a vocabulary that knows better.
+        (1, "[PAD]\r\n[UNK]\r\n", 0),
+        (1, "[UNK]\nword\n[PAD]\n", 2),
+        (1, "word\n", 1),
+    ],
+)
+def test_padding_id_follows_the_vocabulary_before_the_configuration(
+    tmp_path, declared, vocabulary, expected
+):
+    small = {"vocab_size": 60, "hidden_size": 16, "embedding_size": 16, "num_layers": 1}
+    small |= {"num_heads": 2, "intermediate_size": 16}
+    save_pretrained(Encoder(EncoderConfig(**small)), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"pad_token_id": declared}))
+    if vocabulary is not None:
+        (tmp_path / "vocab.txt").write_text(vocabulary, newline="")
+    assert load_pretrained(tmp_path).config.pad_token_id == expected
