@@ -65,6 +65,7 @@ class C4Filter(Filter[C4Config]):
     def judge_text(self, text: str) -> Verdict:
         """Judge a text; the lines that stay are its new text."""
         config = self.config
+        of_lines, of_documents = self._phrases
         kept: list[str] = []
         sentences = 0
         changes: set[str] = set()
@@ -75,12 +76,12 @@ class C4Filter(Filter[C4Config]):
                 changes.add(fault)
                 continue
             lower = line.lower()
-            for phrase in config.document_phrases:
-                if phrase.lower() in lower:
+            for phrase in of_documents:
+                if phrase in lower:
                     return Verdict("phrase", phrase)
             if self._bad is not None and (bad := self._bad.search(lower)):
                 return Verdict("bad word", bad.group())
-            if any(phrase.lower() in lower for phrase in config.line_phrases):
+            if any(phrase in lower for phrase in of_lines):
                 changes.add("lines with a phrase")
                 continue
             sentences += _sentences(line)
@@ -101,6 +102,13 @@ class C4Filter(Filter[C4Config]):
         if len(line) > config.max_word_length and max(map(len, words)) > config.max_word_length:
             return "lines with a long word"
         return ""
+
+    @cached_property
+    def _phrases(self) -> tuple[list[str], list[str]]:
+        """Those of lines and of documents, in small letters as the lines they are looked for in."""
+        found = self.config.line_phrases, self.config.document_phrases
+        lines, documents = ([phrase.lower() for phrase in phrases] for phrases in found)
+        return lines, documents
 
     @cached_property
     def _bad(self) -> re.Pattern[str] | None:

@@ -1,6 +1,7 @@
 """The command ``pairs``: zero-shot measures."""
 
 import shlex
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from convbert.pretrain.run.tables import Output
 
 if TYPE_CHECKING:
     from convbert.data_pipeline.readers import ReaderOptions
+    from convbert.pretrain.evaluation.pairs import Found
 
 app = typer.Typer()
 # Typer takes lists of enumerations, not of literals.
@@ -61,8 +63,8 @@ def pairs(
     from convbert.pretrain.pairs.scores import choose
     from convbert.pretrain.settings.evaluation import PairsConfig
 
-    kinds: Any = dict.fromkeys(kind.value for kind in corruption or [CorruptionName.swap])
-    scores: Any = tuple(dict.fromkeys(name.value for name in score or []))
+    kinds: Any = _distinct(corruption or [CorruptionName.swap])
+    scores: Any = _distinct(score or [])
     found_run = find_run(source)
     require_fitting(source, found_run, step=step, tokenizer=tokenizer)
     models = (
@@ -73,7 +75,7 @@ def pairs(
     # Before the text is read, which may be long.
     chosen = choose(models.networks, scores, "--score")
     wanted = PairsConfig(
-        inputs=tuple(inputs), corruptions=tuple(kinds), count=count, seed=seed, reader=reader
+        inputs=tuple(inputs), corruptions=kinds, count=count, seed=seed, reader=reader
     )
     with counter("reading sentences"):
         made, notes = gather(wanted)
@@ -88,7 +90,20 @@ def pairs(
             found = evaluation.evaluate_run(models, made, scoring)
         else:
             found = evaluation.evaluate_directory(models, made, scoring)
-    rows = [
+    headings = ("start", "training FLOPs", "pairs", "share", "± error", "number")
+    title = f"{source}: the good sentence preferred{', per token' if per_token else ''}"
+    out.table(headings, _rows(found), title=title)
+    if run:
+        out.note(f"{run.run.report / 'pairs' / evaluation.FILE_NAME}: the same as numbers")
+        out.note(f"next: convbert report {shlex.quote(str(run.run.path))}")
+
+
+def _distinct(names: Sequence[StrEnum]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.value for name in names))
+
+
+def _rows(found: "Found") -> list[tuple[str, ...]]:
+    return [
         (
             point.label,
             f"{point.flops:.2e}",
@@ -100,9 +115,3 @@ def pairs(
         for point, preferences in found
         for p in preferences
     ]
-    headings = ("start", "training FLOPs", "pairs", "share", "± error", "number")
-    title = f"{source}: the good sentence preferred{', per token' if per_token else ''}"
-    out.table(headings, rows, title=title)
-    if run:
-        out.note(f"{run.run.report / 'pairs' / evaluation.FILE_NAME}: the same as numbers")
-        out.note(f"next: convbert report {shlex.quote(str(run.run.path))}")

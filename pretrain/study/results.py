@@ -20,7 +20,7 @@ from convbert.pretrain.run.curve import Curve, Level, Point, Spread
 from convbert.pretrain.settings.recipes import dump, resolve
 from convbert.pretrain.study.design import Design, StudyRun
 from convbert.pretrain.study.measured import HELD_OUT_LOSS, Measure, Results
-from convbert.pretrain.study.steps import deciding_metrics, result_names
+from convbert.pretrain.study.steps import result_tasks
 
 DISCRIMINATOR_LOSS = metric_names.held_out(metric_names.LOSS_RTD)
 """It depends on what the variant's own generator samples, so it ranks nothing."""
@@ -132,14 +132,15 @@ def measures(design: Design, variants: Sequence[Variant]) -> list[str]:
     wanted = [HELD_OUT_LOSS, "held_out/generator/accuracy", DISCRIMINATOR_LOSS]
     wanted += [metric_names.pairs_measure("swap", "discriminator")]
     wanted += [
-        metric_names.probe_measure(name, "dev", "accuracy")
+        metric_names.probe_measure(one.name, "dev", "accuracy")
         for task in design.probe
-        for name in result_names(task)
+        for one in result_tasks(task)
     ]
     for task in design.finetune:
-        for name, deciding in deciding_metrics(task, design.finetune_settings):
-            measured = (m for m in variants[0].curves if m.startswith(f"{name}/"))
-            wanted.append(f"{name}/{deciding}" if deciding else next(measured, ""))
+        for one in result_tasks(task, design.finetune_settings):
+            # Without any named, the data told which one is measured.
+            measured = [m for m in variants[0].curves if m.startswith(f"{one.name}/")]
+            wanted += [f"{one.name}/{one.metric}"] if one.metrics else measured[:1]
     return [m for m in wanted if all(m in v.curves for v in variants)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from convbert.data_pipeline.atomic import atomic_write
-from convbert.pretrain.finetune.task import load_task
+from convbert.pretrain.finetune.task import TaskSpec, load_task
 from convbert.pretrain.run import metric_names
 from convbert.pretrain.run.checkpoint_manifest import checkpoint_directory
 from convbert.pretrain.study.design import Design, StudyRun
@@ -86,7 +86,7 @@ def run_steps(design: Design, root: Path, run: StudyRun) -> list[StudyStep]:
         *(
             StudyStep(
                 f"{run.name}: probe on {task}",
-                report(result_names(task)[-1], "probe.json").is_file,
+                report(result_tasks(task)[-1].name, "probe.json").is_file,
                 ["probe", str(path), "--task", task, *tasks],
             )
             for task in design.probe
@@ -94,7 +94,7 @@ def run_steps(design: Design, root: Path, run: StudyRun) -> list[StudyStep]:
         *(
             StudyStep(
                 f"{run.name}: fine-tune on {task}",
-                report(result_names(task, design.finetune_settings)[-1], "curve.html").is_file,
+                report(result_tasks(task, design.finetune_settings)[-1].name, "curve.html").is_file,
                 ["finetune", str(path), "--task", task, *tasks, *settings]
                 + ["--step", str(run.steps), "--seeds", "1", "--workers", "1"],
             )
@@ -103,15 +103,9 @@ def run_steps(design: Design, root: Path, run: StudyRun) -> list[StudyStep]:
     ]
 
 
-def result_names(task: str, settings: Sequence[str] = ()) -> list[str]:
-    """Return the names of a task's results: one, or those of a list of ``train_rows``."""
-    return [one.name for one in load_task(task, overrides=settings).by_size()]
-
-
-def deciding_metrics(task: str, settings: Sequence[str]) -> list[tuple[str, str | None]]:
-    """Return the results' names with the metric that decides; None where the data tell which."""
-    found = load_task(task, overrides=settings).by_size()
-    return [(one.name, one.metrics[0] if one.metrics else None) for one in found]
+def result_tasks(task: str, settings: Sequence[str] = ()) -> list[TaskSpec]:
+    """Return the tasks that results are named after: one, or those of a list of ``train_rows``."""
+    return load_task(task, overrides=settings).by_size()
 
 
 def write_sweep(design: Design, root: Path, planned: Sequence[StudyRun]) -> Path:
