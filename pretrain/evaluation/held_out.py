@@ -1,5 +1,6 @@
 """The pretraining objective of every checkpoint on held-out text: ``convbert evaluate``."""
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,13 @@ from convbert.models.schema import validate
 from convbert.pretrain.evaluation.evaluated_run import EvaluatedRun, PointValues
 from convbert.pretrain.objective.held_out import HeldOut
 from convbert.pretrain.objective.losses import build_objective
+from convbert.pretrain.run.checks import trains_on
 from convbert.pretrain.run.metric_names import HELD_OUT_PREFIX
+from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.settings.evaluation import EvaluationConfig
+from convbert.pretrain.settings.run import RunConfig
+
+log = logging.getLogger(__name__)
 
 
 def measure_held_out(
@@ -33,6 +39,12 @@ def measure_held_out(
     settings = validate(EvaluationConfig, config.evaluation.model_dump() | changes, path)
     if settings.held_out is None:
         raise UserError(f"{path}: has no evaluation.held_out; give --held-out MANIFEST")
+    if _was_trained_on(config, settings.held_out):
+        log.warning(
+            "%s: %s was trained on these shards; what is measured on them says nothing about other text",
+            settings.held_out,
+            path,
+        )
     text = HeldOut(settings, config.objective.masking, evaluated.tokenizer)
     prefix = HELD_OUT_PREFIX + other_text(config.evaluation.held_out, settings.held_out)
     found: list[PointValues] = []
@@ -46,6 +58,13 @@ def measure_held_out(
                     point.flops, name, value, step=point.step, sequences=text.sequences
                 )
     return text.sequences, found
+
+
+def _was_trained_on(config: RunConfig, manifest: str) -> bool:
+    try:
+        return trains_on(Timeline.load(config), manifest)
+    except UserError:  # the shards of the run are not here
+        return False
 
 
 def other_text(own: str | None, given: str) -> str:

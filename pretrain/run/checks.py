@@ -1,6 +1,9 @@
 """What can be refused before a process is started: configuration against shards and processes."""
 
+import math
+
 from convbert.data_pipeline.readers import input_files
+from convbert.data_pipeline.shards.manifest import Manifest
 from convbert.models.architecture import ObjectiveName
 from convbert.models.errors import UserError, choose_one
 from convbert.pretrain.run import metric_names
@@ -51,6 +54,33 @@ def check(config: RunConfig, tokenizer_digest: str, world: int) -> Timeline:
     if config.evaluation.pairs is not None:
         input_files(config.evaluation.pairs.inputs)
     return timeline
+
+
+def remarks(config: RunConfig, timeline: Timeline) -> list[str]:
+    """List what a run may do and its user can hardly want, a sentence each.
+
+    Raises ``UserError`` for held-out text that cannot be read.
+    """
+    said: list[str] = []
+    held_out, saved = config.evaluation.held_out, config.checkpoint
+    if held_out is not None and trains_on(timeline, held_out):
+        said.append(
+            f"evaluation.held_out={held_out}: the run trains on these shards, so what is measured "
+            "on them says nothing about other text; build shards of text that is left out"
+        )
+    if saved.keep_every and saved.keep_every % saved.every:
+        common = math.lcm(saved.keep_every, saved.every)
+        said.append(
+            f"checkpoint.keep_every={saved.keep_every} is no multiple of checkpoint.every="
+            f"{saved.every}: only checkpoints of every {common} updates are kept for good"
+        )
+    return said
+
+
+def trains_on(timeline: Timeline, manifest: str) -> bool:
+    """Return whether a run reads the shards of a manifest; raises ``UserError`` without it."""
+    digest = Manifest.load(manifest).digest
+    return any(m.digest == digest for corpus in timeline.corpora for m in corpus.manifests)
 
 
 def require_tokenizer(config: RunConfig, digest: str, timeline: Timeline, remedy: str) -> None:

@@ -1,5 +1,6 @@
 """From a recipe to a run directory that can be trained: everything is checked, then written."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from convbert.pretrain.run.timeline import Timeline
 from convbert.pretrain.run.tracking_uri import resolve_uri
 from convbert.pretrain.settings.recipes import names_run, resolve
 from convbert.pretrain.settings.run import RunConfig
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ def plan_run(recipe: str, overrides: list[str], run_dir: Path | None, world: int
     run.require(config)
     _require_data(run, timeline)
     resolve_uri(run.path, config.tracking.uri)  # refused here, not by the processes
+    for remark in checks.remarks(config, timeline):
+        log.warning("%s", remark)
     return Planned(run, config, name)
 
 

@@ -1,6 +1,7 @@
 """Where a run is tracked: the URI of an MLflow server or database, checked without MLflow."""
 
 import os
+import re
 from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import unquote
@@ -18,7 +19,13 @@ OFF = "off"
 FILES = "mlartifacts"
 """The folder beside a SQLite store that holds copies of artifacts, some named as a run's files."""
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+_PASSWORD = re.compile(r"(://[^\s/:@]*):[^\s/]*@")
 _FORMS = "use sqlite:///FILE.db, http://HOST:PORT or off"
+
+
+def without_password(text: str) -> str:
+    """Return a message as logs may have it: ``http://user:***@host`` for ``http://user:pw@host``."""
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
@@ -35,7 +42,7 @@ def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
         return uri
     if uri.startswith("file:") or "://" not in uri:
         raise UserError(
-            f"tracking URI {uri!r}: MLflow 3 no longer keeps runs in plain folders; {_FORMS}"
+            f"tracking URI {without_password(uri)!r}: MLflow 3 no longer keeps runs in plain folders; {_FORMS}"
         )
     if uri.startswith(SQLITE):
         return f"{SQLITE}{_database(uri, folder)}"
@@ -43,7 +50,8 @@ def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
     # What a package adds to MLflow is known by its entry point.
     added = {entry.name for entry in entry_points(group="mlflow.tracking_store")}
     if not rest or (scheme.split("+")[0] not in _SCHEMES and scheme not in added):
-        raise UserError(f"tracking URI {uri!r}: is of no kind that MLflow knows; {_FORMS}")
+        shown = without_password(uri)
+        raise UserError(f"tracking URI {shown!r}: is of no kind that MLflow knows; {_FORMS}")
     return uri
 
 

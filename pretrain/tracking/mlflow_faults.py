@@ -3,6 +3,8 @@
 import socket
 from collections.abc import Iterator
 
+from convbert.pretrain.run.tracking_uri import without_password
+
 
 def in_short(error: BaseException) -> str:
     """Return why a request failed; of a server that is away, what the system says of it.
@@ -12,7 +14,7 @@ def in_short(error: BaseException) -> str:
     for cause in _causes(error):
         if isinstance(cause, ConnectionError | TimeoutError | socket.gaierror):
             return f"no answer ({cause.strerror or cause})"
-    return str(error)
+    return without_password(str(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.run.claim import HeldError, claim_for_delivery, claimed_by_training
-from convbert.pretrain.run.tracking_uri import OFF, resolve_uri
+from convbert.pretrain.run.tracking_uri import OFF, resolve_uri, without_password
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, MetricsLog, inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.mlflow_faults import in_short
@@ -99,13 +99,15 @@ def _send(run_dir: Path, run: TrackedRun) -> int:
         for name, problem in delivery.set_aside.items():
             problems.setdefault(problem, []).append(name)
         said = "; ".join(f"{', '.join(names)}: {why}" for why, names in problems.items())
-        raise UserError(f"{run.state.tracking_uri}: could not deliver all of {run_dir}: {said}")
+        uri = without_password(run.state.tracking_uri)
+        raise UserError(f"{uri}: could not deliver all of {run_dir}: {said}")
     return sent
 
 
 def _undelivered(run_dir: Path, run: TrackedRun, error: Exception) -> TransientError:
     again = shlex.join(["convbert", "track", "sync", str(run_dir)])
     return TransientError(
-        f"{run.state.tracking_uri}: could not deliver all of {run_dir}: {in_short(error)}; "
+        f"{without_password(run.state.tracking_uri)}: could not deliver all of {run_dir}: "
+        f"{in_short(error)}; "
         f"`{again}` tries again"
     )

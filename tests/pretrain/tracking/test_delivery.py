@@ -138,6 +138,17 @@ def test_an_evaluation_that_cannot_deliver_says_so(tmp_path, start, add, caplog)
     assert not inbox(run_dir)  # it is in the log
 
 
+def test_a_password_in_the_address_is_not_logged(tmp_path, start, add, caplog):
+    run_dir, uri = tmp_path / "run", DEAD.replace("//", "//anna:pa%40ss@")
+    start(run_dir, uri).close("FINISHED")
+    evaluation = add(run_dir, uri)
+    evaluation.curve_point(4e9, "sst2/accuracy", 0.7)
+    evaluation.close("FINISHED")
+    shown = DEAD.replace("//", "//anna:***@")
+    assert sum(shown in message for message in caplog.messages) >= 2  # of training and evaluation
+    assert "pa%40ss" not in caplog.text
+
+
 def test_a_run_that_is_not_there_is_said_to_be_so(tmp_path):
     with pytest.raises(AbsentError, match=r"none: no such directory; name the directory of a run$"):
         sync(tmp_path / "none")
