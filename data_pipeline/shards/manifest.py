@@ -37,8 +37,8 @@ class Shard(StrictModel):
     """One tar file of the corpus."""
 
     name: str
-    bytes: int
-    sequences: int
+    bytes: int = Field(gt=0)
+    sequences: int = Field(gt=0)
     sha256: str
     index_sha256: str
 
@@ -49,17 +49,17 @@ class Manifest(StrictModel):
     format: Literal[1] = 1
     tool: str
     tokenizer_digest: str
-    vocab_size: int
+    vocab_size: int = Field(gt=0)
     pad_id: int
     cls_id: int
     sep_id: int
-    seq_len: int
+    seq_len: int = Field(gt=0)
     packing: Packing
     num_documents: int | None = Field(description="None in a part of a set that was split")
-    num_sequences: int
-    num_tokens: int
+    num_sequences: int = Field(gt=0)
+    num_tokens: int = Field(ge=0)
     build: dict[str, Any]
-    shards: list[Shard]
+    shards: list[Shard] = Field(min_length=1)
 
     @property
     def digest(self) -> str:
@@ -85,8 +85,11 @@ class Manifest(StrictModel):
         return [code for kept in filters if kept for code in kept["languages"]]
 
     @classmethod
-    def load(cls, place: Path | str) -> "Manifest":
-        """Read a manifest, or the one in a directory, also at a URL; raises ``UserError``."""
+    def load(cls, place: Path | str, *, as_it_is: bool = False) -> "Manifest":
+        """Read a manifest, or the one in a directory, also at a URL; raises ``UserError``.
+
+        One whose sum is not that of its shards is refused, unless it is taken ``as_it_is``.
+        """
         path = manifest_path(place)
         try:
             content = read_bytes(path) if isinstance(path, str) else path.read_bytes()
@@ -96,7 +99,15 @@ class Manifest(StrictModel):
             ) from None
         except (OSError, ValueError) as error:  # a loop of links, a name with a null character
             raise UserError(f"{str(path)!r}: cannot be read ({error}); check the path") from None
-        return parse(cls, content, path, what="a shard manifest", remedy="build the shards again")
+        remedy = "build the shards again"
+        found = parse(cls, content, path, what="a shard manifest", remedy=remedy)
+        listed = sum(shard.sequences for shard in found.shards)
+        if listed != found.num_sequences and not as_it_is:
+            raise DamagedError(
+                f"{path}: states {found.num_sequences:,} sequences, its shards {listed:,}; it was "
+                f"edited or damaged; {remedy}"
+            )
+        return found
 
     def describe(self, folder: Path) -> str:
         """Return one line on what the shards in ``folder`` hold."""

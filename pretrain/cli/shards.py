@@ -176,7 +176,7 @@ def shards_verify(
     from convbert.pretrain.cli.progress import counter
 
     known = Tokenizer.load(tokenizer) if tokenizer else None
-    total = sum(shard.bytes for shard in Manifest.load(shards).shards)
+    total = sum(shard.bytes for shard in Manifest.load(shards, as_it_is=True).shards)
     with counter("verifying", total / 1e6, "MB") as count:
         faults = verify_shards(shards, workers, lambda done: count.advance(done / 1e6), known)
     for fault in faults:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from convbert.data_pipeline.shards.manifest import Manifest, Shard
+from convbert.models.errors import UserError
 
 Electra = tuple[Path, np.ndarray]
 
@@ -47,3 +48,23 @@ def test_every_statement_is_part_of_the_name(electra: Electra, field: str) -> No
     assert manifest.model_copy(update={field: other}).digest != manifest.digest
     shards = [shard.model_copy(update={"sha256": "0"}) for shard in manifest.shards]
     assert manifest.model_copy(update={"shards": shards}).digest != manifest.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_sequences": 7}, r"states 7 sequences, its shards [\d,]+; it was edited or damaged"),
+        ({"num_sequences": 0}, "num_sequences"),
+        ({"seq_len": 0}, "seq_len"),
+        ({"shards": []}, "shards"),
+    ],
+)
+def test_a_manifest_that_was_edited_is_refused(
+    electra: Electra, tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    content = json.loads((electra[0] / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(content | changes))
+    with pytest.raises(UserError, match=said) as error:
+        Manifest.load(tmp_path)
+    assert str(tmp_path / "manifest.json") in str(error.value)
+    assert "build the shards again" in str(error.value)
