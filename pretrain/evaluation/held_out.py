@@ -41,7 +41,8 @@ def measure_held_out(
         raise UserError(f"{path}: has no evaluation.held_out; give --held-out MANIFEST")
     if _was_trained_on(config, settings.held_out):
         log.warning(
-            "%s: %s was trained on these shards; what is measured on them says nothing about other text",
+            "%s: %s was trained on these shards; what is measured on them says nothing about other "
+            "text",
             settings.held_out,
             path,
         )

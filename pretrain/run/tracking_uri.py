@@ -41,8 +41,9 @@ def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
     if uri == OFF:
         return uri
     if uri.startswith("file:") or "://" not in uri:
+        shown = without_password(uri)
         raise UserError(
-            f"tracking URI {without_password(uri)!r}: MLflow 3 no longer keeps runs in plain folders; {_FORMS}"
+            f"tracking URI {shown!r}: MLflow 3 no longer keeps runs in plain folders; {_FORMS}"
         )
     if uri.startswith(SQLITE):
         return f"{SQLITE}{_database(uri, folder)}"
