@@ -96,6 +96,15 @@ def test_files_shown_on_pages_are_accepted(page: str, opening: str, model) -> No
     model.model_validate(yaml.safe_load(shown))
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/examples").glob("*.yaml")), ids=lambda p: p.name)
+def test_examples_are_corpora_or_recipes(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    if "inputs" in content:
+        BuildConfig.model_validate(content)
+    else:
+        resolve(str(path)).model.build(8192)
+
+
 def test_settings_of_the_sweep_on_the_page_exist() -> None:
     (shown,) = [t for t, _ in blocks(ROOT / "docs/slurm.md", "yaml") if "sweep.yaml" in t]
     for settings in yaml.safe_load(shown).values():
