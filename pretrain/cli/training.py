@@ -133,15 +133,14 @@ def _train(
 ) -> None:
     """Train to the end, under ``claim``; ends the command where that fails or is stopped."""
     from convbert.pretrain.run.exit_codes import STOPPED
-    from convbert.pretrain.training.launch import launch
+    from convbert.pretrain.training.launch import launch, processes_here
 
     processes = "1 process" if world == 1 else f"{world} processes"
     print(f"{run.path}: starts {processes}; PyTorch and DeepSpeed load first", flush=True)
     status = launch(run.path, world, threads, claim)
     if status == STOPPED:
-        print(
-            f"stopped with a checkpoint; `convbert pretrain {run.argument}` continues",
-            file=sys.stderr,
-        )
+        again = f"convbert pretrain {run.argument}"
+        again += f" --processes {world}" * (world != processes_here())
+        print(f"stopped with a checkpoint; `{again}` continues", file=sys.stderr)
     if status:
         raise typer.Exit(status)

@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from convbert.pretrain.cli import app
+from convbert.pretrain.run.exit_codes import STOPPED
 from convbert.pretrain.run.preparation import prepare
+from convbert.pretrain.training import launch as launching
 
 HEAVY = ("torch", "mlflow", "deepspeed", "transformers")
 PROGRAM = """
@@ -86,3 +90,21 @@ def test_a_worker_that_compiles_nothing_loads_no_compiler(
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "", done.stderr
     assert "Setting accelerator" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(("given", "again"), [(["--processes", "2"], " --processes 2"), ([], "")])
+def test_the_command_that_continues_trains_as_many_processes(
+    shards_dir: Path,
+    tokenizer_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: list[str],
+    again: str,
+) -> None:
+    monkeypatch.setattr(launching, "launch", lambda *_arguments: STOPPED)
+    monkeypatch.setattr(launching, "gpus_here", lambda: 0)
+    settings = [f"data.manifest={shards_dir / 'manifest.json'}", "global_batch=8"]
+    settings += [f"data.tokenizer={tokenizer_dir}", "--run-dir", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, ["pretrain", "tiny", *settings, *given])
+    assert done.exit_code == STOPPED
+    assert f"`convbert pretrain {tmp_path / 'run'}{again}` continues" in done.stderr
