@@ -96,7 +96,9 @@ def test_files_shown_on_pages_are_accepted(page: str, opening: str, model) -> No
     model.model_validate(yaml.safe_load(shown))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs/examples").glob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs/examples").glob("*.yaml")), ids=lambda p: p.name
+)
 def test_examples_are_corpora_or_recipes(path: Path) -> None:
     content = yaml.safe_load(path.read_text())
     if "inputs" in content:
