@@ -108,6 +108,5 @@ def _undelivered(run_dir: Path, run: TrackedRun, error: Exception) -> TransientE
     again = shlex.join(["convbert", "track", "sync", str(run_dir)])
     return TransientError(
         f"{without_password(run.state.tracking_uri)}: could not deliver all of {run_dir}: "
-        f"{in_short(error)}; "
-        f"`{again}` tries again"
+        f"{in_short(error)}; `{again}` tries again"
     )
