@@ -12,7 +12,7 @@ from convbert.data_pipeline.digests import file_sha256
 from convbert.models.errors import UserError
 from convbert.pretrain.run.directory import RunDirectory
 from convbert.pretrain.run.timeline import Timeline
-from convbert.pretrain.run.tracking_uri import SQLITE, without_password
+from convbert.pretrain.run.tracking_uri import SQLITE, without_login
 from convbert.pretrain.tracking.mlflow_store import open_store
 from convbert.pretrain.tracking.tracked_run import COPY_TAG, RunState, TrackedRun
 
@@ -29,9 +29,9 @@ def register_export(run: RunDirectory, exported: Path, step: int, name: str) -> 
     try:
         return _register(run, exported, step, name, state.tracking_uri, str(state.run_id))
     except Exception as error:  # connections, permissions and stores share no base
-        reason = without_password(" ".join(str(error).split()))
+        reason = without_login(" ".join(str(error).split()))
         raise UserError(
-            f"{without_password(state.tracking_uri)}: could not register {name!r} ({reason}); "
+            f"{without_login(state.tracking_uri)}: could not register {name!r} ({reason}); "
             f"{exported} is complete, repeat the command"
         ) from error
 

@@ -6,6 +6,7 @@ The UI of MLflow 3.17 opens on pages for language-model traces unless an address
 import shlex
 from urllib.parse import urlsplit
 
+from convbert.pretrain.run.tracking_uri import without_login
 from convbert.pretrain.settings.tracking import SQLITE
 
 VIEW = "convbert"
@@ -35,9 +36,9 @@ def links(tracking_uri: str, experiment_id: str) -> list[str]:
 
     For a database the first one says how to start the server that shows it.
     """
-    parts = urlsplit(tracking_uri)
+    parts = urlsplit(without_login(tracking_uri))
     if parts.scheme in ("http", "https"):
-        server, first = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}", []
+        server, first = f"{parts.scheme}://{parts.netloc}{parts.path}", []
     else:
         server, first = _OWN_SERVER, [f"start MLflow: {_start(tracking_uri)}"]
     server = server.rstrip("/")

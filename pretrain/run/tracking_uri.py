@@ -19,13 +19,13 @@ OFF = "off"
 FILES = "mlartifacts"
 """The folder beside a SQLite store that holds copies of artifacts, some named as a run's files."""
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
-_PASSWORD = re.compile(r"(://[^\s/:@]*):[^\s/]*@")
+_LOGIN = re.compile(r"://[^\s/]*@")
 _FORMS = "use sqlite:///FILE.db, http://HOST:PORT or off"
 
 
-def without_password(text: str) -> str:
-    """Return a message as logs may have it: ``http://user:***@host`` for ``http://user:pw@host``."""
-    return _PASSWORD.sub(r"\1:***@", text)
+def without_login(text: str) -> str:
+    """Return a text as logs may have it: ``http://host`` for ``http://user:password@host``."""
+    return _LOGIN.sub("://", text)
 
 
 def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
@@ -41,7 +41,7 @@ def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
     if uri == OFF:
         return uri
     if uri.startswith("file:") or "://" not in uri:
-        shown = without_password(uri)
+        shown = without_login(uri)
         raise UserError(
             f"tracking URI {shown!r}: MLflow 3 no longer keeps runs in plain folders; {_FORMS}"
         )
@@ -51,7 +51,7 @@ def resolve_uri(run_dir: Path, tracking_uri: str | None) -> str:
     # What a package adds to MLflow is known by its entry point.
     added = {entry.name for entry in entry_points(group="mlflow.tracking_store")}
     if not rest or (scheme.split("+")[0] not in _SCHEMES and scheme not in added):
-        shown = without_password(uri)
+        shown = without_login(uri)
         raise UserError(f"tracking URI {shown!r}: is of no kind that MLflow knows; {_FORMS}")
     return uri
 

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from convbert.models.errors import UserError
-from convbert.pretrain.run.tracking_uri import without_password
+from convbert.pretrain.run.tracking_uri import without_login
 
 _REMEDY = (
     "start `mlflow server` with --artifacts-destination, so that files go through the server, and "
@@ -16,7 +16,7 @@ _REMEDY = (
 
 def unservable(run: Any, tracking_uri: str, error: Exception) -> str:
     """Return why a file of ``run`` could not be sent, and what to do about it, on one line."""
-    reason = without_password(" ".join(str(error).split())) or type(error).__name__
+    reason = without_login(" ".join(str(error).split())) or type(error).__name__
     if isinstance(error, UserError):
         return reason
     place = run.info.artifact_uri

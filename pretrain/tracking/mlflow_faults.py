@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Iterator
 
-from convbert.pretrain.run.tracking_uri import without_password
+from convbert.pretrain.run.tracking_uri import without_login
 
 
 def in_short(error: BaseException) -> str:
@@ -14,7 +14,7 @@ def in_short(error: BaseException) -> str:
     for cause in _causes(error):
         if isinstance(cause, ConnectionError | TimeoutError | socket.gaierror):
             return f"no answer ({cause.strerror or cause})"
-    return without_password(str(error))
+    return without_login(str(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convbert.models.errors import UserError
-from convbert.pretrain.run.tracking_uri import FILES, SQLITE, without_password
+from convbert.pretrain.run.tracking_uri import FILES, SQLITE, without_login
 from convbert.pretrain.tracking.mlflow_names import BRANCHES, LAYOUT, LAYOUT_TAG, of_curve
 from convbert.pretrain.tracking.tracked_run import DataInput
 
@@ -29,7 +29,7 @@ def find_or_create_experiment(client: Any, name: str, tracking_uri: str) -> str:
     """
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage == "deleted":
-        shown = without_password(tracking_uri)
+        shown = without_login(tracking_uri)
         raise UserError(
             f"{shown}: the MLflow experiment '{name}' is deleted; restore it with "
             f"`MLFLOW_TRACKING_URI={shown} mlflow experiments restore --experiment-id "

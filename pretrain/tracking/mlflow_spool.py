@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from convbert.models.errors import UserError
 from convbert.pretrain.run.tracking_links import links
-from convbert.pretrain.run.tracking_uri import SQLITE, without_password
+from convbert.pretrain.run.tracking_uri import SQLITE, without_login
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.mlflow_faults import in_short
 from convbert.pretrain.tracking.tracked_run import TrackedRun
@@ -85,7 +85,7 @@ class Spool:
             return False
         except Exception as error:
             if self._reached:
-                uri = without_password(self._delivery.run.state.tracking_uri)
+                uri = without_login(self._delivery.run.state.tracking_uri)
                 why = in_short(error)
                 logger.warning("MLflow at %s: %s; training goes on, will try again", uri, why)
             self._reached = False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convbert.models.errors import TransientError, UserError
 from convbert.pretrain.run.claim import HeldError, claim_for_delivery, claimed_by_training
-from convbert.pretrain.run.tracking_uri import OFF, resolve_uri, without_password
+from convbert.pretrain.run.tracking_uri import OFF, resolve_uri, without_login
 from convbert.pretrain.tracking.metrics_log import FILE_NAME, MetricsLog, inbox
 from convbert.pretrain.tracking.mlflow_delivery import Delivery
 from convbert.pretrain.tracking.mlflow_faults import in_short
@@ -99,7 +99,7 @@ def _send(run_dir: Path, run: TrackedRun) -> int:
         for name, problem in delivery.set_aside.items():
             problems.setdefault(problem, []).append(name)
         said = "; ".join(f"{', '.join(names)}: {why}" for why, names in problems.items())
-        uri = without_password(run.state.tracking_uri)
+        uri = without_login(run.state.tracking_uri)
         raise UserError(f"{uri}: could not deliver all of {run_dir}: {said}")
     return sent
 
@@ -107,6 +107,6 @@ def _send(run_dir: Path, run: TrackedRun) -> int:
 def _undelivered(run_dir: Path, run: TrackedRun, error: Exception) -> TransientError:
     again = shlex.join(["convbert", "track", "sync", str(run_dir)])
     return TransientError(
-        f"{without_password(run.state.tracking_uri)}: could not deliver all of {run_dir}: "
+        f"{without_login(run.state.tracking_uri)}: could not deliver all of {run_dir}: "
         f"{in_short(error)}; `{again}` tries again"
     )
