@@ -1,6 +1,7 @@
 """What a run is worth, measured with the real commands: held-out text, probes, fine-tuning."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,15 @@ def test_without_held_out_text_evaluate_asks_for_it(run, tmp_path):
     (other / "checkpoints").symlink_to(run / "checkpoints")
     with pytest.raises(UserError, match="give --held-out MANIFEST"):
         evaluate(other)
+
+
+def test_text_that_was_trained_on_is_measured_and_said(run, shards_dir, tmp_path, caplog):
+    other = shutil.copytree(run, tmp_path / "other")
+    said = f"{other} was trained on these shards"
+    evaluate(other, step=[4])
+    assert said not in caplog.text
+    evaluate(other, held_out=str(shards_dir), step=[4])
+    assert said in caplog.text
 
 
 def test_a_probe_gives_a_point_for_each_checkpoint(run, labelled, capsys, monkeypatch):
